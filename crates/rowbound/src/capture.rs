@@ -1,0 +1,131 @@
+//! Capture: what stands in the database for a binding, and whether it still does.
+//!
+//! In: the bindings of the plan. Out: [`Bound`] bindings with their numbers, the [`Installation`] record that `attach`
+//! leaves, and the [`Snapshot`] of tables, columns and triggers that every batch is compared with. The triggers
+//! themselves are written by each database's module; this one holds what they have in common.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::binding::Binding;
+
+/// The version of the tables and triggers that this build installs. `attach` upgrades what is older.
+pub const VERSION: u32 = 1;
+
+/// A binding with the number that its triggers write into candidates.
+#[derive(Debug, Clone)]
+pub struct Bound {
+    /// Unique in the installation, never reused.
+    pub id: i32,
+    /// The binding.
+    pub binding: Binding,
+}
+
+/// The definitions that capture depends on, item by item: what a table's bound columns are, which triggers stand on it
+/// and what they say, which tables cascade into it. Items and texts are the database module's own; equality is all that counts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot(pub BTreeMap<String, String>);
+
+/// One difference between two snapshots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Drift {
+    /// The item, in words: `column blog_article.image`, `trigger rowbound_delete on blog_article`.
+    pub item: String,
+    /// What `attach` left; `None` if there was none.
+    pub was: Option<String>,
+    /// What stands there now; `None` if it is gone.
+    pub is: Option<String>,
+}
+
+impl std::fmt::Display for Drift {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (&self.was, &self.is) {
+            (Some(_), None) => write!(f, "{} is gone", self.item),
+            (None, _) => write!(f, "{} is new", self.item),
+            (Some(_), Some(_)) => write!(f, "{} was altered", self.item),
+        }
+    }
+}
+
+impl Snapshot {
+    /// What differs between `self` (as attached) and `now`.
+    pub fn drift(&self, now: &Snapshot) -> Vec<Drift> {
+        let items: std::collections::BTreeSet<_> = self.0.keys().chain(now.0.keys()).collect();
+        items
+            .into_iter()
+            .filter(|item| self.0.get(*item) != now.0.get(*item))
+            .map(|item| Drift { item: item.clone(), was: self.0.get(item).cloned(), is: now.0.get(item).cloned() })
+            .collect()
+    }
+}
+
+/// A time in which capture may have missed releases; the sweep covers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// From: the last moment at which capture was seen whole.
+    pub since: Timestamp,
+    /// To: when it was put back; `None` while it is not.
+    pub until: Option<Timestamp>,
+    /// What was found.
+    pub why: String,
+}
+
+/// What `attach` leaves in the database beside the triggers: one record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Installation {
+    /// Random; stands in every storage's marker too.
+    pub id: String,
+    /// [`VERSION`] of the build that attached last.
+    pub version: u32,
+    /// What the database said of itself then (see `Database::identity`).
+    pub identity: String,
+    /// When it was attached first.
+    pub attached_at: Timestamp,
+    /// Binding key to number. Keys of bindings that left the plan stay, so that a number is never reused.
+    pub bindings: BTreeMap<String, i32>,
+    /// Numbers of the bindings that have triggers now.
+    pub active: Vec<i32>,
+    /// Storage name to the id in its marker.
+    pub storages: BTreeMap<String, String>,
+    /// As attached.
+    pub snapshot: Snapshot,
+    /// Times in which capture was not whole, the latest last.
+    pub gaps: Vec<Gap>,
+}
+
+/// What one event does on a table, as `attach` and the docs list it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Blind {
+    /// The table.
+    pub table: String,
+    /// The event that no trigger sees: `DROP TABLE`, `TRUNCATE`, ...
+    pub event: String,
+    /// What to do about it.
+    pub advice: String,
+}
+
+/// What `inspect` found out about the bindings before anything is changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Inspection {
+    /// Events that capture cannot see on these tables: the sweep's.
+    pub blind: Vec<Blind>,
+    /// What the person should know: no index on a big table, values outside the URL prefix, ...
+    pub warnings: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drift_names_what_is_gone_new_and_altered() {
+        let snap = |items: &[(&str, &str)]| Snapshot(items.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect());
+        let was = snap(&[("column a.f", "text"), ("trigger t on a", "x"), ("column a.g", "text")]);
+        let now = snap(&[("column a.f", "text"), ("trigger t on a", "y"), ("column a.h", "text")]);
+        let said: Vec<_> = was.drift(&now).iter().map(Drift::to_string).collect();
+        assert_eq!(said, ["column a.g is gone", "column a.h is new", "trigger t on a was altered"]);
+        assert!(was.drift(&was).is_empty());
+    }
+}

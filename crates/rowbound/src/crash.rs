@@ -1,0 +1,44 @@
+//! Crash points: places between two steps at which a test kills the process.
+//!
+//! Built only with the feature `crash-points`, which the tests switch on; otherwise a point is nothing.
+
+/// Every point, in the order in which a batch passes them. A test kills the process at each.
+pub const POINTS: [&str; 10] = [
+    "claimed",        // the lease is committed, nothing else was done
+    "barrier-passed", // every older transaction has ended
+    "looked",         // files were seen
+    "checked",        // references were looked for; on SQLite the write lock is held
+    "remove-one",     // one file of the batch was taken away, others were not
+    "removed",        // files are gone or in the trash, the queue does not know yet
+    "checked-again",  // what went to the trash was checked a second time
+    "settling",       // just before the settlement
+    "settled",        // just after
+    "purging",        // a file of the trash was erased, the ledger does not know yet
+];
+
+/// Kills this process by SIGKILL if `ROWBOUND_CRASH_AT` is `name`, or `name:N` and this is the Nth time it is passed.
+#[inline]
+pub fn point(name: &str) {
+    #[cfg(feature = "crash-points")]
+    {
+        use std::sync::{
+            LazyLock,
+            atomic::{AtomicU64, Ordering::Relaxed},
+        };
+        static WANTED: LazyLock<Option<(String, u64)>> = LazyLock::new(|| {
+            let text = std::env::var("ROWBOUND_CRASH_AT").ok()?;
+            let (name, nth) = text.split_once(':').map_or((text.as_str(), 1), |(n, k)| (n, k.parse().unwrap_or(1)));
+            Some((name.to_owned(), nth))
+        });
+        static PASSED: AtomicU64 = AtomicU64::new(0);
+        debug_assert!(POINTS.contains(&name), "{name} is not listed");
+        if let Some((wanted, nth)) = &*WANTED
+            && wanted == name
+            && PASSED.fetch_add(1, Relaxed) + 1 == *nth
+        {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        }
+    }
+    #[cfg(not(feature = "crash-points"))]
+    let _ = name;
+}

@@ -1,0 +1,272 @@
+//! A database: where the rows, the candidates and the ledger are.
+//!
+//! One trait, one module and its SQL per database. In: the plan's bindings. Out: claimed candidates, open transactions,
+//! found references, settled batches. Each method's sentences are the contract; `rowbound-testkit` has a suite that every
+//! implementation passes.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::{
+    binding::{Column, Search},
+    capture::{Bound, Inspection, Installation, Snapshot},
+    error::{Error, Kind, Result},
+    ledger::{Entry, Filter, NewEntry, Total},
+    queue::{Announce, Backlog, Candidate, Claim, Settlement, Waiting},
+};
+
+pub mod mysql;
+pub mod postgres;
+pub mod sqlite;
+
+/// Which SQL a database speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dialect {
+    /// SQLite.
+    Sqlite,
+    /// PostgreSQL.
+    Postgres,
+    /// MySQL and MariaDB.
+    Mysql,
+}
+
+/// A transaction that is open now and could commit a reference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenTransaction {
+    /// Identifies this transaction among all that ever were on this server.
+    pub key: String,
+    /// For people: whose it is and since when.
+    pub description: String,
+}
+
+/// A search in one bound column.
+#[derive(Debug, Clone)]
+pub struct ColumnSearch {
+    /// The binding's number.
+    pub binding: i32,
+    /// The column.
+    pub column: Column,
+    /// What to look for.
+    pub search: Search,
+}
+
+/// Values found in a bound column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The binding's number.
+    pub binding: i32,
+    /// The value as it stands in the row. Found by the database's own equality, so it may differ from what was asked for.
+    pub value: Vec<u8>,
+}
+
+/// What a check found, and the lock under which it stays true.
+#[derive(Debug)]
+pub struct Checked {
+    /// Every value that matches a search, at least once.
+    pub found: Vec<Found>,
+    /// `Some` where the database can keep all writers out until the batch is settled (SQLite): pass it to
+    /// [`Database::settle`], or drop it to let them in.
+    pub hold: Option<Hold>,
+}
+
+/// A lock that keeps every writer out, from check to settlement. Dropping it releases it.
+pub struct Hold(pub(crate) Box<dyn std::any::Any + Send>);
+
+impl std::fmt::Debug for Hold {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hold")
+    }
+}
+
+/// A row that names a file, as `explain` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Holder {
+    /// The binding's number.
+    pub binding: i32,
+    /// The row's key, as capture writes it.
+    pub key: Option<String>,
+    /// The value.
+    pub value: String,
+}
+
+/// What the database module needs to know beside the bindings.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long `attach` waits for one lock before it lets the application pass and tries again.
+    pub lock_timeout: Duration,
+    /// How long it goes on trying in all.
+    pub lock_patience: Duration,
+    /// How long a connection attempt may take.
+    pub connect_timeout: Duration,
+    /// At most so many connections.
+    pub connections: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            lock_timeout: Duration::from_millis(200),
+            lock_patience: Duration::from_secs(60),
+            connect_timeout: Duration::from_secs(10),
+            connections: 6,
+        }
+    }
+}
+
+/// The contract of a database.
+#[async_trait]
+pub trait Database: Send + Sync + std::fmt::Debug {
+    /// Which one it is.
+    fn dialect(&self) -> Dialect;
+
+    /// What the database says of itself, so that a copy (a restored dump, a copied file) says something else.
+    async fn identity(&self) -> Result<String>;
+
+    /// The record that `attach` left, or `None` if nothing is attached.
+    async fn installation(&self) -> Result<Option<Installation>>;
+
+    /// Looks at tables and columns without changing anything.
+    ///
+    /// # Errors
+    /// [`Kind::Schema`] names the binding whose table or column does not exist, is of an unusable type, or is no table
+    /// whose changes triggers see; [`Kind::Permission`] the right that is missing.
+    async fn inspect(&self, bound: &[Bound]) -> Result<Inspection>;
+
+    /// The statements that [`Database::install`] would run now, in order, each without its final semicolon.
+    async fn script(&self, bound: &[Bound]) -> Result<Vec<String>>;
+
+    /// Makes the tables if missing, puts capture in place for exactly `bound`, removes what stands there for other bindings, and stores
+    /// `record` with the fresh snapshot, which it returns. Idempotent; in one transaction where the database allows;
+    /// locks are waited for shortly and tried again. Never changes a row of the application.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`] when the locks were not had in time: nothing changed.
+    async fn install(&self, bound: &[Bound], record: &Installation) -> Result<Installation>;
+
+    /// Stores `record` as it is, without touching capture.
+    async fn record(&self, record: &Installation) -> Result<()>;
+
+    /// Removes triggers, functions and tables: the schema is what it was before `attach`. Idempotent.
+    async fn remove(&self) -> Result<()>;
+
+    /// The statements that [`Database::remove`] would run now.
+    async fn remove_script(&self) -> Result<Vec<String>>;
+
+    /// What stands there now for `bound`. A missing table or column is an item that is missing, not an error.
+    /// Cheap enough for every batch and every second.
+    async fn snapshot(&self, bound: &[Bound]) -> Result<Snapshot>;
+
+    /// Takes up to `limit` due candidates under a lease, oldest first, in a short transaction of its own. No two claims
+    /// hold the same candidate at once. On SQLite nothing is written: one worker at a time is a promise of the caller
+    /// (see [`Database::lock_worker`]).
+    async fn claim(&self, claim: &Claim) -> Result<Vec<Candidate>>;
+
+    /// How long until the next candidate of `claim` would be due; `None` if there is none. Costs far less than a claim.
+    async fn next_due(&self, claim: &Claim) -> Result<Option<Duration>>;
+
+    /// Every transaction open now (also prepared ones) that could commit a reference. Empty where [`Checked::hold`] does the work.
+    async fn open_transactions(&self) -> Result<Vec<OpenTransaction>>;
+
+    /// Looks for references, one statement per column. Whatever was committed before the call began is seen. Compares the
+    /// snapshot within the same transaction.
+    ///
+    /// # Errors
+    /// [`Kind::Drift`] when the snapshot is not `snapshot`; a missing table or column is an error too, never "not found".
+    async fn check(&self, bound: &[Bound], snapshot: &Snapshot, searches: &[ColumnSearch]) -> Result<Checked>;
+
+    /// Ledger entries in, candidates out, put-backs updated: all in one transaction, under `hold` if there is one. A
+    /// candidate that `owner` no longer holds is left alone. Returns how many were settled.
+    async fn settle(&self, settlement: &Settlement, hold: Option<Hold>) -> Result<u64>;
+
+    /// Writes candidates, in one committed transaction.
+    async fn announce(&self, items: &[Announce]) -> Result<()>;
+
+    /// Writes ledger entries that have no candidate.
+    async fn enter(&self, entries: &[NewEntry]) -> Result<()>;
+
+    /// Holds the right to be the only worker, where the database allows only one (SQLite: a file lock); `None` where
+    /// several may work.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`] when another process holds it.
+    async fn lock_worker(&self) -> Result<Option<Hold>>;
+
+    /// What waits.
+    async fn backlog(&self, claim: &Claim) -> Result<Backlog>;
+
+    /// Candidates whose value is one of `values`.
+    async fn waiting(&self, values: &[String]) -> Result<Vec<Waiting>>;
+
+    /// Ledger entries, the newest first.
+    async fn history(&self, filter: &Filter) -> Result<Vec<Entry>>;
+
+    /// Sums over the ledger since `since` (or ever).
+    async fn totals(&self, since: Option<Timestamp>) -> Result<Vec<Total>>;
+
+    /// Rows whose column matches the search, with their keys, at most `limit` per column.
+    async fn holders(&self, searches: &[ColumnSearch], limit: u32) -> Result<Vec<Holder>>;
+
+    /// Closes the connections.
+    async fn close(&self);
+}
+
+/// Opens the database that `url` names: `sqlite:path`, `postgres://..`, `mysql://..` or `mariadb://..`.
+///
+/// # Errors
+/// [`Kind::Config`] for another scheme, [`Kind::DatabaseUnreachable`] or [`Kind::Permission`] when it does not let us in.
+pub async fn open(url: &str, options: &Options) -> Result<Arc<dyn Database>> {
+    match url.split_once(':').map_or("", |(scheme, _)| scheme) {
+        "sqlite" => Ok(Arc::new(sqlite::Sqlite::open(url, options).await?)),
+        "postgres" | "postgresql" => Ok(Arc::new(postgres::Postgres::open(url, options).await?)),
+        "mysql" | "mariadb" => Ok(Arc::new(mysql::Mysql::open(url, options).await?)),
+        other => Err(Error::new(Kind::Config, format!("`database` has no scheme that is known: {other:?}"))
+            .with("database", redact(url))
+            .hint("write sqlite:path/to/db.sqlite3, postgres://user:password@host/name or mysql://user:password@host/name")),
+    }
+}
+
+/// `url` without its password, for messages.
+pub fn redact(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let host_end = rest.find('/').unwrap_or(rest.len());
+    match rest[..host_end].rfind('@') {
+        Some(at) => match rest[..at].split_once(':') {
+            Some((user, _)) => format!("{scheme}://{user}:***{}", &rest[at..]),
+            None => url.to_owned(),
+        },
+        None => url.to_owned(),
+    }
+}
+
+/// Groups bound bindings by table, in the order of their numbers: one table has one set of triggers for all its columns.
+pub(crate) fn by_table(bound: &[Bound]) -> BTreeMap<(Option<String>, String), Vec<&Bound>> {
+    let mut tables: BTreeMap<(Option<String>, String), Vec<&Bound>> = BTreeMap::new();
+    for b in bound {
+        tables.entry((b.binding.column.schema.clone(), b.binding.column.table.clone())).or_default().push(b);
+    }
+    for columns in tables.values_mut() {
+        columns.sort_by_key(|b| b.id);
+    }
+    tables
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_never_reach_a_message() {
+        for (url, shown) in [
+            ("postgres://app:s3cret@localhost/app", "postgres://app:***@localhost/app"),
+            ("postgres://app:p@ss@localhost/app", "postgres://app:***@localhost/app"),
+            ("postgres://app@localhost/app", "postgres://app@localhost/app"),
+            ("sqlite:db.sqlite3", "sqlite:db.sqlite3"),
+        ] {
+            assert_eq!(redact(url), shown);
+        }
+    }
+}

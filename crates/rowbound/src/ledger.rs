@@ -1,0 +1,84 @@
+//! The ledger: the append-only record of what was decided, when, why, and which row let go of it.
+//!
+//! In: settlements and what happens in the trash. Out: [`Entry`]s for `history`, `status` and `explain`.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::queue::Outcome;
+
+/// One line of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    /// Its number; grows with time.
+    pub id: i64,
+    /// When it was written, by the database's clock.
+    pub at: Timestamp,
+    /// The storage's name.
+    pub storage: String,
+    /// The binding's number, where a row let go of the name.
+    pub binding: Option<i32>,
+    /// The name, or the value where it was refused.
+    pub name: String,
+    /// The row's key.
+    pub key: Option<String>,
+    /// What happened to the row, or who asked (`delete`, `update`, .., `trash`, `restore`).
+    pub event: String,
+    /// When the row let go of it.
+    pub released_at: Option<Timestamp>,
+    /// What was decided.
+    pub outcome: Outcome,
+    /// The file's size in bytes.
+    pub size: Option<u64>,
+    /// Where in the trash it lies or lay.
+    pub place: Option<String>,
+    /// Why, where the outcome does not say it all.
+    pub note: Option<String>,
+}
+
+/// An entry that no candidate stands behind: something happened to a file in the trash.
+#[derive(Debug, Clone)]
+pub struct NewEntry {
+    /// The storage's name.
+    pub storage: String,
+    /// The file's name.
+    pub name: String,
+    /// What happened.
+    pub outcome: Outcome,
+    /// Who asked: `trash` (its retention) or `restore` (a person).
+    pub event: &'static str,
+    /// The file's size in bytes.
+    pub size: Option<u64>,
+    /// Where in the trash it lay.
+    pub place: Option<String>,
+    /// Why.
+    pub note: Option<String>,
+}
+
+/// Which entries `history` shows; the newest first.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Of this storage only.
+    pub storage: Option<String>,
+    /// Of this name only, exactly.
+    pub name: Option<String>,
+    /// With one of these outcomes only; empty means all.
+    pub outcomes: Vec<Outcome>,
+    /// Not older than this.
+    pub since: Option<Timestamp>,
+    /// At most so many; `None` means all.
+    pub limit: Option<u32>,
+}
+
+/// Sums over the ledger of one storage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Total {
+    /// The storage's name.
+    pub storage: String,
+    /// The outcome.
+    pub outcome: Outcome,
+    /// How many entries.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}

@@ -1,0 +1,20 @@
+#![doc = include_str!("../README.md")]
+//! # The map
+//!
+//! Modules stand in the order in which a file name travels; each imports only those above it.
+
+pub mod binding; // a column's value -> names, and how to find them again
+pub mod capture; // what stands in the database for a binding, and whether it still does
+pub mod crash; // places at which a test kills the process
+pub mod database; // claim, barrier, check, settle: SQLite, PostgreSQL, MySQL/MariaDB
+mod error; // what went wrong, whether trying again helps, what to do next
+pub mod ledger; // what was decided, when, why, and which row let go
+mod name; // bytes -> FileName: the only string that can reach a storage
+pub mod plan; // rowbound.toml -> storages and bindings, checked
+pub mod queue; // candidates, and what is decided of them
+pub mod storage; // look, remove, restore, list: folders
+
+pub use binding::Binding;
+pub use error::{Error, Kind, Result, Retry};
+pub use name::{FileName, RESERVED, Refused};
+pub use plan::{Plan, StoragePlan, Trash, parse_duration};

@@ -1,0 +1,178 @@
+//! A checked file name: the only string that can reach a storage.
+//!
+//! In: bytes out of a row, an argument or a listing. Out: a [`FileName`], or the reason why it is
+//! [`Refused`]. Promise: the bytes are the ones that came in. Nothing is trimmed, folded, decoded or
+//! collapsed, because every such kindness makes two names one, and then the wrong file goes.
+
+use std::{fmt, sync::Arc};
+
+/// The folder beneath every storage's root that belongs to Rowbound (marker, trash). No row may name it.
+pub const RESERVED: &str = ".rowbound";
+
+/// A file's name within its storage: relative, `/`-separated, UTF-8, compared byte for byte.
+///
+/// ```
+/// use rowbound::{FileName, Refused};
+/// let name = FileName::parse("2026/11/21/photo.jpg ")?; // the trailing blank is part of the name
+/// assert_eq!(name.as_str(), "2026/11/21/photo.jpg ");
+/// assert_eq!(name.folder(), Some("2026/11/21"));
+/// assert_eq!(FileName::parse("../secret"), Err(Refused::DotSegment));
+/// # Ok::<(), Refused>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileName(Arc<str>);
+
+/// Why a value is no [`FileName`]. What is refused is reported and never deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// `""`.
+    #[error("is empty")]
+    Empty,
+    /// It begins with `/`.
+    #[error("is absolute")]
+    Absolute,
+    /// It holds a segment `.` or `..`.
+    #[error("holds a `.` or `..` segment")]
+    DotSegment,
+    /// It holds `//` or ends with `/`.
+    #[error("holds an empty segment (`//` or a trailing `/`)")]
+    EmptySegment,
+    /// It holds a NUL byte.
+    #[error("holds a NUL byte")]
+    Nul,
+    /// It is not UTF-8.
+    #[error("is not UTF-8")]
+    NotUtf8,
+    /// It lies in [`RESERVED`].
+    #[error("lies in `.rowbound/`, which belongs to Rowbound")]
+    Reserved,
+    /// A URL whose percent-encoding cannot be decoded.
+    #[error("has a broken percent-encoding")]
+    BrokenEncoding,
+}
+
+impl FileName {
+    /// Checks `name` and keeps it as it is.
+    ///
+    /// # Errors
+    /// [`Refused`] says which rule it breaks.
+    pub fn parse(name: &str) -> Result<Self, Refused> {
+        if name.is_empty() {
+            return Err(Refused::Empty);
+        }
+        if name.starts_with('/') {
+            return Err(Refused::Absolute);
+        }
+        if name.contains('\0') {
+            return Err(Refused::Nul);
+        }
+        let mut first = true;
+        for segment in name.split('/') {
+            match segment {
+                "" => return Err(Refused::EmptySegment),
+                "." | ".." => return Err(Refused::DotSegment),
+                RESERVED if first => return Err(Refused::Reserved),
+                _ => first = false,
+            }
+        }
+        Ok(FileName(name.into()))
+    }
+
+    /// The same for bytes out of a row or a directory.
+    ///
+    /// # Errors
+    /// [`Refused::NotUtf8`] besides those of [`FileName::parse`].
+    pub fn from_bytes(name: &[u8]) -> Result<Self, Refused> {
+        Self::parse(std::str::from_utf8(name).map_err(|_| Refused::NotUtf8)?)
+    }
+
+    /// The name, byte for byte.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Everything before the last `/`, or `None` for a file that lies in the root.
+    pub fn folder(&self) -> Option<&str> {
+        self.0.rsplit_once('/').map(|(folder, _)| folder)
+    }
+
+    /// Everything after the last `/`.
+    pub fn base(&self) -> &str {
+        self.0.rsplit_once('/').map_or(&self.0, |(_, base)| base)
+    }
+}
+
+impl fmt::Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl serde::Serialize for FileName {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.0)
+    }
+}
+
+impl fmt::Debug for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn refuses_what_could_be_another_file() {
+        for (name, why) in [
+            ("", Refused::Empty),
+            ("/", Refused::Absolute),
+            ("/etc/passwd", Refused::Absolute),
+            ("//x", Refused::Absolute),
+            ("..", Refused::DotSegment),
+            ("../x", Refused::DotSegment),
+            ("a/../../x", Refused::DotSegment),
+            ("a/./x", Refused::DotSegment),
+            (".", Refused::DotSegment),
+            ("a//b", Refused::EmptySegment),
+            ("a/", Refused::EmptySegment),
+            ("a\0b", Refused::Nul),
+            (".rowbound/storage.json", Refused::Reserved),
+            (".rowbound", Refused::Reserved),
+        ] {
+            assert_eq!(FileName::parse(name), Err(why), "{name:?}");
+        }
+        assert_eq!(FileName::from_bytes(b"\xff.jpg"), Err(Refused::NotUtf8));
+    }
+
+    #[test]
+    fn keeps_what_is_merely_odd() {
+        for name in [" ", "a ", " a", "a\\b", "...", "a..b", "..a", "a\nb", "é", "e\u{301}", "*?[", "a/.rowbound/b", "%2e%2e/x"] {
+            assert_eq!(FileName::parse(name).unwrap().as_str(), name);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_is_its_own_bytes_or_refused(name in ".{0,40}") {
+            if let Ok(parsed) = FileName::parse(&name) {
+                prop_assert_eq!(parsed.as_str(), &name);
+                // Joined to a root it stays beneath it, and no two names meet.
+                let joined = std::path::Path::new("/root").join(parsed.as_str());
+                prop_assert!(joined.starts_with("/root"));
+                prop_assert_eq!(joined.components().count(), 2 + name.split('/').count());
+            }
+        }
+
+        #[test]
+        fn folder_and_base_make_the_name(name in "[a-z]{1,3}(/[a-z]{1,3}){0,4}") {
+            let parsed = FileName::parse(&name).unwrap();
+            let again = parsed.folder().map_or(parsed.base().to_owned(), |f| format!("{f}/{}", parsed.base()));
+            prop_assert_eq!(again, name);
+        }
+    }
+}

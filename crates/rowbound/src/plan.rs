@@ -1,0 +1,486 @@
+//! The plan: the checked configuration.
+//!
+//! In: the text of `rowbound.toml`, the environment, or calls of [`PlanBuilder`]. Out: a [`Plan`], parsed without IO, then
+//! checked; every complaint names the field and the value.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::Deserialize;
+
+use crate::{
+    binding::{Binding, Body, Column, Keep, Mode, Reading},
+    error::{Error, Kind, Result},
+};
+
+/// The configuration's usual file name.
+pub const FILE: &str = "rowbound.toml";
+
+/// Where a storage's files lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// A folder of a local or mounted file system.
+    Folder(PathBuf),
+}
+
+/// Whether collected files wait before they are erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trash {
+    /// They are erased at once.
+    Off,
+    /// They wait so long.
+    Keep(Duration),
+}
+
+impl Trash {
+    /// How long files wait, or `None` if they do not.
+    pub fn retention(self) -> Option<Duration> {
+        match self {
+            Trash::Off => None,
+            Trash::Keep(time) => Some(time),
+        }
+    }
+}
+
+/// A storage of the plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoragePlan {
+    /// Its name in the plan.
+    pub name: String,
+    /// Where it is.
+    pub location: Location,
+    /// How long a released name waits before it is looked at. Default: 10 s.
+    pub grace: Duration,
+    /// A file younger than this and newer than its release is left alone. Default: 1 h.
+    pub min_age: Duration,
+    /// Default: kept for 1 day.
+    pub trash: Trash,
+    /// Whether folders that a deletion leaves empty are removed (never the root). Default: yes.
+    pub prune_folders: bool,
+}
+
+impl StoragePlan {
+    /// A folder with the defaults.
+    pub fn folder(name: &str, root: impl Into<PathBuf>) -> Self {
+        StoragePlan {
+            name: name.to_owned(),
+            location: Location::Folder(root.into()),
+            grace: Duration::from_secs(10),
+            min_age: Duration::from_secs(3600),
+            trash: Trash::Keep(Duration::from_secs(86_400)),
+            prune_folders: true,
+        }
+    }
+
+    /// Sets `grace`.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Sets `min_age`.
+    pub fn min_age(mut self, min_age: Duration) -> Self {
+        self.min_age = min_age;
+        self
+    }
+
+    /// Sets `trash`.
+    pub fn trash(mut self, trash: Trash) -> Self {
+        self.trash = trash;
+        self
+    }
+
+    /// Sets `prune_folders`.
+    pub fn prune_folders(mut self, prune: bool) -> Self {
+        self.prune_folders = prune;
+        self
+    }
+
+    /// The location as it would stand in `url`.
+    pub fn url(&self) -> String {
+        match &self.location {
+            Location::Folder(path) => format!("folder:{}", path.display()),
+        }
+    }
+}
+
+/// The checked configuration.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The database's URL.
+    pub database: String,
+    /// Storages by name.
+    pub storages: BTreeMap<String, StoragePlan>,
+    /// Bindings, in the order in which they were declared.
+    pub bindings: Vec<Binding>,
+}
+
+/// Builds a [`Plan`] in code.
+///
+/// ```
+/// use rowbound::{Binding, Plan, StoragePlan};
+/// let plan = Plan::builder("sqlite:db.sqlite3")
+///     .storage(StoragePlan::folder("default", "media"))
+///     .binding(Binding::name("blog_article.image", "default")?.keep(["defaults/*"]))
+///     .build()?;
+/// assert_eq!(plan.bindings[0].column.table, "blog_article");
+/// # Ok::<(), rowbound::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct PlanBuilder {
+    database: String,
+    storages: Vec<StoragePlan>,
+    bindings: Vec<Binding>,
+}
+
+impl PlanBuilder {
+    /// Adds a storage.
+    pub fn storage(mut self, storage: StoragePlan) -> Self {
+        self.storages.push(storage);
+        self
+    }
+
+    /// Adds a binding.
+    pub fn binding(mut self, binding: Binding) -> Self {
+        self.bindings.push(binding);
+        self
+    }
+
+    /// Checks the whole.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] names the field and the value.
+    pub fn build(self) -> Result<Plan> {
+        let mut storages = BTreeMap::new();
+        for storage in self.storages {
+            if let Some(twice) = storages.insert(storage.name.clone(), storage) {
+                return Err(Error::new(Kind::Config, "two storages have the same name").with("storage", twice.name));
+            }
+        }
+        let plan = Plan { database: self.database, storages, bindings: self.bindings };
+        plan.validate()?;
+        Ok(plan)
+    }
+}
+
+impl Plan {
+    /// Begins a plan for the database at `url`.
+    pub fn builder(url: impl Into<String>) -> PlanBuilder {
+        PlanBuilder { database: url.into(), storages: Vec::new(), bindings: Vec::new() }
+    }
+
+    /// Reads `rowbound.toml`. Relative paths in it (folders, a SQLite file) are taken from the file's own folder.
+    /// `database` overrides the file's; it is taken as it is.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] names file, field and value.
+    pub fn load(file: &Path, database: Option<&str>) -> Result<Plan> {
+        let text = std::fs::read_to_string(file).map_err(|e| {
+            Error::new(Kind::Config, "cannot read the configuration")
+                .with("file", file.display())
+                .because(e)
+                .hint("name it with --config, or write one: docs/configuration.md")
+        })?;
+        let base = file.parent().unwrap_or(Path::new("."));
+        Self::parse(&text, base, database, &|var| std::env::var(var).ok()).map_err(|e| e.with("file", file.display()))
+    }
+
+    /// The same for a text, with an environment of its own.
+    ///
+    /// # Errors
+    /// As [`Plan::load`].
+    pub fn parse(text: &str, base: &Path, database: Option<&str>, env: &dyn Fn(&str) -> Option<String>) -> Result<Plan> {
+        let mut value: toml::Value = toml::from_str::<toml::Table>(text)
+            .map(toml::Value::Table)
+            .map_err(|e| Error::new(Kind::Config, format!("this is not TOML: {}", e.to_string().trim())))?;
+        expand(&mut value, "", env)?;
+        let raw: raw::File = value.try_into().map_err(|e: toml::de::Error| {
+            Error::new(Kind::Config, e.message().to_owned()).hint("docs/configuration.md lists every field")
+        })?;
+        let url = match (database, raw.database) {
+            (Some(over), _) => over.to_owned(),
+            (None, Some(url)) => anchor_sqlite(url, base),
+            (None, None) => {
+                return Err(Error::new(Kind::Config, "`database` is missing")
+                    .hint("write it into rowbound.toml, set DATABASE_URL, or pass --database"));
+            }
+        };
+        let mut builder = Plan::builder(url);
+        for (name, storage) in raw.storage {
+            builder = builder.storage(storage.resolve(name, base)?);
+        }
+        for binding in raw.binding {
+            builder = builder.binding(binding.resolve()?);
+        }
+        builder.build()
+    }
+
+    /// The bindings on one storage.
+    pub fn on_storage<'a>(&'a self, storage: &'a str) -> impl Iterator<Item = &'a Binding> {
+        self.bindings.iter().filter(move |b| b.storage == storage)
+    }
+
+    fn validate(&self) -> Result<()> {
+        if self.storages.is_empty() {
+            return Err(Error::new(Kind::Config, "the plan has no storage").hint("add [storage.default] with a `url`"));
+        }
+        if self.bindings.is_empty() {
+            return Err(Error::new(Kind::Config, "the plan has no binding").hint("add a [[binding]] with a `column`"));
+        }
+        let mut seen = BTreeSet::new();
+        for b in &self.bindings {
+            if !self.storages.contains_key(&b.storage) {
+                let known: Vec<_> = self.storages.keys().cloned().collect();
+                return Err(Error::new(Kind::Config, "`storage` names no storage of the plan")
+                    .with("binding", &b.column)
+                    .with("storage", format_args!("{:?}", b.storage))
+                    .hint(format!("known are: {}", known.join(", "))));
+            }
+            if !seen.insert(b.key()) {
+                return Err(Error::new(Kind::Config, "two bindings have the same column and storage").with("binding", b.key()));
+            }
+            if let Reading::Url { prefixes } = &b.reading {
+                if prefixes.is_empty() {
+                    return Err(Error::new(Kind::Config, "`prefix` is missing for kind = \"url\"").with("binding", &b.column));
+                }
+                for prefix in prefixes {
+                    if !prefix.ends_with('/') || prefix.contains(['%', '?', '#']) {
+                        return Err(Error::new(Kind::Config, "`prefix` must end with `/` and hold no `%`, `?` or `#`")
+                            .with("binding", &b.column)
+                            .with("prefix", format_args!("{prefix:?}"))
+                            .hint(
+                                "write what stands before the file's name in the column, for example \"https://cdn.example.com/media/\"",
+                            ));
+                    }
+                }
+            }
+        }
+        for (i, a) in self.storages.values().enumerate() {
+            Keep::new(self.on_storage(&a.name))?;
+            for b in self.storages.values().skip(i + 1) {
+                let (Location::Folder(x), Location::Folder(y)) = (&a.location, &b.location);
+                if x.starts_with(y) || y.starts_with(x) {
+                    // Two views of one file would each ignore the other's references.
+                    return Err(Error::new(
+                        Kind::Config,
+                        "two storages overlap: a file would be in both, and each would miss the other's references",
+                    )
+                    .with("storage", format_args!("{} ({})", a.name, a.url()))
+                    .with("storage", format_args!("{} ({})", b.name, b.url()))
+                    .hint("bind the columns to one storage at the upper folder"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A length of time as it is written in the configuration: `500ms`, `10s`, `2h 30m`, `1d`. Days have 24 hours.
+///
+/// ```
+/// use std::time::Duration;
+/// assert_eq!(rowbound::parse_duration("1d"), Some(Duration::from_secs(86_400)));
+/// assert_eq!(rowbound::parse_duration("-1s"), None);
+/// ```
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let span: jiff::Span = text.parse().ok()?;
+    let length = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()?;
+    Duration::try_from(length).ok()
+}
+
+fn duration(field: &'static str, text: &str) -> Result<Duration> {
+    parse_duration(text).ok_or_else(|| {
+        Error::new(Kind::Config, format!("`{field}` is no length of time"))
+            .with(field, format_args!("{text:?}"))
+            .hint("write 500ms, 10s, 5m, 1h or 1d")
+    })
+}
+
+/// Replaces `${VAR}` in every string. `$${` stands for `${`.
+fn expand(value: &mut toml::Value, path: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<()> {
+    match value {
+        toml::Value::String(text) => {
+            let mut out = String::new();
+            let mut rest = text.as_str();
+            while let Some(at) = rest.find("${") {
+                if rest[..at].ends_with('$') {
+                    out.push_str(&rest[..at - 1]);
+                    out.push_str("${");
+                    rest = &rest[at + 2..];
+                    continue;
+                }
+                out.push_str(&rest[..at]);
+                let var_and_more = &rest[at + 2..];
+                let end = var_and_more.find('}').ok_or_else(|| {
+                    Error::new(Kind::Config, format!("`{path}` holds a `${{` that does not end")).with("value", format_args!("{text:?}"))
+                })?;
+                let var = &var_and_more[..end];
+                out.push_str(&env(var).ok_or_else(|| {
+                    Error::new(Kind::Config, format!("`{path}` needs the environment variable {var}, which is not set"))
+                        .hint(format!("export {var}=.."))
+                })?);
+                rest = &var_and_more[end + 1..];
+            }
+            out.push_str(rest);
+            *text = out;
+            Ok(())
+        }
+        toml::Value::Array(items) => items.iter_mut().enumerate().try_for_each(|(i, item)| expand(item, &format!("{path}[{i}]"), env)),
+        toml::Value::Table(table) => table.iter_mut().try_for_each(|(key, item)| {
+            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+            expand(item, &path, env)
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// A relative `sqlite:` path in a file is relative to the file.
+fn anchor_sqlite(url: String, base: &Path) -> String {
+    let Some(rest) = url.strip_prefix("sqlite:") else { return url };
+    let path = rest.strip_prefix("//").unwrap_or(rest);
+    if path.starts_with('/') || path.starts_with(':') || base.as_os_str().is_empty() {
+        return url;
+    }
+    format!("sqlite:{}", base.join(path).display())
+}
+
+/// The file as it is written: strings, not yet checked.
+mod raw {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct File {
+        pub database: Option<String>,
+        #[serde(default)]
+        pub storage: BTreeMap<String, Storage>,
+        #[serde(default)]
+        pub binding: Vec<Bind>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct Storage {
+        url: Option<String>,
+        grace: Option<String>,
+        min_age: Option<String>,
+        trash: Option<String>,
+        prune_folders: Option<bool>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct Bind {
+        column: Option<String>,
+        storage: Option<String>,
+        kind: Option<String>,
+        prefix: Option<OneOrMany>,
+        keep: Option<OneOrMany>,
+        mode: Option<String>,
+        capture: Option<String>,
+        derivatives: Option<toml::Value>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(untagged)]
+    enum OneOrMany {
+        One(String),
+        Many(Vec<String>),
+    }
+
+    impl From<OneOrMany> for Vec<String> {
+        fn from(value: OneOrMany) -> Self {
+            match value {
+                OneOrMany::One(one) => vec![one],
+                OneOrMany::Many(many) => many,
+            }
+        }
+    }
+
+    impl Storage {
+        pub(super) fn resolve(self, name: String, base: &Path) -> Result<StoragePlan> {
+            let place = |e: Error| e.with("storage", &name);
+            let url = self.url.ok_or_else(|| place(Error::new(Kind::Config, "`url` is missing").hint("write url = \"folder:media\"")))?;
+            let Some(path) = url.strip_prefix("folder:").filter(|p| !p.is_empty()) else {
+                return Err(place(
+                    Error::new(Kind::Config, "`url` names no kind of storage that this version knows")
+                        .with("url", format_args!("{url:?}"))
+                        .hint("write folder:path; a relative path is taken from the configuration's folder"),
+                ));
+            };
+            let path = path.strip_prefix("//").filter(|p| p.starts_with('/')).unwrap_or(path);
+            let mut plan = StoragePlan::folder(&name, base.join(path));
+            if let Some(text) = &self.grace {
+                plan.grace = duration("grace", text).map_err(place)?;
+            }
+            if let Some(text) = &self.min_age {
+                plan.min_age = duration("min_age", text).map_err(place)?;
+            }
+            match self.trash.as_deref() {
+                None => {}
+                Some("off") => plan.trash = Trash::Off,
+                Some(text) => match duration("trash", text).map_err(place)? {
+                    Duration::ZERO => {
+                        return Err(place(
+                            Error::new(Kind::Config, "`trash` has no length")
+                                .with("trash", format_args!("{text:?}"))
+                                .hint("write \"off\" to erase at once"),
+                        ));
+                    }
+                    time => plan.trash = Trash::Keep(time),
+                },
+            }
+            if let Some(prune) = self.prune_folders {
+                plan.prune_folders = prune;
+            }
+            Ok(plan)
+        }
+    }
+
+    impl Bind {
+        pub(super) fn resolve(self) -> Result<Binding> {
+            let text = self.column.ok_or_else(|| Error::new(Kind::Config, "a [[binding]] has no `column`"))?;
+            let column = Column::parse(&text)?;
+            let shown = column.clone();
+            let one_of = |field: &'static str, value: &str, allowed: &str| {
+                Error::new(Kind::Config, format!("`{field}` has no such value"))
+                    .with("binding", &shown)
+                    .with(field, format_args!("{value:?}"))
+                    .hint(format!("write one of: {allowed}"))
+            };
+            let reading = match (self.kind.as_deref().unwrap_or("name"), self.prefix) {
+                ("name", None) => Reading::Name,
+                ("name", Some(_)) => {
+                    return Err(Error::new(Kind::Config, "`prefix` goes with kind = \"url\"").with("binding", &shown));
+                }
+                ("url", prefixes) => Reading::Url { prefixes: prefixes.map(Into::into).unwrap_or_default() },
+                (other, _) => return Err(one_of("kind", other, "name, url")),
+            };
+            if self.derivatives.is_some() {
+                return Err(Error::new(Kind::Config, "`derivatives` is not known to this version").with("binding", &shown));
+            }
+            Ok(Binding {
+                storage: self.storage.unwrap_or_else(|| "default".to_owned()),
+                reading,
+                keep: self.keep.map(Into::into).unwrap_or_default(),
+                mode: match self.mode.as_deref().unwrap_or("live") {
+                    "live" => Mode::Live,
+                    "shadow" => Mode::Shadow,
+                    other => return Err(one_of("mode", other, "live, shadow")),
+                },
+                body: match self.capture.as_deref().unwrap_or("tolerant") {
+                    "tolerant" => Body::Tolerant,
+                    "fast" => Body::Fast,
+                    other => return Err(one_of("capture", other, "tolerant, fast")),
+                },
+                column,
+            })
+        }
+    }
+}

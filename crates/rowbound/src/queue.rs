@@ -1,0 +1,227 @@
+//! Candidates: names that may have become unreferenced, and what becomes of them.
+//!
+//! In: rows that capture, stage or sweep wrote. Out: a [`Settlement`], which removes what is decided and puts back
+//! what is not. Promise: a candidate leaves the queue only through a settlement that says why.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A due candidate, claimed by one worker until its lease runs out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its number in this database.
+    pub id: i64,
+    /// The binding whose column let go of it; `None` when a stage or a sweep announced it, then `value` is a name.
+    pub binding: Option<i32>,
+    /// The column's old value, as it stood in the row. Bytes, because a database may hold what is not UTF-8.
+    pub value: Vec<u8>,
+    /// The row that let go of it: its primary key as text, a JSON array where the key has several columns.
+    pub key: Option<String>,
+    /// What happened to the row: `delete`, `update`, `truncate`, `cascade`, `replace`, `stage`, `sweep`.
+    pub event: String,
+    /// When the row let go of it, by the database's clock. At the latest the true moment, perhaps earlier (the start of
+    /// the transaction).
+    pub released_at: Timestamp,
+    /// How many times it was tried and failed.
+    pub attempts: u32,
+}
+
+/// Which candidates a worker asks for.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// The storage's name.
+    pub storage: String,
+    /// Numbers of the bindings on that storage.
+    pub bindings: Vec<i32>,
+    /// How long a released name waits before it is looked at.
+    pub grace: Duration,
+    /// At most so many.
+    pub limit: u32,
+    /// Who claims: unique per worker and process.
+    pub owner: String,
+    /// How long the claim holds. After that another worker may take it.
+    pub lease: Duration,
+    /// Whether candidates that wait for another try are taken before they are due (`collect --now`).
+    pub not_due_too: bool,
+}
+
+/// What was decided of a candidate. The ledger keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The file was erased.
+    Erased,
+    /// The file lies in the trash.
+    Trashed,
+    /// The trash was emptied of the file.
+    Purged,
+    /// The file came back from the trash, because a row names it or a person asked.
+    Restored,
+    /// A row names it: the file stays.
+    Kept,
+    /// A `keep` pattern protects it: the file stays.
+    Protected,
+    /// There was no such file.
+    Missing,
+    /// The value is no name that may reach a storage, or names something other than a plain file: nothing was touched.
+    Refused,
+    /// The value names no file of the storage (a URL of another host).
+    Foreign,
+    /// The binding runs in shadow mode: the file would have gone.
+    Shadow,
+    /// The binding is no longer in the plan: the file stays.
+    Unbound,
+    /// Another candidate of the same batch had the same name and its outcome.
+    Duplicate,
+}
+
+impl Outcome {
+    /// Every outcome, with the one sentence that help, docs and `history` show.
+    pub const ALL: [(Outcome, &'static str); 12] = [
+        (Outcome::Erased, "the file was erased"),
+        (Outcome::Trashed, "the file was moved to the trash"),
+        (Outcome::Purged, "the trash was emptied of the file"),
+        (Outcome::Restored, "the file came back from the trash"),
+        (Outcome::Kept, "a row still names it: the file stays"),
+        (Outcome::Protected, "a `keep` pattern protects it: the file stays"),
+        (Outcome::Missing, "there was no such file"),
+        (Outcome::Refused, "not a name that may be deleted: nothing was touched"),
+        (Outcome::Foreign, "names no file of this storage"),
+        (Outcome::Shadow, "shadow mode: the file would have gone"),
+        (Outcome::Unbound, "its binding is no longer in the plan: the file stays"),
+        (Outcome::Duplicate, "settled together with an equal candidate"),
+    ];
+
+    /// The word that stands in the ledger: the variant's name in kebab case.
+    pub fn word(self) -> &'static str {
+        match self {
+            Outcome::Erased => "erased",
+            Outcome::Trashed => "trashed",
+            Outcome::Purged => "purged",
+            Outcome::Restored => "restored",
+            Outcome::Kept => "kept",
+            Outcome::Protected => "protected",
+            Outcome::Missing => "missing",
+            Outcome::Refused => "refused",
+            Outcome::Foreign => "foreign",
+            Outcome::Shadow => "shadow",
+            Outcome::Unbound => "unbound",
+            Outcome::Duplicate => "duplicate",
+        }
+    }
+
+    /// The outcome that `word` stands for.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().map(|(o, _)| o).find(|o| o.word() == word)
+    }
+}
+
+/// A candidate that is decided: it leaves the queue and enters the ledger.
+#[derive(Debug, Clone)]
+pub struct Settled {
+    /// The candidate.
+    pub id: i64,
+    /// What was decided.
+    pub outcome: Outcome,
+    /// The name it resolved to, where that differs from its value.
+    pub name: Option<String>,
+    /// The file's size in bytes, where one was seen.
+    pub size: Option<u64>,
+    /// Where in the trash it lies.
+    pub place: Option<String>,
+    /// Why, in a few words, where the outcome does not say it all.
+    pub note: Option<String>,
+}
+
+/// A candidate that is not decided: it goes back and is due again later.
+#[derive(Debug, Clone)]
+pub struct PutBack {
+    /// The candidate.
+    pub id: i64,
+    /// How long until it is due again.
+    pub wait: Duration,
+    /// Whether this counts as a failed attempt.
+    pub failed: bool,
+    /// The error, or what it waits for.
+    pub note: String,
+}
+
+/// The end of a batch: written in one transaction.
+#[derive(Debug, Clone, Default)]
+pub struct Settlement {
+    /// The claimant, as in [`Claim::owner`]: what another worker has claimed meanwhile is left alone.
+    pub owner: String,
+    /// The storage's name.
+    pub storage: String,
+    /// Leave the queue.
+    pub settled: Vec<Settled>,
+    /// Stay in it.
+    pub back: Vec<PutBack>,
+}
+
+/// A candidate to be written by stage or sweep.
+#[derive(Debug, Clone)]
+pub struct Announce {
+    /// The storage's name.
+    pub storage: String,
+    /// The file's name.
+    pub name: crate::name::FileName,
+    /// `stage` or `sweep`.
+    pub event: &'static str,
+    /// How long from now until it is due.
+    pub wait: Duration,
+}
+
+/// What waits in the queue of one storage.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Backlog {
+    /// Candidates in all.
+    pub total: u64,
+    /// Those whose grace has passed and that nobody holds.
+    pub due: u64,
+    /// Those that wait for another try after at least one failure.
+    pub failing: u64,
+    /// The age of the oldest, in seconds.
+    pub oldest_seconds: Option<u64>,
+    /// A few of those that fail or wait, the oldest first.
+    pub sample: Vec<Waiting>,
+}
+
+/// One candidate as `status` and `explain` show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Waiting {
+    /// Its number.
+    pub id: i64,
+    /// The binding that let go of it.
+    pub binding: Option<i32>,
+    /// Its value; bytes that are not UTF-8 are shown as U+FFFD.
+    pub value: String,
+    /// The row's key.
+    pub key: Option<String>,
+    /// What happened to the row.
+    pub event: String,
+    /// When.
+    pub released_at: Timestamp,
+    /// When it is due again, if it was put back or is claimed.
+    pub due_at: Option<Timestamp>,
+    /// Failed attempts.
+    pub attempts: u32,
+    /// The last error, or what it waits for.
+    pub note: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_outcome_has_its_word() {
+        for (outcome, _) in Outcome::ALL {
+            assert_eq!(Outcome::from_word(outcome.word()), Some(outcome));
+            assert_eq!(serde_json::to_value(outcome).unwrap(), outcome.word());
+        }
+        assert_eq!(Outcome::from_word("gone"), None);
+    }
+}

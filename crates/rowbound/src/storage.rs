@@ -1,0 +1,185 @@
+//! A storage: where the files are.
+//!
+//! In: checked names. Out: what lies there, and what became of it, name by name. Promise: an operation touches exactly the files it was
+//! asked for, and absence is answered only after the storage has proved, in the same operation, to be the one that was attached.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::Result,
+    name::{FileName, Refused},
+    plan::{Location, StoragePlan},
+};
+
+pub mod folder;
+
+/// The file in [`crate::name::RESERVED`] that proves that a storage is there and which one it is.
+pub const MARKER: &str = "storage.json";
+
+/// What stands in a storage's marker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marker {
+    /// Random; the storage's own id.
+    pub storage: String,
+    /// Ids of the installations (databases) whose rows name files here.
+    pub installations: Vec<String>,
+}
+
+/// What a look at a name saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Look {
+    /// There is no such file.
+    Missing,
+    /// A plain file.
+    Seen(Seen),
+    /// Something that must not be deleted: a folder, a link, a name that this storage cannot hold. The text says what.
+    Refused(String),
+}
+
+/// A file as it was seen; what is deleted later must still be this.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Bytes.
+    pub size: u64,
+    /// Last modification, by the storage's clock.
+    pub modified: Timestamp,
+    /// Tells this content from any other under the same name: inode and times, an ETag, a version.
+    pub version: String,
+}
+
+/// What became of a file that was to be taken away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Removed {
+    /// It is gone for good.
+    Erased,
+    /// It lies in the trash, at this place.
+    Trashed(String),
+    /// It is no longer what was seen, and is untouched.
+    Changed,
+    /// It was not there any more.
+    Missing,
+}
+
+/// A file in the trash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Trashed {
+    /// The name it had.
+    pub name: FileName,
+    /// Where in the trash it lies; names exactly one file of the trash.
+    pub place: String,
+    /// Since when, at the latest.
+    pub at: Timestamp,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// What came of bringing a file back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Restored {
+    /// It is back under its name.
+    Back,
+    /// Another file has the name now: nothing was moved.
+    Occupied,
+    /// It is not in the trash (any more).
+    Missing,
+}
+
+/// One entry of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listed {
+    /// A plain file under a legal name.
+    File(FileName),
+    /// Something else: its name as it stands (lossily), and why it is no file that a row could name.
+    Odd(String, OddEntry),
+}
+
+/// Why a listed entry is no file that a row could name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OddEntry {
+    /// Its name is refused.
+    Name(Refused),
+    /// It is a link, a device, a socket, ...
+    NotAFile,
+}
+
+/// Pages of a listing, in order. The sender ends with an `Err` when the listing could not be completed; a channel that
+/// closes after an `Ok` page is a complete listing only if that page said so.
+pub type Listing = tokio::sync::mpsc::Receiver<Result<Page>>;
+
+/// A page of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Entries, in bytewise order of their full names, across pages too.
+    pub entries: Vec<Listed>,
+    /// Whether this is the last page. A listing without a last page is partial, and nothing may be concluded from it.
+    pub last: bool,
+}
+
+/// What one operation on one name came to.
+pub type PerName<T> = Vec<Result<T>>;
+
+/// The contract of a storage. Every operation proves first that the storage is there ([`Storage::prove`]); if it
+/// is not, the operation as a whole is an error and nothing was touched.
+#[async_trait]
+pub trait Storage: Send + Sync + std::fmt::Debug {
+    /// Reads the marker; `None` if the place is there but has none.
+    ///
+    /// # Errors
+    /// [`crate::Kind::StorageUnreachable`] when the place itself is not there.
+    async fn marker(&self) -> Result<Option<Marker>>;
+
+    /// Writes the marker, atomically, and tries what deleting needs (write, rename, delete beneath `.rowbound/`).
+    ///
+    /// # Errors
+    /// [`crate::Kind::Permission`] or [`crate::Kind::Storage`] name the step that failed.
+    async fn set_marker(&self, marker: &Marker) -> Result<()>;
+
+    /// Removes the marker and everything of Rowbound's that is empty. Files in the trash stay, and are counted in the result.
+    async fn remove_marker(&self) -> Result<u64>;
+
+    /// From now on, every operation demands that the marker holds this storage id.
+    fn expect(&self, storage_id: &str);
+
+    /// Proves that the storage is there: its marker is read and is the expected one.
+    async fn prove(&self) -> Result<()>;
+
+    /// Whether its operations are as quick as a system call, so that a database lock may be held over them.
+    fn quick(&self) -> bool;
+
+    /// What lies under each name. One result per name, in order.
+    async fn look(&self, names: &[FileName]) -> Result<PerName<Look>>;
+
+    /// Takes each file away if it still is what was seen: into the trash if the storage has one, else for good.
+    /// One result per item, in order. Idempotent.
+    async fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>>;
+
+    /// The latest version of each name in the trash, if any.
+    async fn trashed(&self, names: &[FileName]) -> Result<PerName<Option<Trashed>>>;
+
+    /// Up to `limit` files that have lain in the trash since before `before`.
+    async fn expired(&self, before: Timestamp, limit: usize) -> Result<Vec<Trashed>>;
+
+    /// Brings files back, never over another file.
+    async fn restore(&self, items: &[Trashed]) -> Result<PerName<Restored>>;
+
+    /// Erases files of the trash for good. `false` for one that was not there.
+    async fn purge(&self, items: &[Trashed]) -> Result<PerName<bool>>;
+
+    /// Lists the whole storage after `after` in bytewise order of full names, without what is Rowbound's.
+    async fn list(&self, after: Option<FileName>) -> Result<Listing>;
+}
+
+/// Opens the storage that the plan describes. Does no IO: [`Storage::prove`] and [`Storage::marker`] do.
+///
+/// # Errors
+/// [`crate::Kind::Config`] when the location cannot be used on this system.
+pub fn open(plan: &StoragePlan) -> Result<Arc<dyn Storage>> {
+    let retention: Option<Duration> = plan.trash.retention();
+    match &plan.location {
+        Location::Folder(root) => Ok(Arc::new(folder::Folder::new(&plan.name, root, retention, plan.prune_folders))),
+    }
+}
