@@ -113,6 +113,19 @@ fn claim_of(plan: &Plan, record: Option<&Installation>, storage: &str) -> Claim 
     }
 }
 
+/// What waits on each storage of the plan.
+///
+/// # Errors
+/// Those of the database.
+pub async fn backlogs(plan: &Plan, db: &dyn Database) -> Result<std::collections::BTreeMap<String, Backlog>> {
+    let record = db.installation().await?;
+    let mut left = std::collections::BTreeMap::new();
+    for name in plan.storages.keys() {
+        left.insert(name.clone(), db.backlog(&claim_of(plan, record.as_ref(), name)).await?);
+    }
+    Ok(left)
+}
+
 /// Looks at everything.
 ///
 /// # Errors
