@@ -22,10 +22,8 @@ const BATCH: u64 = 4_000;
 /// Times of one check of names that no row holds, which is the usual answer and the dearest.
 pub async fn check(options: &Options) {
     let count = options.rows * 10;
-    let table = Table::begin(
-        &format!("check: {BATCH} names in a column of {count} rows"),
-        &["", "no index", "per file", "index", "per file"],
-    );
+    let table =
+        Table::begin(&format!("check: {BATCH} names in a column of {count} rows"), &["", "no index", "per file", "index", "per file"]);
     for backend in &options.backends {
         let world = World::with(TestDb::new(*backend).await).with_docs().await;
         rows::fill(&world.db, "doc", count).await;

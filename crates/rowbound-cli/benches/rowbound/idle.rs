@@ -20,10 +20,8 @@ const WATCH: Duration = Duration::from_secs(20);
 
 /// `rowbound run` on an attached database with rows, files and nothing to do.
 pub async fn idle(options: &Options) {
-    let table = Table::begin(
-        &format!("idle: `rowbound run` without work, over {} s", WATCH.as_secs()),
-        &["", "CPU", "of a core", "peak RSS"],
-    );
+    let table =
+        Table::begin(&format!("idle: `rowbound run` without work, over {} s", WATCH.as_secs()), &["", "CPU", "of a core", "peak RSS"]);
     for backend in &options.backends {
         let world = World::with(TestDb::new(*backend).await).with_docs().await;
         rows::fill(&world.db, "doc", 1000).await;

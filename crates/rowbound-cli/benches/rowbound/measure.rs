@@ -37,7 +37,8 @@ pub fn run(command: &mut Command, statuses: &[i32]) -> (Cost, String) {
     let mut cost = Cost::default();
     // Waited for, but not reaped: a dead process keeps its times until somebody takes its status.
     let id = || WaitId::Pid(Pid::from_child(&child));
-    while waitid(id(), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG).expect("cannot wait for our child").is_none() {
+    while waitid(id(), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG).expect("cannot wait for our child").is_none()
+    {
         cost.rss = cost.rss.max(peak_memory(pid));
         std::thread::sleep(Duration::from_millis(2));
     }

@@ -2,11 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rowbound::{
-    Binding,
-    binding::Body,
-    database::Dialect,
-};
+use rowbound::{Binding, binding::Body, database::Dialect};
 use rowbound_testkit::{App, Backend, Journal, OwnServer, TestDb, World};
 use sqlx::AssertSqlSafe;
 
@@ -180,7 +176,8 @@ pub async fn update(options: &Options) {
         };
         let times = at_once(&world, options.rounds + 2, set, None).await;
         row(&table, &format!("{backend}, {} rows at once", options.rows), times);
-        let times = singly(&world, 10_000.min(options.rows), |t| statement(&world, &format!("update {t} set title = 'new' where id = "))).await;
+        let times =
+            singly(&world, 10_000.min(options.rows), |t| statement(&world, &format!("update {t} set title = 'new' where id = "))).await;
         row(&table, &format!("{backend}, one row, not flushed"), times);
     }
     println!("  goal with `fast`: 1.05x");
