@@ -1,1 +1,21 @@
-//! x
+//! The test kit of Rowbound: real databases, folders and processes, and the suites that every implementation of a contract
+//! passes.
+//!
+//! Nothing here is a mock. [`server`] finds or starts servers, [`db`] makes a fresh database on one, [`world`] adds a media
+//! folder and a plan, [`process`] runs the binary. [`database_suite`] turns every sentence of
+//! [`rowbound::database::Database`] into a case; a third party's implementation can run it too.
+//!
+//! The PostgreSQL and MariaDB servers come from `scripts/with-test-servers`; `make test` does it all.
+
+pub mod database_suite; // the contract of a database, sentence by sentence
+pub mod db; // a fresh database, and the application's side of it
+pub mod process; // the real binary: run, watched, killed
+pub mod server; // servers out of the environment, and servers of one's own to stop and kill
+pub mod world; // a database, a media folder, a plan
+pub mod writer; // an application that never rests
+
+pub use db::{App, Backend, Journal, TestDb};
+pub use process::{Output, Rowbound, Running};
+pub use server::{OwnServer, Server};
+pub use world::{World, wait_until};
+pub use writer::{Writer, Written};

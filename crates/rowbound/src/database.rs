@@ -12,10 +12,10 @@ use serde::Serialize;
 
 use crate::{
     binding::{Column, Search},
-    capture::{Bound, Inspection, Installation, Snapshot},
+    capture::{Bound, Drift, Inspection, Installation, Snapshot},
     error::{Error, Kind, Result},
     ledger::{Entry, Filter, NewEntry, Total},
-    queue::{Announce, Backlog, Candidate, Claim, Settlement, Waiting},
+    queue::{Announce, Backlog, Candidate, Claim, Outcome, Settlement, Waiting},
 };
 
 pub mod mysql;
@@ -240,6 +240,35 @@ pub fn redact(url: &str) -> String {
         },
         None => url.to_owned(),
     }
+}
+
+/// Reads the installation record; one that a newer build wrote is not touched.
+pub(crate) fn read_record(text: &str) -> Result<Installation> {
+    let record: Installation = serde_json::from_str(text).map_err(|e| {
+        Error::new(Kind::Database, "the installation record cannot be read").because(e).hint("was it written by a newer rowbound?")
+    })?;
+    if record.version > crate::capture::VERSION {
+        return Err(Error::new(Kind::Config, "a newer rowbound has attached to this database")
+            .with("its version", record.version)
+            .with("this version", crate::capture::VERSION)
+            .hint("upgrade this rowbound"));
+    }
+    Ok(record)
+}
+
+/// Reads a word of the ledger.
+pub(crate) fn read_outcome(word: &str) -> Result<Outcome> {
+    Outcome::from_word(word)
+        .ok_or_else(|| Error::new(Kind::Database, "the ledger holds an outcome that this version does not know").with("outcome", word))
+}
+
+/// The error that stops deletion when tables or triggers are not as attached.
+pub(crate) fn drifted(drift: &[Drift]) -> Error {
+    let mut said: Vec<String> = drift.iter().take(5).map(Drift::to_string).collect();
+    if drift.len() > 5 {
+        said.push(format!("and {} more", drift.len() - 5));
+    }
+    Error::new(Kind::Drift, format!("the database is not as attached: {}", said.join("; "))).hint("rowbound attach")
 }
 
 /// Groups bound bindings by table, in the order of their numbers: one table has one set of triggers for all its columns.

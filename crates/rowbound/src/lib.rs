@@ -14,7 +14,14 @@ pub mod plan; // rowbound.toml -> storages and bindings, checked
 pub mod queue; // candidates, and what is decided of them
 pub mod storage; // look, remove, restore, list: folders
 
+pub mod attach; // a plan -> capture and markers, and back
+pub mod collect; // the only deleter: the seven steps
+pub mod references; // which of these names does some row hold?
+pub mod status;
+pub mod trash; // where collected files wait, come back or go for good // what waits, fails, was deleted; who holds a name
+
 pub use binding::Binding;
+pub use collect::Collector;
 pub use error::{Error, Kind, Result, Retry};
 pub use name::{FileName, RESERVED, Refused};
 pub use plan::{Plan, StoragePlan, Trash, parse_duration};

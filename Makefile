@@ -1,0 +1,33 @@
+# The commands of this repository; CI runs the same (.ci/run).
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint fmt bench soak deny-install clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# A debug build: it is there in a third of the time, and the demo deletes a dozen files.
+demo: ## the story of two bindings, on SQLite and a folder
+	cargo build --quiet --locked -p rowbound-cli
+	cargo run --quiet --locked -p rowbound-cli -- demo
+
+test: ## every test, on SQLite, PostgreSQL, MariaDB (and MySQL if MYSQL_URL is set)
+	scripts/with-test-servers scripts/test
+
+lint: ## format, clippy, rustdoc, licences
+	scripts/lint
+
+fmt: ## format the code
+	cargo fmt --all
+
+bench: ## the benchmarks, on all databases
+	scripts/with-test-servers cargo bench --workspace --locked
+
+soak: ## the long tests that `make test` leaves out
+	scripts/cargo-tool nextest
+	scripts/with-test-servers cargo nextest run --workspace --locked --profile soak --run-ignored only -E 'test(soak)'
+
+deny-install: ## install cargo-deny, which `make lint` needs
+	scripts/cargo-tool deny
+
+clean: ## remove what was built
+	cargo clean

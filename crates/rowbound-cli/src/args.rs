@@ -1,0 +1,243 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use jiff::Timestamp;
+use rowbound::queue::Outcome;
+
+use crate::exit;
+
+/// A garbage collector for uploaded files: a file lives exactly as long as some database row names it.
+///
+/// Rowbound binds to an existing SQLite, PostgreSQL, MySQL or MariaDB database. Triggers note, within the application's own transaction, each
+/// file name that a row lets go of; a collector checks that no row names it any more, and deletes the file.
+///
+/// Begin with `rowbound demo`. Then write rowbound.toml, `rowbound attach`, and keep `rowbound run` going.
+#[derive(Debug, Parser)]
+#[command(name = "rowbound", version, after_help = exit::ALL, max_term_width = 100)]
+pub struct Args {
+    /// The configuration
+    #[arg(long, short, global = true, value_name = "FILE", env = "ROWBOUND_CONFIG", default_value = "rowbound.toml")]
+    pub config: PathBuf,
+
+    /// The database, instead of the configuration's: sqlite:PATH, postgres://.., mysql://..
+    #[arg(long, global = true, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
+    pub database: Option<String>,
+
+    /// How answers are printed on stdout
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+
+    /// Which messages are logged on stderr: error, warn, info, debug, or a filter such as rowbound=debug
+    #[arg(long, global = true, value_name = "FILTER", env = "ROWBOUND_LOG", default_value = "info")]
+    pub log: String,
+
+    /// How messages are logged
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How answers are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// For programs: one JSON value, documented in docs/cli.md
+    Json,
+}
+
+/// How messages are logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// A line of text each
+    Text,
+    /// A JSON object each
+    Json,
+}
+
+/// Every command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Tell the story of two bindings on SQLite and a folder, in seconds
+    ///
+    /// Makes a database and a media folder in a temporary place, goes through inserting, replacing, clearing, deleting, bulk
+    /// updates, raw SQL, cascades, rollbacks, shared and moved files and a killed collector, and shows after each step what the rows say and what
+    /// the folder holds. Ends with status 1 if the two ever differ.
+    Demo(DemoArgs),
+    /// Install or repair capture for the bindings of rowbound.toml
+    ///
+    /// Idempotent: run it after each change of rowbound.toml and after migrations. Looks at everything first and changes nothing if a table, a
+    /// column, a right or a storage is missing. Rows of the application are never touched. Locks are waited for shortly and tried again, so that
+    /// the application never queues behind it.
+    Attach(AttachArgs),
+    /// Remove capture, candidates and ledger: the schema is what it was before
+    ///
+    /// Files in the trash stay where they are.
+    Detach(DetachArgs),
+    /// Collect for ever (the daemon)
+    ///
+    /// Several may run at once on PostgreSQL, MySQL and MariaDB; one on SQLite. SIGTERM and Ctrl-C finish the batch and exit.
+    Run(RunArgs),
+    /// Collect what is due, then exit
+    ///
+    /// Status 1 says that something is left: it waits for its time, for an open transaction or for another try, and the output says which.
+    Collect(CollectArgs),
+    /// Show what waits, what fails and what was deleted
+    Status,
+    /// Show the ledger: what was deleted, when, why, and which row let go of it
+    History(HistoryArgs),
+    /// Tell who holds a file and what happened to it
+    Explain(NameArgs),
+    /// Bring a file back from the trash
+    Restore(NameArgs),
+    /// Print the completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page, or write the pages of all commands
+    Man {
+        /// Write rowbound.1 and a page per command into this folder
+        #[arg(long, value_name = "FOLDER")]
+        out: Option<PathBuf>,
+    },
+}
+
+/// Options of `demo`.
+#[derive(Debug, clap::Args)]
+pub struct DemoArgs {
+    /// Keep the database and the media folder here, to look at afterwards
+    #[arg(long, value_name = "FOLDER")]
+    pub keep: Option<PathBuf>,
+}
+
+/// Options of `attach`.
+#[derive(Debug, clap::Args)]
+pub struct AttachArgs {
+    /// Print the SQL that would run, and change nothing
+    #[arg(long)]
+    pub print_sql: bool,
+    /// This database is a copy, or has moved: make it an installation of its own
+    #[arg(long)]
+    pub adopt: bool,
+    /// The storage NAME is another one than before, and is meant
+    #[arg(long, value_name = "NAME")]
+    pub adopt_storage: Vec<String>,
+    /// Another database uses the same storage, and no file is ever named by both
+    #[arg(long)]
+    pub shared: bool,
+}
+
+/// Options of `detach`.
+#[derive(Debug, clap::Args)]
+pub struct DetachArgs {
+    /// Print the SQL that would run, and change nothing
+    #[arg(long)]
+    pub print_sql: bool,
+}
+
+/// How `run` and `collect` work.
+#[derive(Debug, clap::Args)]
+pub struct WorkArgs {
+    /// Workers per storage (SQLite always has one)
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub workers: u16,
+    /// Candidates per batch at most
+    #[arg(long, value_name = "N", default_value_t = 4000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    pub batch: u32,
+    /// How long a claim holds before another worker takes over
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
+    pub lease: std::time::Duration,
+    /// How long a batch waits for open transactions before it is put back
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time)]
+    pub patience: std::time::Duration,
+}
+
+/// Options of `run`.
+#[derive(Debug, clap::Args)]
+pub struct RunArgs {
+    /// How it works
+    #[command(flatten)]
+    pub work: WorkArgs,
+    /// The longest pause between two looks at an empty queue
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time)]
+    pub poll: std::time::Duration,
+}
+
+/// Options of `collect`.
+#[derive(Debug, clap::Args)]
+pub struct CollectArgs {
+    /// How it works
+    #[command(flatten)]
+    pub work: WorkArgs,
+    /// Go on until nothing is left, but no longer than this
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub wait: Option<std::time::Duration>,
+    /// Try at once what waits after a failure
+    #[arg(long)]
+    pub retry_now: bool,
+}
+
+/// Options of `history`.
+#[derive(Debug, clap::Args)]
+pub struct HistoryArgs {
+    /// Only this file
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Only this storage
+    #[arg(long, value_name = "NAME")]
+    pub storage: Option<String>,
+    /// Only these outcomes
+    #[arg(long, value_name = "OUTCOME", value_delimiter = ',', value_parser = outcome)]
+    pub outcome: Vec<Outcome>,
+    /// Not older than this: a length of time (1d) or a moment (2026-11-21T00:00:00Z)
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    pub since: Option<Timestamp>,
+    /// At most so many, the newest first
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub limit: u32,
+}
+
+/// A file.
+#[derive(Debug, clap::Args)]
+pub struct NameArgs {
+    /// The file's name as the rows hold it
+    pub name: String,
+    /// The storage
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub storage: String,
+}
+
+fn time(text: &str) -> Result<std::time::Duration, String> {
+    rowbound::parse_duration(text).ok_or_else(|| "write 500ms, 10s, 5m, 1h or 1d".to_owned())
+}
+
+fn since(text: &str) -> Result<Timestamp, String> {
+    if let Some(ago) = rowbound::parse_duration(text) {
+        return Ok(Timestamp::now() - ago);
+    }
+    text.parse().map_err(|_| "write a length of time such as 1d, or a moment such as 2026-11-21T00:00:00Z".to_owned())
+}
+
+fn outcome(text: &str) -> Result<Outcome, String> {
+    Outcome::from_word(text).ok_or_else(|| {
+        let known: Vec<_> = Outcome::ALL.iter().map(|(o, _)| o.word()).collect();
+        format!("known are: {}", known.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,74 @@
+//! One file per command.
+
+use std::{path::Path, sync::Arc};
+
+use rowbound::{
+    FileName, Plan, Result,
+    database::{self, Database, Options},
+};
+use tokio::sync::watch;
+
+use crate::args::{Args, Command};
+
+mod attach;
+mod collect;
+mod completions;
+mod demo;
+mod detach;
+mod explain;
+mod history;
+mod restore;
+mod run;
+mod status;
+
+/// Runs the command; returns the exit status.
+pub async fn run(args: Args) -> Result<u8> {
+    match &args.command {
+        Command::Demo(a) => demo::demo(a).await,
+        Command::Attach(a) => attach::attach(&args, a).await,
+        Command::Detach(a) => detach::detach(&args, a).await,
+        Command::Run(a) => run::run(&args, a).await,
+        Command::Collect(a) => collect::collect(&args, a).await,
+        Command::Status => status::status(&args).await,
+        Command::History(a) => history::history(&args, a).await,
+        Command::Explain(a) => explain::explain(&args, a).await,
+        Command::Restore(a) => restore::restore(&args, a).await,
+        Command::Completions { shell } => completions::completions(*shell),
+        Command::Man { out } => completions::man(out.as_deref()),
+    }
+}
+
+/// The plan and its open database.
+async fn open(args: &Args) -> Result<(Plan, Arc<dyn Database>)> {
+    let plan = Plan::load(Path::new(&args.config), args.database.as_deref())?;
+    let db = database::open(&plan.database, &Options::default()).await?;
+    Ok((plan, db))
+}
+
+fn name(text: &str) -> Result<FileName> {
+    FileName::parse(text).map_err(|why| {
+        rowbound::Error::new(rowbound::Kind::Config, format!("this name {why}"))
+            .with("name", format_args!("{text:?}"))
+            .hint("write it as the rows hold it: relative to the storage, without a leading slash")
+    })
+}
+
+/// Becomes true at SIGTERM or Ctrl-C.
+fn stop_signal() -> Result<watch::Receiver<bool>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let wrong = |e: std::io::Error| rowbound::Error::new(rowbound::Kind::Config, "cannot listen for signals").because(e);
+    let mut term = signal(SignalKind::terminate()).map_err(wrong)?;
+    let mut int = signal(SignalKind::interrupt()).map_err(wrong)?;
+    let (send, receive) = watch::channel(false);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        tracing::info!("finishing the batch, then ending");
+        let _ = send.send(true);
+        // The receivers live as long as the work; the sender must too, else `changed` would end at once.
+        std::future::pending::<()>().await;
+    });
+    Ok(receive)
+}

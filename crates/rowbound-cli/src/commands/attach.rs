@@ -1,0 +1,62 @@
+//! `rowbound attach`.
+
+use rowbound::{
+    Result,
+    attach::{Attached, Consent, attach as engine_attach, preview},
+    capture::Inspection,
+};
+
+use crate::{
+    args::{Args, AttachArgs},
+    exit, output,
+};
+
+pub async fn attach(args: &Args, a: &AttachArgs) -> Result<u8> {
+    let (plan, db) = super::open(args).await?;
+    if a.print_sql {
+        let (inspection, statements) = preview(&plan, db.as_ref()).await?;
+        let value = serde_json::json!({ "statements": statements, "inspection": inspection });
+        output::answer(args.format, &value, |_| statements.iter().map(|s| format!("{s};\n")).collect())?;
+        if args.format == crate::args::Format::Text {
+            eprint!("{}", notes(&inspection));
+        }
+        db.close().await;
+        return Ok(exit::DONE);
+    }
+    let consent = Consent { adopt: a.adopt, adopt_storages: a.adopt_storage.clone(), shared: a.shared };
+    let done = engine_attach(&plan, db.as_ref(), &consent).await?;
+    output::answer(args.format, &done, text)?;
+    db.close().await;
+    Ok(exit::DONE)
+}
+
+fn text(done: &Attached) -> String {
+    let mut out = String::new();
+    for (key, id) in &done.installation.bindings {
+        if done.installation.active.contains(id) {
+            out.push_str(&format!("attached  {key}\n"));
+        }
+    }
+    for key in &done.removed {
+        out.push_str(&format!("removed   {key}: what it names counts no longer as referenced\n"));
+    }
+    for name in done.installation.storages.keys() {
+        out.push_str(&format!("storage   {name}: marker is there\n"));
+    }
+    out.push_str(&notes(&done.inspection));
+    out.push_str("next: keep `rowbound run` going\n");
+    out
+}
+
+fn notes(seen: &Inspection) -> String {
+    let mut out = String::new();
+    for w in &seen.warnings {
+        out.push_str(&format!("warning   {w}\n"));
+    }
+    if !seen.blind.is_empty() {
+        out.push_str("no trigger sees (files that go this way are left over; docs/events.md):\n");
+        let rows: Vec<_> = seen.blind.iter().map(|b| vec![b.table.clone(), b.event.clone(), b.advice.clone()]).collect();
+        out.push_str(&output::table(&rows, 2));
+    }
+    out
+}

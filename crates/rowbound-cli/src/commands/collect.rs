@@ -1,0 +1,69 @@
+//! `rowbound collect`.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rowbound::{Collector, Result, collect::Summary, queue::Backlog, queue::Outcome, status};
+use serde::Serialize;
+
+use crate::{
+    args::{Args, CollectArgs},
+    exit, logs, output,
+};
+
+/// What `collect` answers.
+#[derive(Debug, Serialize)]
+struct Answer {
+    /// What was done.
+    #[serde(flatten)]
+    summary: Summary,
+    /// What is left, by storage.
+    left: std::collections::BTreeMap<String, Backlog>,
+}
+
+pub async fn collect(args: &Args, a: &CollectArgs) -> Result<u8> {
+    let progress = logs::start(args)?;
+    let stop = super::stop_signal()?;
+    let (plan, db) = super::open(args).await?;
+    let settings = rowbound::collect::Settings { retry_now: a.retry_now, ..super::run::settings(&a.work) };
+    let collector = Arc::new(Collector::new(&plan, db.clone(), settings).await?);
+    let line = progress.follow(&collector);
+    let deadline = a.wait.map(|w| Instant::now() + w);
+    let mut pause = Duration::from_millis(20);
+    let (summary, left) = loop {
+        let summary = collector.drain(&stop).await?;
+        let left = status::backlogs(&plan, db.as_ref()).await?;
+        let empty = left.values().all(|b| b.total == 0);
+        if empty || *stop.borrow() || deadline.is_none_or(|d| Instant::now() >= d) {
+            break (summary, left);
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(500));
+    };
+    line.abort();
+    progress.end();
+    let rest: u64 = left.values().map(|b| b.total).sum();
+    let refused = summary.count(Outcome::Refused);
+    output::answer(args.format, &Answer { summary, left }, text)?;
+    db.close().await;
+    Ok(if rest == 0 && refused == 0 { exit::DONE } else { exit::LEFT })
+}
+
+fn text(a: &Answer) -> String {
+    let mut out = format!("{}\n", logs::line(&a.summary));
+    let rows: Vec<_> = Outcome::ALL
+        .iter()
+        .filter(|(o, _)| a.summary.count(*o) > 0)
+        .map(|(o, means)| vec![a.summary.count(*o).to_string(), o.word().to_owned(), (*means).to_owned()])
+        .collect();
+    out.push_str(&output::table(&rows, 2));
+    for (note, name) in &a.summary.notes {
+        out.push_str(&format!("{}: {}\n", output::safe(name), output::safe(note)));
+    }
+    for (storage, left) in a.left.iter().filter(|(_, b)| b.total > 0) {
+        out.push_str(&format!("left on {storage}: {} ({} due, {} failing)\n", left.total, left.due, left.failing));
+    }
+    out
+}

@@ -1,0 +1,52 @@
+//! `rowbound explain`.
+
+use rowbound::{
+    Result,
+    status::{Explanation, explain as engine_explain},
+};
+
+use crate::{
+    args::{Args, NameArgs},
+    exit, output,
+};
+
+pub async fn explain(args: &Args, a: &NameArgs) -> Result<u8> {
+    let name = super::name(&a.name)?;
+    let (plan, db) = super::open(args).await?;
+    let explanation = engine_explain(&plan, db.as_ref(), &a.storage, &name).await?;
+    output::answer(args.format, &explanation, text)?;
+    db.close().await;
+    Ok(exit::DONE)
+}
+
+fn text(e: &Explanation) -> String {
+    let mut out = format!("{} on {}: {}\n", output::safe(&e.name), e.storage, e.verdict);
+    if let (Some(size), Some(modified)) = (e.size, e.modified) {
+        out.push_str(&format!("file      {}, modified {}\n", output::bytes(size), output::moment(modified)));
+    }
+    for h in e.holders.iter().take(20) {
+        out.push_str(&format!("row       {} of row {}\n", h.column, h.key.as_deref().map_or("?".into(), output::safe)));
+    }
+    if e.holders.len() > 20 {
+        out.push_str(&format!("          and {} more rows\n", e.holders.len() - 20));
+    }
+    for w in &e.waiting {
+        out.push_str(&format!(
+            "waits     released by {} at {}{}{}\n",
+            w.event,
+            output::moment(w.released_at),
+            w.due_at.map(|t| format!(", due {}", output::moment(t))).unwrap_or_default(),
+            w.note.as_deref().map(|n| format!(": {}", output::safe(n))).unwrap_or_default(),
+        ));
+    }
+    if let Some(t) = &e.trash {
+        out.push_str(&format!("trash     {} since {}: rowbound restore\n", output::bytes(t.size), output::moment(t.at)));
+    }
+    if !e.history.is_empty() {
+        out.push_str("history\n");
+        for line in super::history::table(&e.history).lines() {
+            out.push_str(&format!("  {line}\n"));
+        }
+    }
+    out
+}

@@ -1,0 +1,39 @@
+//! `rowbound run`.
+
+use std::sync::Arc;
+
+use rowbound::{Collector, Result, collect::Settings};
+
+use crate::{
+    args::{Args, RunArgs, WorkArgs},
+    exit, logs, output,
+};
+
+pub async fn run(args: &Args, a: &RunArgs) -> Result<u8> {
+    let progress = logs::start(args)?;
+    let stop = super::stop_signal()?;
+    let (plan, db) = super::open(args).await?;
+    let settings = Settings { poll: a.poll, ..settings(&a.work) };
+    let collector = Arc::new(Collector::new(&plan, db.clone(), settings).await?);
+    // What cannot work now is said now; the workers go on trying, because a database that restarts is no reason to end.
+    collector.verify().await?;
+    tracing::info!(
+        database = rowbound::database::redact(&plan.database),
+        storages = plan.storages.len(),
+        bindings = plan.bindings.len(),
+        "collecting"
+    );
+    let line = progress.follow(&collector);
+    collector.clone().run(stop).await;
+    line.abort();
+    progress.end();
+    let summary = collector.summary();
+    tracing::info!("ended: {}", logs::line(&summary));
+    output::answer(args.format, &summary, |_| String::new())?;
+    db.close().await;
+    Ok(exit::DONE)
+}
+
+pub fn settings(work: &WorkArgs) -> Settings {
+    Settings { workers: work.workers.into(), batch: work.batch, lease: work.lease, patience: work.patience, ..Settings::default() }
+}

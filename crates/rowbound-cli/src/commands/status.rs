@@ -1,0 +1,97 @@
+//! `rowbound status`.
+
+use rowbound::{
+    Result,
+    queue::{Backlog, Outcome},
+    status::{Status, status as engine_status},
+};
+
+use crate::{args::Args, exit, output};
+
+pub async fn status(args: &Args) -> Result<u8> {
+    let (plan, db) = super::open(args).await?;
+    let status = engine_status(&plan, db.as_ref()).await?;
+    output::answer(args.format, &status, text)?;
+    db.close().await;
+    Ok(if status.stopped() {
+        exit::STOPPED
+    } else if status.storages.iter().any(|s| s.backlog.failing > 0) || !status.problems.is_empty() {
+        exit::LEFT
+    } else {
+        exit::DONE
+    })
+}
+
+fn text(s: &Status) -> String {
+    let mut out = format!("database  {}\n", s.database);
+    if let Some(at) = s.attached_at {
+        out.push_str(&format!("attached  {}\n", output::moment(at)));
+    }
+    for b in &s.bindings {
+        out.push_str(&format!(
+            "binding   {} -> {} ({}{})\n",
+            b.column,
+            b.storage,
+            b.mode,
+            b.number.map_or(", not attached".into(), |n| format!(", number {n}"))
+        ));
+    }
+    for st in &s.storages {
+        out.push_str(&format!("storage   {} at {}: {}\n", st.name, st.url, if st.reachable { "there" } else { "NOT THERE" }));
+        out.push_str(&backlog(&st.backlog));
+    }
+    for t in &s.open_transactions {
+        out.push_str(&format!("open      {t}\n"));
+    }
+    for (title, totals) in [("last 24 hours", &s.last_day), ("ever", &s.ever)] {
+        if totals.is_empty() {
+            continue;
+        }
+        out.push_str(&format!("{title}\n"));
+        let rows: Vec<_> = totals
+            .iter()
+            .map(|t| {
+                let bytes =
+                    if matches!(t.outcome, Outcome::Erased | Outcome::Trashed | Outcome::Purged | Outcome::Shadow | Outcome::Restored) {
+                        output::bytes(t.bytes)
+                    } else {
+                        String::new()
+                    };
+                vec![t.storage.clone(), t.count.to_string(), t.outcome.word().to_owned(), bytes]
+            })
+            .collect();
+        out.push_str(&output::table(&rows, 2));
+    }
+    for g in &s.gaps {
+        let until = g.until.map_or("now".to_owned(), output::moment);
+        out.push_str(&format!(
+            "gap       {} to {until}: {} (files released then may be left over: a sweep finds them)\n",
+            output::moment(g.since),
+            g.why
+        ));
+    }
+    for p in &s.problems {
+        out.push_str(&format!("{}  {}\n", if p.stops { "STOPPED " } else { "problem " }, p.message));
+        if let Some(hint) = &p.hint {
+            out.push_str(&format!("          hint: {hint}\n"));
+        }
+    }
+    out
+}
+
+fn backlog(b: &Backlog) -> String {
+    if b.total == 0 {
+        return "  nothing waits\n".to_owned();
+    }
+    let age = b.oldest_seconds.map(|s| format!(", the oldest for {}", output::length(s))).unwrap_or_default();
+    let mut out = format!("  {} wait ({} due, {} failing{age})\n", b.total, b.due, b.failing);
+    for w in &b.sample {
+        out.push_str(&format!(
+            "  {}: {} ({} attempts)\n",
+            output::safe(&w.value),
+            output::safe(w.note.as_deref().unwrap_or("")),
+            w.attempts
+        ));
+    }
+    out
+}

@@ -1,0 +1,104 @@
+//! Messages on stderr, and a line of progress where stderr is a terminal.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    sync::Arc,
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rowbound::{Collector, Error, Kind, Result, collect::Summary, queue::Outcome};
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+
+use crate::{
+    args::{Args, LogFormat},
+    output,
+};
+
+/// The progress line; hidden when stderr is no terminal.
+#[derive(Clone)]
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    /// A line that shows a summary and runs until [`Progress::end`].
+    pub fn new() -> Self {
+        let bar = ProgressBar::with_draw_target(
+            None,
+            if io::stderr().is_terminal() { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() },
+        );
+        bar.set_style(ProgressStyle::with_template("{spinner} {elapsed} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        Progress(bar)
+    }
+
+    /// Shows the collector's counts until the returned task is aborted.
+    pub fn follow(&self, collector: &Arc<Collector>) -> tokio::task::JoinHandle<()> {
+        let (bar, collector) = (self.0.clone(), collector.clone());
+        tokio::spawn(async move {
+            if bar.is_hidden() {
+                return;
+            }
+            loop {
+                bar.set_message(line(&collector.summary()));
+                bar.tick();
+                tokio::time::sleep(Duration::from_millis(125)).await;
+            }
+        })
+    }
+
+    /// Removes the line.
+    pub fn end(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// A summary on one line.
+pub fn line(s: &Summary) -> String {
+    let taken = s.count(Outcome::Erased) + s.count(Outcome::Trashed);
+    let mut text = format!("{taken} deleted ({}), {} kept", output::bytes(s.bytes), s.count(Outcome::Kept));
+    let others = s.settled() - taken - s.count(Outcome::Kept);
+    for (n, word) in [(others, "other"), (s.waiting, "waiting"), (s.failed, "failed")] {
+        if n > 0 {
+            text.push_str(&format!(", {n} {word}"));
+        }
+    }
+    text
+}
+
+/// Writes log lines above the progress line.
+#[derive(Clone)]
+struct Above(Progress);
+
+impl Write for Above {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.0.suspend(|| io::stderr().write(buf))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+impl<'a> MakeWriter<'a> for Above {
+    type Writer = Above;
+
+    fn make_writer(&'a self) -> Above {
+        self.clone()
+    }
+}
+
+/// Starts logging for the commands that work in the background of a terminal or of a service manager.
+pub fn start(args: &Args) -> Result<Progress> {
+    let progress = Progress::new();
+    let filter = EnvFilter::try_new(&args.log).map_err(|e| {
+        Error::new(Kind::Config, "`--log` is no filter")
+            .with("log", &args.log)
+            .because(e)
+            .hint("write error, warn, info, debug or rowbound=debug")
+    })?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Above(progress.clone())).with_target(false);
+    match args.log_format {
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+        LogFormat::Text => builder.with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()).init(),
+    }
+    Ok(progress)
+}

@@ -1,0 +1,118 @@
+//! Printing: text for people, JSON for programs, errors with their hints.
+
+use std::io::{IsTerminal, Write};
+
+use jiff::Timestamp;
+use rowbound::{Error, Kind, Result};
+use serde::Serialize;
+
+use crate::args::Format;
+
+/// Prints `value` as JSON, or what `text` writes. A closed pipe is a normal end.
+pub fn answer<T: Serialize>(format: Format, value: &T, text: impl FnOnce(&T) -> String) -> Result<()> {
+    let out = match format {
+        Format::Json => {
+            serde_json::to_string_pretty(value).map_err(|e| Error::new(Kind::Config, "the answer cannot be written as JSON").because(e))?
+        }
+        Format::Text => text(value).trim_end().to_owned(),
+    };
+    print(&out)
+}
+
+/// Prints one text on stdout, with a newline.
+pub fn print(text: &str) -> Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::new(Kind::Config, "cannot write to stdout").because(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Prints an error and its hint on stderr; with `--format json` as an object.
+pub fn error(e: &Error, format: Format) {
+    if format == Format::Json {
+        let value = serde_json::json!({ "error": { "kind": format!("{:?}", e.kind()), "message": e.full(), "hint": e.hint_text() } });
+        eprintln!("{value}");
+        return;
+    }
+    let red = |text: &str| {
+        if std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+            format!("\x1b[1;31m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    };
+    eprintln!("{}: {}", red("error"), e.full());
+    if let Some(hint) = e.hint_text() {
+        eprintln!("  hint: {hint}");
+    }
+}
+
+/// A size for people: `812 B`, `3.4 MB` (powers of 1,000, as storages bill).
+pub fn bytes(n: u64) -> String {
+    let units = ["B", "kB", "MB", "GB", "TB", "PB"];
+    let mut value = n as f64;
+    let mut unit = 0;
+    while value >= 999.95 && unit + 1 < units.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{n} B") } else { format!("{value:.1} {}", units[unit]) }
+}
+
+/// A moment for people, to the second, UTC.
+pub fn moment(t: Timestamp) -> String {
+    t.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
+/// A length of time for people: its two largest units.
+pub fn length(seconds: u64) -> String {
+    let parts = [(seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "min"), (seconds % 60, "s")];
+    let mut said: Vec<String> =
+        parts.iter().skip_while(|(n, _)| *n == 0).take(2).filter(|(n, _)| *n > 0).map(|(n, u)| format!("{n} {u}")).collect();
+    if said.is_empty() {
+        said.push("0 s".into());
+    }
+    said.join(" ")
+}
+
+/// Text that is safe on a terminal: control characters are escaped.
+pub fn safe(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+}
+
+/// A table with columns as wide as needed; the last one is not padded.
+pub fn table(rows: &[Vec<String>], indent: usize) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width: Vec<usize> =
+        (0..columns).map(|c| rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max().unwrap_or(0)).collect();
+    let mut out = String::new();
+    for row in rows {
+        let cells: Vec<String> = row
+            .iter()
+            .enumerate()
+            .map(|(c, s)| if c + 1 == row.len() { s.clone() } else { format!("{s}{}", " ".repeat(width[c] - s.chars().count())) })
+            .collect();
+        out.push_str(&" ".repeat(indent));
+        out.push_str(cells.join("  ").trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_lengths_read_well() {
+        for (n, text) in
+            [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (1_234_567, "1.2 MB"), (999_950, "1.0 MB"), (u64::MAX, "18446.7 PB")]
+        {
+            assert_eq!(bytes(n), text);
+        }
+        for (n, text) in [(0, "0 s"), (59, "59 s"), (61, "1 min 1 s"), (3600, "1 h"), (90_000, "1 d 1 h")] {
+            assert_eq!(length(n), text);
+        }
+        assert_eq!(safe("a\nb\x1b[31m"), "a\\nb\\u{1b}[31m");
+    }
+}

@@ -1,0 +1,311 @@
+//! References: found where they are, and never overlooked.
+
+use std::time::Duration;
+
+use rowbound::{
+    Binding, Kind,
+    database::{Dialect, OpenTransaction},
+    queue::Outcome,
+};
+
+use super::{Attached, DEADLINE, Fixture, equal, ok, refused, settle_all, value};
+use crate::{db::App, world::wait_until};
+
+/// What is found holds every exact value; what else a collation finds can be told apart by its bytes.
+pub async fn check_finds_values_byte_for_byte(f: &Fixture) {
+    f.docs(&["a.jpg", "B.jpg", "c.jpg ", "é.jpg", "it's \\ odd.jpg", "😀", "d.jpg"]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    for there in ["a.jpg", "B.jpg", "c.jpg ", "é.jpg", "it's \\ odd.jpg", "😀"] {
+        let found = attached.found(&[there]).await;
+        assert!(found.contains(&there.to_owned()), "{there:?} stands in a row; found was {found:?}");
+    }
+    for absent in ["A.jpg", "b.jpg", "c.jpg", "e.jpg", "e\u{301}.jpg", "_.jpg", "%.jpg", "a", "nothing.jpg"] {
+        assert!(!attached.found(&[absent]).await.contains(&absent.to_owned()), "{absent:?} stands in no row");
+    }
+    assert_eq!(attached.found(&["a.jpg", "😀", "absent"]).await, ["a.jpg", "😀"]);
+    assert!(attached.found(&[]).await.is_empty());
+}
+
+/// More names than any database takes in one list, and names that stand in many rows.
+pub async fn check_finds_each_of_many_names(f: &Fixture) {
+    f.db.exec("create table doc (id integer primary key, file varchar(255)); create index doc_file on doc (file)").await;
+    let rows: Vec<_> = (0..3000).map(|i| format!("({i}, '{}.jpg')", i / 2)).collect();
+    f.db.exec(&format!("insert into doc values {}", rows.join(", "))).await;
+    let attached = f.attach(&["doc.file"]).await;
+    let names: Vec<_> = (0..3000).map(|i| format!("{i}.jpg")).collect();
+    let found = attached.found(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let mut want: Vec<_> = names[..1500].to_vec();
+    want.sort();
+    assert_eq!(found, want);
+}
+
+/// A URL with escapes, a query or a fragment names the same file and is found too.
+pub async fn check_finds_every_spelling_of_a_url(f: &Fixture) {
+    const PREFIX: &str = "https://cdn.example.com/media_1/";
+    let urls = ["a.jpg", "%61.jpg", "a.jpg?v=1", "a.jpg#x", "a%2Ejpg?q", "b.jpg", "b%20c.jpg"].map(|u| format!("{PREFIX}{u}"));
+    let mut rows: Vec<&str> = urls.iter().map(String::as_str).collect();
+    rows.extend(["https://cdn.example.com/mediaX1/a.jpg?v=1", "https://other.example.com/%61.jpg", ""]);
+    f.docs(&rows).await;
+    let attached = f.attach_bindings(vec![ok(Binding::url("doc.file", "default", PREFIX))]).await;
+    let naming_a: Vec<_> = attached
+        .found(&["a.jpg"])
+        .await
+        .into_iter()
+        .filter(|v| attached.bound[0].binding.resolve(v.as_bytes()) == rowbound::binding::Resolved::Name(crate::World::file_name("a.jpg")))
+        .collect();
+    let mut want = urls[..5].to_vec();
+    want.sort();
+    assert_eq!(naming_a, want);
+}
+
+/// All bound columns are searched, each under its own number.
+pub async fn check_looks_into_every_column(f: &Fixture) {
+    f.db.exec("create table doc (id integer primary key, image varchar(255), pdf varchar(255)); create table ext (id integer primary key, file varchar(255))").await;
+    f.db.exec("insert into doc values (1, 'a', 'b'); insert into ext values (1, 'c')").await;
+    let attached = f.attach(&["doc.image", "doc.pdf", "ext.file"]).await;
+    let checked = ok(attached.database.check(&attached.bound, &attached.record.snapshot, &attached.search(&["a", "b", "c", "d"])).await);
+    let mut found: Vec<_> = checked.found.iter().map(|f| (f.binding, f.value.clone())).collect();
+    found.sort();
+    assert_eq!(found, [(1, b"a".to_vec()), (2, b"b".to_vec()), (3, b"c".to_vec())]);
+}
+
+/// Whatever was committed before the call began is seen.
+pub async fn check_sees_what_was_committed_just_before(f: &Fixture) {
+    f.docs(&[]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    for i in 0..20 {
+        let name = format!("{i}.jpg");
+        assert!(attached.found(&[&name]).await.is_empty());
+        f.db.exec(&format!("insert into doc values ({i}, '{name}', 'x')")).await;
+        assert_eq!(attached.found(&[&name]).await, [name]);
+    }
+}
+
+/// A table that is gone is an error, under the old snapshot and under a new one.
+pub async fn check_fails_on_a_missing_table(f: &Fixture) {
+    f.docs(&["a.jpg"]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    f.db.exec("drop table doc").await;
+    never_unreferenced(&attached).await;
+}
+
+/// So is a column.
+pub async fn check_fails_on_a_missing_column(f: &Fixture) {
+    f.docs(&["a.jpg"]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    f.db.exec("alter table doc rename column file to picture").await;
+    never_unreferenced(&attached).await;
+}
+
+async fn never_unreferenced(attached: &Attached) {
+    let search = attached.search(&["a.jpg"]);
+    let e = refused(attached.database.check(&attached.bound, &attached.record.snapshot, &search).await, "the schema is not as attached");
+    assert!(matches!(e.kind(), Kind::Drift | Kind::Schema), "{:?}: {}", e.kind(), e.full());
+    let now = attached.snapshot().await;
+    let e = refused(attached.database.check(&attached.bound, &now, &search).await, "what cannot be looked for was not found to be absent");
+    assert!(matches!(e.kind(), Kind::Drift | Kind::Schema | Kind::Database), "{:?}: {}", e.kind(), e.full());
+}
+
+/// A trigger that is gone stops the check, whatever it would have found.
+pub async fn check_fails_on_a_dropped_trigger(f: &Fixture) {
+    f.docs(&["a.jpg"]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    for (trigger, table) in f.db.triggers().await {
+        f.db.drop_trigger(&trigger, &table).await;
+        let e = refused(
+            attached.database.check(&attached.bound, &attached.record.snapshot, &attached.search(&["b.jpg"])).await,
+            "a trigger is gone",
+        );
+        assert_eq!(e.kind(), Kind::Drift, "without {trigger}: {}", e.full());
+        ok(attached.database.install(&attached.bound, &attached.record).await);
+    }
+}
+
+fn keys(open: &[OpenTransaction]) -> Vec<String> {
+    open.iter().map(|t| t.key.clone()).collect()
+}
+
+/// Insists that a reference to `name` that `writer` has not yet committed is not overlooked: either its transaction is listed until it
+/// ends, or nobody gets an answer before it ends.
+async fn not_overlooked(attached: &Attached, name: &str, commit: impl Future<Output = ()>) {
+    let before = keys(&ok(attached.database.open_transactions().await));
+    if before.is_empty() {
+        // Then the check itself has to wait or to refuse.
+        let search = attached.search(&[name]);
+        let check = attached.database.check(&attached.bound, &attached.record.snapshot, &search);
+        match tokio::time::timeout(Duration::from_millis(300), check).await {
+            Err(_waits) => {}
+            Ok(Err(e)) => assert_eq!(e.kind(), Kind::Busy, "{}", e.full()),
+            Ok(Ok(checked)) => panic!(
+                "a check was answered ({} found) while a reference was uncommitted, and no open transaction is listed",
+                checked.found.len()
+            ),
+        }
+        commit.await;
+    } else {
+        assert!(ok(attached.database.open_transactions().await).iter().all(|t| !t.description.is_empty()));
+        commit.await;
+        // On a busy server others come and go; ours must be gone for good.
+        wait_until(DEADLINE, "the transactions of before have ended", async || {
+            let now = keys(&ok(attached.database.open_transactions().await));
+            before.iter().all(|key| !now.contains(key))
+        })
+        .await;
+    }
+    assert_eq!(attached.found(&[name]).await, [name]);
+}
+
+/// A row that is inserted but not yet committed must count.
+pub async fn an_uncommitted_reference_is_not_overlooked(f: &Fixture) {
+    f.docs(&["a.jpg"]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    let mut writer = f.db.app().await;
+    writer.begin().await;
+    writer.exec("insert into doc values (7, 'n.jpg', 'x')").await;
+    let mine = transactions_of(&attached, f, &mut writer).await;
+    not_overlooked(&attached, "n.jpg", async { writer.commit().await }).await;
+    if let Some(mine) = mine {
+        assert!(!keys(&ok(attached.database.open_transactions().await)).contains(&mine));
+    }
+}
+
+/// The key under which the writer's transaction is listed: the one that was not there before it and stays while it is open.
+async fn transactions_of(attached: &Attached, f: &Fixture, writer: &mut App) -> Option<String> {
+    if f.db.dialect() == Dialect::Sqlite {
+        return None;
+    }
+    // End it, look, and begin again: what is new is ours or a neighbour's that came meanwhile.
+    writer.rollback().await;
+    wait_until(DEADLINE, "no transaction on this database is open", async || {
+        f.db.dialect() == Dialect::Mysql || ok(attached.database.open_transactions().await).is_empty()
+    })
+    .await;
+    let before = keys(&ok(attached.database.open_transactions().await));
+    writer.begin().await;
+    writer.exec("insert into doc values (7, 'n.jpg', 'x')").await;
+    let after = keys(&ok(attached.database.open_transactions().await));
+    let new: Vec<_> = after.into_iter().filter(|key| !before.contains(key)).collect();
+    assert!(!new.is_empty(), "the writer's transaction is not listed");
+    // A neighbour's may have slipped in on a shared server: only one of a database of our own is surely ours.
+    (new.len() == 1).then(|| new[0].clone())
+}
+
+/// A transaction that began to read before a name was let go of may still copy it into another row.
+pub async fn a_reader_with_an_old_snapshot_is_waited_for(f: &Fixture) {
+    f.docs(&["a.jpg"]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    let mut reader = f.db.app().await;
+    match f.db.dialect() {
+        Dialect::Sqlite => return, // a reader that is behind cannot write there (SQLITE_BUSY_SNAPSHOT)
+        Dialect::Postgres => reader.exec("begin isolation level repeatable read").await,
+        Dialect::Mysql => reader.exec("start transaction").await, // REPEATABLE READ is the default
+    }
+    assert_eq!(reader.query_strings("select file from doc").await, [Some("a.jpg".to_owned())]);
+    f.db.exec("delete from doc").await;
+    not_overlooked(&attached, "a.jpg", async {
+        reader.exec("insert into doc values (9, 'a.jpg', 'x')").await;
+        reader.commit().await;
+    })
+    .await;
+}
+
+/// A prepared transaction has no connection and may commit at any time.
+pub async fn a_prepared_transaction_is_waited_for(f: &Fixture) {
+    let id = format!("rowbound_{:08x}", rand::random::<u32>());
+    let (begin, prepare, commit) = match f.db.dialect() {
+        Dialect::Sqlite => return, // there are none
+        Dialect::Postgres => ("begin".to_owned(), format!("prepare transaction '{id}'"), format!("commit prepared '{id}'")),
+        Dialect::Mysql => (format!("xa start '{id}'"), format!("xa end '{id}'; xa prepare '{id}'"), format!("xa commit '{id}'")),
+    };
+    f.docs(&["a.jpg"]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    let mut writer = f.db.app().await;
+    writer.exec(&begin).await;
+    writer.exec("insert into doc values (7, 'n.jpg', 'x')").await;
+    writer.exec(&prepare).await;
+    writer.close().await;
+    let before = ok(attached.database.open_transactions().await);
+    assert!(!before.is_empty(), "a prepared transaction is listed");
+    let mut other = f.db.app().await;
+    let committed = tokio::time::timeout(DEADLINE, async {
+        // MariaDB frees it when the connection is truly gone.
+        while other.try_exec(&commit).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    committed.await.expect("the prepared transaction could not be committed");
+    wait_until(DEADLINE, "the transactions of before have ended", async || {
+        let now = keys(&ok(attached.database.open_transactions().await));
+        keys(&before).iter().all(|key| !now.contains(key))
+    })
+    .await;
+    assert_eq!(attached.found(&["n.jpg"]).await, ["n.jpg"]);
+}
+
+/// The engine's own connections are no transactions to wait for: else no barrier would ever pass.
+pub async fn the_engine_does_not_wait_for_itself(f: &Fixture) {
+    f.docs(&["a.jpg"]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    f.db.exec("delete from doc").await;
+    let got = ok(attached.database.claim(&attached.claim()).await);
+    assert_eq!(got.len(), 1);
+    let first = keys(&ok(attached.database.open_transactions().await));
+    wait_until(DEADLINE, "every transaction of before has ended", async || {
+        let now = keys(&ok(attached.database.open_transactions().await));
+        first.iter().all(|key| !now.contains(key))
+    })
+    .await;
+    if f.db.dialect() == Dialect::Postgres {
+        // A database of our own: nobody else can be there.
+        wait_until(DEADLINE, "nobody is there", async || ok(attached.database.open_transactions().await).is_empty()).await;
+    }
+    assert!(attached.found(&["a.jpg"]).await.is_empty());
+}
+
+/// Where a check ends under a lock, no reference can come before the settlement; dropping the lock lets writers in.
+pub async fn a_hold_keeps_writers_out_until_settled(f: &Fixture) {
+    f.docs(&["a.jpg", "b.jpg"]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    f.db.exec("delete from doc where id = 1").await;
+    let got = ok(attached.database.claim(&attached.claim()).await);
+    let check = async || ok(attached.database.check(&attached.bound, &attached.record.snapshot, &attached.search(&["a.jpg"])).await);
+    let first = check().await;
+    if first.hold.is_none() {
+        assert_ne!(f.db.dialect(), Dialect::Sqlite, "one writer at a time: a check can hold the others off");
+        return;
+    }
+    let mut writer = f.db.app().await;
+    writer.exec("pragma busy_timeout = 50").await;
+    let insert = "insert into doc values (9, 'a.jpg', 'x')";
+    assert!(writer.try_exec(insert).await.is_err(), "a writer came in under the hold");
+    drop(first);
+    wait_until(DEADLINE, "a dropped hold lets writers in", async || f.db.try_exec(insert).await.is_ok()).await;
+
+    f.db.exec("delete from doc where id = 9").await;
+    let second = check().await;
+    assert!(writer.try_exec(insert).await.is_err());
+    assert_eq!(ok(attached.database.settle(&settle_all(&got, Outcome::Erased), second.hold).await), 1);
+    writer.exec(insert).await;
+    assert_eq!(attached.released().await.iter().map(value).collect::<Vec<_>>(), ["a.jpg"], "the delete of row 9");
+}
+
+/// `explain` sees which rows name a file, with the keys that capture would write.
+pub async fn holders_name_the_rows(f: &Fixture) {
+    f.docs(&["a.jpg", "b.jpg", "a.jpg"]).await;
+    f.db.exec("create table page (book varchar(20), nr integer, file varchar(255), primary key (book, nr)); insert into page values ('x', 3, 'a.jpg')").await;
+    let attached = f.attach(&["doc.file", "page.file"]).await;
+    let holders = ok(attached.database.holders(&attached.search(&["a.jpg", "absent"]), 10).await);
+    let mut told: Vec<_> = holders.iter().map(|h| (h.binding, h.key.clone(), h.value.as_str())).collect();
+    told.sort();
+    f.db.exec("delete from doc where id = 1; delete from page").await;
+    let released = attached.released().await;
+    let key = |binding| released.iter().find(|c| c.binding == Some(binding)).expect("it was let go of").key.clone();
+    assert_eq!(told, [(1, key(1), "a.jpg"), (1, Some("3".into()), "a.jpg"), (2, key(2), "a.jpg")]);
+}
+
+/// At most so many per column.
+pub async fn holders_are_limited(f: &Fixture) {
+    f.docs(&["a.jpg", "a.jpg", "a.jpg"]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    assert_eq!(ok(attached.database.holders(&[equal(&attached.bound[0], &["a.jpg"])], 2).await).len(), 2);
+}

@@ -1,0 +1,418 @@
+//! Attach, repair, notice drift, detach; and the application's writes never fail because of it.
+
+use std::time::Duration;
+
+use rowbound::{
+    Binding, Kind,
+    capture::{Bound, Gap, Snapshot},
+    database::{Dialect, Options},
+};
+
+use super::{Attached, DEADLINE, Fixture, fresh_record, number, ok, refused};
+
+fn bound(columns: &[&str]) -> Vec<Bound> {
+    number(columns.iter().map(|c| ok(Binding::name(c, "default"))).collect())
+}
+
+/// Before `attach` there is no record, and looking for it is no error.
+pub async fn before_attach_there_is_no_record(f: &Fixture) {
+    f.docs(&["a.jpg"]).await;
+    let database = f.open().await;
+    assert_eq!(ok(database.installation().await), None);
+    ok(database.snapshot(&bound(&["doc.file"])).await);
+    ok(database.remove().await);
+    assert_eq!(ok(database.installation().await), None);
+}
+
+/// The record comes back as it was stored, by this and by any other connection.
+pub async fn the_record_comes_back_as_stored(f: &Fixture) {
+    f.docs(&["a.jpg"]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    assert_eq!(ok(attached.database.installation().await).as_ref(), Some(&attached.record));
+    assert_eq!(attached.record.snapshot, attached.snapshot().await);
+    assert!(!attached.record.snapshot.0.is_empty());
+    let mut record = attached.record.clone();
+    record.gaps.push(Gap { since: record.attached_at, until: None, why: "a trigger's \"name\" \\ ✓ was gone".into() });
+    ok(attached.database.record(&record).await);
+    let other = f.open().await;
+    assert_eq!(ok(other.installation().await), Some(record));
+    other.close().await;
+}
+
+/// Installing again changes nothing and captures nothing twice.
+pub async fn install_twice_changes_nothing(f: &Fixture) {
+    f.docs(&["a.jpg"]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    let schema = f.db.schema().await;
+    let again = ok(attached.database.install(&attached.bound, &attached.record).await);
+    assert_eq!(again, attached.record);
+    assert_eq!(f.db.schema().await, schema);
+    f.db.exec("delete from doc").await;
+    assert_eq!(attached.values().await, ["a.jpg"]);
+}
+
+/// What was dropped by hand is put back, and what waits is kept.
+pub async fn install_repairs_a_dropped_trigger(f: &Fixture) {
+    f.docs(&["a.jpg", "b.jpg", "c.jpg"]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    let schema = f.db.schema().await;
+    f.db.exec("delete from doc where id = 1").await;
+    let triggers = f.db.triggers().await;
+    assert!(!triggers.is_empty());
+    for (trigger, table) in &triggers {
+        f.db.drop_trigger(trigger, table).await;
+    }
+    let repaired = ok(attached.database.install(&attached.bound, &attached.record).await);
+    assert_eq!(repaired.snapshot, attached.record.snapshot);
+    assert_eq!(f.db.schema().await, schema);
+    f.db.exec("update doc set file = null where id = 2; delete from doc where id = 3").await;
+    assert_eq!(attached.values().await, ["a.jpg", "b.jpg", "c.jpg"]);
+}
+
+/// Capture stands for exactly the bindings given.
+pub async fn install_removes_what_left_the_plan(f: &Fixture) {
+    f.docs(&["a.jpg"]).await;
+    f.db.exec(
+        "create table ext (id integer primary key, file varchar(255), raw varchar(255)); insert into ext values (1, 'e.jpg', 'e.raw')",
+    )
+    .await;
+    let attached = f.attach(&["doc.file", "ext.file", "ext.raw"]).await;
+    let one = vec![attached.bound[2].clone()];
+    let record = ok(attached.database.install(&one, &attached.record).await);
+    assert_eq!(record.snapshot, ok(attached.database.snapshot(&one).await));
+    assert!(f.db.triggers().await.iter().all(|(_, table)| table != "doc"), "no trigger is left on a table without a binding");
+    f.db.exec("delete from doc; delete from ext").await;
+    assert_eq!(attached.values().await, ["e.raw"]);
+    ok(attached.database.install(&attached.bound, &attached.record).await);
+    f.db.exec("insert into doc values (2, 'b.jpg', 'x')").await;
+    f.db.exec("delete from doc").await;
+    assert_eq!(attached.values().await, ["b.jpg"]);
+}
+
+/// Neither installing nor removing touches a row of the application.
+pub async fn install_changes_no_row(f: &Fixture) {
+    f.docs(&["a.jpg", "", "c.jpg "]).await;
+    let concat = if f.db.dialect() == Dialect::Mysql { "concat(id, '|', file, '|', title)" } else { "id || '|' || file || '|' || title" };
+    let rows = async || f.db.query_strings(&format!("select {concat} from doc order by id")).await;
+    let before = rows().await;
+    let attached = f.attach(&["doc.file"]).await;
+    assert_eq!(rows().await, before);
+    ok(attached.database.remove().await);
+    assert_eq!(rows().await, before);
+}
+
+/// A lock that is held all the time is not waited for for ever, and nothing is half done.
+pub async fn install_gives_up_on_a_held_lock(f: &Fixture) {
+    f.docs(&["a.jpg", "b.jpg"]).await;
+    let schema = f.db.schema().await;
+    let mut writer = f.db.app().await;
+    writer.begin().await;
+    writer.exec("update doc set title = 'y' where id = 1").await;
+    let hasty = f
+        .open_with(Options { lock_timeout: Duration::from_millis(50), lock_patience: Duration::from_millis(300), ..Options::default() })
+        .await;
+    let bound = bound(&["doc.file"]);
+    let record = fresh_record(&*hasty, &bound).await;
+    let tried = tokio::time::timeout(DEADLINE, hasty.install(&bound, &record)).await;
+    let e = refused(tried.expect("it goes on for ever"), "a writer holds the table");
+    assert_eq!(e.kind(), Kind::Busy, "{}", e.full());
+    writer.commit().await;
+    assert_eq!(f.db.schema().await, schema, "nothing changed");
+    assert_eq!(ok(hasty.installation().await), None);
+    ok(hasty.install(&bound, &record).await);
+    f.db.exec("delete from doc where id = 1").await;
+    let attached = Attached { database: hasty, record, bound };
+    assert_eq!(attached.values().await, ["a.jpg"]);
+}
+
+/// Whoever may not let a program change the schema runs the script by hand: it does the same.
+pub async fn the_script_does_what_install_does(f: &Fixture) {
+    f.docs(&["a.jpg", "b.jpg"]).await;
+    f.db.exec("create table child (id integer primary key, doc_id integer, file varchar(255), foreign key (doc_id) references doc (id) on delete cascade);
+               insert into child values (1, 1, 'child.jpg')")
+        .await;
+    let database = f.open().await;
+    let bound = bound(&["doc.file", "child.file"]);
+    let script = ok(database.script(&bound).await);
+    assert!(script.iter().all(|s| !s.trim_end().ends_with(';') || f.db.dialect() != Dialect::Postgres), "without the final semicolon");
+    for statement in &script {
+        f.db.exec(statement).await;
+    }
+    let (schema, snapshot) = (f.db.schema().await, ok(database.snapshot(&bound).await));
+    let record = fresh_record(&*database, &bound).await;
+    let record = ok(database.install(&bound, &record).await);
+    assert_eq!(record.snapshot, snapshot);
+    assert_eq!(f.db.schema().await, schema, "install found nothing left to do");
+    let attached = Attached { database, bound, record };
+    f.db.exec("delete from doc").await;
+    assert_eq!(attached.values().await, ["a.jpg", "b.jpg", "child.jpg"]);
+}
+
+/// After `remove` the schema is what it was, whatever waits in the queue. Idempotent.
+pub async fn remove_leaves_the_schema_as_before(f: &Fixture) {
+    f.docs(&["a.jpg"]).await;
+    f.db.exec("create table child (id integer primary key, doc_id integer, file varchar(255), foreign key (doc_id) references doc (id) on delete cascade)").await;
+    let before = f.db.schema().await;
+    let attached = f.attach(&["doc.file", "child.file"]).await;
+    assert_ne!(f.db.schema().await, before);
+    f.db.exec("delete from doc").await;
+    ok(attached.database.remove().await);
+    assert_eq!(f.db.schema().await, before);
+    ok(attached.database.remove().await);
+    assert_eq!(ok(attached.database.installation().await), None);
+    f.db.exec("insert into doc values (1, 'a.jpg', 'x')").await;
+    f.db.exec("delete from doc").await;
+}
+
+/// `remove` works when bound tables are gone.
+pub async fn remove_after_the_table_is_gone(f: &Fixture) {
+    f.docs(&["a.jpg"]).await;
+    f.db.exec("create table ext (id integer primary key, file varchar(255))").await;
+    let attached = f.attach(&["doc.file", "ext.file"]).await;
+    f.db.exec("drop table doc").await;
+    ok(attached.database.remove().await);
+    assert!(f.db.schema().await.iter().all(|item| !item.contains("rowbound")), "{:?}", f.db.schema().await);
+}
+
+/// The script of `remove`, run by hand, does the same.
+pub async fn the_remove_script_does_what_remove_does(f: &Fixture) {
+    f.docs(&["a.jpg"]).await;
+    let before = f.db.schema().await;
+    let attached = f.attach(&["doc.file"]).await;
+    for statement in ok(attached.database.remove_script().await) {
+        f.db.exec(&statement).await;
+    }
+    assert_eq!(f.db.schema().await, before);
+}
+
+/// The database says the same of itself at every call; a copy says something else.
+pub async fn identity_is_stable_and_a_copy_has_another(f: &Fixture) {
+    f.docs(&["a.jpg"]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    let identity = ok(attached.database.identity().await);
+    assert_eq!(identity, attached.record.identity);
+    f.db.exec("delete from doc").await;
+    let other = f.open().await;
+    assert_eq!(ok(other.identity().await), identity);
+    other.close().await;
+    attached.database.close().await;
+    let copy = f.db.copy().await;
+    let database = f.open_at(copy.url(), Options::default()).await;
+    assert_eq!(ok(database.installation().await).map(|r| r.identity).as_ref(), Some(&identity), "the record was copied");
+    assert_ne!(ok(database.identity().await), identity, "and does not fit the copy");
+    database.close().await;
+}
+
+/// Looking changes nothing.
+pub async fn inspect_changes_nothing(f: &Fixture) {
+    f.docs(&["a.jpg"]).await;
+    let schema = f.db.schema().await;
+    let database = f.open().await;
+    let seen = ok(database.inspect(&bound(&["doc.file"])).await);
+    assert!(seen.blind.iter().all(|b| b.table.contains("doc") && !b.advice.is_empty()));
+    assert_eq!(f.db.schema().await, schema);
+}
+
+async fn inspect_refuses(f: &Fixture, column: &str) {
+    let database = f.open().await;
+    let wanted = bound(&[column]);
+    let e = refused(database.inspect(&wanted).await, column);
+    assert_eq!(e.kind(), Kind::Schema, "{}", e.full());
+    assert!(e.full().contains(column), "the complaint names the binding: {}", e.full());
+    let record = fresh_record(&*database, &wanted).await;
+    let schema = f.db.schema().await;
+    assert!(database.install(&wanted, &record).await.is_err(), "what `inspect` refuses, `install` refuses");
+    assert_eq!(f.db.schema().await, schema, "and leaves nothing behind");
+}
+
+/// The table must exist.
+pub async fn inspect_refuses_a_missing_table(f: &Fixture) {
+    f.docs(&[]).await;
+    inspect_refuses(f, "nothing.file").await;
+}
+
+/// The column must exist; a quoted name that SQLite would read as a string is no column.
+pub async fn inspect_refuses_a_missing_column(f: &Fixture) {
+    f.docs(&[]).await;
+    inspect_refuses(f, "doc.picture").await;
+}
+
+/// A column of numbers names no files. SQLite's columns take any value.
+pub async fn inspect_refuses_an_unusable_type(f: &Fixture) {
+    if f.db.dialect() != Dialect::Sqlite {
+        f.docs(&[]).await;
+        inspect_refuses(f, "doc.id").await;
+    }
+}
+
+/// A view has no rows of its own.
+pub async fn inspect_refuses_a_view(f: &Fixture) {
+    f.docs(&[]).await;
+    f.db.exec("create view docs as select id, file from doc").await;
+    inspect_refuses(f, "docs.file").await;
+}
+
+/// Attaches `doc.file`, changes the schema, and insists that the application's writes go on; returns both snapshots.
+async fn change(f: &Fixture, ddl: &str, writes: &[&str]) -> (Attached, Snapshot) {
+    f.docs(&["a.jpg", "b.jpg", "c.jpg"]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    f.db.exec(ddl).await;
+    for sql in writes {
+        if let Err(e) = f.db.try_exec(sql).await {
+            panic!("after {ddl}\nthe application's own statement fails: {sql}\n{e}");
+        }
+    }
+    let now = attached.snapshot().await;
+    (attached, now)
+}
+
+async fn is_noticed(f: &Fixture, ddl: &str, writes: &[&str]) {
+    let (attached, now) = change(f, ddl, writes).await;
+    let drift = attached.record.snapshot.drift(&now);
+    assert!(!drift.is_empty(), "the snapshot does not tell of: {ddl}");
+    let e = refused(attached.database.check(&attached.bound, &attached.record.snapshot, &attached.search(&["a.jpg"])).await, ddl);
+    assert!(matches!(e.kind(), Kind::Drift | Kind::Schema), "{:?}: {}", e.kind(), e.full());
+}
+
+/// Another column more concerns nobody: capture goes on.
+pub async fn drift_adding_a_column_stops_nothing(f: &Fixture) {
+    let writes =
+        ["insert into doc (id, file) values (9, 'z.jpg')", "update doc set file = 'y.jpg' where id = 1", "delete from doc where id = 2"];
+    let (attached, now) = change(f, "alter table doc add column extra varchar(50) default 'x'", &writes).await;
+    assert_eq!(attached.record.snapshot.drift(&now), []);
+    assert_eq!(attached.values().await, ["a.jpg", "b.jpg"]);
+}
+
+/// The file column has another name.
+pub async fn drift_renaming_the_column_is_noticed(f: &Fixture) {
+    is_noticed(
+        f,
+        "alter table doc rename column file to picture",
+        &[
+            "insert into doc (id, picture) values (9, 'z.jpg')",
+            "update doc set picture = 'y.jpg' where id = 1",
+            "update doc set title = 'y'",
+            "delete from doc where id = 2",
+        ],
+    )
+    .await;
+}
+
+/// The file column is gone. SQLite refuses to drop a column that a trigger names, and `inspect` says so beforehand.
+pub async fn drift_dropping_the_column_is_noticed(f: &Fixture) {
+    let writes = ["insert into doc (id, title) values (9, 'z')", "update doc set title = 'y' where id = 1", "delete from doc where id = 2"];
+    if f.db.dialect() == Dialect::Sqlite {
+        f.docs(&["a.jpg", "b.jpg"]).await;
+        let attached = f.attach(&["doc.file"]).await;
+        let warnings = ok(attached.database.inspect(&attached.bound).await).warnings;
+        assert!(warnings.iter().any(|w| w.contains("DROP COLUMN")), "{warnings:?}");
+        assert!(f.db.try_exec("alter table doc drop column file").await.is_err(), "SQLite has learnt it: move this case to the others");
+        for sql in writes {
+            f.db.exec(sql).await;
+        }
+        ok(attached.database.remove().await);
+        f.db.exec("alter table doc drop column file").await;
+    } else {
+        is_noticed(f, "alter table doc drop column file", &writes).await;
+    }
+}
+
+/// The column's type is another: the migration goes through and is noticed.
+pub async fn drift_altering_the_type_is_noticed(f: &Fixture) {
+    let ddl = match f.db.dialect() {
+        // SQLite has no ALTER TYPE: migrations build a new table, which silently takes the triggers along.
+        Dialect::Sqlite => {
+            "begin; create table new_doc (id integer primary key, file text, title varchar(50)); insert into new_doc select * from doc;
+             drop table doc; alter table new_doc rename to doc; commit"
+        }
+        Dialect::Postgres => "alter table doc alter column file type text",
+        Dialect::Mysql => "alter table doc modify file text",
+    };
+    is_noticed(
+        f,
+        ddl,
+        &["insert into doc values (9, 'z.jpg', 'x')", "update doc set file = 'y.jpg' where id = 1", "delete from doc where id = 2"],
+    )
+    .await;
+}
+
+/// The primary key has another name: the candidates' keys depend on it.
+pub async fn drift_renaming_the_key_is_noticed(f: &Fixture) {
+    is_noticed(
+        f,
+        "alter table doc rename column id to nr",
+        &["insert into doc (nr, file) values (9, 'z.jpg')", "update doc set file = 'y.jpg' where nr = 1", "delete from doc where nr = 2"],
+    )
+    .await;
+}
+
+/// The table has another name.
+pub async fn drift_renaming_the_table_is_noticed(f: &Fixture) {
+    is_noticed(
+        f,
+        "alter table doc rename to paper",
+        &[
+            "insert into paper (id, file) values (9, 'z.jpg')",
+            "update paper set file = 'y.jpg' where id = 1",
+            "delete from paper where id = 2",
+        ],
+    )
+    .await;
+}
+
+/// The table is gone.
+pub async fn drift_dropping_the_table_is_noticed(f: &Fixture) {
+    is_noticed(f, "drop table doc", &[]).await;
+}
+
+/// Another table has taken the name, as online schema changes do it: the triggers went with the old one.
+pub async fn drift_swapping_the_table_is_noticed(f: &Fixture) {
+    is_noticed(
+        f,
+        "create table new_doc (id integer primary key, file varchar(768), title varchar(50)); insert into new_doc select * from doc;
+         alter table doc rename to old_doc; alter table new_doc rename to doc",
+        &[
+            "insert into doc values (9, 'z.jpg', 'x')",
+            "update doc set file = 'y.jpg' where id = 1",
+            "delete from doc where id = 2",
+            "drop table old_doc",
+        ],
+    )
+    .await;
+}
+
+/// Each single trigger that is gone is noticed, by a connection that knew it and by one that did not.
+pub async fn drift_dropping_a_trigger_is_noticed(f: &Fixture) {
+    f.docs(&["a.jpg"]).await;
+    f.db.exec("create table child (id integer primary key, doc_id integer, file varchar(255), foreign key (doc_id) references doc (id) on delete cascade)").await;
+    let attached = f.attach(&["doc.file", "child.file"]).await;
+    for (trigger, table) in f.db.triggers().await {
+        f.db.drop_trigger(&trigger, &table).await;
+        assert!(!attached.record.snapshot.drift(&attached.snapshot().await).is_empty(), "{trigger} on {table} is gone");
+        let other = f.open().await;
+        assert!(!attached.record.snapshot.drift(&ok(other.snapshot(&attached.bound).await)).is_empty(), "{trigger} on {table} is gone");
+        other.close().await;
+        let repaired = ok(attached.database.install(&attached.bound, &attached.record).await);
+        assert_eq!(repaired.snapshot, attached.record.snapshot);
+        assert_eq!(attached.snapshot().await, attached.record.snapshot);
+    }
+}
+
+/// A trigger of the same name that does nothing is no capture.
+pub async fn drift_replacing_a_trigger_is_noticed(f: &Fixture) {
+    f.docs(&["a.jpg"]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    let (trigger, table) = f.db.triggers().await.swap_remove(0);
+    f.db.drop_trigger(&trigger, &table).await;
+    let name = f.db.backend().quote(&trigger);
+    f.db.exec(&match f.db.dialect() {
+        Dialect::Sqlite => format!("create trigger {name} after delete on {table} begin select 1; end"),
+        Dialect::Postgres => format!(
+            "create function nothing() returns trigger language plpgsql as 'begin return null; end';
+             create trigger {name} after delete on {table} for each row execute function nothing()"
+        ),
+        Dialect::Mysql => format!("create trigger {name} after delete on {table} for each row set @nothing = 1"),
+    })
+    .await;
+    assert!(!attached.record.snapshot.drift(&attached.snapshot().await).is_empty());
+}

@@ -1,0 +1,462 @@
+//! Claim, put back, settle; the ledger and the counts.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use rowbound::{
+    Binding, Kind,
+    database::Dialect,
+    ledger::{Filter, NewEntry},
+    queue::{Announce, Outcome, PutBack, Settled, Settlement},
+};
+
+use super::{Attached, DEADLINE, Fixture, ok, refused, settle_all, value};
+use crate::world::{World, wait_until};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn settled(id: i64, outcome: Outcome) -> Settled {
+    Settled { id, outcome, name: None, size: None, place: None, note: None }
+}
+
+/// A `doc` with `count` rows, attached and then emptied row by row: candidates `1.jpg`, `2.jpg`, ..
+async fn candidates(f: &Fixture, count: usize) -> Attached {
+    let names: Vec<_> = (1..=count).map(|i| format!("{i}.jpg")).collect();
+    f.docs(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let attached = f.attach(&["doc.file"]).await;
+    for i in 1..=count {
+        f.db.exec(&format!("delete from doc where id = {i}")).await;
+    }
+    attached
+}
+
+/// The oldest come first, and never more than asked for.
+pub async fn claims_take_the_oldest_up_to_the_limit(f: &Fixture) {
+    let attached = candidates(f, 5).await;
+    for want in [&["1.jpg", "2.jpg"][..], &["3.jpg", "4.jpg"], &["5.jpg"], &[]] {
+        let mut claim = attached.claim();
+        claim.limit = 2;
+        let got = ok(attached.database.claim(&claim).await);
+        assert_eq!(got.iter().map(value).collect::<Vec<_>>(), want);
+        ok(attached.database.settle(&settle_all(&got, Outcome::Kept), None).await);
+    }
+}
+
+/// Workers that claim at once never hold the same candidate.
+pub async fn claims_are_disjoint(f: &Fixture) {
+    if f.db.dialect() == Dialect::Sqlite {
+        return; // one worker at a time, see `one_works_where_only_one_may`
+    }
+    f.db.exec("create table doc (id integer primary key, file varchar(255))").await;
+    let rows: Vec<_> = (1..=400).map(|i| format!("({i}, '{i}.jpg')")).collect();
+    f.db.exec(&format!("insert into doc values {}", rows.join(", "))).await;
+    let attached = f.attach(&["doc.file"]).await;
+    f.db.exec("delete from doc").await;
+    let workers = (0..4).map(|worker| {
+        let (database, mut claim) = (attached.database.clone(), attached.claim());
+        (claim.owner, claim.limit) = (format!("worker {worker}"), 7);
+        tokio::spawn(async move {
+            let mut mine = Vec::new();
+            loop {
+                let got = ok(database.claim(&claim).await);
+                if got.is_empty() {
+                    // Nothing free: what others hold is not ours.
+                    return mine;
+                }
+                mine.extend(got.into_iter().map(|c| c.id));
+            }
+        })
+    });
+    let mut seen = BTreeSet::new();
+    let mut count = 0;
+    for worker in workers.collect::<Vec<_>>() {
+        let mine = worker.await.expect("a worker panicked");
+        count += mine.len();
+        seen.extend(mine);
+    }
+    assert_eq!((count, seen.len()), (400, 400), "each candidate was claimed once");
+}
+
+/// A lease that ran out frees the candidate for another worker; one that holds does not.
+pub async fn an_expired_lease_is_claimed_again(f: &Fixture) {
+    let attached = candidates(f, 1).await;
+    let mut claim = attached.claim();
+    claim.lease = Duration::from_millis(300);
+    assert_eq!(ok(attached.database.claim(&claim).await).len(), 1);
+    claim.owner = "another".into();
+    if f.db.dialect() != Dialect::Sqlite {
+        claim.lease = HOUR;
+        assert!(ok(attached.database.claim(&claim).await).is_empty(), "the lease holds");
+    }
+    wait_until(DEADLINE, "the expired lease is claimed again", async || ok(attached.database.claim(&claim).await).len() == 1).await;
+}
+
+/// What was just let go of waits for the grace.
+pub async fn a_claim_waits_for_the_grace(f: &Fixture) {
+    let attached = candidates(f, 1).await;
+    let mut claim = attached.claim();
+    claim.grace = HOUR;
+    assert!(ok(attached.database.claim(&claim).await).is_empty());
+    claim.grace = Duration::from_millis(500);
+    wait_until(DEADLINE, "the grace passes", async || ok(attached.database.claim(&claim).await).len() == 1).await;
+}
+
+/// A claim takes candidates of its own storage only.
+pub async fn a_claim_stays_in_its_storage(f: &Fixture) {
+    f.db.exec(
+        "create table doc (id integer primary key, one varchar(255), two varchar(255)); insert into doc values (1, 'a.jpg', 'b.jpg')",
+    )
+    .await;
+    let attached = f.attach_bindings(vec![ok(Binding::name("doc.one", "default")), ok(Binding::name("doc.two", "two"))]).await;
+    f.db.exec("delete from doc").await;
+    let announce = Announce { storage: "two".into(), name: World::file_name("c.jpg"), event: "stage", wait: Duration::ZERO };
+    ok(attached.database.announce(&[announce]).await);
+    assert_eq!(attached.values().await, ["a.jpg"]);
+    let mut claim = attached.claim();
+    (claim.storage, claim.bindings) = ("two".into(), vec![2]);
+    let mut got: Vec<_> = ok(attached.database.claim(&claim).await).iter().map(value).collect();
+    got.sort();
+    assert_eq!(got, ["b.jpg", "c.jpg"]);
+}
+
+/// The application deletes on while candidates are claimed and while the queue is found empty.
+pub async fn a_claim_does_not_block_the_application(f: &Fixture) {
+    let attached = candidates(f, 2).await;
+    f.db.exec("insert into doc values (8, 'y.jpg', 'x'), (9, 'z.jpg', 'x')").await;
+    let in_time = async |sql: &str| {
+        let done = tokio::time::timeout(Duration::from_secs(5), f.db.exec(sql)).await;
+        assert!(done.is_ok(), "the application waited for a claim: {sql}");
+    };
+    assert_eq!(ok(attached.database.claim(&attached.claim()).await).len(), 2);
+    in_time("delete from doc where id = 8").await;
+    assert_eq!(ok(attached.database.claim(&attached.claim()).await).iter().filter(|c| value(c) == "y.jpg").count(), 1);
+    ok(attached.database.claim(&attached.claim()).await);
+    in_time("delete from doc where id = 9").await;
+}
+
+/// How long until the next is due: now, later, or never.
+pub async fn next_due_tells_the_wait(f: &Fixture) {
+    f.docs(&["a.jpg"]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    assert_eq!(ok(attached.database.next_due(&attached.claim()).await), None);
+    f.db.exec("delete from doc").await;
+    assert_eq!(ok(attached.database.next_due(&attached.claim()).await), Some(Duration::ZERO));
+    let mut claim = attached.claim();
+    claim.grace = HOUR;
+    let wait = ok(attached.database.next_due(&claim).await).expect("a candidate waits");
+    assert!(wait > HOUR - Duration::from_secs(60) && wait <= HOUR + Duration::from_secs(5), "{wait:?}");
+    let got = ok(attached.database.claim(&attached.claim()).await);
+    let back = PutBack { id: got[0].id, wait: HOUR * 2, failed: false, note: "later".into() };
+    ok(attached.database.settle(&Settlement { back: vec![back], ..settle_all(&[], Outcome::Kept) }, None).await);
+    let wait = ok(attached.database.next_due(&attached.claim()).await).expect("a candidate waits");
+    assert!(wait > HOUR && wait <= HOUR * 2 + Duration::from_secs(5), "{wait:?}");
+}
+
+/// A put-back candidate stays, with its reason, and is due after its wait.
+pub async fn what_is_put_back_is_due_later(f: &Fixture) {
+    let attached = candidates(f, 2).await;
+    let got = ok(attached.database.claim(&attached.claim()).await);
+    let back = vec![
+        PutBack { id: got[0].id, wait: HOUR, failed: true, note: "the storage is down".into() },
+        PutBack { id: got[1].id, wait: Duration::ZERO, failed: false, note: "younger than min_age".into() },
+    ];
+    let count = ok(attached.database.settle(&Settlement { back, ..settle_all(&[], Outcome::Kept) }, None).await);
+    assert_eq!(count, 0, "nothing was settled");
+    let again = ok(attached.database.claim(&attached.claim()).await);
+    assert_eq!(again.iter().map(|c| (value(c), c.attempts)).collect::<Vec<_>>(), [("2.jpg".into(), 0)], "the other waits");
+    let waiting = ok(attached.database.waiting(&["1.jpg".into()]).await);
+    assert_eq!(waiting.len(), 1);
+    assert_eq!((waiting[0].attempts, waiting[0].note.as_deref()), (1, Some("the storage is down")));
+    let due = waiting[0].due_at.expect("it was put back").duration_since(Timestamp::now());
+    assert!(due > SignedDuration::from_mins(55) && due < SignedDuration::from_mins(65), "{due:#}");
+    assert!(ok(attached.database.history(&Filter::default()).await).is_empty(), "nothing was decided");
+}
+
+/// `collect --now` takes what waits for another try.
+pub async fn not_due_too_takes_what_waits(f: &Fixture) {
+    let attached = candidates(f, 1).await;
+    let got = ok(attached.database.claim(&attached.claim()).await);
+    let back = vec![PutBack { id: got[0].id, wait: HOUR, failed: true, note: "down".into() }];
+    ok(attached.database.settle(&Settlement { back, ..settle_all(&[], Outcome::Kept) }, None).await);
+    assert!(ok(attached.database.claim(&attached.claim()).await).is_empty());
+    let mut claim = attached.claim();
+    claim.not_due_too = true;
+    let got = ok(attached.database.claim(&claim).await);
+    assert_eq!(got.iter().map(|c| (value(c), c.attempts)).collect::<Vec<_>>(), [("1.jpg".into(), 1)]);
+    if f.db.dialect() != Dialect::Sqlite {
+        claim.owner = "another".into();
+        assert!(ok(attached.database.claim(&claim).await).is_empty(), "what another holds is not taken");
+    }
+}
+
+/// A settled candidate leaves the queue and stands in the ledger with all that is known of it.
+pub async fn what_is_settled_moves_to_the_ledger(f: &Fixture) {
+    let attached = candidates(f, 2).await;
+    let got = ok(attached.database.claim(&attached.claim()).await);
+    let mut settlement = settle_all(&[], Outcome::Kept);
+    settlement.settled = vec![
+        Settled {
+            id: got[0].id,
+            outcome: Outcome::Trashed,
+            name: Some("resolved/1.jpg".into()),
+            size: Some(5_000_000_000),
+            place: Some("2026-11-21/1.jpg".into()),
+            note: Some("it's \"gone\" ✓".into()),
+        },
+        settled(got[1].id, Outcome::Missing),
+    ];
+    assert_eq!(ok(attached.database.settle(&settlement, None).await), 2);
+    assert!(ok(attached.database.claim(&attached.claim()).await).is_empty());
+    assert_eq!(ok(attached.database.backlog(&attached.claim()).await).total, 0);
+    let mut entries = ok(attached.database.history(&Filter::default()).await);
+    entries.sort_by_key(|e| e.id);
+    assert_eq!(entries.len(), 2);
+    let e = &entries[0];
+    assert_eq!((e.storage.as_str(), e.binding, e.name.as_str(), e.key.as_deref()), ("default", Some(1), "resolved/1.jpg", Some("1")));
+    assert_eq!((e.event.as_str(), e.outcome, e.size), ("delete", Outcome::Trashed, Some(5_000_000_000)));
+    assert_eq!((e.place.as_deref(), e.note.as_deref()), (Some("2026-11-21/1.jpg"), Some("it's \"gone\" ✓")));
+    assert_eq!(e.released_at, Some(got[0].released_at));
+    let age = Timestamp::now().duration_since(e.at);
+    assert!(age > SignedDuration::from_secs(-5) && age < SignedDuration::from_secs(60), "{age:#}");
+    let e = &entries[1];
+    assert_eq!((e.name.as_str(), e.outcome, e.size, &e.place, &e.note), ("2.jpg", Outcome::Missing, None, &None, &None));
+}
+
+/// A settlement that is repeated (its answer was lost) changes nothing more.
+pub async fn settling_twice_writes_one_entry(f: &Fixture) {
+    let attached = candidates(f, 3).await;
+    let got = ok(attached.database.claim(&attached.claim()).await);
+    let settlement = settle_all(&got, Outcome::Erased);
+    assert_eq!(ok(attached.database.settle(&settlement, None).await), 3);
+    assert_eq!(ok(attached.database.settle(&settlement, None).await), 0);
+    assert_eq!(ok(attached.database.history(&Filter::default()).await).len(), 3);
+}
+
+/// What another worker has claimed meanwhile is left alone: neither settled nor put back.
+pub async fn another_owner_settles_nothing(f: &Fixture) {
+    if f.db.dialect() == Dialect::Sqlite {
+        return; // a claim writes nothing there: one worker at a time
+    }
+    let attached = candidates(f, 2).await;
+    let mut claim = attached.claim();
+    claim.owner = "another".into();
+    let theirs = ok(attached.database.claim(&claim).await);
+    let mut settlement = settle_all(&theirs[..1], Outcome::Erased);
+    settlement.back = vec![PutBack { id: theirs[1].id, wait: HOUR, failed: true, note: "not mine".into() }];
+    assert_eq!(ok(attached.database.settle(&settlement, None).await), 0);
+    assert!(ok(attached.database.history(&Filter::default()).await).is_empty());
+    settlement.owner = "another".into();
+    settlement.back.clear();
+    settlement.settled = theirs.iter().map(|c| settled(c.id, Outcome::Erased)).collect();
+    assert_eq!(ok(attached.database.settle(&settlement, None).await), 2, "the holder settles");
+    assert!(ok(attached.database.history(&Filter::default()).await).iter().all(|e| e.note.is_none()));
+}
+
+/// An announced name is a candidate without a binding, due after its wait.
+pub async fn the_announced_is_due_after_its_wait(f: &Fixture) {
+    f.docs(&[]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    let announce = |name: &str, event, wait| Announce { storage: "default".into(), name: World::file_name(name), event, wait };
+    ok(attached.database.announce(&[]).await);
+    ok(attached.database.announce(&[announce("now ü'\\.jpg ", "sweep", Duration::ZERO), announce("later.jpg", "stage", HOUR)]).await);
+    let got = ok(attached.database.claim(&attached.claim()).await);
+    let told: Vec<_> = got.iter().map(|c| (value(c), c.binding, c.event.as_str(), c.key.as_deref())).collect();
+    assert_eq!(told, [("now ü'\\.jpg ".into(), None, "sweep", None)]);
+    let waiting = ok(attached.database.waiting(&["later.jpg".into()]).await);
+    let due = waiting[0].due_at.expect("it waits").duration_since(Timestamp::now());
+    assert!(due > SignedDuration::from_mins(55) && due < SignedDuration::from_mins(65), "{due:#}");
+    assert_eq!(waiting[0].attempts, 0);
+    let many: Vec<_> = (0..2500).map(|i| announce(&format!("{i}.jpg"), "sweep", Duration::ZERO)).collect();
+    ok(attached.database.announce(&many).await);
+    assert_eq!(ok(attached.database.backlog(&attached.claim()).await).total, 2502);
+    ok(attached.database.settle(&settle_all(&got, Outcome::Erased), None).await);
+    assert_eq!(attached.released().await.len(), 2500);
+}
+
+/// Entries of the trash stand in the ledger without a candidate.
+pub async fn entries_without_a_candidate_are_kept(f: &Fixture) {
+    f.docs(&[]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    let entry = NewEntry {
+        storage: "default".into(),
+        name: "a ü'\\.jpg ".into(),
+        outcome: Outcome::Restored,
+        event: "restore",
+        size: Some(7),
+        place: Some("place".into()),
+        note: None,
+    };
+    ok(attached.database.enter(&[]).await);
+    ok(attached
+        .database
+        .enter(&[
+            entry.clone(),
+            NewEntry { outcome: Outcome::Purged, event: "trash", size: None, place: None, note: Some("n".into()), ..entry },
+        ])
+        .await);
+    let mut got = ok(attached.database.history(&Filter::default()).await);
+    got.sort_by_key(|e| e.id);
+    let told: Vec<_> =
+        got.iter().map(|e| (e.name.as_str(), e.outcome, e.event.as_str(), e.size, e.place.as_deref(), e.note.as_deref())).collect();
+    assert_eq!(
+        told,
+        [
+            ("a ü'\\.jpg ", Outcome::Restored, "restore", Some(7), Some("place"), None),
+            ("a ü'\\.jpg ", Outcome::Purged, "trash", None, None, Some("n"))
+        ]
+    );
+    assert!(got.iter().all(|e| e.binding.is_none() && e.key.is_none() && e.released_at.is_none()));
+}
+
+/// Every filter of `history`, alone and together; the newest entry first.
+pub async fn history_filters_and_begins_with_the_newest(f: &Fixture) {
+    f.docs(&[]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    let entry = |storage: &str, name: &str, outcome| NewEntry {
+        storage: storage.into(),
+        name: name.into(),
+        outcome,
+        event: "trash",
+        size: None,
+        place: None,
+        note: None,
+    };
+    for e in [
+        entry("default", "a.jpg", Outcome::Trashed),
+        entry("default", "A.jpg", Outcome::Erased),
+        entry("default", "a.jpg ", Outcome::Erased),
+        entry("two", "a.jpg", Outcome::Purged),
+        entry("default", "a.jpg", Outcome::Purged),
+    ] {
+        ok(attached.database.enter(&[e]).await);
+    }
+    let ask = async |filter: Filter| -> Vec<String> {
+        ok(attached.database.history(&filter).await).iter().map(|e| format!("{} {} {}", e.storage, e.name, e.outcome.word())).collect()
+    };
+    let every = ["default a.jpg purged", "two a.jpg purged", "default a.jpg  erased", "default A.jpg erased", "default a.jpg trashed"];
+    assert_eq!(ask(Filter::default()).await, every);
+    assert_eq!(ask(Filter { limit: Some(2), ..Filter::default() }).await, every[..2]);
+    assert_eq!(ask(Filter { storage: Some("two".into()), ..Filter::default() }).await, [every[1]]);
+    assert_eq!(ask(Filter { name: Some("a.jpg".into()), ..Filter::default() }).await, [every[0], every[1], every[4]], "names are exact");
+    assert_eq!(ask(Filter { outcomes: vec![Outcome::Erased], ..Filter::default() }).await, [every[2], every[3]]);
+    assert_eq!(
+        ask(Filter { outcomes: vec![Outcome::Erased, Outcome::Trashed], limit: Some(3), ..Filter::default() }).await,
+        [every[2], every[3], every[4]]
+    );
+    let later = Timestamp::now() + SignedDuration::from_hours(1);
+    assert!(ask(Filter { since: Some(later), ..Filter::default() }).await.is_empty());
+    let earlier = Timestamp::now() - SignedDuration::from_hours(1);
+    assert_eq!(
+        ask(Filter {
+            since: Some(earlier),
+            storage: Some("default".into()),
+            name: Some("a.jpg".into()),
+            outcomes: vec![Outcome::Purged],
+            limit: Some(9)
+        })
+        .await,
+        [every[0]]
+    );
+}
+
+/// Counts and bytes per storage and outcome.
+pub async fn totals_sum_the_ledger(f: &Fixture) {
+    f.docs(&[]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    assert!(ok(attached.database.totals(None).await).is_empty());
+    let entry = |storage: &str, outcome, size| NewEntry {
+        storage: storage.into(),
+        name: "a".into(),
+        outcome,
+        event: "trash",
+        size,
+        place: None,
+        note: None,
+    };
+    ok(attached
+        .database
+        .enter(&[
+            entry("default", Outcome::Erased, Some(4_000_000_000)),
+            entry("default", Outcome::Erased, Some(4_000_000_000)),
+            entry("default", Outcome::Kept, None),
+            entry("two", Outcome::Erased, Some(1)),
+        ])
+        .await);
+    let ask = async |since| {
+        let mut got: Vec<_> =
+            ok(attached.database.totals(since).await).into_iter().map(|t| (t.storage, t.outcome.word(), t.count, t.bytes)).collect();
+        got.sort();
+        got
+    };
+    let want = [("default".into(), "erased", 2, 8_000_000_000), ("default".into(), "kept", 1, 0), ("two".into(), "erased", 1, 1)];
+    assert_eq!(ask(None).await, want);
+    assert_eq!(ask(Some(Timestamp::now() - SignedDuration::from_hours(1))).await, want);
+    assert!(ask(Some(Timestamp::now() + SignedDuration::from_hours(1))).await.is_empty());
+}
+
+/// What waits, what is due, what fails, and since when.
+pub async fn the_backlog_counts(f: &Fixture) {
+    let attached = candidates(f, 4).await;
+    let backlog = ok(attached.database.backlog(&attached.claim()).await);
+    assert_eq!((backlog.total, backlog.due, backlog.failing), (4, 4, 0));
+    assert!(backlog.oldest_seconds.is_some_and(|s| s < 60), "{:?}", backlog.oldest_seconds);
+    let mut patient = attached.claim();
+    patient.grace = HOUR;
+    let backlog = ok(attached.database.backlog(&patient).await);
+    assert_eq!((backlog.total, backlog.due), (4, 0), "the grace has not passed");
+
+    let got = ok(attached.database.claim(&attached.claim()).await);
+    if f.db.dialect() != Dialect::Sqlite {
+        assert_eq!(ok(attached.database.backlog(&attached.claim()).await).due, 0, "they are held");
+    }
+    let back = vec![
+        PutBack { id: got[0].id, wait: HOUR, failed: true, note: "the storage is down".into() },
+        PutBack { id: got[1].id, wait: HOUR, failed: false, note: "young".into() },
+        PutBack { id: got[2].id, wait: Duration::ZERO, failed: true, note: "again".into() },
+        PutBack { id: got[3].id, wait: Duration::ZERO, failed: false, note: "again".into() },
+    ];
+    ok(attached.database.settle(&Settlement { back, ..settle_all(&[], Outcome::Kept) }, None).await);
+    let backlog = ok(attached.database.backlog(&attached.claim()).await);
+    assert_eq!((backlog.total, backlog.due, backlog.failing), (4, 2, 2));
+    let shown = backlog.sample.iter().find(|w| w.value == "1.jpg").expect("the failing one is shown");
+    assert_eq!((shown.attempts, shown.note.as_deref(), shown.key.as_deref()), (1, Some("the storage is down"), Some("1")));
+
+    let mut other = attached.claim();
+    (other.storage, other.bindings) = ("two".into(), vec![]);
+    let backlog = ok(attached.database.backlog(&other).await);
+    assert_eq!((backlog.total, backlog.due, backlog.failing, backlog.oldest_seconds), (0, 0, 0, None));
+}
+
+/// `waiting` finds candidates by their exact value.
+pub async fn waiting_finds_exact_values(f: &Fixture) {
+    f.docs(&["a.jpg", "A.jpg", "a.jpg ", "it's", "a.jpg"]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    f.db.exec("delete from doc").await;
+    let ask = async |values: &[&str]| {
+        let values: Vec<_> = values.iter().map(|v| (*v).to_owned()).collect();
+        let mut got: Vec<_> = ok(attached.database.waiting(&values).await).into_iter().map(|w| (w.value, w.key)).collect();
+        got.sort();
+        got
+    };
+    let row = |value: &str, key: &str| (value.to_owned(), Some(key.to_owned()));
+    assert_eq!(ask(&["a.jpg"]).await, [row("a.jpg", "1"), row("a.jpg", "5")]);
+    assert_eq!(ask(&["a.jpg ", "it's"]).await, [row("a.jpg ", "3"), row("it's", "4")]);
+    assert!(ask(&["a.JPG"]).await.is_empty());
+    assert!(ask(&[]).await.is_empty());
+}
+
+/// Where only one may work, a second is refused until the first lets go; elsewhere nobody is.
+pub async fn one_works_where_only_one_may(f: &Fixture) {
+    f.docs(&[]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    let other = f.open().await;
+    let held = ok(attached.database.lock_worker().await);
+    if f.db.dialect() == Dialect::Sqlite {
+        assert!(held.is_some());
+        assert_eq!(refused(other.lock_worker().await, "another holds it").kind(), Kind::Busy);
+        drop(held);
+        assert!(ok(other.lock_worker().await).is_some());
+    } else {
+        assert!(held.is_none() && ok(other.lock_worker().await).is_none());
+    }
+}

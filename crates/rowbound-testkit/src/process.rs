@@ -1,0 +1,218 @@
+//! The real `rowbound` binary: run to its end, or watched, stopped and killed.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, BufReader},
+    process::{Child, Command},
+    task::JoinHandle,
+};
+
+use crate::world::World;
+
+/// The binary with the configuration of a world.
+#[derive(Debug, Clone)]
+pub struct Rowbound {
+    binary: PathBuf,
+    config: PathBuf,
+    env: Vec<(String, String)>,
+}
+
+/// What a finished process left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// The exit status; `None` when a signal ended it.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Output {
+    /// Insists on an exit status.
+    ///
+    /// # Panics
+    /// With both outputs when it was another.
+    pub fn expect(self, code: i32) -> Output {
+        assert_eq!(
+            self.code,
+            Some(code),
+            "exit status (signal {:?})\n--- stdout\n{}\n--- stderr\n{}",
+            self.signal,
+            self.stdout,
+            self.stderr
+        );
+        self
+    }
+
+    /// Standard output as JSON.
+    ///
+    /// # Panics
+    /// When it is none.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}\n{}", self.stdout))
+    }
+}
+
+impl Rowbound {
+    /// `binary` is `env!("CARGO_BIN_EXE_rowbound")` of the calling test. Writes the world's plan as `rowbound.toml`.
+    pub fn new(binary: impl AsRef<Path>, world: &World) -> Rowbound {
+        Rowbound { binary: binary.as_ref().to_owned(), config: world.write_config(), env: Vec::new() }
+    }
+
+    /// Sets an environment variable, for example `ROWBOUND_CRASH_AT`.
+    pub fn env(mut self, name: &str, value: &str) -> Rowbound {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command
+            .args(args)
+            .arg("--config")
+            .arg(&self.config)
+            // Nothing of the developer's own shell may decide what a test sees.
+            .env_remove("DATABASE_URL")
+            .env_remove("RUST_LOG")
+            .env("NO_COLOR", "1")
+            .envs(self.env.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Runs a command to its end, at most two minutes.
+    ///
+    /// # Panics
+    /// When it cannot be started or does not end.
+    pub async fn run(&self, args: &[&str]) -> Output {
+        let running = self.spawn(args);
+        running.wait(Duration::from_secs(120)).await
+    }
+
+    /// Starts a command and lets it run.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn spawn(&self, args: &[&str]) -> Running {
+        let mut child =
+            self.command(args).spawn().unwrap_or_else(|e| panic!("cannot start {} {}: {e}", self.binary.display(), args.join(" ")));
+        let (stdout, stderr) = (Arc::default(), Arc::default());
+        let readers = vec![
+            collect(child.stdout.take().expect("stdout is piped"), Arc::clone(&stdout)),
+            collect(child.stderr.take().expect("stderr is piped"), Arc::clone(&stderr)),
+        ];
+        Running { child, stdout, stderr, readers, what: args.join(" ") }
+    }
+}
+
+fn collect(from: impl AsyncRead + Unpin + Send + 'static, into: Arc<Mutex<String>>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        let mut reader = BufReader::new(from);
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line).await.is_ok_and(|n| n > 0) {
+            into.lock().expect("a reader panicked").push_str(&String::from_utf8_lossy(&line));
+            line.clear();
+        }
+    })
+}
+
+/// A process that runs. It is killed when this value is dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    stdout: Arc<Mutex<String>>,
+    stderr: Arc<Mutex<String>>,
+    readers: Vec<JoinHandle<()>>,
+    what: String,
+}
+
+impl Running {
+    /// Its process id.
+    ///
+    /// # Panics
+    /// When it has been waited for.
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("the process has ended")
+    }
+
+    /// What it said so far on both outputs: stdout, then stderr.
+    pub fn said(&self) -> String {
+        let text = |of: &Mutex<String>| of.lock().expect("a reader panicked").clone();
+        format!("{}{}", text(&self.stdout), text(&self.stderr))
+    }
+
+    /// Waits for a line that holds `text`, on either output.
+    ///
+    /// # Panics
+    /// When `deadline` passes first, with what it said instead.
+    pub async fn wait_for_line(&self, text: &str, deadline: Duration) {
+        self.until(deadline, &format!("no line holds {text:?}"), || async { self.said().lines().any(|line| line.contains(text)) }).await;
+    }
+
+    /// Asks it to stop (SIGTERM).
+    pub fn terminate(&self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    /// Presses Ctrl-C (SIGINT).
+    pub fn interrupt(&self) {
+        self.signal(rustix::process::Signal::INT);
+    }
+
+    /// Kills it (SIGKILL).
+    pub fn kill(&self) {
+        self.signal(rustix::process::Signal::KILL);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = i32::try_from(self.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
+        rustix::process::kill_process(pid, signal).expect("cannot signal our own child");
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When `deadline` passes first.
+    pub async fn wait(mut self, deadline: Duration) -> Output {
+        let status = match tokio::time::timeout(deadline, self.child.wait()).await {
+            Ok(status) => status.expect("cannot wait for our own child"),
+            Err(_) => panic!("`{}` did not end within {deadline:?}. It said:\n{}", self.what, self.said()),
+        };
+        for reader in std::mem::take(&mut self.readers) {
+            reader.await.expect("a reader panicked");
+        }
+        let text = |of: &Mutex<String>| of.lock().expect("a reader panicked").clone();
+        use std::os::unix::process::ExitStatusExt;
+        Output { code: status.code(), signal: status.signal(), stdout: text(&self.stdout), stderr: text(&self.stderr) }
+    }
+
+    /// Waits until the world is as wanted while the process runs.
+    ///
+    /// # Panics
+    /// When it does not become so within `deadline`, with what the process said.
+    pub async fn until<F, Fut>(&self, deadline: Duration, what: &str, mut happened: F)
+    where
+        F: FnMut() -> Fut,
+        Fut: Future<Output = bool>,
+    {
+        let end = Instant::now() + deadline;
+        while !happened().await {
+            if Instant::now() > end {
+                panic!("waited {deadline:?} in vain: {what}. `{}` said:\n{}", self.what, self.said());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}

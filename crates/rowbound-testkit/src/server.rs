@@ -1,0 +1,153 @@
+//! Servers: those of the environment, shared by all tests, and throwaway ones that a test may stop and kill.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::db::Backend;
+
+/// A server that is there already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Which one.
+    pub backend: Backend,
+    /// A superuser's URL. The path after the port is replaced by a test's own database.
+    pub url: String,
+}
+
+impl Server {
+    /// The server of the environment: `ROWBOUND_TEST_POSTGRES`, `ROWBOUND_TEST_MARIADB` or `MYSQL_URL`.
+    ///
+    /// # Panics
+    /// When the variable is not set: a test that does not run proves nothing. Also for SQLite, which has no server.
+    pub fn from_env(backend: Backend) -> Server {
+        let var = backend.variable().expect("SQLite has no server");
+        match std::env::var(var) {
+            Ok(url) if !url.is_empty() => Server { backend, url },
+            _ => panic!("{var} is not set: run `make test`, or scripts/with-test-servers cargo nextest run .."),
+        }
+    }
+
+    /// The URL of a database on this server.
+    pub fn database_url(&self, database: &str) -> String {
+        let scheme_end = self.url.find("://").expect("a server's URL has a scheme") + 3;
+        let host_end = self.url[scheme_end..].find('/').map_or(self.url.len(), |i| scheme_end + i);
+        let query = self.url.find('?').map_or("", |i| &self.url[i..]);
+        format!("{}/{database}{query}", &self.url[..host_end])
+    }
+}
+
+/// A server of one's own, in a temporary folder: a test may stop, kill and restart it. It keeps its port and its data until
+/// it is dropped.
+#[derive(Debug)]
+pub struct OwnServer {
+    server: Server,
+    dir: PathBuf,
+}
+
+impl OwnServer {
+    /// Starts a PostgreSQL or MariaDB server and waits until it lets us in.
+    ///
+    /// # Panics
+    /// When it does not start, and for SQLite and MySQL.
+    pub fn start(backend: Backend) -> OwnServer {
+        let name = script_name(backend);
+        // A Unix socket lies in it, and its path has room for 107 bytes: not below a deep TMPDIR.
+        let dir = tempfile::Builder::new().prefix("rowbound-own.").tempdir_in("/tmp").expect("cannot make a folder in /tmp").keep();
+        script(&["start", path(&dir), name]);
+        let env = std::fs::read_to_string(dir.join("env")).expect("scripts/test-servers wrote no env file");
+        let url = env.lines().find_map(|l| l.split_once('=')).expect("an env file without a variable").1.to_owned();
+        OwnServer { server: Server { backend, url }, dir }
+    }
+
+    /// The server's address.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Stops it politely: connections are closed, transactions rolled back.
+    pub fn stop(&self) {
+        script(&["down", path(&self.dir), script_name(self.server.backend)]);
+    }
+
+    /// Kills its main process with SIGKILL.
+    pub fn kill(&self) {
+        script(&["kill", path(&self.dir), script_name(self.server.backend)]);
+    }
+
+    /// Starts it again on the same port and data, and waits until it lets us in.
+    pub fn start_again(&self) {
+        script(&["up", path(&self.dir), script_name(self.server.backend)]);
+    }
+
+    /// [`OwnServer::stop`] and [`OwnServer::start_again`].
+    pub fn restart(&self) {
+        self.stop();
+        self.start_again();
+    }
+}
+
+impl Drop for OwnServer {
+    fn drop(&mut self) {
+        let stopped = run_script(&["stop", path(&self.dir)]);
+        if let Err(e) = stopped {
+            // A panic within a panic would hide the test's own message.
+            if std::thread::panicking() { eprintln!("{e}") } else { panic!("{e}") }
+        }
+    }
+}
+
+fn script_name(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Postgres => "postgres",
+        Backend::Mariadb => "mariadb",
+        other => panic!("scripts/test-servers starts no {other}"),
+    }
+}
+
+fn path(dir: &Path) -> &str {
+    dir.to_str().expect("a temporary folder whose name is not UTF-8")
+}
+
+fn run_script(args: &[&str]) -> Result<(), String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/test-servers");
+    // Its own files for output: a server that inherited a pipe would keep it open, and we would wait for its end for ever.
+    let log = tempfile::tempfile().map_err(|e| e.to_string())?;
+    let clone = |f: &std::fs::File| f.try_clone().map_err(|e| e.to_string());
+    let status = Command::new(&script)
+        .args(args)
+        .stdin(std::process::Stdio::null())
+        .stdout(clone(&log)?)
+        .stderr(clone(&log)?)
+        .status()
+        .map_err(|e| format!("cannot run {}: {e}", script.display()))?;
+    if status.success() {
+        return Ok(());
+    }
+    let mut text = String::new();
+    let mut log = log;
+    use std::io::{Read, Seek};
+    log.rewind().and_then(|()| log.read_to_string(&mut text)).map_err(|e| e.to_string())?;
+    Err(format!("scripts/test-servers {} failed ({status}):\n{text}", args.join(" ")))
+}
+
+fn script(args: &[&str]) {
+    if let Err(e) = run_script(args) {
+        panic!("{e}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_url_keeps_server_and_options() {
+        let server = |url: &str| Server { backend: Backend::Postgres, url: url.to_owned() };
+        assert_eq!(server("postgres://u@h:1/postgres").database_url("x"), "postgres://u@h:1/x");
+        assert_eq!(server("mysql://u:p@h:1/").database_url("x"), "mysql://u:p@h:1/x");
+        assert_eq!(server("mysql://u:p@h:1").database_url("x"), "mysql://u:p@h:1/x");
+        assert_eq!(server("mysql://u:p@h:1/y?ssl-mode=disabled").database_url("x"), "mysql://u:p@h:1/x?ssl-mode=disabled");
+    }
+}

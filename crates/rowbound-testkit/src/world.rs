@@ -1,0 +1,253 @@
+//! A small world: an application's database, its media folder and the plan over both.
+
+use std::{
+    collections::BTreeSet,
+    future::Future,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use rowbound::{
+    Binding, FileName, Plan, RESERVED, StoragePlan, Trash,
+    binding::{Body, Mode, Reading, Resolved},
+};
+
+use crate::db::{Backend, TestDb};
+
+/// A database, a media folder and the bindings between them.
+#[derive(Debug)]
+pub struct World {
+    /// The application's database.
+    pub db: TestDb,
+    /// The storage `default`: the media folder with no grace, no minimal age and no trash, until a test says otherwise.
+    pub storage: StoragePlan,
+    /// The bindings of the plan.
+    pub bindings: Vec<Binding>,
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    /// A world with an empty database and an empty media folder.
+    pub async fn new(backend: Backend) -> World {
+        Self::with(TestDb::new(backend).await)
+    }
+
+    /// The same around a database.
+    pub fn with(db: TestDb) -> World {
+        let folder = tempfile::Builder::new().prefix("rowbound-world.").tempdir().expect("cannot make a temporary folder");
+        let media = folder.path().join("media");
+        std::fs::create_dir(&media).expect("cannot make the media folder");
+        let storage = StoragePlan::folder("default", media).grace(Duration::ZERO).min_age(Duration::ZERO).trash(Trash::Off);
+        World { db, storage, bindings: Vec::new(), folder }
+    }
+
+    /// Makes a table `doc(id, file, title)` and binds `doc.file`: enough for most tests.
+    pub async fn with_docs(mut self) -> World {
+        let id = self.db.backend().id_column();
+        self.db.exec(&format!("create table doc (id {id}, file varchar(255), title varchar(255))")).await;
+        self.bindings.push(Binding::name("doc.file", "default").expect("a column"));
+        self
+    }
+
+    /// Adds a binding.
+    pub fn bind(mut self, binding: Binding) -> World {
+        self.bindings.push(binding);
+        self
+    }
+
+    /// Changes the storage.
+    pub fn storage(mut self, change: impl FnOnce(StoragePlan) -> StoragePlan) -> World {
+        self.storage = change(self.storage);
+        self
+    }
+
+    /// The media folder.
+    pub fn media(&self) -> PathBuf {
+        self.folder.path().join("media")
+    }
+
+    /// A folder of the world's own, outside the media folder, for configuration and the like.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The plan as it is now.
+    ///
+    /// # Panics
+    /// When it does not hold together.
+    pub fn plan(&self) -> Plan {
+        let mut plan = Plan::builder(self.db.url()).storage(self.storage.clone());
+        for binding in &self.bindings {
+            plan = plan.binding(binding.clone());
+        }
+        plan.build().unwrap_or_else(|e| panic!("{}", e.full()))
+    }
+
+    /// Writes the plan as `rowbound.toml` into [`World::folder`] and returns its path.
+    pub fn write_config(&self) -> PathBuf {
+        let path = self.folder.path().join(rowbound::plan::FILE);
+        std::fs::write(&path, config(&self.plan())).expect("cannot write rowbound.toml");
+        path
+    }
+
+    /// Puts a file into the media folder, with its folders.
+    pub fn put_file(&self, name: &str, bytes: &[u8]) {
+        let path = self.media().join(name);
+        let parent = path.parent().expect("a file in the media folder has a folder");
+        std::fs::create_dir_all(parent).unwrap_or_else(|e| panic!("cannot make {}: {e}", parent.display()));
+        std::fs::write(&path, bytes).unwrap_or_else(|e| panic!("cannot write {}: {e}", path.display()));
+    }
+
+    /// Puts a file and a row of `doc` that names it.
+    pub async fn put_doc(&self, name: &str) {
+        self.put_file(name, name.as_bytes());
+        self.db.exec(&format!("insert into doc (file) values ({})", self.db.backend().literal(name))).await;
+    }
+
+    /// Every file below the media folder but Rowbound's own, sorted.
+    pub fn files(&self) -> Vec<String> {
+        let mut names = files_below(&self.media());
+        names.retain(|n| n.split('/').next() != Some(RESERVED));
+        names
+    }
+
+    /// The files in the trash, as the names they have there, sorted.
+    pub fn trashed(&self) -> Vec<String> {
+        files_below(&self.media().join(RESERVED)).into_iter().filter(|n| n != rowbound::storage::MARKER).collect()
+    }
+
+    /// Every name that a row refers to, sorted.
+    pub async fn refs(&self) -> Vec<String> {
+        let quote = |name: &str| self.db.backend().quote(name);
+        let mut names = BTreeSet::new();
+        for binding in &self.bindings {
+            let c = &binding.column;
+            let table: Vec<_> = c.schema.iter().chain([&c.table]).map(|p| quote(p)).collect();
+            let (table, column) = (table.join("."), quote(&c.column));
+            for value in self.db.query_strings(&format!("select {column} from {table}")).await.into_iter().flatten() {
+                if let Resolved::Name(name) = binding.resolve(value.as_bytes()) {
+                    names.insert(name.as_str().to_owned());
+                }
+            }
+        }
+        names.into_iter().collect()
+    }
+
+    /// The one promise: the files that are there are the files that rows name.
+    ///
+    /// # Panics
+    /// With both differences: a file without a row is a leak, a row without a file a loss.
+    pub async fn assert_files_follow_rows(&self) {
+        let (files, refs) = (self.files(), self.refs().await);
+        let only = |a: &[String], b: &[String]| a.iter().filter(|n| !b.contains(n)).cloned().collect::<Vec<_>>();
+        let (leaked, lost) = (only(&files, &refs), only(&refs, &files));
+        assert!(leaked.is_empty() && lost.is_empty(), "leaked (file, no row): {leaked:?}\nlost (row, no file): {lost:?}");
+    }
+
+    /// A name, checked.
+    pub fn file_name(name: &str) -> FileName {
+        FileName::parse(name).unwrap_or_else(|why| panic!("{name:?} {why}"))
+    }
+}
+
+fn files_below(root: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut folders = vec![root.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            // The trash is there only after the first deletion, and a folder may be pruned while we look.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(e) => panic!("cannot list {}: {e}", folder.display()),
+        };
+        for entry in entries {
+            let entry = entry.unwrap_or_else(|e| panic!("cannot list {}: {e}", folder.display()));
+            let path = entry.path();
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => folders.push(path),
+                Ok(_) => {
+                    let below = path.strip_prefix(root).expect("listed below the root");
+                    names.push(below.to_string_lossy().into_owned());
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) => panic!("cannot look at {}: {e}", path.display()),
+            }
+        }
+    }
+    names.sort();
+    names
+}
+
+/// `plan` as the text of `rowbound.toml`.
+pub fn config(plan: &Plan) -> String {
+    let string = |s: &str| serde_json::Value::from(s.replace("${", "$${")).to_string(); // a JSON string is a TOML string
+    let list = |items: &[String]| format!("[{}]", items.iter().map(|i| string(i)).collect::<Vec<_>>().join(", "));
+    let time = |d: Duration| format!("\"{}ms\"", d.as_millis());
+    let mut text = format!("database = {}\n", string(&plan.database));
+    for storage in plan.storages.values() {
+        text += &format!(
+            "\n[storage.{}]\nurl = {}\ngrace = {}\nmin_age = {}\ntrash = {}\nprune_folders = {}\n",
+            string(&storage.name),
+            string(&storage.url()),
+            time(storage.grace),
+            time(storage.min_age),
+            match storage.trash {
+                Trash::Off => "\"off\"".to_owned(),
+                Trash::Keep(d) => time(d),
+            },
+            storage.prune_folders,
+        );
+    }
+    for b in &plan.bindings {
+        text += &format!("\n[[binding]]\ncolumn = {}\nstorage = {}\n", string(&b.column.to_string()), string(&b.storage));
+        if let Reading::Url { prefixes } = &b.reading {
+            text += &format!("kind = \"url\"\nprefix = {}\n", list(prefixes));
+        }
+        if !b.keep.is_empty() {
+            text += &format!("keep = {}\n", list(&b.keep));
+        }
+        if b.mode == Mode::Shadow {
+            text += "mode = \"shadow\"\n";
+        }
+        if b.body == Body::Fast {
+            text += "capture = \"fast\"\n";
+        }
+    }
+    text
+}
+
+/// Waits until `happened` says so.
+///
+/// # Panics
+/// When `deadline` has passed; `what` then says what did not happen.
+pub async fn wait_until<F, Fut>(deadline: Duration, what: &str, mut happened: F)
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = bool>,
+{
+    let end = Instant::now() + deadline;
+    while !happened().await {
+        assert!(Instant::now() < end, "waited {deadline:?} in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_survives_its_own_file() {
+        let plan = Plan::builder("sqlite:/tmp/a${b}\"c.sqlite3")
+            .storage(StoragePlan::folder("default", "/tmp/media").grace(Duration::from_millis(1500)).trash(Trash::Off))
+            .storage(StoragePlan::folder("other", "/tmp/other").prune_folders(false))
+            .binding(Binding::name("\"odd.table\".file", "default").unwrap().keep(["defaults/*", "a\"b"]).mode(Mode::Shadow))
+            .binding(Binding::url("doc.url", "other", "https://cdn.example.com/m/").unwrap().body(Body::Fast))
+            .build()
+            .unwrap();
+        let again = Plan::parse(&config(&plan), Path::new("/"), None, &|_| None).unwrap();
+        assert_eq!(again.database, plan.database);
+        assert_eq!(again.storages, plan.storages);
+        assert_eq!(format!("{:?}", again.bindings), format!("{:?}", plan.bindings));
+    }
+}

@@ -1,0 +1,60 @@
+//! Every case of the database suite on every database: `sqlite::delete_one`, `postgres::delete_one`, ..
+
+use std::{collections::BTreeSet, path::Path};
+
+use rowbound_testkit::{
+    Backend, database_cases,
+    database_suite::{CASES, EVENTS, Fixture, events, run},
+};
+
+macro_rules! tests {
+    (($module:ident $backend:ident) $($name:ident)*) => {
+        mod $module {
+            use super::*;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    case(Backend::$backend, stringify!($name)).await;
+                }
+            )*
+        }
+    };
+}
+
+database_cases!(tests, sqlite Sqlite);
+database_cases!(tests, postgres Postgres);
+database_cases!(tests, mariadb Mariadb);
+database_cases!(tests, mysql Mysql);
+
+async fn case(backend: Backend, name: &str) {
+    if !backend.available() {
+        eprintln!("nothing ran: {} is not set", backend.variable().unwrap_or("?"));
+        return;
+    }
+    let fixture = Fixture::new(backend).await;
+    run(name, &fixture).await;
+}
+
+#[test]
+fn every_case_has_a_test() {
+    macro_rules! names {
+        ($($name:ident)*) => {
+            [$(stringify!($name)),*]
+        };
+    }
+    let tested: Vec<_> = database_cases!(names).into();
+    let listed: BTreeSet<_> = EVENTS.iter().map(|e| e.name).chain(CASES.iter().map(|(name, _)| *name)).collect();
+    assert_eq!(tested.iter().copied().collect::<BTreeSet<_>>(), listed);
+    assert_eq!(tested.len(), listed.len(), "a name stands twice");
+}
+
+#[test]
+fn events_are_documented() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/events.md");
+    let text = events::document();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&file, &text).expect("cannot write docs/events.md");
+    }
+    let stands = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(stands == text, "docs/events.md is not what the table of events says: run this test with UPDATE_DOCS=1");
+}

@@ -1,0 +1,233 @@
+//! Attach and detach: from a plan to capture in the database and a marker in each storage, and back.
+//!
+//! In: the plan, the database, the storages. Out: an [`Installation`], or an error before anything changed. Promise:
+//! idempotent; a copy of a database, a storage that is not the one attached before, and a storage that belongs to another
+//! database are refused unless the person says that it is meant.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+use rand::Rng;
+use serde::Serialize;
+
+use crate::{
+    capture::{Bound, Gap, Inspection, Installation, VERSION},
+    database::Database,
+    error::{Error, Kind, Result},
+    plan::Plan,
+    storage::{self, Marker, Storage},
+};
+
+/// What the person confirmed. Everything is off by default.
+#[derive(Debug, Clone, Default)]
+pub struct Consent {
+    /// This database is a copy (or has moved) and becomes an installation of its own.
+    pub adopt: bool,
+    /// These storages are not the ones attached before under their names, and are meant.
+    pub adopt_storages: Vec<String>,
+    /// Rows of another database name files of the same storages, and neither database releases the other's files.
+    pub shared: bool,
+}
+
+/// What `attach` did and found.
+#[derive(Debug, Clone, Serialize)]
+pub struct Attached {
+    /// The record as it stands now.
+    pub installation: Installation,
+    /// What capture cannot see, and warnings.
+    pub inspection: Inspection,
+    /// Statements that were run. The application's rows were not touched by any.
+    pub statements: Vec<String>,
+    /// Bindings that had capture before and have none now.
+    pub removed: Vec<String>,
+}
+
+/// Opens every storage of the plan.
+///
+/// # Errors
+/// As [`storage::open`].
+pub fn open_storages(plan: &Plan) -> Result<BTreeMap<String, Arc<dyn Storage>>> {
+    plan.storages.iter().map(|(name, s)| Ok((name.clone(), storage::open(s)?))).collect()
+}
+
+/// Gives the plan's bindings their numbers: known ones keep theirs, new ones get numbers never used before.
+pub fn number(plan: &Plan, known: &BTreeMap<String, i32>) -> Vec<Bound> {
+    let mut next = known.values().max().map_or(1, |n| n + 1);
+    plan.bindings
+        .iter()
+        .map(|binding| {
+            let id = known.get(&binding.key()).copied().unwrap_or_else(|| {
+                next += 1;
+                next - 1
+            });
+            Bound { id, binding: binding.clone() }
+        })
+        .collect()
+}
+
+fn random_id() -> String {
+    format!("{:032x}", rand::rng().random::<u128>())
+}
+
+/// The error that stops a worker on a copy.
+pub(crate) fn copied(was: &str, is: &str) -> Error {
+    Error::new(Kind::Identity, "this database is not the one that was attached: it is a copy, or it has moved")
+        .with("attached", was)
+        .with("now", is)
+        .hint("on a copy, give it storages of its own, then `rowbound attach --adopt`; after a move, the same command")
+}
+
+/// What `attach` would do now, as SQL, and what it would say. Nothing is changed.
+///
+/// # Errors
+/// As [`attach`].
+pub async fn preview(plan: &Plan, db: &dyn Database) -> Result<(Inspection, Vec<String>)> {
+    let record = db.installation().await?;
+    let bound = number(plan, &record.map(|r| r.bindings).unwrap_or_default());
+    let inspection = db.inspect(&bound).await?;
+    Ok((inspection, db.script(&bound).await?))
+}
+
+/// Puts capture in place for the plan's bindings and a marker into each of its storages.
+///
+/// # Errors
+/// [`Kind::Schema`], [`Kind::Permission`] of a binding; [`Kind::Identity`] on a copied database or somebody else's
+/// storage; [`Kind::StorageUnreachable`] for a storage that is not there or lost its marker; [`Kind::Busy`] when the locks were
+/// not had. In each case capture and markers are as they were.
+pub async fn attach(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result<Attached> {
+    let before = db.installation().await?;
+    let identity = db.identity().await?;
+    let now = Timestamp::now();
+    let mut record = match &before {
+        Some(record) if record.identity == identity => record.clone(),
+        Some(record) if !consent.adopt => return Err(copied(&record.identity, &identity)),
+        // The copy's numbers stay, because its candidates carry them; its storages are looked at as if for the first time.
+        Some(record) => Installation { id: random_id(), identity: identity.clone(), storages: BTreeMap::new(), ..record.clone() },
+        None => Installation {
+            id: random_id(),
+            version: VERSION,
+            identity: identity.clone(),
+            attached_at: now,
+            bindings: BTreeMap::new(),
+            active: Vec::new(),
+            storages: BTreeMap::new(),
+            snapshot: Default::default(),
+            gaps: Vec::new(),
+        },
+    };
+    let bound = number(plan, &record.bindings);
+    let inspection = db.inspect(&bound).await?;
+
+    // All storages are asked before anything is written.
+    let mut markers = Vec::new();
+    for (name, storage) in open_storages(plan)? {
+        let marker = claim_marker(&name, storage.marker().await?, &record, consent)?;
+        record.storages.insert(name, marker.storage.clone());
+        markers.push((storage, marker));
+    }
+
+    let removed: Vec<String> = record
+        .bindings
+        .iter()
+        .filter(|(_, id)| record.active.contains(id) && bound.iter().all(|b| b.id != **id))
+        .map(|(key, _)| key.clone())
+        .collect();
+    if let Some(before) = &before {
+        let mut drift = before.snapshot.drift(&db.snapshot(&bound_as_before(&bound, before)).await?);
+        // What belongs to a binding that left the plan was not looked at, so its absence says nothing.
+        drift.retain(|d| removed.is_empty() || d.is.is_some() || d.item.starts_with("trigger"));
+        if !drift.is_empty() {
+            let why: Vec<_> = drift.iter().map(ToString::to_string).collect();
+            record.gaps.push(Gap { since: last_whole(before), until: Some(now), why: why.join("; ") });
+        }
+    }
+    record.version = VERSION;
+    record.bindings.extend(bound.iter().map(|b| (b.binding.key(), b.id)));
+    record.active = bound.iter().map(|b| b.id).collect();
+    let statements = db.script(&bound).await?;
+    let mut installation = db.install(&bound, &record).await?;
+    // Where the identity depends on our own tables (MariaDB), it is known only now.
+    let settled_identity = db.identity().await?;
+    if settled_identity != installation.identity {
+        installation.identity = settled_identity;
+        db.record(&installation).await?;
+    }
+    for (storage, marker) in &markers {
+        storage.set_marker(marker).await?;
+    }
+    Ok(Attached { installation, inspection, statements, removed })
+}
+
+/// Only bindings that stood there before can have drifted.
+fn bound_as_before(bound: &[Bound], before: &Installation) -> Vec<Bound> {
+    bound.iter().filter(|b| before.active.contains(&b.id)).cloned().collect()
+}
+
+/// The last moment at which capture is known to have been whole.
+pub(crate) fn last_whole(record: &Installation) -> Timestamp {
+    record.gaps.last().and_then(|g| g.until).unwrap_or(record.attached_at)
+}
+
+/// The marker that a storage shall have, given the one that it has.
+fn claim_marker(name: &str, marker: Option<Marker>, record: &Installation, consent: &Consent) -> Result<Marker> {
+    let adopted = consent.adopt_storages.iter().any(|s| s == name);
+    let known = record.storages.get(name);
+    match (marker, known) {
+        (None, Some(_)) if !adopted => Err(Error::new(Kind::StorageUnreachable, "the storage was attached before, but its marker is gone")
+            .with("storage", name)
+            .hint(format!("is it mounted? If it is the right place after all: rowbound attach --adopt-storage {name}"))),
+        (None, _) => Ok(Marker { storage: random_id(), installations: vec![record.id.clone()] }),
+        (Some(marker), Some(known)) if marker.storage != *known && !adopted => {
+            Err(Error::new(Kind::StorageUnreachable, "this is another storage than the one attached before")
+                .with("storage", name)
+                .hint(format!("is the right one mounted? If it is meant: rowbound attach --adopt-storage {name}")))
+        }
+        (Some(mut marker), _) => {
+            if !marker.installations.contains(&record.id) {
+                if !marker.installations.is_empty() && !consent.shared {
+                    return Err(Error::new(
+                        Kind::Identity,
+                        "rows of another database name files of this storage: each database would miss the other's references",
+                    )
+                    .with("storage", name)
+                    .with("attached to", marker.installations.join(", "))
+                    .hint("give this database a storage of its own; if no file is ever named by both: rowbound attach --shared"));
+                }
+                marker.installations.push(record.id.clone());
+            }
+            Ok(marker)
+        }
+    }
+}
+
+/// What `detach` left behind.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Detached {
+    /// Files that lie in each storage's trash still.
+    pub in_trash: BTreeMap<String, u64>,
+}
+
+/// Removes capture, candidates and ledger from the database and this installation from the storages' markers.
+///
+/// # Errors
+/// Of the database or a storage. The database comes first: once it has let go, nothing can be deleted any more.
+pub async fn detach(plan: &Plan, db: &dyn Database) -> Result<Detached> {
+    let record = db.installation().await?;
+    db.remove().await?;
+    let mut left = Detached::default();
+    for (name, storage) in open_storages(plan)? {
+        let Some(mut marker) = storage.marker().await? else { continue };
+        if let Some(record) = &record {
+            if !marker.installations.contains(&record.id) {
+                continue;
+            }
+            marker.installations.retain(|id| *id != record.id);
+        }
+        if marker.installations.is_empty() {
+            left.in_trash.insert(name, storage.remove_marker().await?);
+        } else {
+            storage.set_marker(&marker).await?;
+        }
+    }
+    Ok(left)
+}

@@ -1,0 +1,909 @@
+//! Collect: the only deleter.
+//!
+//! In: due candidates. Out: settlements. The order of the steps is the safety argument (ARCHITECTURE.md): claim, wait for
+//! open transactions, look at the files, check for references, take away, check again, settle. A process killed between any two
+//! steps loses nothing: its lease runs out, the next worker repeats the work, and every step is idempotent.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use rand::Rng;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::{
+    attach::{copied, last_whole, number, open_storages},
+    binding::{Keep, Mode, Resolved},
+    capture::{Bound, Drift, Gap, Installation, VERSION},
+    crash,
+    database::{Database, Dialect, Hold, OpenTransaction, drifted},
+    error::{Error, Kind, Result, Retry},
+    name::FileName,
+    plan::{Plan, StoragePlan},
+    queue::{Candidate, Claim, Outcome, PutBack, Settled, Settlement},
+    references,
+    storage::{Look, Removed, Restored, Seen, Storage, Trashed},
+    trash,
+};
+
+/// How much later than its release a file's modification time must be to count as newer is uncertain by this much: the database's clock and the
+/// storage's differ, kernels stamp files with a coarse clock (up to 10 ms behind), FAT counts in 2 s.
+const CLOCK_MARGIN: Duration = Duration::from_secs(2);
+
+/// How a collector works. The defaults suit production.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Candidates per batch. Default: 4,000; on SQLite it follows the time for which the write lock is held.
+    pub batch: u32,
+    /// How long a claim holds before another worker may take over. Default: 60 s.
+    pub lease: Duration,
+    /// How long a batch waits for open transactions before it is put back. Default: 2 s.
+    pub patience: Duration,
+    /// Workers per storage; SQLite has one. Default: 2.
+    pub workers: usize,
+    /// The longest pause between two looks at an empty queue. Default: 1 s.
+    pub poll: Duration,
+    /// How often an idle collector verifies capture. Default: 2 s.
+    pub verify: Duration,
+    /// Whether candidates that wait after a failure are tried at once. Default: no.
+    pub retry_now: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            batch: 4_000,
+            lease: Duration::from_secs(60),
+            patience: Duration::from_secs(2),
+            workers: 2,
+            poll: Duration::from_secs(1),
+            verify: Duration::from_secs(2),
+            retry_now: false,
+        }
+    }
+}
+
+/// On SQLite a batch aims at holding the write lock no longer than this.
+const LOCK_GOAL: Duration = Duration::from_millis(50);
+
+/// What a collector did, summed up.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Settled candidates by outcome.
+    pub outcomes: BTreeMap<Outcome, u64>,
+    /// Candidates put back because something failed.
+    pub failed: u64,
+    /// Candidates put back because it is too early: a young file, an open transaction.
+    pub waiting: u64,
+    /// Bytes of the files taken away.
+    pub bytes: u64,
+    /// A few of the errors and reasons, each with its first name.
+    pub notes: BTreeMap<String, String>,
+}
+
+impl Summary {
+    /// How many candidates were settled.
+    pub fn settled(&self) -> u64 {
+        self.outcomes.values().sum()
+    }
+
+    /// How many had this outcome.
+    pub fn count(&self, outcome: Outcome) -> u64 {
+        self.outcomes.get(&outcome).copied().unwrap_or(0)
+    }
+
+    /// Adds another summary.
+    pub fn add(&mut self, other: &Summary) {
+        for (outcome, n) in &other.outcomes {
+            *self.outcomes.entry(*outcome).or_default() += n;
+        }
+        self.failed += other.failed;
+        self.waiting += other.waiting;
+        self.bytes += other.bytes;
+        for (note, name) in &other.notes {
+            if self.notes.len() < 20 {
+                self.notes.entry(note.clone()).or_insert_with(|| name.clone());
+            }
+        }
+    }
+}
+
+/// What a batch came to.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Candidates claimed.
+    pub claimed: usize,
+    /// Whether there may be more right now.
+    pub full: bool,
+    /// What became of them.
+    pub summary: Summary,
+}
+
+/// One storage with what the collector keeps about it.
+#[derive(Debug)]
+struct Lane {
+    plan: StoragePlan,
+    storage: Arc<dyn Storage>,
+    keep: Keep,
+    /// Numbers of the bindings on this storage.
+    bindings: Vec<i32>,
+    batch: AtomicU32,
+    /// Transactions that made a batch go back. As long as one is open, claiming more is pointless: it would have to wait for the same.
+    blockers: Mutex<Vec<OpenTransaction>>,
+}
+
+/// The collector of one plan.
+#[derive(Debug)]
+pub struct Collector {
+    db: Arc<dyn Database>,
+    lanes: BTreeMap<String, Lane>,
+    bound: Vec<Bound>,
+    modes: HashMap<i32, Mode>,
+    settings: Settings,
+    owner: String,
+    total: Mutex<Summary>,
+    /// When capture was last seen whole.
+    whole: Mutex<Timestamp>,
+    /// SQLite: the right to be the only worker.
+    _only: Mutex<Option<Hold>>,
+}
+
+/// What becomes of a candidate.
+enum Verdict {
+    Settle(Outcome, Option<u64>, Option<String>, Option<String>),
+    Back(Duration, bool, String),
+}
+
+impl Verdict {
+    fn plain(outcome: Outcome) -> Self {
+        Verdict::Settle(outcome, None, None, None)
+    }
+
+    fn noted(outcome: Outcome, note: impl Into<String>) -> Self {
+        Verdict::Settle(outcome, None, None, Some(note.into()))
+    }
+}
+
+impl Collector {
+    /// A collector for a plan that is attached.
+    ///
+    /// # Errors
+    /// [`Kind::NotAttached`] when the database or one of the bindings is not; [`Kind::Identity`] on a copy; [`Kind::Busy`] when a SQLite
+    /// database has its worker already.
+    pub async fn new(plan: &Plan, db: Arc<dyn Database>, settings: Settings) -> Result<Self> {
+        let record = installed(db.as_ref()).await?;
+        let bound = same_bindings(plan, &record)?;
+        let only = db.lock_worker().await?;
+        let mut lanes = BTreeMap::new();
+        for (name, storage) in open_storages(plan)? {
+            let id = record.storages.get(&name).ok_or_else(|| {
+                Error::new(Kind::NotAttached, "this storage is not attached yet").with("storage", &name).hint("rowbound attach")
+            })?;
+            storage.expect(id);
+            let lane = Lane {
+                plan: plan.storages[&name].clone(),
+                storage,
+                keep: Keep::new(plan.on_storage(&name))?,
+                bindings: bound.iter().filter(|b| b.binding.storage == name).map(|b| b.id).collect(),
+                batch: AtomicU32::new(if db.dialect() == Dialect::Sqlite { settings.batch.min(500) } else { settings.batch }),
+                blockers: Mutex::new(Vec::new()),
+            };
+            lanes.insert(name, lane);
+        }
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let owner = format!("{host}:{}:{:08x}", std::process::id(), rand::rng().random::<u32>());
+        let modes = bound.iter().map(|b| (b.id, b.binding.mode)).collect();
+        Ok(Collector {
+            db,
+            lanes,
+            bound,
+            modes,
+            settings,
+            owner,
+            total: Mutex::default(),
+            whole: Mutex::new(last_whole(&record).max(record.attached_at)),
+            _only: Mutex::new(only),
+        })
+    }
+
+    /// What was done so far, by all workers of this collector.
+    pub fn summary(&self) -> Summary {
+        self.total.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    /// The installation record, if capture is whole. Where only triggers are missing (a table was rebuilt, a partition was attached) they
+    /// are put back and the gap is recorded.
+    ///
+    /// # Errors
+    /// [`Kind::Drift`] when a person has to look: a bound column is gone or another one.
+    pub async fn verify(&self) -> Result<Installation> {
+        let record = installed(self.db.as_ref()).await?;
+        if record.active.len() != self.bound.len() || self.bound.iter().any(|b| !record.active.contains(&b.id)) {
+            return Err(Error::new(Kind::Drift, "another set of bindings was attached meanwhile")
+                .hint("start rowbound again with that rowbound.toml"));
+        }
+        let identity = self.db.identity().await?;
+        if identity != record.identity {
+            return Err(copied(&record.identity, &identity));
+        }
+        let drift = record.snapshot.drift(&self.db.snapshot(&self.bound).await?);
+        let now = Timestamp::now();
+        if drift.is_empty() {
+            *self.whole.lock().unwrap_or_else(|e| e.into_inner()) = now;
+            return Ok(record);
+        }
+        if !self.repairable(&drift) {
+            return Err(drifted(&drift));
+        }
+        let why: Vec<_> = drift.iter().map(Drift::to_string).collect();
+        let why = why.join("; ");
+        let since = *self.whole.lock().unwrap_or_else(|e| e.into_inner());
+        let mut repaired = record.clone();
+        repaired.gaps.push(Gap { since, until: Some(now), why: why.clone() });
+        let repaired = self.db.install(&self.bound, &repaired).await?;
+        tracing::warn!(%why, since = %since, "capture was incomplete and is back; what was released in between is the sweep's");
+        Ok(repaired)
+    }
+
+    /// Whether capture can be put back without asking: every bound column is still the one it was.
+    fn repairable(&self, drift: &[Drift]) -> bool {
+        drift.iter().all(|d| {
+            if d.item.starts_with("column ") {
+                return false;
+            }
+            // SQLite rewrites a trigger when its column or table is renamed: then the name in the plan may mean another column now.
+            !(self.db.dialect() == Dialect::Sqlite && d.item.starts_with("trigger ") && d.is.is_some())
+        })
+    }
+
+    /// Collects what is due on every storage until nothing is, then empties the trash of what has waited long enough.
+    ///
+    /// # Errors
+    /// The first error that stopped a storage; other storages are drained all the same.
+    pub async fn drain(&self, stop: &watch::Receiver<bool>) -> Result<Summary> {
+        let mut first = None;
+        for (name, lane) in &self.lanes {
+            let workers = if self.db.dialect() == Dialect::Sqlite { 1 } else { self.settings.workers.max(1) };
+            let all = futures_util::future::join_all((0..workers).map(|_| async {
+                while !*stop.borrow() {
+                    let batch = self.batch(name).await?;
+                    if batch.claimed == 0 {
+                        break;
+                    }
+                }
+                Ok::<_, Error>(())
+            }))
+            .await;
+            let outcome = match all.into_iter().find_map(Result::err) {
+                Some(e) => Err(e),
+                None => self.empty_trash(lane).await.map(drop),
+            };
+            if let Err(e) = outcome {
+                first.get_or_insert(e.with("storage", name));
+            }
+        }
+        match first {
+            Some(e) => Err(e),
+            None => Ok(self.summary()),
+        }
+    }
+
+    /// Collects for ever: returns when `stop` becomes true, after the batches under way are settled. What goes wrong is said in the log
+    /// and tried again; what fails stays in the queue.
+    pub async fn run(self: Arc<Self>, stop: watch::Receiver<bool>) {
+        let mut tasks = tokio::task::JoinSet::new();
+        for name in self.lanes.keys() {
+            let workers = if self.db.dialect() == Dialect::Sqlite { 1 } else { self.settings.workers.max(1) };
+            for worker in 0..workers {
+                let (this, name, stop) = (self.clone(), name.clone(), stop.clone());
+                tasks.spawn(async move { this.work(&name, worker == 0, stop).await });
+            }
+        }
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(e) = ended {
+                // A worker that panicked is a bug; its lease runs out. The others go on.
+                tracing::error!(error = %e, "a worker ended unexpectedly");
+            }
+        }
+    }
+
+    /// One worker's life.
+    async fn work(&self, name: &str, first: bool, mut stop: watch::Receiver<bool>) {
+        let lane = &self.lanes[name];
+        let poll = self.settings.poll;
+        let shortest = Duration::from_millis(20).min(poll);
+        let mut idle = shortest;
+        let mut trouble: Option<(String, Duration)> = None;
+        let mut verified = Instant::now();
+        let mut emptied: Option<Instant> = None;
+        while !*stop.borrow() {
+            let step = async {
+                if verified.elapsed() >= self.settings.verify {
+                    self.verify().await?;
+                    verified = Instant::now();
+                }
+                if first && emptied.is_none_or(|at| at.elapsed() >= trash_interval(lane)) {
+                    self.empty_trash(lane).await?;
+                    emptied = Some(Instant::now());
+                }
+                match self.db.next_due(&self.claim(lane, 1)).await? {
+                    Some(wait) if wait.is_zero() => self.batch(name).await.map(|b| (b, Duration::ZERO)),
+                    Some(wait) => Ok((Batch::default(), wait)),
+                    None => Ok((Batch::default(), poll)),
+                }
+            };
+            let pause = match step.await {
+                Ok((batch, next)) => {
+                    if trouble.take().is_some() {
+                        tracing::info!(storage = name, "works again");
+                    }
+                    log_batch(name, &batch);
+                    if batch.claimed > 0 {
+                        idle = shortest;
+                        if batch.full { Duration::ZERO } else { shortest }
+                    } else {
+                        idle = (idle * 2).min(poll);
+                        idle.min(next.max(shortest))
+                    }
+                }
+                Err(e) => {
+                    let text = e.full();
+                    let mut wait = Duration::from_millis(100);
+                    match &trouble {
+                        Some((same, last)) if *same == text => wait = (*last * 2).min(Duration::from_secs(5)),
+                        // Said once, not at every try.
+                        _ => tracing::error!(storage = name, kind = ?e.kind(), hint = e.hint_text(), "{text}"),
+                    }
+                    trouble = Some((text, wait));
+                    wait
+                }
+            };
+            if !pause.is_zero() {
+                tokio::select! {
+                    _ = stop.changed() => {}
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+        }
+    }
+
+    /// Empties the trash of a storage of what has waited long enough.
+    async fn empty_trash(&self, lane: &Lane) -> Result<u64> {
+        let Some(retention) = lane.plan.trash.retention() else { return Ok(0) };
+        lane.storage.prove().await?;
+        let before = Timestamp::now() - retention;
+        let mut count = 0;
+        loop {
+            let files = lane.storage.expired(before, 1_000).await?;
+            if files.is_empty() {
+                return Ok(count);
+            }
+            let record = self.verify().await?;
+            let done =
+                trash::purge(self.db.as_ref(), &self.bound, &record.snapshot, &lane.plan.name, lane.storage.as_ref(), &files).await?;
+            count += done;
+            if done == 0 {
+                return Ok(count);
+            }
+        }
+    }
+
+    fn claim(&self, lane: &Lane, limit: u32) -> Claim {
+        Claim {
+            storage: lane.plan.name.clone(),
+            bindings: lane.bindings.clone(),
+            grace: lane.plan.grace,
+            limit,
+            owner: self.owner.clone(),
+            lease: self.settings.lease,
+            not_due_too: self.settings.retry_now,
+        }
+    }
+
+    /// One batch: the seven steps.
+    ///
+    /// # Errors
+    /// What stopped the batch as a whole. Its candidates are back in the queue, or come back when the lease runs out.
+    pub async fn batch(&self, storage: &str) -> Result<Batch> {
+        let lane =
+            self.lanes.get(storage).ok_or_else(|| Error::new(Kind::Config, "the plan has no such storage").with("storage", storage))?;
+        // Nothing is claimed for a storage that is not there, nor on a picture of the schema that is not true.
+        lane.storage.prove().await?;
+        let record = self.verify().await?;
+        if self.still_blocked(lane).await? {
+            return Ok(Batch::default());
+        }
+
+        // 1. Claim.
+        let limit = lane.batch.load(Relaxed);
+        let candidates = self.db.claim(&self.claim(lane, limit)).await?;
+        let mut batch = Batch { claimed: candidates.len(), full: candidates.len() as u32 == limit, summary: Summary::default() };
+        if candidates.is_empty() {
+            return Ok(batch);
+        }
+        crash::point("claimed");
+
+        let mut settlement = Settlement { owner: self.owner.clone(), storage: storage.to_owned(), ..Settlement::default() };
+        let outcome = self.decide(lane, &record, &candidates, &mut settlement, &mut batch.summary).await;
+        let hold = match outcome {
+            Ok(hold) => hold,
+            Err(e) => {
+                // The batch as a whole failed before anything was taken away. A claim that was written goes back at once;
+                // if that fails too, the lease runs out.
+                if self.db.dialect() != Dialect::Sqlite {
+                    let back = candidates.iter().map(|c| PutBack { id: c.id, wait: Duration::from_secs(1), failed: false, note: e.full() });
+                    let settlement = Settlement { settled: Vec::new(), back: back.collect(), ..settlement };
+                    if let Err(also) = self.db.settle(&settlement, None).await {
+                        return Err(e.because(also));
+                    }
+                }
+                return Err(e);
+            }
+        };
+
+        // 7. Settle.
+        crash::point("settling");
+        let locked = hold.as_ref().map(|(_, since)| *since);
+        self.db.settle(&settlement, hold.map(|(h, _)| h)).await?;
+        crash::point("settled");
+        if let Some(since) = locked {
+            self.adapt(lane, since.elapsed(), candidates.len()).await;
+        }
+        self.total.lock().unwrap_or_else(|e| e.into_inner()).add(&batch.summary);
+        Ok(batch)
+    }
+
+    /// SQLite: follows the time the lock was held, and lets the application in before the next batch.
+    async fn adapt(&self, lane: &Lane, held: Duration, claimed: usize) {
+        let size = lane.batch.load(Relaxed);
+        if held > LOCK_GOAL * 2 {
+            lane.batch.store((size / 2).max(50), Relaxed);
+        } else if held < LOCK_GOAL && claimed as u32 == size {
+            lane.batch.store((size * 2).min(self.settings.batch), Relaxed);
+        }
+        tokio::time::sleep(held / 4).await;
+    }
+
+    /// Whether a transaction that made an earlier batch go back is open still.
+    async fn still_blocked(&self, lane: &Lane) -> Result<bool> {
+        let blockers = lane.blockers.lock().unwrap_or_else(|e| e.into_inner()).clone();
+        if blockers.is_empty() {
+            return Ok(false);
+        }
+        let open = self.db.open_transactions().await?;
+        let left: Vec<_> = blockers.into_iter().filter(|b| open.iter().any(|o| o.key == b.key)).collect();
+        let blocked = !left.is_empty();
+        *lane.blockers.lock().unwrap_or_else(|e| e.into_inner()) = left;
+        Ok(blocked)
+    }
+
+    /// Step 2: waits until every transaction that is open now has ended. Returns those that have not.
+    async fn barrier(&self) -> Result<Vec<OpenTransaction>> {
+        let mut left = self.db.open_transactions().await?;
+        let deadline = Instant::now() + self.settings.patience;
+        let mut pause = Duration::from_millis(1);
+        while !left.is_empty() && Instant::now() < deadline {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(100));
+            let open: HashSet<_> = self.db.open_transactions().await?.into_iter().map(|t| t.key).collect();
+            left.retain(|t| open.contains(&t.key));
+        }
+        Ok(left)
+    }
+
+    /// Steps 2 to 6: fills the settlement.
+    async fn decide(
+        &self,
+        lane: &Lane,
+        record: &Installation,
+        candidates: &[Candidate],
+        settlement: &mut Settlement,
+        summary: &mut Summary,
+    ) -> Result<Option<(Hold, Instant)>> {
+        let storage = &lane.plan.name;
+        let now = Timestamp::now();
+        let mut file = Settle { settlement, summary };
+
+        // What a value names. Equal names of a batch share one fate, that of the latest release.
+        let mut groups: HashMap<FileName, Vec<&Candidate>> = HashMap::with_capacity(candidates.len());
+        for c in candidates {
+            match self.resolve(lane, c) {
+                Ok(name) => groups.entry(name).or_default().push(c),
+                Err(verdict) => file.one(c, None, verdict),
+            }
+        }
+        for group in groups.values_mut() {
+            group.sort_by_key(|c| std::cmp::Reverse((c.released_at, c.id)));
+        }
+
+        // 2. Barrier.
+        let blockers = self.barrier().await?;
+        if !blockers.is_empty() {
+            let said: Vec<_> = blockers.iter().take(3).map(|b| b.description.clone()).collect();
+            let note = format!("waits for open transactions: {}", said.join("; "));
+            for (name, group) in &groups {
+                file.all(group, name, Verdict::Back(Duration::from_secs(1), false, note.clone()));
+            }
+            *lane.blockers.lock().unwrap_or_else(|e| e.into_inner()) = blockers;
+            return Ok(None);
+        }
+        crash::point("barrier-passed");
+
+        // 3. Look.
+        let names: Vec<FileName> = groups.keys().cloned().collect();
+        let looks = lane.storage.look(&names).await?;
+        crash::point("looked");
+        let mut seen: HashMap<FileName, Seen> = HashMap::with_capacity(names.len());
+        let mut missing = Vec::new();
+        for (name, look) in names.into_iter().zip(looks) {
+            match look {
+                Ok(Look::Seen(s)) => {
+                    seen.insert(name, s);
+                }
+                Ok(Look::Missing) => missing.push(name),
+                Ok(Look::Refused(why)) => file.all(&groups[&name], &name, Verdict::noted(Outcome::Refused, why)),
+                Err(e) => file.all(&groups[&name], &name, self.failure(groups[&name][0], &e)),
+            }
+        }
+        self.settle_missing(lane, &groups, &missing, &mut file).await?;
+
+        // 4. Check.
+        let names: Vec<FileName> = seen.keys().cloned().collect();
+        if names.is_empty() {
+            return Ok(None);
+        }
+        let (held, hold) = references::find(self.db.as_ref(), &self.bound, &record.snapshot, storage, &names).await?;
+        let hold = hold.map(|h| (h, Instant::now()));
+        crash::point("checked");
+        let mut doomed = Vec::with_capacity(names.len());
+        for name in names {
+            let group = &groups[&name];
+            let s = &seen[&name];
+            if held.contains(&name) {
+                file.all(group, &name, Verdict::plain(Outcome::Kept));
+            } else if let Some(wait) = young(s, group[0].released_at, now, lane.plan.min_age) {
+                file.all(
+                    group,
+                    &name,
+                    Verdict::Back(wait, false, "the file is newer than its release: waits until it is older than min_age".into()),
+                );
+            } else if group.iter().any(|c| c.binding.and_then(|b| self.modes.get(&b)) == Some(&Mode::Shadow)) {
+                file.all(group, &name, Verdict::Settle(Outcome::Shadow, Some(s.size), None, None));
+            } else {
+                doomed.push(name);
+            }
+        }
+        if doomed.is_empty() {
+            return Ok(hold);
+        }
+        // A slow storage must not keep the application's writers out; its trash and the second check cover for the lock.
+        let hold = if lane.storage.quick() { hold } else { None };
+
+        // 5. Take away.
+        let items: Vec<(FileName, Seen)> = doomed.into_iter().filter_map(|name| seen.remove_entry(&name)).collect();
+        let removed = lane.storage.remove(&items).await?;
+        crash::point("removed");
+
+        // 6. Check again what went to the trash, unless the lock has kept everybody out.
+        let mut trashed: Vec<Trashed> = Vec::new();
+        let mut fates = Vec::with_capacity(items.len());
+        for ((name, s), fate) in items.into_iter().zip(removed) {
+            if let Ok(Removed::Trashed(place)) = &fate {
+                trashed.push(Trashed { name: name.clone(), place: place.clone(), at: now, size: s.size });
+            }
+            fates.push((name, s, fate));
+        }
+        let mut back: HashMap<FileName, Result<Restored>> = HashMap::new();
+        if hold.is_none() && !trashed.is_empty() {
+            back = self.check_again(lane, record, trashed).await;
+        }
+        crash::point("checked-again");
+
+        for (name, s, fate) in fates {
+            let group = &groups[&name];
+            let verdict = match (fate, back.remove(&name)) {
+                (Ok(Removed::Trashed(_)), Some(Ok(Restored::Back))) => {
+                    Verdict::noted(Outcome::Kept, "a row named it meanwhile: it came back from the trash")
+                }
+                (Ok(Removed::Trashed(place)), Some(Ok(Restored::Occupied))) => Verdict::Settle(
+                    Outcome::Kept,
+                    None,
+                    Some(place),
+                    Some("a row names it, and a newer file has the name; the older one lies in the trash".into()),
+                ),
+                (Ok(Removed::Trashed(_)), Some(Ok(Restored::Missing))) => {
+                    Verdict::Back(Duration::from_secs(5), true, "a row named it meanwhile, but it is not in the trash any more".into())
+                }
+                (Ok(Removed::Trashed(_)), Some(Err(e))) => self.failure(group[0], &e),
+                (Ok(Removed::Trashed(place)), None) => Verdict::Settle(Outcome::Trashed, Some(s.size), Some(place), None),
+                (Ok(Removed::Erased), _) => Verdict::Settle(Outcome::Erased, Some(s.size), None, None),
+                (Ok(Removed::Missing), _) => Verdict::plain(Outcome::Missing),
+                (Ok(Removed::Changed), _) => Verdict::Back(
+                    lane.plan.min_age.max(Duration::from_secs(1)),
+                    false,
+                    "the file was replaced while it was being collected".into(),
+                ),
+                (Err(e), _) => self.failure(group[0], &e),
+            };
+            file.all(group, &name, verdict);
+        }
+        Ok(hold)
+    }
+
+    /// Step 6. A check that fails leaves its names in the trash unverified: they go back to the queue and are looked at again, in the trash too.
+    async fn check_again(&self, lane: &Lane, record: &Installation, trashed: Vec<Trashed>) -> HashMap<FileName, Result<Restored>> {
+        let names: Vec<FileName> = trashed.iter().map(|t| t.name.clone()).collect();
+        let found = references::find(self.db.as_ref(), &self.bound, &record.snapshot, &lane.plan.name, &names).await;
+        let wanted: Vec<Trashed> = match &found {
+            Ok((held, _)) => trashed.into_iter().filter(|t| held.contains(&t.name)).collect(),
+            // Not known: the safe answer is to bring all of them back.
+            Err(_) => trashed,
+        };
+        if wanted.is_empty() {
+            return HashMap::new();
+        }
+        let restored = match lane.storage.restore(&wanted).await {
+            Ok(results) => results,
+            Err(e) => {
+                let text = e.full();
+                wanted.iter().map(|_| Err(Error::new(Kind::Storage, text.clone()).retry(Retry::Later))).collect()
+            }
+        };
+        let unknown = found.err().map(|e| e.full());
+        wanted
+            .into_iter()
+            .zip(restored)
+            .map(|(t, r)| match (&unknown, r) {
+                (Some(why), Ok(_)) => (
+                    t.name,
+                    Err(Error::new(Kind::Database, format!("the second check failed, the file was brought back: {why}"))
+                        .retry(Retry::Later)),
+                ),
+                (_, r) => (t.name, r),
+            })
+            .collect()
+    }
+
+    /// Names without a file. One that a killed worker has moved to the trash without settling is checked again there.
+    async fn settle_missing(
+        &self,
+        lane: &Lane,
+        groups: &HashMap<FileName, Vec<&Candidate>>,
+        missing: &[FileName],
+        file: &mut Settle<'_>,
+    ) -> Result<()> {
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let in_trash = if lane.plan.trash.retention().is_some() {
+            lane.storage.trashed(missing).await?
+        } else {
+            missing.iter().map(|_| Ok(None)).collect()
+        };
+        let mut found = Vec::new();
+        for (name, trashed) in missing.iter().zip(in_trash) {
+            let group = &groups[name];
+            match trashed {
+                Ok(Some(t)) => found.push(t),
+                Ok(None) => file.all(group, name, Verdict::plain(Outcome::Missing)),
+                Err(e) => file.all(group, name, self.failure(group[0], &e)),
+            }
+        }
+        if found.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<FileName> = found.iter().map(|t| t.name.clone()).collect();
+        let record = self.verify().await?;
+        let (held, hold) = references::find(self.db.as_ref(), &self.bound, &record.snapshot, &lane.plan.name, &names).await?;
+        drop(hold);
+        let (wanted, rest): (Vec<_>, Vec<_>) = found.into_iter().partition(|t| held.contains(&t.name));
+        for t in rest {
+            let note = "it lay in the trash already: an earlier worker was interrupted, or it was collected before".to_owned();
+            file.all(&groups[&t.name], &t.name, Verdict::Settle(Outcome::Trashed, Some(t.size), Some(t.place), Some(note)));
+        }
+        if !wanted.is_empty() {
+            for (t, r) in wanted.iter().zip(lane.storage.restore(&wanted).await?) {
+                let group = &groups[&t.name];
+                let verdict = match r {
+                    Ok(Restored::Back | Restored::Occupied) => Verdict::noted(Outcome::Kept, "a row names it: it came back from the trash"),
+                    Ok(Restored::Missing) => Verdict::plain(Outcome::Missing),
+                    Err(e) => self.failure(group[0], &e),
+                };
+                file.all(group, &t.name, verdict);
+            }
+        }
+        Ok(())
+    }
+
+    /// The name that a candidate stands for, or what becomes of it without a look at the storage.
+    fn resolve(&self, lane: &Lane, c: &Candidate) -> Result<FileName, Verdict> {
+        let resolved = match c.binding {
+            None => match FileName::from_bytes(&c.value) {
+                Ok(name) => Resolved::Name(name),
+                Err(why) => Resolved::Refused(why),
+            },
+            Some(id) => match self.bound.iter().find(|b| b.id == id) {
+                Some(b) => b.binding.resolve(&c.value),
+                None => return Err(Verdict::plain(Outcome::Unbound)),
+            },
+        };
+        match resolved {
+            Resolved::Name(name) if lane.keep.protects(&name) => Err(Verdict::plain(Outcome::Protected)),
+            Resolved::Name(name) => Ok(name),
+            Resolved::Nothing => Err(Verdict::plain(Outcome::Foreign)),
+            Resolved::Refused(why) => Err(Verdict::noted(Outcome::Refused, format!("the name {why}"))),
+        }
+    }
+
+    fn failure(&self, c: &Candidate, e: &Error) -> Verdict {
+        Verdict::Back(
+            backoff(c.attempts),
+            true,
+            match e.hint_text() {
+                Some(hint) => format!("{}; {hint}", e.full()),
+                None => e.full(),
+            },
+        )
+    }
+}
+
+/// Where verdicts are written down.
+struct Settle<'a> {
+    settlement: &'a mut Settlement,
+    summary: &'a mut Summary,
+}
+
+impl Settle<'_> {
+    /// The verdict for a name: its first candidate has it, the others are duplicates; all go back together.
+    fn all(&mut self, group: &[&Candidate], name: &FileName, verdict: Verdict) {
+        for (i, c) in group.iter().enumerate() {
+            let same = match &verdict {
+                Verdict::Settle(..) if i > 0 => Verdict::plain(Outcome::Duplicate),
+                Verdict::Settle(o, size, place, note) => Verdict::Settle(*o, *size, place.clone(), note.clone()),
+                Verdict::Back(wait, failed, note) => Verdict::Back(*wait, *failed, note.clone()),
+            };
+            self.one(c, Some(name), same);
+        }
+    }
+
+    fn one(&mut self, c: &Candidate, name: Option<&FileName>, verdict: Verdict) {
+        let shown = || name.map_or_else(|| String::from_utf8_lossy(&c.value).into_owned(), ToString::to_string);
+        match verdict {
+            Verdict::Settle(outcome, size, place, note) => {
+                *self.summary.outcomes.entry(outcome).or_default() += 1;
+                if matches!(outcome, Outcome::Erased | Outcome::Trashed) {
+                    self.summary.bytes += size.unwrap_or(0);
+                }
+                if outcome == Outcome::Refused && self.summary.notes.len() < 20 {
+                    self.summary.notes.entry(note.clone().unwrap_or_default()).or_insert_with(shown);
+                }
+                let name = name.filter(|n| n.as_str().as_bytes() != c.value).map(ToString::to_string);
+                self.settlement.settled.push(Settled { id: c.id, outcome, name, size, place, note });
+            }
+            Verdict::Back(wait, failed, note) => {
+                if failed {
+                    self.summary.failed += 1;
+                } else {
+                    self.summary.waiting += 1;
+                }
+                if self.summary.notes.len() < 20 {
+                    self.summary.notes.entry(note.clone()).or_insert_with(shown);
+                }
+                self.settlement.back.push(PutBack { id: c.id, wait, failed, note });
+            }
+        }
+    }
+}
+
+/// How long a file must wait because it is newer than its release and younger than `min_age`; `None` if it need not.
+fn young(seen: &Seen, released: Timestamp, now: Timestamp, min_age: Duration) -> Option<Duration> {
+    if seen.modified + CLOCK_MARGIN <= released {
+        return None;
+    }
+    let age = Duration::try_from(now.duration_since(seen.modified)).unwrap_or(Duration::ZERO);
+    (age < min_age).then(|| (min_age - age).max(Duration::from_millis(50)))
+}
+
+/// 5 s, 10 s, 20 s, .. up to 1 h, a quarter more or less, so that what failed together does not come back together.
+fn backoff(attempts: u32) -> Duration {
+    let base = Duration::from_secs(5).saturating_mul(1 << attempts.min(10)).min(Duration::from_secs(3600));
+    base.mul_f64(rand::rng().random_range(0.75..1.25))
+}
+
+fn trash_interval(lane: &Lane) -> Duration {
+    let retention = lane.plan.trash.retention().unwrap_or(Duration::from_secs(3600));
+    (retention / 10).clamp(Duration::from_secs(1), Duration::from_secs(60))
+}
+
+fn log_batch(storage: &str, batch: &Batch) {
+    if batch.claimed == 0 {
+        return;
+    }
+    let s = &batch.summary;
+    let outcomes: Vec<_> = s.outcomes.iter().map(|(o, n)| format!("{} {n}", o.word())).collect();
+    tracing::info!(storage, claimed = batch.claimed, bytes = s.bytes, waiting = s.waiting, failed = s.failed, "{}", outcomes.join(", "));
+    for (note, name) in &s.notes {
+        tracing::warn!(storage, name, "{note}");
+    }
+}
+
+/// The record of an attached database.
+async fn installed(db: &dyn Database) -> Result<Installation> {
+    let record = db
+        .installation()
+        .await?
+        .ok_or_else(|| Error::new(Kind::NotAttached, "Rowbound is not attached to this database").hint("rowbound attach"))?;
+    if record.version != VERSION {
+        return Err(Error::new(Kind::NotAttached, "an older rowbound attached to this database")
+            .with("its version", record.version)
+            .with("this version", VERSION)
+            .hint("rowbound attach"));
+    }
+    let identity = db.identity().await?;
+    if identity != record.identity {
+        return Err(copied(&record.identity, &identity));
+    }
+    Ok(record)
+}
+
+/// The plan's bindings with their numbers, if they are exactly those that are attached: a column that is bound but not in the plan would
+/// hold references that nobody looks for.
+pub(crate) fn same_bindings(plan: &Plan, record: &Installation) -> Result<Vec<Bound>> {
+    let bound = number(plan, &record.bindings);
+    for b in &bound {
+        if !record.active.contains(&b.id) {
+            return Err(Error::new(Kind::NotAttached, "this binding is not attached yet")
+                .with("binding", b.binding.key())
+                .hint("rowbound attach"));
+        }
+    }
+    for (key, id) in &record.bindings {
+        if record.active.contains(id) && bound.iter().all(|b| b.id != *id) {
+            return Err(Error::new(Kind::Drift, "this binding is attached, but not in the plan: its references would not be looked for")
+                .with("binding", key)
+                .hint("put it back into rowbound.toml; or, if no file is named there any more: rowbound attach"));
+        }
+    }
+    Ok(bound)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    #[test]
+    fn a_file_newer_than_its_release_waits_for_min_age() {
+        let seen = |s| Seen { size: 1, modified: at(s), version: String::new() };
+        let hour = Duration::from_secs(3600);
+        // Written long before its release: at once.
+        assert_eq!(young(&seen(0), at(100), at(110), hour), None);
+        // Written after it: somebody's new upload.
+        assert_eq!(young(&seen(105), at(100), at(110), hour), Some(hour - Duration::from_secs(5)));
+        assert_eq!(young(&seen(105), at(100), at(105 + 3600), hour), None);
+        // Within the clocks' margin counts as after.
+        assert!(young(&seen(99), at(100), at(110), hour).is_some());
+        // A clock that runs ahead never makes a file older.
+        assert_eq!(young(&seen(500), at(100), at(110), hour), Some(hour));
+        assert_eq!(young(&seen(105), at(100), at(110), Duration::ZERO), None);
+    }
+
+    #[test]
+    fn backoff_grows_to_an_hour_and_never_overflows() {
+        for n in [0, 1, 5, 10, 1000, u32::MAX] {
+            let b = backoff(n);
+            assert!(b >= Duration::from_secs(3) && b <= Duration::from_secs(4500), "{n}: {b:?}");
+        }
+        assert!(backoff(12) > Duration::from_secs(2000));
+    }
+}

@@ -1,0 +1,109 @@
+//! The triggers of one SQLite table, as text.
+//!
+//! A trigger mentions only its own table and the candidates: one that read another table would make a rebuild of that
+//! table fail half-way ("error in trigger .. no such table").
+
+use super::Table;
+use crate::capture::Bound;
+
+/// An identifier in double quotes.
+pub(super) fn ident(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A string literal.
+pub(super) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// Every trigger that `table` needs for `bound`: name and statement. SQLite stores the statement as it is written here, so
+/// comparing texts tells whether it still stands.
+pub(super) fn wanted(table: &Table, bound: &[&Bound]) -> Vec<(String, String)> {
+    let n = bound[0].id;
+    let t = ident(&table.name);
+    let mut out = Vec::new();
+    let mut push = |suffix: &str, timing: &str, body: String| {
+        let name = format!("rowbound_{n}_{suffix}");
+        out.push((name.clone(), format!("CREATE TRIGGER {} {timing} ON {t} FOR EACH ROW BEGIN{body} END", ident(&name))));
+    };
+
+    let row = |event: &str, changed: bool| -> String {
+        bound.iter().map(|b| release(table, b, "old.", "", event, if changed { Some("new.") } else { None })).collect()
+    };
+    push("delete", "AFTER DELETE", row("delete", false));
+
+    // UPDATE OF costs other updates nothing. It does not fire for a generated column, whose change is another column's.
+    let generated = bound.iter().any(|b| table.column(&b.binding.column.column).is_some_and(|c| c.generated));
+    let of: Vec<_> = bound.iter().map(|b| ident(&b.binding.column.column)).collect();
+    let timing = if generated { "AFTER UPDATE".to_owned() } else { format!("AFTER UPDATE OF {}", of.join(", ")) };
+    push("update", &timing, row("update", true));
+
+    // REPLACE deletes conflicting rows without firing their DELETE triggers, unless the application's connection has
+    // recursive_triggers on. So their names are read just before, by every key that can conflict.
+    let conflict: Vec<String> = table
+        .unique
+        .iter()
+        .map(|key| {
+            let same: Vec<_> = key.iter().map(|(c, coll)| format!("r.{0} = new.{0} COLLATE {1}", ident(c), ident(coll))).collect();
+            format!("({})", same.join(" AND "))
+        })
+        .collect();
+    if !conflict.is_empty() {
+        let conflict = conflict.join(" OR ");
+        let replaced = |other: &str| -> String {
+            bound
+                .iter()
+                .map(|b| release(table, b, "r.", &format!(" FROM {t} AS r WHERE ({conflict}){other} AND"), "replace", None))
+                .collect()
+        };
+        push("replace", "BEFORE INSERT", replaced(""));
+        // The row itself is no conflict; it is told by its rowid, or by its key where it has none.
+        let itself = if table.rowid.is_some() {
+            table.rowid.clone().map(|r| format!(" AND r.{r} <> old.{r}")).unwrap_or_default()
+        } else {
+            let same: Vec<_> = table.key.iter().map(|c| format!("r.{0} IS old.{0}", ident(c))).collect();
+            format!(" AND NOT ({})", same.join(" AND "))
+        };
+        let mut of: Vec<_> = table.unique.iter().flatten().map(|(c, _)| ident(c)).collect();
+        of.sort();
+        of.dedup();
+        push("update_replace", &format!("BEFORE UPDATE OF {}", of.join(", ")), replaced(&itself));
+    }
+    out
+}
+
+/// One INSERT .. SELECT that lets go of one bound column's value in `row` (`old.` or a table alias).
+fn release(table: &Table, b: &Bound, row: &str, from: &str, event: &str, new: Option<&str>) -> String {
+    let f = ident(&b.binding.column.column);
+    let from = if from.is_empty() { " WHERE".to_owned() } else { from.to_owned() };
+    // BINARY, because a NOCASE column would call a.jpg -> A.jpg no change.
+    let changed = new.map(|new| format!(" AND {row}{f} COLLATE BINARY IS NOT {new}{f}")).unwrap_or_default();
+    format!(
+        " INSERT INTO rowbound_candidate (storage, binding, value, key, event) SELECT {}, {}, {row}{f}, {}, {}{from} {row}{f} <> ''{changed};",
+        literal(&b.binding.storage),
+        b.id,
+        key(table, row),
+        literal(event),
+    )
+}
+
+/// The row's key as text; a JSON array where it has several columns. Without JSON functions, since the application's own
+/// SQLite library runs this and may lack them.
+pub(super) fn key(table: &Table, row: &str) -> String {
+    let text = |c: &str| {
+        let c = format!("{row}{}", ident(c));
+        format!("CASE typeof({c}) WHEN 'blob' THEN hex({c}) ELSE CAST({c} AS TEXT) END")
+    };
+    match (table.key.as_slice(), &table.rowid) {
+        ([], Some(rowid)) => format!("CAST({row}{rowid} AS TEXT)"),
+        ([], None) => "NULL".to_owned(),
+        ([one], _) => text(one),
+        (many, _) => {
+            let quoted: Vec<_> = many
+                .iter()
+                .map(|c| format!("'\"' || replace(replace(ifnull({}, ''), '\\', '\\\\'), '\"', '\\\"') || '\"'", text(c)))
+                .collect();
+            format!("'[' || {} || ']'", quoted.join(" || ',' || "))
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! Status and explain: what waits, what fails, what was deleted; and who holds a name and what happened to it.
+//!
+//! In: the plan and the database. Out: values for people, pages and machines. Nothing is changed, and one part that cannot be read does
+//! not hide the others: it is a [`Problem`].
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::{
+    attach::{copied, number, open_storages},
+    binding::{Keep, Mode, Resolved},
+    capture::{Gap, Installation, VERSION},
+    collect::same_bindings,
+    database::{Database, Dialect, Holder, drifted, redact},
+    error::{Error, Kind, Result},
+    ledger::{Entry, Filter, Total},
+    name::FileName,
+    plan::Plan,
+    queue::{Backlog, Claim, Waiting},
+    references,
+    storage::{Look, Trashed},
+};
+
+/// Something that a person should look at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// What it is, as [`Kind`] says it.
+    pub kind: String,
+    /// What was found.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+    /// Whether deletion is stopped because of it.
+    pub stops: bool,
+}
+
+impl Problem {
+    fn new(e: &Error, stops: bool) -> Self {
+        Problem { kind: format!("{:?}", e.kind()), message: e.full(), hint: e.hint_text().map(str::to_owned), stops }
+    }
+}
+
+/// A storage in [`Status`].
+#[derive(Debug, Clone, Serialize)]
+pub struct StorageStatus {
+    /// Its name in the plan.
+    pub name: String,
+    /// Where it is.
+    pub url: String,
+    /// Whether it has just proved to be there.
+    pub reachable: bool,
+    /// What waits.
+    pub backlog: Backlog,
+}
+
+/// A binding in [`Status`].
+#[derive(Debug, Clone, Serialize)]
+pub struct BindingStatus {
+    /// The column.
+    pub column: String,
+    /// The storage.
+    pub storage: String,
+    /// `live` or `shadow`.
+    pub mode: &'static str,
+    /// Its number in candidates and ledger, once attached.
+    pub number: Option<i32>,
+}
+
+/// Everything that `rowbound status` shows.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// The database's URL without its password.
+    pub database: String,
+    /// Its dialect.
+    pub dialect: Dialect,
+    /// The installation's id; `None` when nothing is attached.
+    pub installation: Option<String>,
+    /// When it was attached first.
+    pub attached_at: Option<Timestamp>,
+    /// The bindings of the plan.
+    pub bindings: Vec<BindingStatus>,
+    /// The storages of the plan.
+    pub storages: Vec<StorageStatus>,
+    /// Transactions open now: what they could commit delays deletions.
+    pub open_transactions: Vec<String>,
+    /// Times in which capture was not whole: the sweep's.
+    pub gaps: Vec<Gap>,
+    /// The ledger of the last 24 hours.
+    pub last_day: Vec<Total>,
+    /// The whole ledger.
+    pub ever: Vec<Total>,
+    /// What a person should look at.
+    pub problems: Vec<Problem>,
+}
+
+impl Status {
+    /// Whether deletion is stopped for safety.
+    pub fn stopped(&self) -> bool {
+        self.problems.iter().any(|p| p.stops)
+    }
+}
+
+fn claim_of(plan: &Plan, record: Option<&Installation>, storage: &str) -> Claim {
+    let bound = number(plan, &record.map(|r| r.bindings.clone()).unwrap_or_default());
+    Claim {
+        storage: storage.to_owned(),
+        bindings: bound.iter().filter(|b| b.binding.storage == storage).map(|b| b.id).collect(),
+        grace: plan.storages[storage].grace,
+        limit: 1,
+        owner: String::new(),
+        lease: std::time::Duration::ZERO,
+        not_due_too: false,
+    }
+}
+
+/// What waits on each storage of the plan.
+///
+/// # Errors
+/// Those of the database.
+pub async fn backlogs(plan: &Plan, db: &dyn Database) -> Result<std::collections::BTreeMap<String, Backlog>> {
+    let record = db.installation().await?;
+    let mut left = std::collections::BTreeMap::new();
+    for name in plan.storages.keys() {
+        left.insert(name.clone(), db.backlog(&claim_of(plan, record.as_ref(), name)).await?);
+    }
+    Ok(left)
+}
+
+/// Looks at everything.
+///
+/// # Errors
+/// Only when the database cannot be read at all.
+pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
+    let record = db.installation().await?;
+    let mut status = Status {
+        database: redact(&plan.database),
+        dialect: db.dialect(),
+        installation: record.as_ref().map(|r| r.id.clone()),
+        attached_at: record.as_ref().map(|r| r.attached_at),
+        bindings: plan
+            .bindings
+            .iter()
+            .map(|b| BindingStatus {
+                column: b.column.to_string(),
+                storage: b.storage.clone(),
+                mode: if b.mode == Mode::Live { "live" } else { "shadow" },
+                number: record.as_ref().and_then(|r| r.bindings.get(&b.key()).copied()),
+            })
+            .collect(),
+        storages: Vec::new(),
+        open_transactions: Vec::new(),
+        gaps: record.as_ref().map(|r| r.gaps.clone()).unwrap_or_default(),
+        last_day: Vec::new(),
+        ever: Vec::new(),
+        problems: Vec::new(),
+    };
+    let Some(record) = record else {
+        let e = Error::new(Kind::NotAttached, "Rowbound is not attached to this database").hint("rowbound attach");
+        status.problems.push(Problem::new(&e, true));
+        return Ok(status);
+    };
+    if record.version != VERSION {
+        let e = Error::new(Kind::NotAttached, "an older rowbound attached to this database").hint("rowbound attach");
+        status.problems.push(Problem::new(&e, true));
+    }
+    let identity = db.identity().await?;
+    if identity != record.identity {
+        status.problems.push(Problem::new(&copied(&record.identity, &identity), true));
+    }
+    match same_bindings(plan, &record) {
+        Err(e) => status.problems.push(Problem::new(&e, true)),
+        Ok(bound) => match db.snapshot(&bound).await {
+            Err(e) => status.problems.push(Problem::new(&e, true)),
+            Ok(now) => {
+                let drift = record.snapshot.drift(&now);
+                if !drift.is_empty() {
+                    status.problems.push(Problem::new(&drifted(&drift), true));
+                }
+            }
+        },
+    }
+    for (name, storage) in open_storages(plan)? {
+        let mut reachable = false;
+        match record.storages.get(&name) {
+            None => {
+                let e = Error::new(Kind::NotAttached, "this storage is not attached yet").with("storage", &name).hint("rowbound attach");
+                status.problems.push(Problem::new(&e, true));
+            }
+            Some(id) => {
+                storage.expect(id);
+                match storage.prove().await {
+                    Ok(()) => reachable = true,
+                    Err(e) => status.problems.push(Problem::new(&e, true)),
+                }
+            }
+        }
+        status.storages.push(StorageStatus {
+            url: plan.storages[&name].url(),
+            reachable,
+            backlog: db.backlog(&claim_of(plan, Some(&record), &name)).await?,
+            name,
+        });
+    }
+    match db.open_transactions().await {
+        Ok(open) => status.open_transactions = open.into_iter().map(|t| t.description).collect(),
+        Err(e) => status.problems.push(Problem::new(&e, true)),
+    }
+    status.last_day = db.totals(Some(Timestamp::now() - std::time::Duration::from_secs(86_400))).await?;
+    status.ever = db.totals(None).await?;
+    Ok(status)
+}
+
+/// What `rowbound explain NAME` shows for one storage.
+#[derive(Debug, Clone, Serialize)]
+pub struct Explanation {
+    /// The storage's name.
+    pub storage: String,
+    /// The file's name.
+    pub name: String,
+    /// One sentence: the name's state.
+    pub verdict: String,
+    /// What lies under the name: `file`, `nothing`, or why it would be refused.
+    pub file: String,
+    /// Its size in bytes.
+    pub size: Option<u64>,
+    /// Its modification time.
+    pub modified: Option<Timestamp>,
+    /// Whether a `keep` pattern protects it.
+    pub protected: bool,
+    /// Rows that name it.
+    pub holders: Vec<Held>,
+    /// Candidates that stand for it.
+    pub waiting: Vec<Waiting>,
+    /// Where it lies in the trash.
+    pub trash: Option<Trashed>,
+    /// What the ledger says, the newest first.
+    pub history: Vec<Entry>,
+}
+
+/// A row that names the file.
+#[derive(Debug, Clone, Serialize)]
+pub struct Held {
+    /// The column.
+    pub column: String,
+    /// The row's key.
+    pub key: Option<String>,
+    /// The value.
+    pub value: String,
+}
+
+/// Explains `name` on one storage of the plan.
+///
+/// # Errors
+/// [`Kind::Config`] for a storage that the plan does not have; those of database and storage.
+pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileName) -> Result<Explanation> {
+    let storage_plan = plan.storages.get(storage).ok_or_else(|| {
+        let known: Vec<_> = plan.storages.keys().cloned().collect();
+        Error::new(Kind::Config, "the plan has no such storage").with("storage", storage).hint(format!("known are: {}", known.join(", ")))
+    })?;
+    let record = db
+        .installation()
+        .await?
+        .ok_or_else(|| Error::new(Kind::NotAttached, "Rowbound is not attached to this database").hint("rowbound attach"))?;
+    let bound = number(plan, &record.bindings);
+    let searches = references::searches(&bound, storage, std::slice::from_ref(name));
+    let column = |id: i32| bound.iter().find(|b| b.id == id);
+    let names_it = |h: &Holder| column(h.binding).is_some_and(|b| b.binding.resolve(h.value.as_bytes()) == Resolved::Name(name.clone()));
+    let holders: Vec<Held> = db
+        .holders(&searches, 10_000)
+        .await?
+        .into_iter()
+        .filter(names_it)
+        .map(|h| Held { column: column(h.binding).map(|b| b.binding.column.to_string()).unwrap_or_default(), key: h.key, value: h.value })
+        .collect();
+    let mut values: Vec<String> = searches.iter().flat_map(|s| s.search.values.clone()).collect();
+    values.push(name.to_string());
+    values.sort();
+    values.dedup();
+    let waiting = db.waiting(&values).await?;
+    let filter = Filter { storage: Some(storage.to_owned()), name: Some(name.to_string()), limit: Some(50), ..Filter::default() };
+    let history = db.history(&filter).await?;
+    let place = crate::storage::open(storage_plan)?;
+    if let Some(id) = record.storages.get(storage) {
+        place.expect(id);
+    }
+    let look = place.look(std::slice::from_ref(name)).await?.pop().transpose()?.unwrap_or(Look::Missing);
+    let trash = place.trashed(std::slice::from_ref(name)).await?.pop().transpose()?.flatten();
+    let protected = Keep::new(plan.on_storage(storage))?.protects(name);
+    let (file, size, modified) = match &look {
+        Look::Missing => ("nothing".to_owned(), None, None),
+        Look::Seen(s) => ("file".to_owned(), Some(s.size), Some(s.modified)),
+        Look::Refused(why) => (why.clone(), None, None),
+    };
+    let verdict = match (&look, holders.len(), waiting.first(), &trash) {
+        (Look::Refused(why), ..) => format!("never deleted: it {why}"),
+        (Look::Missing, n @ 1.., _, Some(_)) => {
+            format!("{n} row(s) name it, but the file is missing; the trash holds it: rowbound restore")
+        }
+        (Look::Missing, n @ 1.., ..) => format!("{n} row(s) name it, but there is no file"),
+        (Look::Missing, 0, _, Some(_)) => "collected: it waits in the trash".to_owned(),
+        (Look::Missing, 0, ..) => "there is no such file, and no row names it".to_owned(),
+        (Look::Seen(_), 1.., ..) => format!("it stays: {} row(s) name it", holders.len()),
+        (Look::Seen(_), 0, ..) if protected => "it stays: a `keep` pattern protects it".to_owned(),
+        (Look::Seen(_), 0, Some(w), _) => match &w.note {
+            Some(note) => format!("it waits to be collected: {note}"),
+            None => "it waits to be collected".to_owned(),
+        },
+        (Look::Seen(_), 0, None, _) => "an orphan: no row names it and no candidate stands for it (a sweep would find it)".to_owned(),
+    };
+    Ok(Explanation {
+        storage: storage.to_owned(),
+        name: name.to_string(),
+        verdict,
+        file,
+        size,
+        modified,
+        protected,
+        holders,
+        waiting,
+        trash,
+        history,
+    })
+}
