@@ -16,7 +16,7 @@ use self::{
     triggers::Step,
 };
 use super::*;
-use crate::{binding::Body, capture::Blind, error::Retry, queue::Outcome};
+use crate::{binding::Body, capture::Blind, error::Retry};
 
 mod tables;
 mod triggers;
@@ -286,15 +286,7 @@ impl Database for Postgres {
         }
         let record: Option<String> =
             sqlx::query_scalar("select record::text from rowbound.installation").fetch_optional(&mut *conn).await.map_err(error)?;
-        record
-            .map(|text| {
-                serde_json::from_str(&text).map_err(|e| {
-                    Error::new(Kind::Database, "the installation's record cannot be read")
-                        .because(e)
-                        .hint("it was written by another version; run `rowbound attach` with this one")
-                })
-            })
-            .transpose()
+        record.map(|text| read_record(&text)).transpose()
     }
 
     async fn inspect(&self, bound: &[Bound]) -> Result<Inspection> {
@@ -318,21 +310,7 @@ impl Database for Postgres {
         for (b, r) in bound.iter().zip(&resolved) {
             let column = &b.binding.column;
             tables::usable(column, r)?;
-            if !r.usable {
-                return Err(Error::new(Kind::Permission, "the table's schema may not be used").with("binding", column).hint(format!(
-                    "GRANT USAGE ON SCHEMA {} TO {}",
-                    ident(&r.schema),
-                    ident(&role)
-                )));
-            }
-            if r.filtered {
-                return Err(Error::new(Kind::Permission, "row security may hide rows of this table, and with them references to files")
-                    .with("binding", column)
-                    .hint(format!(
-                        "ALTER ROLE {} BYPASSRLS, or connect as the owner of a table without FORCE ROW LEVEL SECURITY",
-                        ident(&role)
-                    )));
-            }
+            tables::readable(column, r, &role)?;
             if !r.indexed && r.rows > 100_000.0 {
                 inspection.warnings.push(format!(
                     "{column} has no index and about {:.0} rows: each batch reads the whole table; \
@@ -466,9 +444,7 @@ impl Database for Postgres {
 
         let drift = snapshot.drift(&snapshot_of(&mut tx, bound).await?);
         if !drift.is_empty() {
-            let said: Vec<_> = drift.iter().map(ToString::to_string).collect();
-            return Err(Error::new(Kind::Drift, format!("the schema is not what `attach` left: {}", said.join(", ")))
-                .hint("run `rowbound attach`, then `rowbound sweep`"));
+            return Err(drifted(&drift));
         }
 
         let mut found = Vec::new();
@@ -625,7 +601,7 @@ impl Database for Postgres {
                 key: row.try_get("key")?,
                 event: row.try_get("event")?,
                 released_at: row.try_get::<Option<i64>, _>("released_at")?.map(time).transpose()?,
-                outcome: outcome(row.try_get("outcome")?)?,
+                outcome: read_outcome(row.try_get("outcome")?).map_err(decode)?,
                 size: row.try_get::<Option<i64>, _>("size")?.map(i64::unsigned_abs),
                 place: row.try_get("place")?,
                 note: row.try_get("note")?,
@@ -647,7 +623,7 @@ impl Database for Postgres {
         .await
         .map_err(error)?;
         let total = |(storage, word, count, bytes): (String, String, i64, i64)| {
-            Ok(Total { storage, outcome: outcome(&word)?, count: count.unsigned_abs(), bytes: bytes.unsigned_abs() })
+            Ok(Total { storage, outcome: read_outcome(&word).map_err(decode)?, count: count.unsigned_abs(), bytes: bytes.unsigned_abs() })
         };
         rows.into_iter().map(total).collect::<sqlx::Result<_>>().map_err(error)
     }
@@ -787,10 +763,6 @@ fn time(micros: i64) -> sqlx::Result<Timestamp> {
 
 fn count(n: i32) -> sqlx::Result<u32> {
     u32::try_from(n).map_err(decode)
-}
-
-fn outcome(word: &str) -> sqlx::Result<Outcome> {
-    Outcome::from_word(word).ok_or_else(|| decode(format_args!("the ledger holds an outcome that this version does not know: {word:?}")))
 }
 
 fn standing_by() -> Error {

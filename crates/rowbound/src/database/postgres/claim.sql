@@ -17,7 +17,7 @@ with fresh as materialized (
     limit $3::int8
     for update skip locked
 ), oldest as (
-    select id from (table fresh union all table later) both order by released_at, id limit $3::int8
+    select id from (table fresh union all table later) as due order by released_at, id limit $3::int8
 )
 update rowbound.candidate c
 set due_at = now() + $5::int8 * interval '1 microsecond', owner = $4

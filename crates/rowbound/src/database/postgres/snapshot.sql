@@ -1,6 +1,6 @@
 -- What capture and check depend on, item by item. What is missing has no row.
 -- tables:  $1 label, $2 schema or null, $3 name, $4 whether its triggers name columns (`fast`)
--- columns: $5 label of the table, $6 name
+-- columns: $5 label of the table, $6 name, $7 name as shown
 with recursive root as materialized (
     select w.label, w.fast, c.*
     from unnest($1::text[], $2::text[], $3::text[], $4::bool[]) as w(label, s, t, fast)
@@ -23,7 +23,7 @@ select
     concat_ws(
         ', ',
         'oid ' || r.oid,
-        'kind ' || r.relkind,
+        'kind ' || r.relkind::text,
         case when r.relrowsecurity then 'row security' end,
         case when r.relforcerowsecurity then 'forced row security' end,
         'below ' || (select string_agg(i.inhparent::text, ' ' order by i.inhseqno) from pg_inherits i where i.inhrelid = r.oid),
@@ -34,7 +34,7 @@ from root r
 union all
 select
     'column ' || r.label || '.' || w.shown,
-    concat_ws(', ', 'number ' || a.attnum, format_type(a.atttypid, a.atttypmod), 'collation ' || a.attcollation, nullif('generated ' || a.attgenerated, 'generated '))
+    concat_ws(', ', 'table ' || r.oid, 'number ' || a.attnum, format_type(a.atttypid, a.atttypmod), 'collation ' || a.attcollation::text, nullif('generated ' || a.attgenerated::text, 'generated '))
 from unnest($5::text[], $6::text[], $7::text[]) as w(label, c, shown)
 join root r on r.label = w.label
 join pg_attribute a on a.attrelid = r.oid and a.attname = w.c and a.attnum > 0 and not a.attisdropped
@@ -58,10 +58,18 @@ select
     concat_ws(
         '; ',
         pg_get_triggerdef(t.oid),
-        'enabled ' || t.tgenabled,
-        'body ' || md5(p.prosrc || p.prosecdef || coalesce(p.proconfig::text, '') || p.proowner)
+        'enabled ' || t.tgenabled::text,
+        'body ' || md5(concat_ws(' ', p.prosrc, p.prosecdef, p.proconfig, p.proowner))
     )
 from family f
 join pg_trigger t on t.tgrelid = f.oid
 join pg_proc p on p.oid = t.tgfoid
 where p.pronamespace = (select oid from pg_namespace where nspname = 'rowbound')
+union all
+-- A table that has our triggers and no longer lies below the bound one: its rows may name files, and are not looked at any more.
+-- An item of the column, because that is what changed: which rows it has.
+select 'column of ' || r.label || ' in ' || o.tgrelid::regclass || ', which was detached', 'oid ' || o.tgrelid
+from root r
+join pg_trigger t on t.tgrelid = r.oid and t.tgname = 'rowbound_truncate'
+join pg_trigger o on o.tgfoid = t.tgfoid and o.tgrelid <> r.oid
+where not exists (select from family f where f.label = r.label and f.oid = o.tgrelid)

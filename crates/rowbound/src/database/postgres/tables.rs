@@ -189,8 +189,11 @@ pub(super) async fn tables(conn: &mut PgConnection, bound: &[Bound]) -> Result<V
     let columns: Vec<&Column> = bound.iter().map(|b| &b.binding.column).collect();
     let resolved = resolve(conn, &columns).await?;
     let mut tables: BTreeMap<i64, Table> = BTreeMap::new();
+    let role: String =
+        sqlx::query_scalar("select current_user::text").fetch_one(&mut *conn).await.map_err(|e| failed("cannot read the role", e))?;
     for (b, r) in bound.iter().zip(resolved) {
         let oid = usable(&b.binding.column, &r)?;
+        readable(&b.binding.column, &r, &role)?;
         let fast = b.binding.body == Body::Fast;
         let table = tables.entry(oid).or_insert_with(|| Table {
             oid,
@@ -265,6 +268,29 @@ pub(super) fn usable(column: &Column, r: &Resolved) -> Result<i64> {
         ));
     }
     Ok(oid)
+}
+
+/// Whether we see every row of the table.
+///
+/// # Errors
+/// [`Kind::Permission`] names the right that is missing.
+pub(super) fn readable(column: &Column, r: &Resolved, role: &str) -> Result<()> {
+    if !r.usable {
+        return Err(Error::new(Kind::Permission, "the table's schema may not be used").with("binding", column).hint(format!(
+            "GRANT USAGE ON SCHEMA {} TO {}",
+            ident(&r.schema),
+            ident(role)
+        )));
+    }
+    if r.filtered {
+        return Err(Error::new(Kind::Permission, "row security may hide rows of this table, and with them references to files")
+            .with("binding", column)
+            .hint(format!(
+                "ALTER ROLE {} BYPASSRLS, or connect as the owner of the table where it has no FORCE ROW LEVEL SECURITY",
+                ident(role)
+            )));
+    }
+    Ok(())
 }
 
 /// An identifier that is taken as it is.
