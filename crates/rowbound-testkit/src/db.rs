@@ -350,18 +350,18 @@ impl TestDb {
             Dialect::Postgres => {
                 "select * from (
                    select 'schema ' || nspname from pg_namespace where nspname !~ '^pg_'
-                   union all select 'relation ' || c.oid::regclass || ' ' || c.relkind || ' ' || coalesce(c.reloptions::text, '')
+                   union all select 'relation ' || c.oid::regclass::text || ' ' || c.relkind::text || ' ' || coalesce(c.reloptions::text, '')
                      from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
-                   union all select 'column ' || a.attrelid::regclass || ' ' || a.attname || ' ' || a.atttypid::regtype || ' ' || a.attnotnull
+                   union all select 'column ' || a.attrelid::regclass::text || ' ' || a.attname || ' ' || a.atttypid::regtype::text || ' ' || a.attnotnull::text
                      from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
                      where n.nspname !~ '^pg_' and n.nspname <> 'information_schema' and a.attnum > 0 and not a.attisdropped
-                   union all select 'function ' || p.oid::regprocedure from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+                   union all select 'function ' || p.oid::regprocedure::text from pg_proc p join pg_namespace n on n.oid = p.pronamespace
                      where n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
-                   union all select 'trigger ' || pg_get_triggerdef(oid) || ' ' || tgenabled from pg_trigger where not tgisinternal
+                   union all select 'trigger ' || pg_get_triggerdef(oid) || ' ' || tgenabled::text from pg_trigger where not tgisinternal
                    union all select 'event trigger ' || evtname from pg_event_trigger
                    union all select 'constraint ' || conname || ' ' || pg_get_constraintdef(oid) from pg_constraint
                      where connamespace::regnamespace::text !~ '^pg_' and connamespace::regnamespace::text <> 'information_schema'
-                   union all select 'type ' || t.oid::regtype from pg_type t join pg_namespace n on n.oid = t.typnamespace
+                   union all select 'type ' || t.oid::regtype::text from pg_type t join pg_namespace n on n.oid = t.typnamespace
                      where n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
                  ) everything(item) order by item"
             }

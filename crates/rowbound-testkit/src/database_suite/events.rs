@@ -272,7 +272,8 @@ pub const EVENTS: &[Event] = &[
             "insert into doc values (1, 'z.jpg', 'x') on duplicate key update file = values(file)",
         ),
         &["a.jpg"],
-    ),
+    )
+    .may(&["a.jpg"]),
     event(
         "upsert_that_does_nothing",
         "`ON CONFLICT DO NOTHING`, `INSERT IGNORE`",
