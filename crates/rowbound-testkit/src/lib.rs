@@ -12,8 +12,10 @@ pub mod db; // a fresh database, and the application's side of it
 pub mod process; // the real binary: run, watched, killed
 pub mod server; // servers out of the environment, and servers of one's own to stop and kill
 pub mod world; // a database, a media folder, a plan
+pub mod writer; // an application that never rests
 
 pub use db::{App, Backend, Journal, TestDb};
 pub use process::{Output, Rowbound, Running};
 pub use server::{OwnServer, Server};
 pub use world::{World, wait_until};
+pub use writer::{Writer, Written};

@@ -1,60 +1,514 @@
-//! stub
-#![allow(unused)]
-use super::*;
+//! A folder of a local or mounted file system.
+//!
+//! In: checked names. Out: what became of each. Promise: nothing outside the root is ever looked at or touched, whatever links anybody puts
+//! there while we work; nothing is concluded from a root that did not show its marker in the same operation.
+//!
+//! The root is opened anew by every operation, so that a file system that was unmounted or mounted is noticed, and everything else is reached
+//! from that one handle. The root itself may be a symbolic link; nothing beneath it is followed.
+//!
+//! A file system that is mounted further down proves nothing: unmounted, its files are missing, as they are to the application. Make it a
+//! storage of its own.
+//!
+//! The trash lies in `.rowbound/`, which only the user that runs Rowbound may enter. A web server that runs as the same user and serves the
+//! folder as a whole must be told to leave `.rowbound/` out.
+//!
+//! With the trash off, a file is looked at again and then unlinked; no system call does both. An application that replaces a file under the
+//! same name in just these microseconds loses the new one, which is why the trash is on by default: there a file is looked at again after
+//! it was moved, and comes back if it is another. Nothing is forced to the disk for each file: after a power cut a removed file may be back.
+
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
 use async_trait::async_trait;
 use jiff::Timestamp;
-use std::{path::Path, time::Duration};
+use rustix::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    fs::{self, AtFlags, Mode, OFlags},
+    io::Errno,
+};
+use tokio::sync::mpsc;
 
-/// A folder.
+use super::{Listed, Listing, Look, Marker, OddEntry, Page, PerName, Removed, Restored, Seen, Storage, Trashed};
+use crate::{
+    crash,
+    error::{Error, Kind, Result, Retry},
+    name::{FileName, Refused},
+};
+
+mod marker; // the proof that the root is there
+mod prune; // folders that a removal left empty
+mod resolve; // paths beneath a handle, through no link
+mod trash; // where files wait
+mod walk; // every entry, in order
+
+use prune::{Change, changed_at};
+use resolve::{Found, Ways, again, refusal, stat};
+use walk::{Entry, Walk};
+
+/// Entries of one page of a listing.
+const PAGE: usize = 1000;
+
+/// Pages that may wait for their reader.
+const PAGES_AHEAD: usize = 2;
+
+/// A batch is divided among at most so many threads: the kernel spends about 10 us on every file, but two threads in one folder wait for
+/// each other.
+const THREADS: usize = 4;
+
+/// A batch smaller than this is not worth a thread.
+const DIVIDE: usize = 128;
+
+/// A storage in a folder.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    inner: Arc<Inner>,
+}
+
 #[derive(Debug)]
-pub struct Folder;
+struct Inner {
+    name: String,
+    path: PathBuf,
+    retention: Option<Duration>,
+    prune: bool,
+    expected: RwLock<Option<String>>,
+    ways: Ways,
+    own: prune::Own,
+    /// This process' part of the trash where files cannot be moved atomically.
+    private: u32,
+}
+
+/// The root, held open for one operation.
+#[derive(Debug)]
+struct Root(OwnedFd);
+
+impl AsFd for Root {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl Folder {
-    /// Opens it.
+    /// The storage `name` in the folder `root`. Does no IO.
+    ///
+    /// `retention` is how long collected files wait in the trash, `None` erases them at once; at most a quarter of it, and at most an hour, is
+    /// added. `prune` removes the folders that a removal leaves empty, except those that somebody else changed in the last two seconds
+    /// (these are tried again by a later operation).
     pub fn new(name: &str, root: &Path, retention: Option<Duration>, prune: bool) -> Self {
-        unimplemented!()
+        Self::with_ways(name, root, retention, prune, Ways::new(true))
+    }
+
+    /// The same with none but the oldest system calls, as on kernels before Linux 5.6, behind strict seccomp filters and on NFS; [`Folder::new`]
+    /// finds out by itself. Slower, no less safe.
+    pub fn with_old_calls(name: &str, root: &Path, retention: Option<Duration>, prune: bool) -> Self {
+        Self::with_ways(name, root, retention, prune, Ways::new(false))
+    }
+
+    fn with_ways(name: &str, root: &Path, retention: Option<Duration>, prune: bool, ways: Ways) -> Self {
+        Folder {
+            inner: Arc::new(Inner {
+                name: name.to_owned(),
+                path: root.to_owned(),
+                retention,
+                prune,
+                expected: RwLock::default(),
+                ways,
+                own: prune::Own::default(),
+                private: rand::random_range(1 << 16..u32::MAX),
+            }),
+        }
+    }
+
+    /// Runs `work` where it may block.
+    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Inner) -> Result<T> + Send + 'static) -> Result<T> {
+        let inner = self.inner.clone();
+        match tokio::task::spawn_blocking(move || work(&inner)).await {
+            Ok(done) => done,
+            Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+            Err(e) => Err(self.inner.error(Kind::Storage, "the operation was given up").because(e).retry(Retry::Later)),
+        }
     }
 }
 
 #[async_trait]
 impl Storage for Folder {
     async fn marker(&self) -> Result<Option<Marker>> {
-        unimplemented!()
+        self.blocking(|inner| marker::read(inner, &inner.open()?)).await
     }
+
     async fn set_marker(&self, marker: &Marker) -> Result<()> {
-        unimplemented!()
+        let marker = marker.clone();
+        self.blocking(move |inner| marker::set(inner, &inner.open()?, &marker)).await
     }
+
     async fn remove_marker(&self) -> Result<u64> {
-        unimplemented!()
+        self.blocking(|inner| {
+            let root = inner.open()?;
+            if inner.expected().is_some() {
+                inner.prove(&root)?;
+            }
+            marker::remove(inner, &root)
+        })
+        .await
     }
+
     fn expect(&self, storage_id: &str) {
-        unimplemented!()
+        *self.inner.expected.write().unwrap_or_else(PoisonError::into_inner) = Some(storage_id.to_owned());
     }
+
     async fn prove(&self) -> Result<()> {
-        unimplemented!()
+        self.blocking(|inner| inner.proved().map(drop)).await
     }
+
     fn quick(&self) -> bool {
-        unimplemented!()
+        true
     }
+
     async fn look(&self, names: &[FileName]) -> Result<PerName<Look>> {
-        unimplemented!()
+        let names = names.to_vec();
+        self.blocking(move |inner| inner.look(&names)).await
     }
+
     async fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
-        unimplemented!()
+        let items = items.to_vec();
+        self.blocking(move |inner| inner.remove(&items)).await
     }
+
     async fn trashed(&self, names: &[FileName]) -> Result<PerName<Option<Trashed>>> {
-        unimplemented!()
+        let names = names.to_vec();
+        self.blocking(move |inner| {
+            let root = inner.proved()?;
+            let found = trash::trashed(inner, &root, &names)?;
+            inner.prove(&root).map(|()| found)
+        })
+        .await
     }
+
     async fn expired(&self, before: Timestamp, limit: usize) -> Result<Vec<Trashed>> {
-        unimplemented!()
+        self.blocking(move |inner| {
+            let root = inner.proved()?;
+            inner.own.prune(&inner.ways, &root.0, Vec::new());
+            trash::expired(inner, &root, before, limit)
+        })
+        .await
     }
+
     async fn restore(&self, items: &[Trashed]) -> Result<PerName<Restored>> {
-        unimplemented!()
+        let items = items.to_vec();
+        self.blocking(move |inner| {
+            let root = inner.proved()?;
+            let mut done = trash::restore(inner, &root, &items)?;
+            inner.still_there(&root, &mut done, &Restored::Missing);
+            Ok(done)
+        })
+        .await
     }
+
     async fn purge(&self, items: &[Trashed]) -> Result<PerName<bool>> {
-        unimplemented!()
+        let items = items.to_vec();
+        self.blocking(move |inner| {
+            let root = inner.proved()?;
+            let mut done = trash::purge(inner, &root, &items)?;
+            inner.still_there(&root, &mut done, &false);
+            Ok(done)
+        })
+        .await
     }
+
     async fn list(&self, after: Option<FileName>) -> Result<Listing> {
-        unimplemented!()
+        let (pages, listing) = mpsc::channel(PAGES_AHEAD);
+        let root = self.blocking(Inner::proved).await?;
+        let inner = self.inner.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(e) = inner.list(&root, after, &pages) {
+                let _ = pages.blocking_send(Err(e)); // nobody listens any more
+            }
+        });
+        Ok(listing)
     }
+}
+
+impl Inner {
+    /// An error with this storage's name.
+    fn error(&self, kind: Kind, message: &str) -> Error {
+        Error::new(kind, message).with("storage", &self.name)
+    }
+
+    /// What the kernel's answer means: whether trying again helps, and what a person does.
+    fn failure(&self, errno: Errno, message: &str) -> Error {
+        let (kind, retry, hint) = match errno {
+            Errno::ACCESS | Errno::PERM => (
+                Kind::Permission,
+                Retry::Never,
+                "let the user that runs rowbound write to this folder and those in it (as root: see `lsattr` for immutable files)",
+            ),
+            Errno::ROFS => (Kind::Storage, Retry::Later, "the file system is mounted read-only: mount it writable"),
+            Errno::NOSPC | Errno::DQUOT => {
+                (Kind::Storage, Retry::Later, "the file system is full: even a move to the trash needs a little room")
+            }
+            Errno::XDEV => (
+                Kind::Storage,
+                Retry::Never,
+                "another file system is mounted within the storage, and files cannot be moved to the trash from there: set trash = \"off\", \
+                 or make the mounted folder a storage of its own",
+            ),
+            Errno::STALE | Errno::NOTCONN | Errno::NODEV | Errno::HOSTDOWN | Errno::TIMEDOUT => {
+                (Kind::StorageUnreachable, Retry::Later, "the file system does not answer: see `dmesg`, or mount it again")
+            }
+            Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN | Errno::BUSY | Errno::IO => {
+                (Kind::Storage, Retry::Later, "if it goes on, see `dmesg` and the limits of the process")
+            }
+            _ => (Kind::Storage, Retry::Never, "nothing was removed; look at the path with `ls -la`"),
+        };
+        self.error(kind, message).because(errno).retry(retry).hint(hint)
+    }
+
+    /// Opens the root by its path.
+    fn open(&self) -> Result<Root> {
+        // Not `resolve`: the root's own path may lead through links.
+        let flags = resolve::handle() - OFlags::NOFOLLOW;
+        again(|| fs::open(&self.path, flags, Mode::empty())).map(Root).map_err(|e| match e {
+            Errno::ACCESS | Errno::PERM => self
+                .error(Kind::Permission, "the storage's folder cannot be entered")
+                .with("folder", self.path.display())
+                .because(e)
+                .hint("let the user that runs rowbound enter it"),
+            e => self
+                .error(Kind::StorageUnreachable, "the storage's folder is not there")
+                .with("folder", self.path.display())
+                .because(e)
+                .hint("mount it or make it, or correct `url`"),
+        })
+    }
+
+    fn expected(&self) -> Option<String> {
+        self.expected.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Opens the root and proves that it is the one that was attached.
+    fn proved(&self) -> Result<Root> {
+        let root = self.open()?;
+        self.prove(&root).map(|()| root)
+    }
+
+    fn prove(&self, root: &Root) -> Result<()> {
+        let expected = self.expected().ok_or_else(|| {
+            self.error(Kind::NotAttached, "it is not known which storage this folder must be").hint("run `rowbound attach` first")
+        })?;
+        let unproved = |message: &str| {
+            self.error(Kind::StorageUnreachable, message).with("folder", self.path.display()).hint(format!(
+                "mount the right file system there, or, if this is the storage, run `rowbound attach --adopt-storage {}`",
+                self.name
+            ))
+        };
+        match marker::read(self, root)? {
+            Some(marker) if marker.storage == expected => Ok(()),
+            Some(_) => Err(unproved("the folder carries the marker of another storage")),
+            None => Err(unproved("the folder carries no marker: is it mounted?")),
+        }
+    }
+
+    /// Absence counts only if the root still proves itself afterwards: it may have been emptied or removed while we looked.
+    fn still_there<T: PartialEq>(&self, root: &Root, done: &mut PerName<T>, missing: &T) {
+        let absent = |one: &&mut Result<T>| one.as_ref().is_ok_and(|one| one == missing);
+        if done.iter_mut().any(|one| absent(&one))
+            && let Err(e) = self.prove(root)
+        {
+            let why = e.full();
+            for one in done.iter_mut().filter(absent) {
+                *one = Err(self
+                    .error(e.kind(), "the file is not there, and neither is the proof that this is the storage")
+                    .because(why.clone())
+                    .hint(e.hint_text().unwrap_or_default()));
+            }
+        }
+    }
+
+    fn look(&self, names: &[FileName]) -> Result<PerName<Look>> {
+        let root = self.proved()?;
+        let mut found = by_folder(
+            names.len(),
+            |i| names[i].folder().unwrap_or("."),
+            |folder, group, out| {
+                let dir = self.ways.folder(&root, folder);
+                for i in group {
+                    let name = &names[*i];
+                    let seen = dir.as_ref().map_err(|e| *e).and_then(|dir| stat(dir, name.base()));
+                    out(
+                        *i,
+                        match seen.map(|s| Found::of(&s)) {
+                            Ok(found) => Ok(match found.oddity() {
+                                None => Look::Seen(Seen { size: found.size, modified: found.modified(), version: found.version() }),
+                                Some(why) => Look::Refused(why.to_owned()),
+                            }),
+                            Err(Errno::NOENT) => Ok(Look::Missing),
+                            Err(e) => match refusal(e) {
+                                Some(why) => Ok(Look::Refused(why.to_owned())),
+                                None => Err(self.failure(e, "cannot look at the file").with("name", name)),
+                            },
+                        },
+                    );
+                }
+            },
+        );
+        self.still_there(&root, &mut found, &Look::Missing);
+        Ok(found)
+    }
+
+    fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
+        let root = self.proved()?;
+        let trash = match self.retention {
+            Some(retention) if !items.is_empty() => Some((trash::make(self, &root)?, retention)),
+            _ => None,
+        };
+        let changed: Mutex<Vec<(String, Change)>> = Mutex::default();
+        let first = AtomicBool::new(true);
+        let mut done = by_folder(
+            items.len(),
+            |i| items[i].0.folder().unwrap_or("."),
+            |folder, group, out| {
+                let dir = match self.ways.folder(&root, folder) {
+                    Ok(dir) => dir,
+                    Err(e) => {
+                        for i in group {
+                            let fail = || self.failure(e, "cannot open the file's folder").with("name", &items[*i].0);
+                            out(*i, gone_or_changed(e).ok_or_else(fail));
+                        }
+                        return;
+                    }
+                };
+                let before = if self.prune { changed_at(&dir).ok() } else { None };
+                let mut mover = trash.as_ref().map(|(trash, time)| trash::Mover::new(self, &root, trash, *time, folder));
+                let mut any = false;
+                for i in group {
+                    let (name, seen) = &items[*i];
+                    let removed = self.remove_one(&dir, name, seen, mover.as_mut());
+                    if matches!(removed, Ok(Removed::Erased | Removed::Trashed(_))) {
+                        any = true;
+                        if first.swap(false, Relaxed) {
+                            crash::point("remove-one");
+                        }
+                    }
+                    out(*i, removed);
+                }
+                if any
+                    && let Some(before) = before
+                    && let Ok(after) = changed_at(&dir)
+                {
+                    changed.lock().unwrap_or_else(PoisonError::into_inner).push((folder.to_owned(), Change { before, after }));
+                }
+            },
+        );
+        if self.prune {
+            self.own.prune(&self.ways, &root.0, changed.into_inner().unwrap_or_else(PoisonError::into_inner));
+        }
+        self.still_there(&root, &mut done, &Removed::Missing);
+        Ok(done)
+    }
+
+    fn remove_one(&self, dir: &OwnedFd, name: &FileName, seen: &Seen, mover: Option<&mut trash::Mover<'_>>) -> Result<Removed> {
+        let fail = |e: Errno| {
+            let fail = || self.failure(e, "cannot remove the file").with("name", name);
+            gone_or_changed(e).ok_or_else(fail)
+        };
+        let found = match stat(dir, name.base()) {
+            Ok(stat) => Found::of(&stat),
+            Err(e) => return fail(e),
+        };
+        if found.oddity().is_some() || found.size != seen.size || found.version() != seen.version {
+            return Ok(Removed::Changed);
+        }
+        match mover {
+            Some(mover) => mover.take(dir, name, &found),
+            None => match again(|| fs::unlinkat(dir, name.base(), AtFlags::empty())) {
+                Ok(()) => Ok(Removed::Erased),
+                Err(Errno::ISDIR) => Ok(Removed::Changed),
+                Err(e) => fail(e),
+            },
+        }
+    }
+
+    fn list(&self, root: &Root, after: Option<FileName>, pages: &mpsc::Sender<Result<Page>>) -> Result<()> {
+        let stuck = |s: walk::Stuck| self.failure(s.1, "the listing could not be completed").with("at", s.0);
+        let after = after.map_or_else(Vec::new, |name| name.as_str().as_bytes().to_vec());
+        let mut walk = Walk::begin(&self.ways, &root.0, true, after).map_err(stuck)?;
+        let mut entries = Vec::with_capacity(PAGE);
+        while let Some(entry) = walk.next().map_err(stuck)? {
+            entries.push(match (entry, FileName::from_bytes(walk.path())) {
+                (Entry::File, Ok(name)) => Listed::File(name),
+                (Entry::File, Err(why)) => Listed::Odd(lossy(walk.path()), OddEntry::Name(why)),
+                (Entry::Other, _) => Listed::Odd(lossy(walk.path()), OddEntry::NotAFile),
+                (Entry::Unnameable, _) => Listed::Odd(lossy(walk.path()), OddEntry::Name(Refused::NotUtf8)),
+            });
+            if entries.len() == PAGE {
+                let page = Page { entries: std::mem::replace(&mut entries, Vec::with_capacity(PAGE)), last: false };
+                if pages.blocking_send(Ok(page)).is_err() {
+                    return Ok(()); // nobody listens any more
+                }
+            }
+        }
+        // Had the root been emptied or removed meanwhile, its files would seem never to have been.
+        self.prove(root)?;
+        let _ = pages.blocking_send(Ok(Page { entries, last: true })); // as above
+        Ok(())
+    }
+}
+
+fn lossy(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
+}
+
+/// What the kernel's answer says of a file that was seen under a name, if it says anything of the file.
+fn gone_or_changed(errno: Errno) -> Option<Removed> {
+    match errno {
+        Errno::NOENT => Some(Removed::Missing),
+        e => refusal(e).map(|_| Removed::Changed),
+    }
+}
+
+/// Calls `work` once for every folder with the items that lie in it, on several threads if there are many; `work` passes the result of each
+/// item to its last argument. The results are in the items' order.
+fn by_folder<'a, T: Send>(
+    items: usize,
+    folder: impl Fn(usize) -> &'a str + Sync,
+    work: impl Fn(&'a str, &[usize], &mut dyn FnMut(usize, T)) + Sync,
+) -> Vec<T> {
+    let mut order: Vec<usize> = (0..items).collect();
+    if !order.is_sorted_by_key(|i| folder(*i)) {
+        order.sort_by_key(|i| folder(*i));
+    }
+    let mut groups: Vec<Range<usize>> = Vec::new();
+    for group in order.chunk_by(|a, b| folder(*a) == folder(*b)) {
+        let start = groups.last().map_or(0, |g| g.end);
+        groups.push(start..start + group.len());
+    }
+    let next = AtomicUsize::new(0);
+    let run = || {
+        let mut done = Vec::new();
+        while let Some(group) = groups.get(next.fetch_add(1, Relaxed)) {
+            let group = &order[group.clone()];
+            work(folder(group[0]), group, &mut |i, one| done.push((i, one)));
+        }
+        done
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = if items < DIVIDE { 1 } else { cores.min(THREADS).min(groups.len()).max(1) };
+    let parts: Vec<Vec<(usize, T)>> = std::thread::scope(|scope| {
+        // A thread that cannot be had is no error: the others do its part.
+        let others: Vec<_> = (1..threads).filter_map(|_| std::thread::Builder::new().spawn_scoped(scope, run).ok()).collect();
+        let mine = run();
+        let joined = others.into_iter().map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        std::iter::once(mine).chain(joined).collect()
+    });
+    let mut all: Vec<Option<T>> = (0..items).map(|_| None).collect();
+    for (i, one) in parts.into_iter().flatten() {
+        all[i] = Some(one);
+    }
+    all.into_iter().map(|one| one.expect("`work` answers for every item of its group")).collect()
 }

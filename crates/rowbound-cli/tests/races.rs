@@ -1,0 +1,337 @@
+//! What could go wrong between an application and a collector that work at the same moment.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use rowbound::{Binding, Trash};
+use rowbound_testkit::{Backend, Rowbound, World, Writer, wait_until};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_rowbound");
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// A world that is attached; `None` where the server is not named in the environment.
+async fn attached(backend: Backend, change: impl FnOnce(World) -> World) -> Option<World> {
+    if !backend.available() {
+        eprintln!("{backend:?} is not named in the environment: nothing ran");
+        return None;
+    }
+    let world = change(World::new(backend).await.with_docs().await);
+    Rowbound::new(BINARY, &world).run(&["attach"]).await.expect(0);
+    Some(world)
+}
+
+/// `collect` until nothing is left.
+async fn collect(world: &World) {
+    Rowbound::new(BINARY, world).run(&["collect", "--wait", "30s"]).await.expect(0);
+}
+
+/// Names are released and at once used again for new bytes, while the daemon runs.
+async fn reuse(backend: Backend, rounds: usize) {
+    let Some(world) =
+        attached(backend, |w| w.storage(|s| s.min_age(Duration::from_secs(5)).trash(Trash::Keep(Duration::from_secs(3600))))).await
+    else {
+        return;
+    };
+    let daemon = Rowbound::new(BINARY, &world).spawn(&["run", "--poll", "20ms"]);
+    daemon.wait_for_line("collecting", DEADLINE).await;
+    let mut app = world.db.app().await;
+    let mut expected = BTreeMap::new();
+    for round in 0..rounds {
+        let name = format!("{}/photo{}.jpg", round % 3, round % 50);
+        app.exec(&format!("delete from doc where file = '{name}'")).await;
+        let content = format!("round {round}");
+        // The row's folder may be pruned between making it and writing into it; an application makes it again.
+        while std::fs::create_dir_all(world.media().join((round % 3).to_string()))
+            .and_then(|()| std::fs::write(world.media().join(&name), &content))
+            .is_err()
+        {}
+        app.exec(&format!("insert into doc (file) values ('{name}')")).await;
+        expected.insert(name, content);
+        // Every tenth name stays released.
+        if round % 10 == 9 {
+            let name = format!("{}/photo{}.jpg", (round - 5) % 3, (round - 5) % 50);
+            app.exec(&format!("delete from doc where file = '{name}'")).await;
+            expected.remove(&name);
+        }
+    }
+    daemon.terminate();
+    daemon.wait(DEADLINE).await.expect(0);
+    collect(&world).await;
+    for (name, content) in &expected {
+        assert_eq!(std::fs::read_to_string(world.media().join(name)).ok().as_ref(), Some(content), "{name} was lost");
+    }
+    world.assert_files_follow_rows().await;
+}
+
+/// A second row that names the file is inserted, but not committed, when the first one has gone and the collector comes.
+async fn uncommitted(backend: Backend) {
+    let Some(world) = attached(backend, |w| w).await else { return };
+    for (commit, erases) in [(true, false), (false, true)] {
+        world.put_doc("a.jpg").await;
+        let (mut holder, mut other) = (world.db.app().await, world.db.app().await);
+        other.exec("delete from doc where file = 'a.jpg'").await;
+        holder.begin().await;
+        holder.exec("insert into doc (file) values ('a.jpg')").await;
+        let daemon = Rowbound::new(BINARY, &world).spawn(&["run", "--poll", "20ms", "--patience", "100ms"]);
+        daemon.wait_for_line("collecting", DEADLINE).await;
+        if backend == Backend::Sqlite {
+            // The write lock is the barrier: the daemon stands before it.
+            daemon.wait_for_line("locked by another writer", DEADLINE).await;
+        } else {
+            daemon.wait_for_line("open transaction", DEADLINE).await;
+        }
+        assert_eq!(world.files(), ["a.jpg"], "it went although an open transaction names it");
+        if commit {
+            holder.commit().await
+        } else {
+            holder.rollback().await
+        }
+        wait_until(DEADLINE, "the candidate is settled", || async { world.files().is_empty() == erases && pending(&world).await == 0 })
+            .await;
+        daemon.terminate();
+        daemon.wait(DEADLINE).await.expect(0);
+        world.assert_files_follow_rows().await;
+        other.exec("delete from doc").await;
+        collect(&world).await;
+        assert!(world.files().is_empty());
+    }
+}
+
+async fn pending(world: &World) -> u64 {
+    let table = if world.db.backend() == Backend::Postgres { "rowbound.candidate" } else { "rowbound_candidate" };
+    let n = world.db.query_strings(&format!("select cast(count(*) as char(20)) from {table}")).await;
+    n[0].as_deref().and_then(|n| n.trim().parse().ok()).expect("a count")
+}
+
+/// Two processes share 20,000 candidates under a writing application.
+async fn two_processes(backend: Backend, candidates: usize) -> Duration {
+    let Some(world) = attached(backend, |w| w.storage(|s| s.min_age(Duration::from_secs(5)))).await else { return Duration::ZERO };
+    for chunk in (0..candidates).collect::<Vec<_>>().chunks(1000) {
+        let rows: Vec<_> = chunk
+            .iter()
+            .map(|n| {
+                let name = format!("{}/{n}.jpg", n / 1000);
+                world.put_file(&name, b"x");
+                format!("('{name}')")
+            })
+            .collect();
+        world.db.exec(&format!("insert into doc (file) values {}", rows.join(", "))).await;
+    }
+    // Let the files be older than the release by more than the clocks' margin.
+    let newest = Instant::now();
+    wait_until(DEADLINE, "the files are a little old", || async { newest.elapsed() > Duration::from_secs(3) }).await;
+    world.db.exec("delete from doc").await;
+    let writer = Writer::start(&world, "w", 1_000_000, Duration::from_millis(1)).await;
+    let args = ["collect", "--batch", "500", "--format", "json"];
+    let (a, b) = (Rowbound::new(BINARY, &world).spawn(&args), Rowbound::new(BINARY, &world).spawn(&args));
+    let (a, b) = (a.wait(DEADLINE).await, b.wait(DEADLINE).await);
+    let written = writer.stop().await;
+    collect(&world).await;
+    written.assert_nothing_lost(&world);
+    world.assert_files_follow_rows().await;
+    let taken = |o: &rowbound_testkit::Output| o.json()["outcomes"]["erased"].as_u64().unwrap_or(0);
+    println!(
+        "{backend:?}: {} and {} of {candidates} by two processes; the slowest application write took {:?}",
+        taken(&a),
+        taken(&b),
+        written.slowest
+    );
+    assert!(taken(&a) > 0 && taken(&b) > 0, "both worked");
+    // Each name of the 20,000 was let go of once, so it is in the ledger once.
+    let ledger = if backend == Backend::Postgres { "rowbound.ledger" } else { "rowbound_ledger" };
+    let twice = world
+        .db
+        .query_strings(&format!(
+            "select name from {ledger} where name not like 'w/%' and outcome in ('erased', 'missing') group by name having count(*) <> 1"
+        ))
+        .await;
+    assert!(twice.is_empty(), "more than once: {twice:?}");
+    let once = world
+        .db
+        .query_strings(&format!("select cast(count(*) as char(20)) from {ledger} where name not like 'w/%' and outcome = 'erased'"))
+        .await;
+    assert_eq!(once[0].as_deref().map(str::trim), Some(candidates.to_string().as_str()));
+    written.slowest
+}
+
+/// What an application does within one transaction, and what must be left of `a.jpg` and `b.jpg`.
+const STORIES: &[(&str, &[&str], &[&str])] = &[
+    ("rollback of a delete", &["begin", "delete from doc where id = 1", "rollback"], &["a.jpg", "b.jpg"]),
+    ("rollback of a replacement", &["begin", "update doc set file = 'b.jpg' where id = 1", "rollback"], &["a.jpg", "b.jpg"]),
+    (
+        "a savepoint that is rolled back",
+        &["begin", "savepoint s", "delete from doc where id = 1", "rollback to savepoint s", "commit"],
+        &["a.jpg", "b.jpg"],
+    ),
+    ("a savepoint that is kept", &["begin", "savepoint s", "delete from doc where id = 1", "release savepoint s", "commit"], &["b.jpg"]),
+    (
+        "shared by two rows, one goes",
+        &["insert into doc (id, file) values (3, 'a.jpg')", "delete from doc where id = 1"],
+        &["a.jpg", "b.jpg"],
+    ),
+    ("shared by two rows, both go", &["insert into doc (id, file) values (3, 'a.jpg')", "delete from doc where id in (1, 3)"], &["b.jpg"]),
+    ("shared by two tables", &["insert into other (id, one) values (1, 'a.jpg')", "delete from doc where id = 1"], &["a.jpg", "b.jpg"]),
+    (
+        "shared by two columns of a row",
+        &["insert into other (id, one, two) values (1, 'a.jpg', 'a.jpg')", "delete from doc where id = 1", "update other set one = null"],
+        &["a.jpg", "b.jpg"],
+    ),
+    (
+        "two columns of a row, both cleared",
+        &[
+            "insert into other (id, one, two) values (1, 'a.jpg', 'a.jpg')",
+            "delete from doc where id = 1",
+            "update other set one = null, two = ''",
+        ],
+        &["b.jpg"],
+    ),
+    (
+        "moved to another row",
+        &["begin", "update doc set file = null where id = 1", "insert into doc (id, file) values (3, 'a.jpg')", "commit"],
+        &["a.jpg", "b.jpg"],
+    ),
+    (
+        "moved to another table",
+        &["begin", "insert into other (id, one) values (1, 'a.jpg')", "delete from doc where id = 1", "commit"],
+        &["a.jpg", "b.jpg"],
+    ),
+    (
+        "moved to another column of the row",
+        &["insert into other (id, one) values (1, 'a.jpg')", "delete from doc where id = 1", "update other set two = one, one = null"],
+        &["a.jpg", "b.jpg"],
+    ),
+    (
+        "swapped in one statement",
+        &["update doc set file = case id when 1 then 'b.jpg' else 'a.jpg' end where id in (1, 2)"],
+        &["a.jpg", "b.jpg"],
+    ),
+    ("primary key changed", &["update doc set id = 99 where id = 1"], &["a.jpg", "b.jpg"]),
+    ("primary key and file changed", &["update doc set id = 99, file = 'b.jpg' where id = 1"], &["b.jpg"]),
+    (
+        "row copied, then deleted",
+        &["insert into doc (id, file) select 3, file from doc where id = 1", "delete from doc where id = 1"],
+        &["a.jpg", "b.jpg"],
+    ),
+    (
+        "released and named again in one transaction",
+        &["begin", "delete from doc where id = 1", "insert into doc (id, file) values (1, 'a.jpg')", "commit"],
+        &["a.jpg", "b.jpg"],
+    ),
+    (
+        "A to B to A in one transaction",
+        &["begin", "update doc set file = 'x.jpg' where id = 1", "update doc set file = 'a.jpg' where id = 1", "commit"],
+        &["a.jpg", "b.jpg"],
+    ),
+    ("replaced with itself", &["update doc set file = file"], &["a.jpg", "b.jpg"]),
+    ("set to what differs only in case", &["update doc set file = 'A.jpg' where id = 1"], &["b.jpg"]),
+    ("replaced", &["update doc set file = 'b.jpg' where id = 1"], &["b.jpg"]),
+    ("cleared to NULL and to ''", &["update doc set file = null where id = 1", "update doc set file = '' where id = 2"], &[]),
+    ("deleted twice", &["delete from doc where id = 1", "delete from doc where id = 1"], &["b.jpg"]),
+    ("no row at all any more", &["delete from doc"], &[]),
+    (
+        "never saved files are nobody's candidates",
+        &["insert into doc (id, file) values (3, 'never-was.jpg')", "delete from doc where id = 3"],
+        &["a.jpg", "b.jpg"],
+    ),
+];
+
+async fn stories(backend: Backend) {
+    if !backend.available() {
+        return;
+    }
+    let mut world = World::new(backend).await.with_docs().await;
+    world.db.exec("create table other (id int primary key, one varchar(255), two varchar(255))").await;
+    for column in ["other.one", "other.two"] {
+        world = world.bind(Binding::name(column, "default").expect("a column"));
+    }
+    Rowbound::new(BINARY, &world).run(&["attach"]).await.expect(0);
+    for (story, statements, left) in STORIES {
+        world.db.exec("delete from doc").await;
+        world.db.exec("delete from other").await;
+        collect(&world).await;
+        assert!(world.files().is_empty(), "{story}: the table was emptied");
+        for (id, name) in [(1, "a.jpg"), (2, "b.jpg")] {
+            world.put_file(name, name.as_bytes());
+            world.db.exec(&format!("insert into doc (id, file) values ({id}, '{name}')")).await;
+        }
+        let mut app = world.db.app().await;
+        for sql in *statements {
+            app.exec(sql).await;
+        }
+        app.close().await;
+        collect(&world).await;
+        assert_eq!(world.files(), *left, "{story}: {statements:?}");
+    }
+}
+
+/// The trash is no hole: a file that a row names again while it lies there comes back before the trash is emptied.
+async fn named_again_in_the_trash(backend: Backend) {
+    let Some(world) = attached(backend, |w| w.storage(|s| s.trash(Trash::Keep(Duration::from_secs(2))))).await else { return };
+    world.put_doc("a.jpg").await;
+    world.put_doc("b.jpg").await;
+    world.db.exec("delete from doc").await;
+    collect(&world).await;
+    assert!(world.files().is_empty());
+    assert_eq!(world.trashed().len(), 2);
+    world.db.exec("insert into doc (file) values ('a.jpg')").await;
+    let daemon = Rowbound::new(BINARY, &world).spawn(&["run", "--poll", "50ms"]);
+    daemon.until(DEADLINE, "the trash is emptied", || async { world.trashed().is_empty() }).await;
+    daemon.terminate();
+    daemon.wait(DEADLINE).await.expect(0);
+    assert_eq!(world.files(), ["a.jpg"]);
+    world.assert_files_follow_rows().await;
+}
+
+macro_rules! on {
+    ($($module:ident $backend:ident),*) => { $(
+        mod $module {
+            use super::*;
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn race_of_released_names_used_again() {
+                reuse(Backend::$backend, 10_000).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn race_with_an_uncommitted_reference() {
+                uncommitted(Backend::$backend).await;
+            }
+
+            #[tokio::test]
+            async fn nothing_is_lost_or_left_in_any_story() {
+                stories(Backend::$backend).await;
+            }
+
+            #[tokio::test]
+            async fn race_with_a_row_that_names_a_file_in_the_trash() {
+                named_again_in_the_trash(Backend::$backend).await;
+            }
+        }
+    )* };
+}
+
+on!(sqlite Sqlite, postgres Postgres, mariadb Mariadb, mysql Mysql);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn race_of_two_processes_on_postgres() {
+    two_processes(Backend::Postgres, 20_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn race_of_two_processes_on_mariadb() {
+    two_processes(Backend::Mariadb, 20_000).await;
+}
+
+#[tokio::test]
+async fn a_second_worker_on_sqlite_is_refused() {
+    let world = attached(Backend::Sqlite, |w| w).await.expect("SQLite is always there");
+    let daemon = Rowbound::new(BINARY, &world).spawn(&["run"]);
+    daemon.wait_for_line("collecting", DEADLINE).await;
+    let second = Rowbound::new(BINARY, &world).run(&["collect"]).await;
+    assert_eq!(second.code, Some(1));
+    assert!(second.stderr.contains("another rowbound works on this SQLite database"), "{}", second.stderr);
+    daemon.terminate();
+    daemon.wait(DEADLINE).await.expect(0);
+}

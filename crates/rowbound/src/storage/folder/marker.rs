@@ -1,0 +1,191 @@
+//! The marker, and what must work before a storage may be attached.
+//!
+//! In: the root, held open. Out: the marker it carries. Promise: it is written whole or not at all, and only where files can be moved and
+//! removed and where no two names are one file.
+
+use std::{
+    fs::File,
+    io::{Read, Write},
+};
+
+use rustix::{
+    fd::{AsFd, OwnedFd},
+    fs::{self, AtFlags, Mode, OFlags},
+    io::Errno,
+};
+
+use super::{
+    Inner, Root,
+    resolve::{self, again, reading},
+    trash::TRASH,
+    walk::{Entry, Walk},
+};
+use crate::{
+    error::{Error, Kind, Result},
+    name::RESERVED,
+    storage::{MARKER, Marker},
+};
+
+/// Far more than a marker of thousands of installations takes, in bytes.
+const LIMIT: u64 = 1 << 20;
+
+/// Begins the name of every file that [`set`] makes and removes; a killed `attach` may leave one.
+const TEMPORARY: &str = "attach-";
+
+/// Reads the marker; `None` if there is none.
+pub(super) fn read(inner: &Inner, root: &Root) -> Result<Option<Marker>> {
+    let path = format!("{RESERVED}/{MARKER}");
+    // Not blocking: somebody may have put a fifo there.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match inner.ways.open(root, path.as_bytes(), flags) {
+        Ok(fd) => File::from(fd),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(e) => return Err(unreadable(inner, resolve::refusal(e).map_or(Kind::StorageUnreachable, |_| Kind::Storage), e)),
+    };
+    let mut text = Vec::new();
+    let meta = file.metadata().map_err(|e| unreadable(inner, Kind::StorageUnreachable, e))?;
+    if !meta.is_file() {
+        return Err(unreadable(inner, Kind::Storage, "it is no plain file"));
+    }
+    file.take(LIMIT).read_to_end(&mut text).map_err(|e| unreadable(inner, Kind::StorageUnreachable, e))?;
+    serde_json::from_slice(&text).map(Some).map_err(|e| unreadable(inner, Kind::StorageUnreachable, e))
+}
+
+fn unreadable(inner: &Inner, kind: Kind, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    let why = why.into();
+    let denied = why.downcast_ref::<Errno>().is_some_and(|e| matches!(*e, Errno::ACCESS | Errno::PERM));
+    inner
+        .error(if denied { Kind::Permission } else { kind }, "the storage's marker cannot be read")
+        .with("file", inner.path.join(RESERVED).join(MARKER).display())
+        .because(why)
+        .hint(if denied {
+            format!("run rowbound as the user that ran `rowbound attach`, or give {} the folder", user())
+        } else {
+            format!("restore the file, or run `rowbound attach --adopt-storage {}`", inner.name)
+        })
+}
+
+/// Writes the marker after trying what deleting needs.
+pub(super) fn set(inner: &Inner, root: &Root, marker: &Marker) -> Result<()> {
+    let step = |step: &'static str| move |e: Errno| failed(inner, step, e);
+    // Beneath the root of a site's uploads everything may be served; this folder may not be entered by anybody else.
+    let ours = inner.ways.make(root, RESERVED, &|parent, new| adopt(parent, new, Some(Mode::RWXU))).map_err(step("make the folder"))?;
+    probe(inner, &ours)?;
+
+    let temporary = format!("{TEMPORARY}{:016x}", rand::random::<u64>());
+    let mut text = serde_json::to_vec_pretty(marker).map_err(|e| inner.error(Kind::Storage, "cannot write the marker").because(e))?;
+    text.push(b'\n');
+    let written = (|| {
+        let mut file = File::from(create(&ours, &temporary)?);
+        adopt(ours.as_fd(), file.as_fd(), None)?;
+        let io = |e: std::io::Error| Errno::from_io_error(&e).unwrap_or(Errno::IO);
+        file.write_all(&text).and_then(|()| file.sync_all()).map_err(io)?;
+        again(|| fs::renameat(&ours, &*temporary, &ours, MARKER))?;
+        // The names too must survive a power cut: the marker's in our folder, and our folder's in the root.
+        for folder in [ours.as_fd(), root.as_fd()] {
+            again(|| fs::fsync(inner.ways.open(folder, b".", reading())?))?;
+        }
+        Ok(())
+    })();
+    written.map_err(|e| {
+        let _ = fs::unlinkat(&ours, &*temporary, AtFlags::empty());
+        failed(inner, "write the marker in", e)
+    })
+}
+
+/// Tries to create, rename and remove, and whether this file system keeps names apart that differ.
+fn probe(inner: &Inner, ours: &OwnedFd) -> Result<()> {
+    let step = |step: &'static str| move |e: Errno| failed(inner, step, e);
+    // Accent composed, mixed case: an alias of any kind is found under one of the spellings below.
+    let stem = format!("{TEMPORARY}{:016x}-Prob", rand::random::<u64>());
+    let (first, second) = (format!("{stem}\u{e9}"), format!("{stem}\u{e9}.renamed"));
+    drop(create(ours, &first).map_err(step("create a file in"))?);
+    let aliases = [format!("{}\u{e9}", stem.to_lowercase()), format!("{stem}e\u{301}"), format!("{first} "), format!("{first}.")];
+    let alias = aliases.iter().find(|alias| resolve::stat(ours, alias.as_str()).is_ok());
+    let removed = again(|| fs::renameat(ours, &*first, ours, &*second))
+        .map_err(step("rename a file in"))
+        .and_then(|()| again(|| fs::unlinkat(ours, &*second, AtFlags::empty())).map_err(step("remove a file from")));
+    if let Some(alias) = alias {
+        let _ = fs::unlinkat(ours, &*first, AtFlags::empty());
+        return Err(inner
+            .error(Kind::Config, "this file system takes names that differ for one file")
+            .with("names", format_args!("{first:?} and {alias:?}"))
+            .hint("use a file system that distinguishes case, accents and trailing blanks: rows name files byte for byte"));
+    }
+    removed
+}
+
+fn create(at: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    again(|| fs::openat(at, name, flags, Mode::RUSR | Mode::WUSR))
+}
+
+/// Gives what was made the mode asked for (`None`: as it is) and, if root made it, its parent's owner: the application's user must be able to
+/// work in it.
+pub(super) fn adopt(parent: impl AsFd, new: impl AsFd, mode: Option<Mode>) -> Result<(), Errno> {
+    if rustix::process::geteuid().is_root() {
+        let (above, own) = (fs::fstat(parent)?, fs::fstat(&new)?);
+        if (above.st_uid, above.st_gid) != (own.st_uid, own.st_gid) {
+            let (uid, gid) = (fs::Uid::from_raw(above.st_uid), fs::Gid::from_raw(above.st_gid));
+            match fs::fchown(&new, Some(uid), Some(gid)) {
+                // File systems without owners, and users that a container does not map.
+                Ok(()) | Err(Errno::PERM | Errno::INVAL | Errno::NOTSUP) => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+    // After the owner, because changing that clears the set-group-id bit.
+    mode.map_or(Ok(()), |mode| fs::fchmod(&new, mode))
+}
+
+/// Removes the marker and what is empty; counts the files of the trash, which stay.
+pub(super) fn remove(inner: &Inner, root: &Root) -> Result<u64> {
+    let step = |step: &'static str| move |e: Errno| failed(inner, step, e);
+    let ours = match inner.ways.open(root, RESERVED.as_bytes(), reading()) {
+        Ok(ours) => ours,
+        Err(Errno::NOENT) => return Ok(0),
+        Err(e) => return Err(failed(inner, "open", e)),
+    };
+    let (mut kept, mut mine) = (0, Vec::new());
+    {
+        let stuck = |s: super::walk::Stuck| failed(inner, "read", s.1).with("at", s.0);
+        let mut walk = Walk::begin(&inner.ways, &ours, false, Vec::new()).map_err(stuck)?;
+        let in_trash = format!("{TRASH}/");
+        while let Some(entry) = walk.next().map_err(stuck)? {
+            let path = String::from_utf8_lossy(walk.path());
+            if path.starts_with(&in_trash) {
+                kept += u64::from(entry == Entry::File);
+            } else if entry == Entry::File && !path.contains('/') && (path == MARKER || path.starts_with(TEMPORARY)) {
+                mine.push(path.into_owned());
+            }
+        }
+    }
+    for name in mine {
+        ignore_absence(again(|| fs::unlinkat(&ours, &*name, AtFlags::empty()))).map_err(step("remove a file from"))?;
+    }
+    if let Ok(trash) = inner.ways.folder(&ours, TRASH) {
+        super::prune::empty_folders(&inner.ways, &trash).map_err(step("tidy"))?;
+        remove_if_empty(&ours, TRASH).map_err(step("tidy"))?;
+    }
+    remove_if_empty(root, RESERVED).map_err(step("remove"))?;
+    Ok(kept)
+}
+
+fn remove_if_empty(at: impl AsFd, name: &str) -> Result<(), Errno> {
+    match again(|| fs::unlinkat(&at, name, AtFlags::REMOVEDIR)) {
+        Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOENT) => Ok(()),
+        done => done,
+    }
+}
+
+fn ignore_absence(done: Result<(), Errno>) -> Result<(), Errno> {
+    if done == Err(Errno::NOENT) { Ok(()) } else { done }
+}
+
+fn failed(inner: &Inner, step: &str, errno: Errno) -> Error {
+    inner.failure(errno, &format!("cannot {step} {}", inner.path.join(RESERVED).display())).with("user", user())
+}
+
+fn user() -> String {
+    format!("uid {}", rustix::process::geteuid().as_raw())
+}

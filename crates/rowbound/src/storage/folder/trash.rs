@@ -1,0 +1,471 @@
+//! The trash: `.rowbound/trash/<bucket>/<name>`.
+//!
+//! In: files as they were seen. Out: places, and files that come back or are erased. Promise: the folders say everything; no other record is
+//! needed to list, restore or purge. A bucket is named after the moment at which it closes, so that "since when, at the latest" stands in the
+//! name and stays true when the retention is changed.
+
+use std::{fmt, time::Duration};
+
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+use rustix::{
+    fd::{AsFd, OwnedFd},
+    fs::{self, AtFlags},
+    io::Errno,
+};
+
+use super::{
+    Inner, Root, by_folder, marker,
+    prune::{empty_folders, upward},
+    resolve::{Found, again, refusal, stat},
+    walk::{self, Entry, Walk},
+};
+use crate::{
+    error::{Error, Kind, Result, Retry},
+    name::{FileName, RESERVED},
+    storage::{PerName, Removed, Restored, Trashed},
+};
+
+/// The trash's folder in [`RESERVED`].
+pub(super) const TRASH: &str = "trash";
+
+/// A bucket spans at most so many seconds, and at most a quarter of the retention.
+const LONGEST: u64 = 3600;
+
+/// At most so many files of one name in one bucket.
+const VERSIONS: u32 = 1000;
+
+/// At most so many tries to move into a folder that somebody else keeps tidying away.
+const TRIES: u32 = 8;
+
+/// A folder of the trash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Bucket {
+    /// When it closes, in whole seconds.
+    end: Timestamp,
+    /// Which one of those that close then: a second file of the same name needs a bucket of its own.
+    nth: u32,
+}
+
+impl Bucket {
+    /// The one that is open now.
+    fn now(retention: Duration) -> Self {
+        let span = (retention.as_secs() / 4).clamp(1, LONGEST) as i64;
+        let end = (Timestamp::now().as_second().div_euclid(span) + 1) * span;
+        Bucket { end: Timestamp::from_second(end).unwrap_or(Timestamp::MAX), nth: 0 }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (time, nth) = text.split_once('.').map_or((text, Some(0)), |(time, nth)| (time, nth.parse().ok()));
+        let digits = |from: usize, to: usize| time.get(from..to).and_then(|d| d.parse::<i16>().ok());
+        let (month, day) = (digits(4, 6)? as i8, digits(6, 8)? as i8);
+        let (hour, minute, second) = (digits(9, 11)? as i8, digits(11, 13)? as i8, digits(13, 15)? as i8);
+        let civil = DateTime::new(digits(0, 4)?, month, day, hour, minute, second, 0).ok()?;
+        let bucket = Bucket { end: civil.to_zoned(TimeZone::UTC).ok()?.timestamp(), nth: nth? };
+        // One spelling for one bucket.
+        (bucket.to_string() == text).then_some(bucket)
+    }
+}
+
+impl fmt::Display for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let t = TimeZone::UTC.to_datetime(self.end);
+        write!(f, "{:04}{:02}{:02}T{:02}{:02}{:02}Z", t.year(), t.month(), t.day(), t.hour(), t.minute(), t.second())?;
+        if self.nth > 0 { write!(f, ".{}", self.nth) } else { Ok(()) }
+    }
+}
+
+/// `<bucket>/<name>`, taken apart. Places come back out of a ledger: nothing is believed.
+fn place(item: &Trashed) -> Result<&str> {
+    let (bucket, name) = item.place.split_once('/').unwrap_or(("", ""));
+    if Bucket::parse(bucket).is_none() || name != item.name.as_str() {
+        return Err(Error::new(Kind::Storage, "this is no place in the trash of a folder")
+            .with("name", &item.name)
+            .with("place", format_args!("{:?}", item.place))
+            .hint("nothing was touched; `rowbound restore` finds a file by its name"));
+    }
+    Ok(bucket)
+}
+
+/// Folder of a place within the trash.
+fn folder_of(place: &str) -> &str {
+    place.rsplit_once('/').map_or(".", |(folder, _)| folder)
+}
+
+/// Moves the files of one folder into the trash.
+pub(super) struct Mover<'a> {
+    inner: &'a Inner,
+    root: &'a Root,
+    trash: &'a OwnedFd,
+    retention: Duration,
+    folder: &'a str,
+    /// Where the last file went.
+    open: Option<(Bucket, OwnedFd)>,
+}
+
+impl<'a> Mover<'a> {
+    pub(super) fn new(inner: &'a Inner, root: &'a Root, trash: &'a OwnedFd, retention: Duration, folder: &'a str) -> Self {
+        Mover { inner, root, trash, retention, folder, open: None }
+    }
+
+    /// Moves `name`, which lies in `dir` and was found to be `seen` a moment ago.
+    pub(super) fn take(&mut self, dir: &OwnedFd, name: &FileName, seen: &Found) -> Result<Removed> {
+        let inner = self.inner;
+        let fail = |e: Errno| inner.failure(e, "cannot move the file to the trash").with("name", name);
+        let (mut nth, mut tries) = (0, 0);
+        loop {
+            let bucket = match self.open_bucket(nth) {
+                Ok(bucket) => bucket,
+                Err(Errno::NOTDIR | Errno::LOOP | Errno::EXIST) if nth < VERSIONS => {
+                    nth += 1; // a file of the trash has the name of one of our folders
+                    continue;
+                }
+                Err(e) => return Err(fail(e)),
+            };
+            let Some((_, to)) = &self.open else { return Err(fail(Errno::BADF)) };
+            match inner.ways.move_into_trash(dir, name.base(), to) {
+                Ok(()) => return self.verify(dir, name, seen, bucket, to),
+                Err(Errno::EXIST) if nth < VERSIONS => nth += 1,
+                Err(Errno::INVAL) if tries < TRIES => tries += 1, // the next try goes another way
+                Err(Errno::NOENT) => match stat(dir, name.base()) {
+                    Err(Errno::NOENT) => return Ok(Removed::Missing),
+                    Err(e) => return Err(fail(e)),
+                    Ok(_) if tries < TRIES => {
+                        tries += 1; // our folder in the trash was empty and was tidied away
+                        self.open = None;
+                    }
+                    Ok(_) => return Err(fail(Errno::NOENT).retry(Retry::Later)),
+                },
+                Err(Errno::EXIST) => {
+                    return Err(inner
+                        .error(Kind::Storage, "too many files of this name are in the trash")
+                        .with("name", name)
+                        .retry(Retry::Later));
+                }
+                Err(Errno::ISDIR) => return Ok(Removed::Changed),
+                Err(e) => return Err(fail(e)),
+            }
+        }
+    }
+
+    /// What was moved must be what was seen; anything else goes back at once.
+    fn verify(&self, dir: &OwnedFd, name: &FileName, seen: &Found, bucket: Bucket, to: &OwnedFd) -> Result<Removed> {
+        let place = format!("{bucket}/{name}");
+        let moved = stat(to, name.base()).map(|s| Found::of(&s));
+        if moved.as_ref().is_ok_and(|moved| moved.is(seen)) {
+            return Ok(Removed::Trashed(place));
+        }
+        let back = match self.inner.ways.move_out_of_trash(to, name.base(), dir) {
+            // The folder it lay in is gone: make it again.
+            Err(Errno::NOENT) => {
+                folder_for(self.inner, self.root, self.folder).and_then(|dir| self.inner.ways.move_out_of_trash(to, name.base(), &dir))
+            }
+            done => done,
+        };
+        match back {
+            Ok(()) => Ok(Removed::Changed),
+            Err(e) => Err(self
+                .inner
+                .failure(e, "the file was replaced while it was moved, and could not be put back")
+                .with("name", name)
+                .with("now at", self.inner.path.join(RESERVED).join(TRASH).join(&place).display())
+                .hint(format!("look at both files, then run `rowbound restore {name}` or leave the one in the trash"))),
+        }
+    }
+
+    /// Opens the folder for the nth file of a name in the bucket of this moment.
+    fn open_bucket(&mut self, nth: u32) -> Result<Bucket, Errno> {
+        let mut bucket = Bucket::now(self.retention);
+        // Where a rename could replace, this process has buckets that no other process uses.
+        bucket.nth = if self.inner.ways.noreplace() { nth } else { self.inner.private.saturating_add(nth) };
+        if self.open.as_ref().is_none_or(|(open, _)| *open != bucket) {
+            let path = if self.folder == "." { bucket.to_string() } else { format!("{bucket}/{}", self.folder) };
+            let mut tries = 0;
+            let fd = loop {
+                match self.inner.ways.make(self.trash, &path, &|_, _| Ok(())) {
+                    Err(Errno::NOENT) if tries < TRIES => tries += 1, // tidied away between two steps
+                    done => break done?,
+                }
+            };
+            self.open = Some((bucket, fd));
+        }
+        Ok(bucket)
+    }
+}
+
+/// The trash's folder, made if missing.
+pub(super) fn make(inner: &Inner, root: &Root) -> Result<OwnedFd> {
+    inner
+        .ways
+        .make(root, &format!("{RESERVED}/{TRASH}"), &|parent, new| marker::adopt(parent, new, None))
+        .map_err(|e| inner.failure(e, "cannot open the trash"))
+}
+
+/// The trash's folder, or `None` if nothing ever went there.
+fn open(inner: &Inner, root: &Root) -> Result<Option<OwnedFd>> {
+    match inner.ways.folder(root, &format!("{RESERVED}/{TRASH}")) {
+        Ok(trash) => Ok(Some(trash)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(e) => Err(inner.failure(e, "cannot open the trash")),
+    }
+}
+
+/// All buckets, the oldest first. What is not ours is left alone.
+fn buckets(inner: &Inner, trash: &OwnedFd) -> Result<Vec<Bucket>> {
+    let names = walk::folders(&inner.ways, trash).map_err(|e| inner.failure(e, "cannot read the trash"))?;
+    let mut buckets: Vec<_> = names.iter().filter_map(|name| Bucket::parse(name)).collect();
+    buckets.sort_unstable();
+    Ok(buckets)
+}
+
+/// A folder among the application's files, made again with its parent's mode and owner if it is gone.
+fn folder_for(inner: &Inner, root: &Root, folder: &str) -> Result<OwnedFd, Errno> {
+    inner.ways.make(root, folder, &|parent, new| {
+        let mode =
+            fs::Mode::from_raw_mode(fs::fstat(parent)?.st_mode) & (fs::Mode::RWXU | fs::Mode::RWXG | fs::Mode::RWXO | fs::Mode::SGID);
+        marker::adopt(parent, new, Some(mode))
+    })
+}
+
+/// When it was moved, where to, and its size.
+type Version = ((i64, i64), Bucket, u64);
+
+/// The latest version of each name.
+pub(super) fn trashed(inner: &Inner, root: &Root, names: &[FileName]) -> Result<PerName<Option<Trashed>>> {
+    let Some(trash) = open(inner, root)? else { return Ok(names.iter().map(|_| Ok(None)).collect()) };
+    let buckets = buckets(inner, &trash)?;
+    let found = by_folder(
+        names.len(),
+        |i| names[i].folder().unwrap_or("."),
+        |folder, group, out| {
+            // The change time is when it was moved; buckets of another retention do not close in the order in which they were filled.
+            let mut latest: Vec<Result<Option<Version>, Errno>> = group.iter().map(|_| Ok(None)).collect();
+            for bucket in &buckets {
+                let dir = match inner.ways.folder(&trash, &format!("{bucket}/{folder}")) {
+                    Ok(dir) => dir,
+                    Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG) => continue,
+                    Err(e) => {
+                        latest.fill(Err(e));
+                        break;
+                    }
+                };
+                for (latest, i) in latest.iter_mut().zip(group) {
+                    match stat(&dir, names[*i].base()).map(|s| Found::of(&s)) {
+                        Ok(found) if found.oddity().is_none() => {
+                            if let Ok(before) = latest
+                                && before.is_none_or(|(time, ..)| time <= found.ctime)
+                            {
+                                *before = Some((found.ctime, *bucket, found.size));
+                            }
+                        }
+                        Ok(_) | Err(Errno::NOENT | Errno::NAMETOOLONG) => {}
+                        Err(e) => *latest = Err(e),
+                    }
+                }
+            }
+            for (latest, i) in latest.into_iter().zip(group) {
+                let name = &names[*i];
+                out(
+                    *i,
+                    latest.map_err(|e| inner.failure(e, "cannot look into the trash").with("name", name)).map(|found| {
+                        found.map(|(_, bucket, size)| Trashed {
+                            name: name.clone(),
+                            place: format!("{bucket}/{name}"),
+                            at: bucket.end,
+                            size,
+                        })
+                    }),
+                );
+            }
+        },
+    );
+    Ok(found)
+}
+
+/// Up to `limit` files of buckets that closed before `before`, the oldest bucket first.
+pub(super) fn expired(inner: &Inner, root: &Root, before: Timestamp, limit: usize) -> Result<Vec<Trashed>> {
+    let mut found = Vec::new();
+    let Some(trash) = open(inner, root)? else { return Ok(found) };
+    for bucket in buckets(inner, &trash)?.into_iter().filter(|b| b.end < before) {
+        if found.len() >= limit {
+            break;
+        }
+        let fd = match inner.ways.folder(&trash, &bucket.to_string()) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => continue,
+            Err(e) => return Err(inner.failure(e, "cannot open the trash")),
+        };
+        let stuck = |s: walk::Stuck| inner.failure(s.1, "cannot read the trash").with("at", format_args!("{bucket}/{}", s.0));
+        let mut walk = Walk::begin(&inner.ways, &fd, false, Vec::new()).map_err(stuck)?;
+        let (mut any, mut open): (bool, Option<(String, OwnedFd)>) = (false, None);
+        while let Some(entry) = walk.next().map_err(stuck)? {
+            any = true;
+            // Nothing but plain files comes here by us; what somebody else put here is not ours to erase.
+            let (Entry::File, Ok(name)) = (entry, FileName::from_bytes(walk.path())) else { continue };
+            if found.len() >= limit {
+                break;
+            }
+            let folder = name.folder().unwrap_or(".");
+            let fail = |e: Errno| inner.failure(e, "cannot look into the trash").with("name", &name);
+            if open.as_ref().is_none_or(|(path, _)| path != folder) {
+                open = match inner.ways.folder(&fd, folder) {
+                    Ok(dir) => Some((folder.to_owned(), dir)),
+                    Err(Errno::NOENT) => continue, // restored or purged by somebody else meanwhile
+                    Err(e) => return Err(fail(e)),
+                };
+            }
+            let Some((_, dir)) = &open else { continue };
+            match stat(dir, name.base()) {
+                Ok(stat) => {
+                    let size = Found::of(&stat).size;
+                    found.push(Trashed { place: format!("{bucket}/{name}"), name, at: bucket.end, size });
+                }
+                Err(Errno::NOENT) => {}
+                Err(e) => return Err(fail(e)),
+            }
+        }
+        if !any {
+            // A purge that was killed left the folders.
+            empty_folders(&inner.ways, &fd).map_err(|e| inner.failure(e, "cannot tidy the trash"))?;
+            upward(&inner.ways, &trash, &bucket.to_string());
+        }
+    }
+    Ok(found)
+}
+
+/// Brings files back, never over another.
+pub(super) fn restore(inner: &Inner, root: &Root, items: &[Trashed]) -> Result<PerName<Restored>> {
+    let Some(trash) = open(inner, root)? else { return Ok(items.iter().map(|_| Ok(Restored::Missing)).collect()) };
+    let one = |item: &Trashed| -> Result<Restored> {
+        let fail = |e: Errno| inner.failure(e, "cannot bring the file back").with("name", &item.name).with("place", &item.place);
+        place(item)?;
+        let from = match inner.ways.folder(&trash, folder_of(&item.place)) {
+            Ok(from) => from,
+            Err(Errno::NOENT) => return Ok(Restored::Missing),
+            Err(e) => return Err(fail(e)),
+        };
+        match plain(&from, item.name.base()) {
+            Ok(true) => {}
+            Ok(false) => return Ok(Restored::Missing),
+            Err(e) => return Err(fail(e)),
+        }
+        let back = || {
+            let to = folder_for(inner, root, item.name.folder().unwrap_or("."))?;
+            inner.ways.move_out_of_trash(&from, item.name.base(), &to)
+        };
+        let mut done = back();
+        if done == Err(Errno::NOENT) && plain(&from, item.name.base()) == Ok(true) {
+            done = back(); // its folder was pruned between the two steps
+        }
+        match done {
+            Ok(()) => Ok(Restored::Back),
+            Err(Errno::EXIST) => Ok(Restored::Occupied),
+            Err(Errno::NOENT) if plain(&from, item.name.base()) == Ok(false) => Ok(Restored::Missing),
+            Err(e) => Err(match refusal(e) {
+                Some(why) => fail(e).hint(format!("{why}: nothing was moved; clear the way and restore it again")),
+                None => fail(e),
+            }),
+        }
+    };
+    let done = items.iter().map(one).collect();
+    tidy(inner, &trash, items);
+    Ok(done)
+}
+
+/// Whether a plain file is there. Anything else is not ours to touch.
+fn plain(at: &OwnedFd, base: &str) -> Result<bool, Errno> {
+    match stat(at, base).map(|s| Found::of(&s)) {
+        Ok(found) if found.oddity().is_none() => Ok(true),
+        Ok(_) => Err(Errno::INVAL),
+        Err(Errno::NOENT) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Erases files of the trash.
+pub(super) fn purge(inner: &Inner, root: &Root, items: &[Trashed]) -> Result<PerName<bool>> {
+    let Some(trash) = open(inner, root)? else { return Ok(items.iter().map(|_| Ok(false)).collect()) };
+    let done = by_folder(
+        items.len(),
+        |i| folder_of(&items[i].place),
+        |folder, group, out| {
+            let mut dir = None;
+            for i in group {
+                let item = &items[*i];
+                let fail = |e: Errno| inner.failure(e, "cannot erase the file from the trash").with("place", &item.place);
+                let mut one = || {
+                    place(item)?;
+                    // Not before a place of this group was found to be one.
+                    let dir = match dir.get_or_insert_with(|| inner.ways.folder(&trash, folder)) {
+                        Ok(dir) => dir,
+                        Err(Errno::NOENT) => return Ok(false),
+                        Err(e) => return Err(fail(*e)),
+                    };
+                    match plain(dir, item.name.base()) {
+                        Ok(true) => {}
+                        Ok(false) => return Ok(false),
+                        Err(e) => return Err(fail(e)),
+                    }
+                    match again(|| fs::unlinkat(dir.as_fd(), item.name.base(), AtFlags::empty())) {
+                        Ok(()) => Ok(true),
+                        Err(Errno::NOENT) => Ok(false),
+                        Err(e) => Err(fail(e)),
+                    }
+                };
+                out(*i, one());
+            }
+        },
+    );
+    tidy(inner, &trash, items);
+    Ok(done)
+}
+
+/// Removes the folders of the trash that are empty now, buckets too.
+fn tidy(inner: &Inner, trash: &OwnedFd, items: &[Trashed]) {
+    let mut folders: Vec<&str> = items.iter().filter(|item| place(item).is_ok()).map(|item| folder_of(&item.place)).collect();
+    folders.sort_unstable();
+    folders.dedup();
+    for folder in folders.into_iter().rev() {
+        upward(&inner.ways, trash, folder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_has_one_spelling() {
+        for text in ["20261121T033000Z", "20261121T033000Z.1", "20261121T033000Z.1000", "19700101T000000Z"] {
+            assert_eq!(Bucket::parse(text).map(|b| b.to_string()).as_deref(), Some(text));
+        }
+        for text in [
+            "",
+            "x",
+            "20261121T033000",
+            "20261121T033000Z.0",
+            "20261121T033000Z.01",
+            "20261121T033000Z.",
+            "20261121T033000Z.-1",
+            "20261321T033000Z",
+            "20261121T033060Z",
+            "+0261121T033000Z",
+            "20261121 033000Z",
+            "20261121T033000Zx",
+            "..",
+            "2026é121T033000Z",
+        ] {
+            assert_eq!(Bucket::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_closes_within_a_quarter_of_the_retention() {
+        for (retention, longest) in [(1, 1), (10, 2), (86_400, 3600), (31_536_000, 3600)] {
+            let (before, bucket) = (Timestamp::now(), Bucket::now(Duration::from_secs(retention)));
+            let left = bucket.end.as_second() - before.as_second();
+            assert!((1..=longest + 1).contains(&left), "{retention}: {left}");
+            assert_eq!(Bucket::parse(&bucket.to_string()), Some(bucket));
+        }
+        assert!(Bucket::parse("20261121T033000Z").unwrap() < Bucket::parse("20261121T033000Z.2").unwrap());
+    }
+}
