@@ -9,8 +9,9 @@
 //!         $(
 //!             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 //!             async fn $name() {
-//!                 let database = rowbound_testkit::database_suite::Fixture::new(rowbound_testkit::Backend::Sqlite).await;
-//!                 rowbound_testkit::database_suite::run(stringify!($name), &database).await;
+//!                 let db = rowbound_testkit::TestDb::new(rowbound_testkit::Backend::Sqlite).await;
+//!                 let fixture = rowbound_testkit::database_suite::Fixture::new(db);
+//!                 rowbound_testkit::database_suite::run(stringify!($name), &fixture).await;
 //!             }
 //!         )*
 //!     };
@@ -31,7 +32,7 @@ use rowbound::{
     queue::{Candidate, Claim, Outcome, Settled, Settlement},
 };
 
-use crate::db::{Backend, TestDb};
+use crate::db::TestDb;
 
 pub mod check; // references: found, never overlooked
 pub mod events; // event x database -> captured or listed as blind
@@ -70,9 +71,9 @@ pub struct Attached {
 }
 
 impl Fixture {
-    /// A fresh database of this engine's own implementation.
-    pub async fn new(backend: Backend) -> Fixture {
-        Self::with(TestDb::new(backend).await, |url, options| Box::pin(async move { rowbound::database::open(&url, &options).await }))
+    /// A fresh database, opened by this engine's own implementation.
+    pub fn new(db: TestDb) -> Fixture {
+        Self::with(db, |url, options| Box::pin(async move { rowbound::database::open(&url, &options).await }))
     }
 
     /// A database of any implementation: `open` takes [`TestDb::url`].
