@@ -81,6 +81,19 @@ impl Fixture {
         Fixture { db, open }
     }
 
+    /// Another database, opened in the same way.
+    pub fn beside(&self, db: TestDb) -> Fixture {
+        Self::with(db, self.open)
+    }
+
+    /// Opens the database, or does not.
+    ///
+    /// # Errors
+    /// The implementation's.
+    pub async fn try_open(&self) -> Result<Arc<dyn Database>> {
+        (self.open)(self.db.url().to_owned(), Options::default()).await
+    }
+
     /// Opens the database, as a process of its own would.
     pub async fn open(&self) -> Arc<dyn Database> {
         self.open_with(Options { lock_patience: DEADLINE, ..Options::default() }).await
@@ -276,7 +289,9 @@ cases! {
         a_row_without_a_primary_key_is_captured
         odd_table_and_column_names_are_quoted
         a_table_in_another_schema_is_captured
-        an_application_user_needs_no_right;
+        an_application_user_needs_no_right
+        another_encoding_is_read_right
+        the_settings_of_a_session_do_not_matter;
     queue:
         claims_take_the_oldest_up_to_the_limit
         claims_are_disjoint
@@ -312,7 +327,8 @@ cases! {
         the_engine_does_not_wait_for_itself
         a_hold_keeps_writers_out_until_settled
         holders_name_the_rows
-        holders_are_limited;
+        holders_are_limited
+        a_name_that_no_row_can_hold_is_absent;
     install:
         before_attach_there_is_no_record
         the_record_comes_back_as_stored
@@ -340,7 +356,9 @@ cases! {
         drift_dropping_the_table_is_noticed
         drift_swapping_the_table_is_noticed
         drift_dropping_a_trigger_is_noticed
-        drift_replacing_a_trigger_is_noticed;
+        drift_replacing_a_trigger_is_noticed
+        drift_adding_a_unique_key_is_noticed
+        drift_adding_a_cascade_is_noticed;
 }
 
 /// Calls `$then!` with the name of every case and every event, separated by blanks: `database_cases!(tests)`. What stands after a comma comes
@@ -440,6 +458,8 @@ macro_rules! database_cases {
             odd_table_and_column_names_are_quoted
             a_table_in_another_schema_is_captured
             an_application_user_needs_no_right
+            another_encoding_is_read_right
+            the_settings_of_a_session_do_not_matter
             claims_take_the_oldest_up_to_the_limit
             claims_are_disjoint
             an_expired_lease_is_claimed_again
@@ -474,6 +494,7 @@ macro_rules! database_cases {
             a_hold_keeps_writers_out_until_settled
             holders_name_the_rows
             holders_are_limited
+            a_name_that_no_row_can_hold_is_absent
             before_attach_there_is_no_record
             the_record_comes_back_as_stored
             install_twice_changes_nothing
@@ -501,6 +522,8 @@ macro_rules! database_cases {
             drift_swapping_the_table_is_noticed
             drift_dropping_a_trigger_is_noticed
             drift_replacing_a_trigger_is_noticed
+            drift_adding_a_unique_key_is_noticed
+            drift_adding_a_cascade_is_noticed
         }
     };
 }

@@ -146,14 +146,32 @@ impl TestDb {
 
     /// A fresh database on `server`.
     pub async fn on(server: &Server) -> TestDb {
+        // C: a collation of the system's would sort differently from machine to machine.
+        let how = match server.backend.dialect() {
+            Dialect::Postgres => "template template0 encoding 'UTF8' locale 'C.UTF-8'",
+            _ => "character set utf8mb4",
+        };
+        Self::made(server, how).await
+    }
+
+    /// A fresh database that does not store UTF-8: UTF-16 (SQLite) or Latin-1.
+    pub async fn in_another_encoding(backend: Backend) -> TestDb {
+        match backend.dialect() {
+            Dialect::Sqlite => {
+                // With a write-ahead log the first page would be written already.
+                let db = Self::sqlite(Journal::Rollback).await;
+                db.exec("pragma encoding = 'UTF-16le'").await;
+                db
+            }
+            Dialect::Postgres => Self::made(&Server::from_env(backend), "template template0 encoding 'LATIN1' locale 'C'").await,
+            Dialect::Mysql => Self::made(&Server::from_env(backend), "character set latin1").await,
+        }
+    }
+
+    async fn made(server: &Server, how: &str) -> TestDb {
         let name = format!("rowbound_{:016x}", rand::rng().random::<u64>());
         let mut admin = App::connect(server.backend, &server.url, None).await;
-        let sql = match server.backend.dialect() {
-            // C: a collation of the system's would sort differently from machine to machine.
-            Dialect::Postgres => format!("create database {name} template template0 encoding 'UTF8' locale 'C.UTF-8'"),
-            _ => format!("create database {name} character set utf8mb4"),
-        };
-        admin.exec(&sql).await;
+        admin.exec(&format!("create database {name} {how}")).await;
         admin.close().await;
         TestDb {
             backend: server.backend,
