@@ -187,12 +187,11 @@ impl Life {
             10 => {
                 let Some(other) = self.pick() else { return };
                 if other != id {
-                    let sql = format!(
-                        "update doc set file = (select o.file from (select id, file from doc where id in ({id}, {other})) o where o.id <> doc.id) \
-                         where id in ({id}, {other})"
-                    );
-                    self.app.exec(&sql).await;
                     let (a, b) = (self.rows[&id].clone(), self.rows[&other].clone());
+                    let text = |name: &Option<String>| name.as_ref().map_or_else(|| "null".to_owned(), |n| self.text(n));
+                    let sql =
+                        format!("update doc set file = case id when {id} then {} else {} end where id in ({id}, {other})", text(&b), text(&a));
+                    self.app.exec(&sql).await;
                     self.rows.insert(id, b);
                     self.rows.insert(other, a);
                 }

@@ -248,6 +248,8 @@ impl Sqlite {
         let mut create = Vec::new();
         for ((_, name), columns) in by_table(bound) {
             let table = table(connection, &name).await?.ok_or_else(|| missing_table(columns[0]))?;
+            // SQLite would take a trigger on a column that does not exist, and fail the application's next write.
+            columns.iter().try_for_each(|b| has_column(&table, b))?;
             for (trigger, sql) in wanted(&table, &columns) {
                 match standing.remove(&trigger) {
                     Some((_, is)) if is == sql => {}
@@ -346,6 +348,18 @@ fn json(values: &impl serde::Serialize) -> Result<String> {
 
 fn missing_table(b: &Bound) -> Error {
     Error::new(Kind::Schema, "the bound table does not exist").with("binding", &b.binding.column).hint("correct `column` in rowbound.toml")
+}
+
+fn has_column(table: &Table, b: &Bound) -> Result<()> {
+    if table.column(&b.binding.column.column).is_some() {
+        return Ok(());
+    }
+    let known: Vec<_> = table.columns.iter().map(|c| c.name.as_str()).collect();
+    Err(Error::new(Kind::Schema, "the bound column does not exist").with("binding", &b.binding.column).hint(format!(
+        "{} has: {}",
+        table.name,
+        known.join(", ")
+    )))
 }
 
 /// Our triggers: name -> (table, statement).
@@ -465,12 +479,7 @@ impl Database for Sqlite {
             let table =
                 table(&mut connection, &name).await.map_err(|e| e.with("binding", &b.binding.column))?.ok_or_else(|| missing_table(b))?;
             for b in &columns {
-                if table.column(&b.binding.column.column).is_none() {
-                    let known: Vec<_> = table.columns.iter().map(|c| c.name.as_str()).collect();
-                    return Err(Error::new(Kind::Schema, "the bound column does not exist")
-                        .with("binding", &b.binding.column)
-                        .hint(format!("{} has: {}", table.name, known.join(", "))));
-                }
+                has_column(&table, b)?;
             }
             seen.blind.push(Blind {
                 table: table.name.clone(),
