@@ -113,7 +113,7 @@ async fn never_unreferenced(attached: &Attached) {
 pub async fn check_fails_on_a_dropped_trigger(f: &Fixture) {
     f.docs(&["a.jpg"]).await;
     let attached = f.attach(&["doc.file"]).await;
-    for (trigger, table) in f.db.triggers().await {
+    for (trigger, table) in super::capture_triggers(f).await {
         f.db.drop_trigger(&trigger, &table).await;
         let e = refused(
             attached.database.check(&attached.bound, &attached.record.snapshot, &attached.search(&["b.jpg"])).await,
