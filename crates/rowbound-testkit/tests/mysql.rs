@@ -89,6 +89,24 @@ impl Own {
         column(&mut self.admin, sql).await
     }
 
+    /// Makes an account named like the database. Two hosts, because an anonymous account at localhost would come before `%`.
+    async fn make_user(&mut self) -> String {
+        for host in ["%", "localhost"] {
+            self.exec(&format!("create user '{}'@'{host}' identified by 'aA1!secret'", self.name)).await;
+        }
+        self.name.clone()
+    }
+
+    async fn grant(&mut self, what: &str) {
+        for host in ["%", "localhost"] {
+            self.exec(&format!("grant {what} to '{}'@'{host}'", self.name)).await;
+        }
+    }
+
+    async fn drop_user(&mut self) {
+        self.exec(&format!("drop user '{0}'@'%', '{0}'@'localhost'", self.name)).await;
+    }
+
     async fn connect(&self) -> MySqlConnection {
         MySqlConnection::connect(&self.url()).await.unwrap()
     }
@@ -306,10 +324,10 @@ fn keys_that_change_or_null_a_file_column_are_captured() {
             "create table blob_ (digest varchar(50) primary key, note int);
              create table link (id int primary key, f varchar(50), foreign key (f) references blob_ (digest) on update cascade on delete set null);
              create table base (a int, d varchar(50), primary key (a, d));
-             create table mid (a int, d varchar(50), n int, primary key (a, d), foreign key (a, d) references base (a, d) on update cascade on delete cascade);
-             create table leaf (id int primary key, a int, f varchar(50), foreign key (a, f) references mid (a, d) on update cascade on delete set null);
+             create table middle (a int, d varchar(50), n int, primary key (a, d), foreign key (a, d) references base (a, d) on update cascade on delete cascade);
+             create table leaf (id int primary key, a int, f varchar(50), foreign key (a, f) references middle (a, d) on update cascade on delete set null);
              insert into blob_ values ('x', 0), ('y', 0), ('z', 0); insert into link values (1, 'x'), (2, 'y'), (3, 'z');
-             insert into base values (1, 'm'), (2, 'n'), (3, 'o'); insert into mid values (1, 'm', 0), (2, 'n', 0), (3, 'o', 0);
+             insert into base values (1, 'm'), (2, 'n'), (3, 'o'); insert into middle values (1, 'm', 0), (2, 'n', 0), (3, 'o', 0);
              insert into leaf values (1, 1, 'm'), (2, 2, 'n'), (3, 3, 'o')",
         )
         .await;
@@ -321,8 +339,8 @@ fn keys_that_change_or_null_a_file_column_are_captured() {
             ("insert into blob_ values ('z', 0) on duplicate key update digest = 'z2'", vec!["cascade 1 z"]),
             ("update base set d = 'm2' where a = 1", vec!["cascade 2 m"]),
             ("delete from base where a = 2", vec!["cascade 2 n"]),
-            ("update mid set n = 1 where a = 3", vec![]),
-            ("delete from mid where a = 3", vec!["cascade 2 o"]),
+            ("update middle set n = 1 where a = 3", vec![]),
+            ("delete from middle where a = 3", vec!["cascade 2 o"]),
         ] {
             own.exec(sql).await;
             assert_eq!(own.released().await, want, "{sql}");
@@ -423,13 +441,14 @@ fn a_missing_queue_never_fails_a_write_and_shows_as_drift() {
 #[test]
 fn an_application_without_any_right_on_the_queue_is_captured() {
     on_each(|mut own| async {
-        let user = own.name.clone();
-        own.exec(&format!(
+        let user = own.make_user().await;
+        own.exec(
             "create table up (id int primary key); create table t (id int primary key, up int, f varchar(50), foreign key (up) references up (id) on delete cascade);
-             insert into up values (1); insert into t values (1, null, 'a'), (2, 1, 'b');
-             create user '{user}'@'%' identified by 'aA1!secret'; grant select, insert, update, delete on {user}.t to '{user}'@'%'; grant select, delete on {user}.up to '{user}'@'%'"
-        ))
+             insert into up values (1); insert into t values (1, null, 'a'), (2, 1, 'b')",
+        )
         .await;
+        own.grant(&format!("select, insert, update, delete on {user}.t")).await;
+        own.grant(&format!("select, delete on {user}.up")).await;
         own.attach(&["t.f"]).await;
         let definers = own.column("select distinct definer from information_schema.triggers where trigger_schema = database() and trigger_name <> 'rowbound_identity'").await;
         assert_eq!(definers, [format!("rowbound_{user}@localhost")]);
@@ -437,7 +456,7 @@ fn an_application_without_any_right_on_the_queue_is_captured() {
         exec(&mut app, "delete from t where id = 1; delete from up").await;
         assert!(sqlx::raw_sql("select * from rowbound_candidate").execute(&mut app).await.is_err());
         assert_eq!(own.released().await, ["cascade 1 b", "delete 1 a"]);
-        own.exec(&format!("drop user '{user}'@'%'")).await;
+        own.drop_user().await;
         own
     });
 }
@@ -625,7 +644,7 @@ fn attach_repairs_a_lost_an_altered_and_a_swapped_trigger() {
         ))
         .await;
         assert_eq!(first.snapshot.drift(&db.snapshot(&bound).await.unwrap()).len(), 2);
-        assert!(db.install(&bound, &record()).await.is_err() || db.snapshot(&bound).await.unwrap() == first.snapshot);
+        assert_eq!(db.install(&bound, &record()).await.unwrap().snapshot, first.snapshot);
         own.exec("create table new like t; rename table t to t_old, new to t").await;
         db.install(&bound, &record()).await.unwrap();
         assert_eq!(db.snapshot(&bound).await.unwrap(), first.snapshot);
@@ -681,13 +700,14 @@ fn what_cannot_be_bound_is_refused_and_what_is_blind_is_listed() {
         }
         assert!(found.warnings.iter().any(|w| w.contains("MyISAM")));
         // An account with too few rights is told which.
-        let user = own.name.clone();
-        own.exec(&format!("create user '{user}'@'%' identified by 'aA1!secret'; grant select, insert on {user}.* to '{user}'@'%'")).await;
+        let user = own.make_user().await;
+        own.grant(&format!("select, insert on {user}.*")).await;
         let poor = Mysql::open(&url(&own.server, Some((&user, "aA1!secret")), &own.name), &Options::default()).await.unwrap();
         let e = poor.inspect(&bound(&["t.f"])).await.unwrap_err();
-        assert_eq!((e.kind(), e.hint_text().unwrap()), (Kind::Permission, format!("GRANT PROCESS ON *.* TO '{user}'@'%'").as_str()));
+        assert_eq!(e.kind(), Kind::Permission);
+        assert!(e.hint_text().unwrap().starts_with(&format!("GRANT PROCESS ON *.* TO '{user}'@'")), "{:?}", e.hint_text());
         assert_eq!(poor.open_transactions().await.unwrap_err().kind(), Kind::Permission);
-        own.exec(&format!("grant process on *.* to '{user}'@'%'")).await;
+        own.grant("process on *.*").await;
         let e = poor.inspect(&bound(&["t.f"])).await.unwrap_err();
         assert!(
             e.hint_text().unwrap().contains(&format!("UPDATE, DELETE, CREATE, DROP, TRIGGER ON `{user}`.*")),
@@ -695,7 +715,7 @@ fn what_cannot_be_bound_is_refused_and_what_is_blind_is_listed() {
             e.hint_text().unwrap()
         );
         // With them, but without the right to make accounts, triggers run as that account.
-        own.exec(&format!("grant update, delete, create, drop, trigger on {user}.* to '{user}'@'%'")).await;
+        own.grant(&format!("update, delete, create, drop, trigger on {user}.*")).await;
         let found = poor.inspect(&bound(&["t.f"])).await.unwrap();
         assert!(found.warnings.iter().any(|w| w.contains("1449")), "{:?}", found.warnings);
         poor.install(&bound(&["t.f"]), &record()).await.unwrap();
@@ -703,7 +723,8 @@ fn what_cannot_be_bound_is_refused_and_what_is_blind_is_listed() {
         assert_eq!(own.released().await, ["delete 1 a"]);
         // An attach by an account that may replaces the definer, once.
         db.install(&bound(&["t.f"]), &record()).await.unwrap();
-        own.exec(&format!("drop user '{user}'@'%'; insert into t (id, f) values (1, 'a'); delete from t")).await;
+        own.drop_user().await;
+        own.exec("insert into t (id, f) values (1, 'a'); delete from t").await;
         assert_eq!(own.released().await, ["delete 1 a"]);
         own
     });

@@ -75,6 +75,7 @@ pub struct Mysql {
     flavor: Flavor,
     /// The database of the URL, as the server spells it.
     database: String,
+    known: catalog::Known,
     /// Looks at open transactions, one at a time and on a connection of its own: it holds a server-wide lock by name, which must go when
     /// a look is cut short.
     watch: tokio::sync::Mutex<watch::Watch>,
@@ -119,7 +120,15 @@ impl Mysql {
             .acquire_timeout(options.connect_timeout)
             .after_connect(|conn, _| Box::pin(async move { prepare(conn).await }))
             .connect_lazy_with(connect.clone());
-        Ok(Mysql { pool, connect, options: options.clone(), flavor, database, watch: tokio::sync::Mutex::default() })
+        Ok(Mysql {
+            pool,
+            connect,
+            options: options.clone(),
+            flavor,
+            database,
+            known: catalog::Known::default(),
+            watch: tokio::sync::Mutex::default(),
+        })
     }
 
     /// A connection that belongs to no pool: whatever state it holds goes with it.
@@ -313,7 +322,7 @@ impl Database for Mysql {
 
     async fn snapshot(&self, bound: &[Bound]) -> Result<Snapshot> {
         let mut conn = self.pool.acquire().await.map_err(fault)?;
-        let catalog = catalog::Catalog::load(&mut conn, &self.database, bound).await?;
+        let catalog = catalog::Catalog::load(&mut conn, &self.database, bound, &self.known).await?;
         Ok(snapshot::of(&catalog, bound))
     }
 

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sqlx::{AssertSqlSafe, MySqlConnection};
+use sqlx::{AssertSqlSafe, MySqlConnection, mysql::MySqlRow};
 
 use super::{bytes, fault, int, literal, maybe_text, text};
 use crate::{
@@ -115,6 +115,22 @@ pub(super) struct Catalog {
     pub ours: BTreeSet<String>,
 }
 
+/// Tables that were part of a catalog before.
+#[derive(Debug, Default)]
+pub(super) struct Known(std::sync::Mutex<BTreeSet<TableName>>);
+
+impl Known {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<TableName>> {
+        // It is only a hint: one that a panic left behind is as good as any.
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// A statement without parameters: one round trip instead of the three that preparing takes.
+async fn ask(conn: &mut MySqlConnection, sql: String) -> Result<Vec<MySqlRow>> {
+    sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(conn).await.map_err(fault)
+}
+
 /// `(a = 'x' and b in ('y', 'z')) or ..`: information_schema is quick only for constant names.
 fn among(schema_column: &str, table_column: &str, tables: &BTreeSet<TableName>) -> String {
     let mut schemas: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -129,8 +145,9 @@ fn among(schema_column: &str, table_column: &str, tables: &BTreeSet<TableName>) 
 }
 
 impl Catalog {
-    /// Reads it. Takes no lock that an application's statement could wait for.
-    pub(super) async fn load(conn: &mut MySqlConnection, database: &str, bound: &[Bound]) -> Result<Catalog> {
+    /// Reads it. Takes no lock that an application's statement could wait for. `known` are tables that were part of it the last time: they are asked
+    /// for at once instead of a generation at a time.
+    pub(super) async fn load(conn: &mut MySqlConnection, database: &str, bound: &[Bound], known: &Known) -> Result<Catalog> {
         let mut catalog = Catalog {
             database: database.to_owned(),
             tables: BTreeMap::new(),
@@ -138,7 +155,7 @@ impl Catalog {
             triggers: Vec::new(),
             ours: BTreeSet::new(),
         };
-        let mut next: BTreeSet<TableName> = bound
+        let first: BTreeSet<TableName> = bound
             .iter()
             .map(|b| TableName {
                 schema: b.binding.column.schema.clone().unwrap_or_else(|| database.to_owned()),
@@ -146,26 +163,41 @@ impl Catalog {
             })
             .collect();
         let mut asked = BTreeSet::new();
-        // From children to parents, a generation at a time, along every key that does more than refuse.
+        let mut next = first;
+        next.extend(known.lock().clone());
+        // From children to parents, along every key that does more than refuse.
         while !next.is_empty() {
             asked.extend(next.iter().cloned());
             let found = catalog.load_tables(conn, &next).await?;
             let parents = catalog.load_keys(conn, &found).await?;
             next = parents.difference(&asked).cloned().collect();
         }
+        catalog.prune(bound);
+        known.lock().extend(catalog.tables.keys().cloned());
         catalog.load_triggers(conn).await?;
-        let rows = sqlx::query(
-            "select table_name from information_schema.tables where table_schema = ? \
+        let sql = format!(
+            "select table_name from information_schema.tables where table_schema = {} \
              and table_name in ('rowbound_installation', 'rowbound_candidate', 'rowbound_ledger')",
-        )
-        .bind(database)
-        .fetch_all(&mut *conn)
-        .await
-        .map_err(fault)?;
-        for row in rows {
+            literal(database)
+        );
+        for row in ask(conn, sql).await? {
             catalog.ours.insert(text(&row, 0)?);
         }
         Ok(catalog)
+    }
+
+    /// Forgets tables that no bound table leads to (any more).
+    fn prune(&mut self, bound: &[Bound]) {
+        let mut reached: BTreeSet<TableName> = BTreeSet::new();
+        let mut open: Vec<TableName> =
+            bound.iter().filter_map(|b| self.table_of(&b.binding.column)).map(|(name, _)| name.clone()).collect();
+        while let Some(table) = open.pop() {
+            if reached.insert(table.clone()) {
+                open.extend(self.keys.iter().filter(|k| k.child == table).map(|k| k.parent.clone()));
+            }
+        }
+        self.tables.retain(|name, _| reached.contains(name));
+        self.keys.retain(|k| reached.contains(&k.child));
     }
 
     async fn load_tables(&mut self, conn: &mut MySqlConnection, names: &BTreeSet<TableName>) -> Result<BTreeSet<TableName>> {
@@ -175,7 +207,7 @@ impl Catalog {
             among("table_schema", "table_name", names)
         );
         let mut found = BTreeSet::new();
-        for row in sqlx::query(AssertSqlSafe(sql)).persistent(false).fetch_all(&mut *conn).await.map_err(fault)? {
+        for row in ask(conn, sql).await? {
             let table = TableName { schema: text(&row, 0)?, table: text(&row, 1)? };
             let data_type = text(&row, 3)?.to_ascii_lowercase();
             let class = match (data_type.as_str(), maybe_text(&row, 4)?, maybe_text(&row, 5)?) {
@@ -205,14 +237,14 @@ impl Catalog {
              order by table_schema, table_name, constraint_name, ordinal_position",
             among("table_schema", "table_name", names)
         );
-        let usage = sqlx::query(AssertSqlSafe(sql)).persistent(false).fetch_all(&mut *conn).await.map_err(fault)?;
+        let usage = ask(conn, sql).await?;
         let sql = format!(
             "select constraint_schema, table_name, constraint_name, delete_rule, update_rule \
              from information_schema.referential_constraints where {}",
             among("constraint_schema", "table_name", names)
         );
         let mut rules = BTreeMap::new();
-        for row in sqlx::query(AssertSqlSafe(sql)).persistent(false).fetch_all(&mut *conn).await.map_err(fault)? {
+        for row in ask(conn, sql).await? {
             let actions = (Action::read(&text(&row, 3)?), Action::read(&text(&row, 4)?));
             rules.insert((text(&row, 0)?, text(&row, 1)?, text(&row, 2)?), actions);
         }
@@ -277,7 +309,7 @@ pub(super) async fn read_triggers(conn: &mut MySqlConnection, filter: &str) -> R
          order by trigger_schema, trigger_name"
     );
     let mut triggers = Vec::new();
-    for row in sqlx::query(AssertSqlSafe(sql)).persistent(false).fetch_all(conn).await.map_err(fault)? {
+    for row in ask(conn, sql).await? {
         triggers.push(Trigger {
             schema: text(&row, 0)?,
             name: text(&row, 1)?,

@@ -70,7 +70,7 @@ pub(super) async fn check(db: &Mysql, bound: &[Bound], expected: &Snapshot, sear
     if failed.as_ref().is_some_and(|e| e.kind() == Kind::DatabaseUnreachable) {
         return Err(failed.expect("it was just seen"));
     }
-    let now = snapshot::of(&Catalog::load(&mut tx, &db.database, bound).await?, bound);
+    let now = snapshot::of(&Catalog::load(&mut tx, &db.database, bound, &db.known).await?, bound);
     tx.rollback().await.map_err(fault)?;
     let drift = expected.drift(&now);
     if !drift.is_empty() {
@@ -115,7 +115,7 @@ pub(super) async fn holders(db: &Mysql, searches: &[ColumnSearch], limit: u32) -
         // As a binding, so that the catalog is read for its table.
         let mut binding = crate::binding::Binding::name("t.c", "")?;
         binding.column = search.column.clone();
-        let catalog = Catalog::load(&mut conn, &db.database, &[Bound { id: search.binding, binding }]).await?;
+        let catalog = Catalog::load(&mut conn, &db.database, &[Bound { id: search.binding, binding }], &db.known).await?;
         let place = |e: Error| e.with("column", &search.column);
         let (name, table) = catalog
             .table_of(&search.column)

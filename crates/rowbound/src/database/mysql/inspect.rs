@@ -29,7 +29,7 @@ pub(super) async fn inspect(db: &Mysql, bound: &[Bound]) -> Result<Inspection> {
         )
         .hint(format!("GRANT PROCESS ON *.* TO {}", me(&mut conn).await?)));
     }
-    let catalog = Catalog::load(&mut conn, &db.database, bound).await?;
+    let catalog = Catalog::load(&mut conn, &db.database, bound, &db.known).await?;
     let mut found = Inspection::default();
     let mut seen = BTreeSet::new();
     for b in bound {

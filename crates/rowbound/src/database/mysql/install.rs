@@ -95,14 +95,15 @@ fn tables() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Every trigger on the server that writes into our queue.
-async fn standing(db: &Mysql, conn: &mut MySqlConnection) -> Result<Vec<Trigger>> {
+/// Every trigger on the server that writes into our queue or has the name of one that should stand.
+async fn standing(db: &Mysql, conn: &mut MySqlConnection, wanted: &[Wanted]) -> Result<Vec<Trigger>> {
     let all = catalog::read_triggers(conn, "trigger_schema not in ('mysql', 'sys', 'information_schema', 'performance_schema')").await?;
-    Ok(all.into_iter().filter(|t| triggers::is_ours(&db.database, &t.schema, &t.body)).collect())
+    let named = |t: &Trigger| wanted.iter().any(|w| w.table.schema == t.schema && w.name == t.name);
+    Ok(all.into_iter().filter(|t| named(t) || triggers::is_ours(&db.database, &t.schema, &t.body)).collect())
 }
 
 async fn install_steps(db: &Mysql, conn: &mut MySqlConnection, bound: &[Bound]) -> Result<Vec<Step>> {
-    let catalog = Catalog::load(conn, &db.database, bound).await?;
+    let catalog = Catalog::load(conn, &db.database, bound, &db.known).await?;
     for b in bound {
         let (_, table) = catalog.table_of(&b.binding.column).ok_or_else(|| catalog::missing(b, "table"))?;
         table.column(&b.binding.column.column).ok_or_else(|| catalog::missing(b, "column"))?;
@@ -123,7 +124,7 @@ async fn install_steps(db: &Mysql, conn: &mut MySqlConnection, bound: &[Bound]) 
     }
     let wanted = triggers::wanted(&catalog, bound);
     let definer = account_steps(db, conn, &catalog, &wanted, &mut steps).await?;
-    let standing = standing(db, conn).await?;
+    let standing = standing(db, conn, &wanted).await?;
     let same_place = |t: &Trigger, w: &Wanted| t.schema == w.table.schema && t.name == w.name && t.table == w.table && t.event == w.event;
     for t in &standing {
         if !wanted.iter().any(|w| same_place(t, w)) {
@@ -183,19 +184,21 @@ async fn account_steps(
             Grants::default()
         }
     };
-    let mut needs: BTreeSet<(&str, TableName)> =
-        BTreeSet::from([("INSERT", TableName { schema: db.database.clone(), table: "rowbound_candidate".to_owned() })]);
+    if !has.on("INSERT", &db.database, "rowbound_candidate") {
+        steps.push(Step::free(format!("grant insert on {}.rowbound_candidate to {who}", quote(&db.database))));
+    }
+    // On whole schemas: rights on a table do not go with it when it is renamed, and without TRIGGER on its new name every write to it would fail
+    // (error 1142). SELECT is for the rows of triggers, and for what those of ancestors look up.
+    let mut schemas: BTreeSet<(&str, &str)> = BTreeSet::new();
     for w in wanted {
-        needs.insert(("SELECT", w.table.clone()));
-        needs.insert(("TRIGGER", w.table.clone()));
+        schemas.extend([(w.table.schema.as_str(), "select"), (w.table.schema.as_str(), "trigger")]);
     }
-    // What the triggers of ancestors read.
-    for key in &catalog.keys {
-        needs.insert(("SELECT", key.child.clone()));
-    }
-    for (right, table) in needs {
-        if !has.on(right, &table.schema, &table.table) {
-            steps.push(Step::free(format!("grant {right} on {}.{} to {who}", quote(&table.schema), quote(&table.table))));
+    schemas.extend(catalog.keys.iter().map(|k| (k.child.schema.as_str(), "select")));
+    for (schema, right) in schemas {
+        if !has.on(&right.to_uppercase(), schema, "") {
+            // In a right on a schema `_` and `%` are wildcards.
+            let exact = schema.replace('\\', "\\\\").replace('_', "\\_").replace('%', "\\%");
+            steps.push(Step::free(format!("grant {right} on {}.* to {who}", quote(&exact))));
         }
     }
     if recorded_account(db, conn, catalog).await?.as_ref() != Some(&account) {
@@ -218,8 +221,8 @@ async fn recorded_account(db: &Mysql, conn: &mut MySqlConnection, catalog: &Cata
 }
 
 async fn remove_steps(db: &Mysql, conn: &mut MySqlConnection) -> Result<Vec<Step>> {
-    let catalog = Catalog::load(conn, &db.database, &[]).await?;
-    let mut steps: Vec<Step> = standing(db, conn).await?.iter().map(drop_trigger).collect();
+    let catalog = Catalog::load(conn, &db.database, &[], &db.known).await?;
+    let mut steps: Vec<Step> = standing(db, conn, &[]).await?.iter().map(drop_trigger).collect();
     let drop_table = |table: &str| Step { sql: vec![format!("drop table if exists {table}")], locks: Some(table.to_owned()) };
     for table in ["rowbound_candidate", "rowbound_ledger"] {
         if catalog.ours.contains(table) {

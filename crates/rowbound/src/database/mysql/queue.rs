@@ -66,13 +66,9 @@ pub(super) async fn claim(db: &Mysql, claim: &Claim) -> Result<Vec<Candidate>> {
         tx.rollback().await.map_err(fault)?;
         return Ok(claimed);
     }
-    let ids: Vec<_> = claimed.iter().map(|c| c.id.to_string()).collect();
-    let sql = format!(
-        "update rowbound_candidate set due_at = utc_timestamp(6) + interval ? microsecond, owner = ? where id in ({})",
-        ids.join(", ")
-    );
-    sqlx::query(AssertSqlSafe(sql))
-        .persistent(false)
+    let ids: Vec<_> = claimed.iter().map(|c| c.id).collect();
+    sqlx::query(include_str!("claim_lease.sql"))
+        .bind(serde_json::json!(ids).to_string())
         .bind(interval(claim.lease))
         .bind(&claim.owner)
         .execute(&mut *tx)
@@ -143,18 +139,17 @@ pub(super) async fn settle(db: &Mysql, settlement: &Settlement) -> Result<u64> {
                 serde_json::Value::Object(item)
             })
             .collect();
+        let settled = serde_json::Value::Array(settled).to_string();
         let entered = sqlx::query(include_str!("settle_ledger.sql"))
             .bind(&settlement.storage)
-            .bind(serde_json::Value::Array(settled).to_string())
+            .bind(&settled)
             .bind(&settlement.owner)
             .execute(&mut *tx)
             .await
             .map_err(fault)?
             .rows_affected();
-        let ids: Vec<_> = settlement.settled.iter().map(|s| s.id.to_string()).collect();
-        let sql = format!("delete from rowbound_candidate where owner = ? and id in ({})", ids.join(", "));
-        count = sqlx::query(AssertSqlSafe(sql))
-            .persistent(false)
+        count = sqlx::query(include_str!("settle_delete.sql"))
+            .bind(&settled)
             .bind(&settlement.owner)
             .execute(&mut *tx)
             .await

@@ -7,6 +7,6 @@ select utc_timestamp(6), ?, c.binding, coalesce(unhex(j.name), c.value), c.`key`
   from json_table(?, '$[*]' columns (
          id bigint path '$.id', outcome varchar(16) path '$.outcome', name longtext path '$.name',
          size bigint unsigned path '$.size', place longtext path '$.place', note longtext path '$.note')) j
-  straight_join rowbound_candidate c on c.id = j.id
+  straight_join rowbound_candidate c force index (primary) on c.id = j.id
  where c.owner = ?
    for update

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use super::{
     cascade::Reach,
     catalog::{Catalog, Class},
+    triggers,
 };
 use crate::{
     binding::Column,
@@ -36,7 +37,8 @@ pub(super) fn of(catalog: &Catalog, bound: &[Bound]) -> Snapshot {
             format!("{}: {} on delete {:?} on update {:?}", key.parent, columns.join(", "), key.on_delete, key.on_update),
         );
     }
-    for t in &catalog.triggers {
+    // Another database's installation may have triggers on the same tables.
+    for t in catalog.triggers.iter().filter(|t| triggers::is_or_was_ours(catalog, t)) {
         items.insert(format!("trigger {} on {}", t.name, t.table), format!("{} by {}: {}", t.event, t.definer, t.digest));
     }
     Snapshot(items)

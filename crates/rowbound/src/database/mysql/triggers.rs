@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, fmt::Write};
 
 use super::{
     cascade::{Change, Reach, Step, Ways},
-    catalog::{Catalog, Class, Table, TableName},
+    catalog::{Catalog, Class, Table, TableName, Trigger},
     quote,
 };
 use crate::capture::Bound;
@@ -98,6 +98,11 @@ pub(super) fn candidates(catalog: &Catalog, table: &TableName) -> String {
 pub(super) fn is_ours(database: &str, schema: &str, body: &str) -> bool {
     let table = TableName { schema: database.to_owned(), table: "rowbound_candidate".to_owned() };
     body.contains(&format!("insert into {} (binding, value,", written(&table, schema)))
+}
+
+/// Whether a trigger writes into our queue, or did before somebody altered it: its name tells.
+pub(super) fn is_or_was_ours(catalog: &Catalog, t: &Trigger) -> bool {
+    is_ours(&catalog.database, &t.schema, &t.body) || t.name == name_of(catalog, &t.table, &t.event)
 }
 
 /// A table's name in a trigger that stands in `schema`.
