@@ -716,6 +716,9 @@ fn what_cannot_be_bound_is_refused_and_what_is_blind_is_listed() {
         );
         // With them, but without the right to make accounts, triggers run as that account.
         own.grant(&format!("update, delete, create, drop, trigger on {user}.*")).await;
+        // A session keeps the rights on its database that it had when it began.
+        poor.close().await;
+        let poor = Mysql::open(&url(&own.server, Some((&user, "aA1!secret")), &own.name), &Options::default()).await.unwrap();
         let found = poor.inspect(&bound(&["t.f"])).await.unwrap();
         assert!(found.warnings.iter().any(|w| w.contains("1449")), "{:?}", found.warnings);
         poor.install(&bound(&["t.f"]), &record()).await.unwrap();

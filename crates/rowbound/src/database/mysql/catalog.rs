@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{AssertSqlSafe, MySqlConnection, mysql::MySqlRow};
 
-use super::{bytes, fault, int, literal, maybe_text, text};
+use super::{bytes, fault, int, literal, maybe_text, quote, text};
 use crate::{
     binding::Column,
     capture::Bound,
@@ -310,14 +310,20 @@ pub(super) async fn read_triggers(conn: &mut MySqlConnection, filter: &str) -> R
     );
     let mut triggers = Vec::new();
     for row in ask(conn, sql).await? {
+        // To a session that began before TRIGGER was granted to it, MariaDB shows a trigger without what it does.
+        let (Some(definer), Some(body), Some(digest)) = (maybe_text(&row, 5)?, maybe_text(&row, 6)?, maybe_text(&row, 7)?) else {
+            return Err(Error::new(Kind::Permission, "the database does not show what a trigger does")
+                .with("trigger", format_args!("{}.{}", text(&row, 0)?, text(&row, 1)?))
+                .hint(format!("GRANT TRIGGER ON {}.* to the account of `database`, then start again", quote(&text(&row, 0)?))));
+        };
         triggers.push(Trigger {
             schema: text(&row, 0)?,
             name: text(&row, 1)?,
             table: TableName { schema: text(&row, 2)?, table: text(&row, 3)? },
             event: text(&row, 4)?,
-            definer: text(&row, 5)?,
-            body: text(&row, 6)?,
-            digest: text(&row, 7)?,
+            definer,
+            body,
+            digest,
         });
     }
     Ok(triggers)
