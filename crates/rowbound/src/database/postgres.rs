@@ -66,7 +66,7 @@ impl Postgres {
     /// # Errors
     /// [`Kind::Config`] for a URL that does not parse, a database that does not exist or a server that is too old,
     /// [`Kind::DatabaseUnreachable`] when nobody answers within [`Options::connect_timeout`] or the server is a standby,
-    /// [`Kind::Permission`] when it does not let us in.
+    /// [`Kind::Permission`] when it does not let us in, [`Kind::Schema`] when it does not store UTF-8.
     pub async fn open(url: &str, options: &Options) -> Result<Self> {
         let place = |e: Error| e.with("database", redact(url));
         let connect = PgConnectOptions::from_str(url)
@@ -75,15 +75,16 @@ impl Postgres {
         // The pool would hide why a connection fails; the first one is made without it.
         let first = async {
             let mut conn = PgConnection::connect_with(&connect).await?;
-            let row: (bool, i32, String) = sqlx::query_as(
-                "select pg_is_in_recovery(), current_setting('server_version_num')::int4, current_setting('server_version')",
+            let row: (bool, i32, String, String) = sqlx::query_as(
+                "select pg_is_in_recovery(), current_setting('server_version_num')::int4, current_setting('server_version'),
+                     current_setting('server_encoding')",
             )
             .fetch_one(&mut conn)
             .await?;
             conn.close().await?;
             Ok(row)
         };
-        let (standby, version, shown) = match tokio::time::timeout(options.connect_timeout, first).await {
+        let (standby, version, shown, encoding) = match tokio::time::timeout(options.connect_timeout, first).await {
             Ok(Ok(row)) => row,
             Ok(Err(e)) => return Err(place(failed("cannot connect", e))),
             Err(_) => {
@@ -100,6 +101,13 @@ impl Postgres {
         }
         if standby {
             return Err(place(standing_by()));
+        }
+        if encoding != "UTF8" {
+            return Err(place(
+                Error::new(Kind::Schema, "the database's encoding is not UTF8: a row could not hold every file's name, byte for byte")
+                    .with("encoding", encoding)
+                    .hint("dump it and restore it into a database with encoding UTF8"),
+            ));
         }
         let pool = PgPoolOptions::new()
             .max_connections(options.connections.max(2))
@@ -291,19 +299,14 @@ impl Database for Postgres {
 
     async fn inspect(&self, bound: &[Bound]) -> Result<Inspection> {
         let mut conn = self.conn().await?;
-        let (encoding, role, database, creatable, owner, owned): (String, String, String, bool, Option<String>, bool) = sqlx::query_as(
-            "select pg_encoding_to_char(d.encoding)::text, current_user::text, d.datname::text,
+        let (role, database, creatable, owner, owned): (String, String, bool, Option<String>, bool) = sqlx::query_as(
+            "select current_user::text, d.datname::text,
                  has_database_privilege(d.oid, 'create'), pg_get_userbyid(n.nspowner)::text, coalesce(pg_has_role(n.nspowner, 'usage'), false)
              from pg_database d left join pg_namespace n on n.nspname = 'rowbound' where d.datname = current_database()",
         )
         .fetch_one(&mut *conn)
         .await
         .map_err(|e| failed("cannot look at the database", e))?;
-        if encoding != "UTF8" {
-            return Err(Error::new(Kind::Schema, "the database's encoding is not UTF8: a file's name would not be the bytes of the row")
-                .with("encoding", encoding)
-                .hint("dump it and restore it into a database with encoding UTF8"));
-        }
         let mut inspection = Inspection::default();
         let columns: Vec<_> = bound.iter().map(|b| &b.binding.column).collect();
         let resolved = tables::resolve(&mut conn, &columns).await?;
@@ -562,7 +565,7 @@ impl Database for Postgres {
             total: total.unsigned_abs(),
             due: due.unsigned_abs(),
             failing: failing.unsigned_abs(),
-            oldest_seconds: oldest.map(i64::unsigned_abs),
+            oldest_seconds: oldest.map(|s| s.max(0).cast_unsigned()),
             sample: rows.iter().map(waiting_row).collect::<sqlx::Result<_>>().map_err(error)?,
         })
     }
