@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 
 use super::{
     Flavor, Mysql, Options,
-    catalog::{self, Catalog, TableName, Trigger},
+    catalog::{self, Catalog, Trigger},
     fault,
     fault::{is_lock_wait, number},
     grants::Grants,
@@ -319,7 +319,7 @@ async fn execute(conn: &mut MySqlConnection, sql: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::catalog::TableName, *};
 
     #[test]
     fn every_table_has_its_statement() {
