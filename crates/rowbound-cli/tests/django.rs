@@ -19,7 +19,7 @@ use rowbound::{
     database::{self, Database, Options},
     status,
 };
-use rowbound_testkit::{Backend, Rowbound, Running, World};
+use rowbound_testkit::{Backend, Journal, Rowbound, Running, TestDb, World};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines},
@@ -50,7 +50,12 @@ mod django {
 }
 
 async fn run(backend: Backend) {
-    let world = World::new(backend).await.storage(|s| s.min_age(Duration::from_millis(200)).trash(Trash::Keep(Duration::from_secs(3600))));
+    let db = match backend {
+        // What Django leaves SQLite at.
+        Backend::Sqlite => TestDb::sqlite(Journal::Rollback).await,
+        _ => TestDb::new(backend).await,
+    };
+    let world = World::with(db).storage(|s| s.min_age(Duration::from_millis(200)).trash(Trash::Keep(Duration::from_secs(3600))));
     let app = Application::start(&world);
     let db = database::open(world.db.url(), &Options::default()).await.unwrap_or_else(|e| panic!("{}", e.full()));
     let mut test = Test { world, app, db, daemon: None, scenario: "none yet".into(), began: Instant::now() };
