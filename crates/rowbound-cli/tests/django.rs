@@ -68,7 +68,8 @@ async fn run(backend: Backend) {
     let triggers = test.world.db.triggers().await;
     assert!(triggers.is_empty(), "left after detach: {triggers:?}");
     test.db.close().await;
-    let status = test.app.child.wait().await.expect("cannot wait for our own child");
+    let ended = tokio::time::timeout(DEADLINE, test.app.child.wait()).await.expect("the application does not end");
+    let status = ended.expect("cannot wait for our own child");
     assert!(status.success(), "the application ended with {status}\n{}", test.app.stderr());
 }
 
@@ -152,6 +153,7 @@ impl Test {
             let object = request.as_object().expect("a request is an object");
             let has = |key: &str| object.contains_key(key);
             let mut answer = json!({ "ok": true });
+            let mut done = None;
             if has("check") {
                 self.check(&request).await;
             } else if has("scenario") {
@@ -189,12 +191,16 @@ impl Test {
                 let least = if request["gaps"] == json!(true) { 5 } else { 1 };
                 assert!(gaps >= least, "scenario {}: {gaps} gaps are recorded: {}", self.scenario, status["gaps"]);
             } else if has("done") {
-                return request["done"].as_u64().expect("a number");
+                done = Some(request["done"].as_u64().expect("a number"));
             } else {
                 panic!("the application asks for something unknown: {line}");
             }
             let line = format!("{answer}\n");
             self.app.answers.write_all(line.as_bytes()).await.expect("the application does not read");
+            if let Some(done) = done {
+                eprintln!("{:6.2} s  {done} scenarios on {}", self.began.elapsed().as_secs_f64(), self.world.db.backend());
+                return done;
+            }
         }
     }
 
