@@ -4,7 +4,7 @@
 //! now, and what has to be true of the files. Here stands the other half: the collector as a process, the media folder, and the comparison.
 //! After every scenario the folder must hold exactly the files that rows name, and the queue must be empty.
 //!
-//! `DJANGO_SCENARIO=word` runs only the scenarios that have the word in their names.
+//! `DJANGO_SCENARIO=word` runs only the scenarios that have the word in their names, and shows the collector's log.
 
 use std::{
     collections::BTreeSet,
@@ -198,6 +198,9 @@ impl Test {
             let line = format!("{answer}\n");
             self.app.answers.write_all(line.as_bytes()).await.expect("the application does not read");
             if let Some(done) = done {
+                if std::env::var_os("DJANGO_SCENARIO").is_some() {
+                    eprintln!("{}", self.talk());
+                }
                 eprintln!("{:6.2} s  {done} scenarios on {}", self.began.elapsed().as_secs_f64(), self.world.db.backend());
                 return done;
             }
