@@ -660,7 +660,9 @@ async fn a_new_upload_under_the_name_is_never_lost_to_a_removal_that_races_it() 
                 Ok(Removed::Trashed(at)) => {
                     // What is in the trash is what was seen, not a later upload.
                     let path = media.root().join(".rowbound/trash").join(at);
-                    assert_eq!(fs::metadata(path).unwrap().len(), before.size);
+                    let meta = fs::metadata(path).unwrap();
+                    assert_eq!(before.version.split(':').nth(1).unwrap(), format!("{:x}", meta.ino()), "{calls}");
+                    assert_eq!(Timestamp::try_from(meta.modified().unwrap()).unwrap(), before.modified, "{calls}");
                     trashed += 1;
                 }
                 Ok(Removed::Changed) => changed += 1,
