@@ -1,93 +1,288 @@
-//! stub
-#![allow(unused)]
-use super::*;
-use async_trait::async_trait;
-use jiff::Timestamp;
-use std::time::Duration;
+//! PostgreSQL 14 and later.
+//!
+//! In: a URL and the plan's bindings. Out: the contract of [`Database`]. Everything of ours stands in schema `rowbound`; capture
+//! writes there as its owner, so the application's roles need no right. A claim is a visibility timeout in the candidate's row,
+//! the barrier reads who is open from `pg_locks`, and a check reads every column in one snapshot.
 
-/// The database.
+use std::str::FromStr;
+
+use sqlx::{
+    Connection as _, Executor as _, PgConnection, PgPool, Row,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use self::{
+    fault::{failed, standing_by},
+    install::Job,
+    tables::ident,
+};
+use super::*;
+use crate::binding::Body;
+
+mod check; // references: found, never overlooked
+mod fault; // what a failure means
+mod inspect; // what is said before anything changes
+mod install; // the transaction of attach and detach
+mod queue; // candidates and the ledger
+mod tables; // what the catalogs say
+mod triggers; // what must stand, and the statements that get there
+
+/// What every session of ours is called in `pg_stat_activity`.
+const APPLICATION: &str = "rowbound";
+
+/// The oldest server whose `CREATE OR REPLACE TRIGGER` we can use.
+const OLDEST: i32 = 140_000;
+
+/// Settings of a session, whatever the role's own are.
+///
+/// `synchronous_commit`: what a claim or a check saw must be on disk before a file goes. Another session may commit without waiting
+/// for that, and after a crash its row would be back; our own commit, which comes later, takes everything before it to the disk.
+/// The role's `search_path` is kept for unqualified tables and then closed, so that no function or operator of ours means another's.
+const SESSION: &str = "
+    select set_config('rowbound.schemas', current_schemas(false)::text, false);
+    select set_config('search_path', 'pg_catalog, pg_temp', false),
+        set_config('synchronous_commit', case current_setting('synchronous_commit') when 'remote_apply' then 'remote_apply' else 'on' end, false),
+        set_config('default_transaction_isolation', 'read committed', false),
+        set_config('standard_conforming_strings', 'on', false),
+        set_config('jit', 'off', false)";
+
+/// A PostgreSQL database.
 #[derive(Debug)]
-pub struct Postgres;
+pub struct Postgres {
+    pool: PgPool,
+    options: Options,
+}
 
 impl Postgres {
     /// Opens it.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] for a URL that does not parse, a database that does not exist or a server that is too old,
+    /// [`Kind::DatabaseUnreachable`] when nobody answers within [`Options::connect_timeout`] or the server is a standby,
+    /// [`Kind::Permission`] when it does not let us in, [`Kind::Schema`] when it does not store UTF-8.
     pub async fn open(url: &str, options: &Options) -> Result<Self> {
-        unimplemented!()
+        let place = |e: Error| e.with("database", redact(url));
+        let connect = PgConnectOptions::from_str(url)
+            .map_err(|e| place(Error::new(Kind::Config, "`database` is no PostgreSQL URL").because(e)))?
+            .application_name(APPLICATION);
+        // The pool would hide why a connection fails; the first one is made without it.
+        let first = async {
+            let mut conn = PgConnection::connect_with(&connect).await?;
+            let row: (bool, i32, String, String) = sqlx::query_as(
+                "select pg_is_in_recovery(), current_setting('server_version_num')::int4, current_setting('server_version'),
+                     current_setting('server_encoding')",
+            )
+            .fetch_one(&mut conn)
+            .await?;
+            conn.close().await?;
+            Ok(row)
+        };
+        let (standby, version, shown, encoding) = match tokio::time::timeout(options.connect_timeout, first).await {
+            Ok(Ok(row)) => row,
+            Ok(Err(e)) => return Err(place(failed("cannot connect", e))),
+            Err(_) => {
+                return Err(place(
+                    Error::new(Kind::DatabaseUnreachable, format!("no connection within {:?}", options.connect_timeout))
+                        .hint("check host and port, and that the server is running"),
+                ));
+            }
+        };
+        if version < OLDEST {
+            return Err(place(
+                Error::new(Kind::Config, "this PostgreSQL is too old").with("version", shown).hint("PostgreSQL 14 or later is needed"),
+            ));
+        }
+        if standby {
+            return Err(place(standing_by()));
+        }
+        if encoding != "UTF8" {
+            return Err(place(
+                Error::new(Kind::Schema, "the database's encoding is not UTF8: a row could not hold every file's name, byte for byte")
+                    .with("encoding", encoding)
+                    .hint("dump it and restore it into a database with encoding UTF8"),
+            ));
+        }
+        let pool = PgPoolOptions::new()
+            .max_connections(options.connections.max(2))
+            .acquire_timeout(options.connect_timeout)
+            // A role's settings, its search_path among them, are read when a connection begins.
+            .max_lifetime(Duration::from_secs(1800))
+            .after_connect(|conn, _| Box::pin(async move { conn.execute(SESSION).await.map(drop) }))
+            .connect_lazy_with(connect);
+        Ok(Postgres { pool, options: options.clone() })
     }
+
+    async fn conn(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>> {
+        self.pool.acquire().await.map_err(|e| failed("cannot connect", e))
+    }
+
+    async fn begin(&self, how: &'static str) -> Result<sqlx::Transaction<'static, sqlx::Postgres>> {
+        self.pool.begin_with(how).await.map_err(|e| failed("cannot begin a transaction", e))
+    }
+}
+
+async fn store(conn: &mut PgConnection, record: &Installation) -> Result<()> {
+    let text =
+        serde_json::to_string(record).map_err(|e| Error::new(Kind::Database, "cannot write the installation's record").because(e))?;
+    sqlx::query(
+        "insert into rowbound.installation (id, record) values (1, $1::text::jsonb) on conflict (id) do update set record = excluded.record",
+    )
+    .bind(text)
+    .execute(conn)
+    .await
+    .map_err(|e| failed("cannot store the installation's record", e))?;
+    Ok(())
+}
+
+/// The snapshot as `conn`'s transaction sees it.
+async fn snapshot_of(conn: &mut PgConnection, bound: &[Bound]) -> Result<Snapshot> {
+    let shown = |part: &str| if part.contains(['.', '"']) { ident(part) } else { part.to_owned() };
+    let label = |schema: Option<&str>, table: &str| schema.into_iter().chain([table]).map(shown).collect::<Vec<_>>().join(".");
+    let tables = by_table(bound);
+    let columns: Vec<_> = bound.iter().map(|b| &b.binding.column).collect();
+    let rows = sqlx::query(include_str!("postgres/snapshot.sql"))
+        .bind(tables.keys().map(|(s, t)| label(s.as_deref(), t)).collect::<Vec<_>>())
+        .bind(tables.keys().map(|(s, _)| s.clone()).collect::<Vec<_>>())
+        .bind(tables.keys().map(|(_, t)| t.clone()).collect::<Vec<_>>())
+        .bind(tables.values().map(|of| of.iter().all(|b| b.binding.body == Body::Fast)).collect::<Vec<_>>())
+        .bind(columns.iter().map(|c| label(c.schema.as_deref(), &c.table)).collect::<Vec<_>>())
+        .bind(columns.iter().map(|c| c.column.clone()).collect::<Vec<_>>())
+        .bind(columns.iter().map(|c| shown(&c.column)).collect::<Vec<_>>())
+        .fetch_all(conn)
+        .await
+        .map_err(|e| failed("cannot read what stands", e))?;
+    let items = rows.iter().map(|row| Ok((row.try_get("item")?, row.try_get("text")?))).collect::<sqlx::Result<_>>();
+    Ok(Snapshot(items.map_err(|e| failed("cannot read what stands", e))?))
 }
 
 #[async_trait]
 impl Database for Postgres {
     fn dialect(&self) -> Dialect {
-        unimplemented!()
+        Dialect::Postgres
     }
+
+    /// The server's system identifier, which a dump does not carry, and the database's own number, which a copy made by
+    /// `CREATE DATABASE .. TEMPLATE` does not share. A copy of the server's files has the same.
     async fn identity(&self) -> Result<String> {
-        unimplemented!()
+        // Without the right to the identifier a copy could look like the original: then this is an error.
+        sqlx::query_scalar(
+            "select concat_ws(' ', 'postgresql', (select system_identifier from pg_control_system()), oid, datname)
+             from pg_database where datname = current_database()",
+        )
+        .fetch_one(&self.pool)
+        .await
+        .map_err(|e| failed("cannot read the database's identity", e))
     }
+
     async fn installation(&self) -> Result<Option<Installation>> {
-        unimplemented!()
+        let error = |e| failed("cannot read the installation's record", e);
+        let mut conn = self.conn().await?;
+        // Asked of the catalogs, so that a missing right is not read as a missing table.
+        let (there,): (bool,) = sqlx::query_as(
+            "select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+             where n.nspname = 'rowbound' and c.relname = 'installation')",
+        )
+        .fetch_one(&mut *conn)
+        .await
+        .map_err(error)?;
+        if !there {
+            return Ok(None);
+        }
+        let record: Option<String> =
+            sqlx::query_scalar("select record::text from rowbound.installation").fetch_optional(&mut *conn).await.map_err(error)?;
+        record.map(|text| read_record(&text)).transpose()
     }
+
     async fn inspect(&self, bound: &[Bound]) -> Result<Inspection> {
-        unimplemented!()
+        inspect::inspect(&mut *self.conn().await?, bound).await
     }
+
     async fn script(&self, bound: &[Bound]) -> Result<Vec<String>> {
-        unimplemented!()
+        let mut tx = self.begin("begin isolation level repeatable read, read only").await?;
+        let ours = triggers::ours(&mut tx).await?;
+        let tables = tables::tables(&mut tx, bound).await?;
+        Ok(triggers::install_steps(&tables, &ours).into_iter().map(|s| s.sql).collect())
     }
+
     async fn install(&self, bound: &[Bound], record: &Installation) -> Result<Installation> {
-        unimplemented!()
+        let installed = install::patiently(&self.pool, &self.options, Job::Install(bound, record)).await?;
+        installed.ok_or_else(|| Error::new(Kind::Database, "attach left no record"))
     }
+
     async fn record(&self, record: &Installation) -> Result<()> {
-        unimplemented!()
+        store(&mut *self.conn().await?, record).await
     }
+
     async fn remove(&self) -> Result<()> {
-        unimplemented!()
+        install::patiently(&self.pool, &self.options, Job::Remove).await.map(drop)
     }
+
     async fn remove_script(&self) -> Result<Vec<String>> {
-        unimplemented!()
+        let ours = triggers::ours(&mut *self.conn().await?).await?;
+        Ok(triggers::remove_steps(&ours).into_iter().map(|s| s.sql).collect())
     }
+
     async fn snapshot(&self, bound: &[Bound]) -> Result<Snapshot> {
-        unimplemented!()
+        snapshot_of(&mut *self.conn().await?, bound).await
     }
+
     async fn claim(&self, claim: &Claim) -> Result<Vec<Candidate>> {
-        unimplemented!()
+        queue::claim(&self.pool, claim).await
     }
+
     async fn next_due(&self, claim: &Claim) -> Result<Option<Duration>> {
-        unimplemented!()
+        queue::next_due(&self.pool, claim).await
     }
+
     async fn open_transactions(&self) -> Result<Vec<OpenTransaction>> {
-        unimplemented!()
+        let rows: Vec<(String, String)> = sqlx::query_as(include_str!("postgres/open_transactions.sql"))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|e| failed("cannot see the open transactions", e))?;
+        Ok(rows.into_iter().map(|(key, description)| OpenTransaction { key, description }).collect())
     }
+
     async fn check(&self, bound: &[Bound], snapshot: &Snapshot, searches: &[ColumnSearch]) -> Result<Checked> {
-        unimplemented!()
+        check::check(&self.pool, bound, snapshot, searches).await
     }
-    async fn settle(&self, settlement: &Settlement, hold: Option<Hold>) -> Result<u64> {
-        unimplemented!()
+
+    async fn settle(&self, settlement: &Settlement, _hold: Option<Hold>) -> Result<u64> {
+        queue::settle(&self.pool, settlement).await
     }
+
     async fn announce(&self, items: &[Announce]) -> Result<()> {
-        unimplemented!()
+        queue::announce(&self.pool, items).await
     }
+
     async fn enter(&self, entries: &[NewEntry]) -> Result<()> {
-        unimplemented!()
+        queue::enter(&self.pool, entries).await
     }
+
     async fn lock_worker(&self) -> Result<Option<Hold>> {
-        unimplemented!()
+        Ok(None)
     }
+
     async fn backlog(&self, claim: &Claim) -> Result<Backlog> {
-        unimplemented!()
+        queue::backlog(&self.pool, claim).await
     }
+
     async fn waiting(&self, values: &[String]) -> Result<Vec<Waiting>> {
-        unimplemented!()
+        queue::waiting(&self.pool, values).await
     }
+
     async fn history(&self, filter: &Filter) -> Result<Vec<Entry>> {
-        unimplemented!()
+        queue::history(&self.pool, filter).await
     }
+
     async fn totals(&self, since: Option<Timestamp>) -> Result<Vec<Total>> {
-        unimplemented!()
+        queue::totals(&self.pool, since).await
     }
+
     async fn holders(&self, searches: &[ColumnSearch], limit: u32) -> Result<Vec<Holder>> {
-        unimplemented!()
+        check::holders(&self.pool, searches, limit).await
     }
+
     async fn close(&self) {
-        unimplemented!()
+        self.pool.close().await;
     }
 }
