@@ -467,11 +467,16 @@ impl Database for Postgres {
             }
         }
         // What this snapshot saw may have been committed without reaching the disk yet. A record of our own and a commit that waits
-        // for it take it there before any file goes; see SESSION. It fails on a standby, whose rows may be old.
-        sqlx::query("select pg_logical_emit_message(true, 'rowbound', 'checked')::text")
-            .execute(&mut *tx)
-            .await
-            .map_err(|e| failed("cannot confirm the check", e))?;
+        // for it take it there before any file goes; see SESSION.
+        let confirmed: Option<String> = sqlx::query_scalar(
+            "select case when not pg_is_in_recovery() then pg_logical_emit_message(true, 'rowbound', 'checked')::text end",
+        )
+        .fetch_one(&mut *tx)
+        .await
+        .map_err(|e| failed("cannot confirm the check", e))?;
+        if confirmed.is_none() {
+            return Err(standing_by());
+        }
         tx.commit().await.map_err(|e| failed("cannot confirm the check", e))?;
         Ok(Checked { found, hold: None })
     }

@@ -13,6 +13,7 @@ select
     base.schema as base_schema,
     base.name as base_name,
     coalesce(a.attgenerated <> '', false) as generated,
+    coalesce(a.attgenerated = 'v', false) as virtual,
     coalesce(row_security_active(c.oid), false) as filtered,
     coalesce(has_schema_privilege(ns.oid, 'usage'), false) as usable,
     coalesce(c.reltuples, 0)::float8 as rows,

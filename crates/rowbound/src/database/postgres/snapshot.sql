@@ -57,7 +57,12 @@ select
     'trigger ' || t.tgname || ' on ' || case when f.oid = f.root then f.label else f.oid::regclass::text end,
     concat_ws(
         '; ',
-        pg_get_triggerdef(t.oid),
+        -- Not pg_get_triggerdef(): with a WHEN it locks the table, and would wait behind a migration.
+        'type ' || t.tgtype,
+        'columns ' || nullif(t.tgattr::text, ''),
+        'when ' || md5(t.tgqual::text),
+        'old table ' || t.tgoldtable,
+        'calls ' || p.proname || ' ' || encode(t.tgargs, 'escape'),
         'enabled ' || t.tgenabled::text,
         'body ' || md5(concat_ws(' ', p.prosrc, p.prosecdef, p.proconfig, p.proowner))
     )

@@ -29,6 +29,8 @@ pub(super) struct Resolved {
     /// The type beneath all domains: schema and name.
     pub base: (String, String),
     pub generated: bool,
+    /// Generated when read (PostgreSQL 18: <https://www.postgresql.org/docs/18/trigger-definition.html>).
+    pub virtual_: bool,
     /// Row security hides rows from us.
     pub filtered: bool,
     /// We may use the schema.
@@ -146,6 +148,7 @@ fn resolved(row: &PgRow) -> sqlx::Result<Resolved> {
         type_name: text("type")?,
         base: (text("base_schema")?, text("base_name")?),
         generated: row.try_get("generated")?,
+        virtual_: row.try_get("virtual")?,
         filtered: row.try_get("filtered")?,
         usable: row.try_get("usable")?,
         rows: row.try_get("rows")?,
@@ -259,6 +262,12 @@ pub(super) fn usable(column: &Column, r: &Resolved) -> Result<i64> {
     }
     if r.attnum.is_none() {
         return Err(place(Error::new(Kind::Schema, "the table has no such column").with("table", r.table_sql())));
+    }
+    if r.virtual_ {
+        return Err(place(
+            Error::new(Kind::Schema, "the column is generated when it is read: triggers do not see its value")
+                .hint("make it a stored generated column"),
+        ));
     }
     if !r.is_text() {
         return Err(place(
