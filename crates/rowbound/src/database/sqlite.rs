@@ -278,7 +278,9 @@ impl Sqlite {
             items.insert(format!("keys of {name}"), format!("{:?} {:?} {:?}", table.key, table.rowid, table.unique));
             for b in columns {
                 if let Some(c) = table.column(&b.binding.column.column) {
-                    items.insert(format!("column {}", b.binding.column), format!("{} {}", c.declared, c.generated));
+                    // Without its length, which SQLite ignores: a migration that makes room for longer names is no reason to stop.
+                    let declared = c.declared.split('(').next().unwrap_or_default().trim_end().to_ascii_lowercase();
+                    items.insert(format!("column {}", b.binding.column), format!("{declared} {}", c.generated));
                 }
             }
         }
