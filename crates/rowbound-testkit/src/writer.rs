@@ -189,8 +189,11 @@ impl Life {
                 if other != id {
                     let (a, b) = (self.rows[&id].clone(), self.rows[&other].clone());
                     let text = |name: &Option<String>| name.as_ref().map_or_else(|| "null".to_owned(), |n| self.text(n));
-                    let sql =
-                        format!("update doc set file = case id when {id} then {} else {} end where id in ({id}, {other})", text(&b), text(&a));
+                    let sql = format!(
+                        "update doc set file = case id when {id} then {} else {} end where id in ({id}, {other})",
+                        text(&b),
+                        text(&a)
+                    );
                     self.app.exec(&sql).await;
                     self.rows.insert(id, b);
                     self.rows.insert(other, a);

@@ -24,8 +24,8 @@ use crate::{
 /// Something that a person should look at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// What it is, as [`Kind`] says it.
-    pub kind: String,
+    /// What it is.
+    pub kind: Kind,
     /// What was found.
     pub message: String,
     /// What to do.
@@ -36,7 +36,7 @@ pub struct Problem {
 
 impl Problem {
     fn new(e: &Error, stops: bool) -> Self {
-        Problem { kind: format!("{:?}", e.kind()), message: e.full(), hint: e.hint_text().map(str::to_owned), stops }
+        Problem { kind: e.kind(), message: e.full(), hint: e.hint_text().map(str::to_owned), stops }
     }
 }
 

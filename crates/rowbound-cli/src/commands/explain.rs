@@ -13,7 +13,8 @@ use crate::{
 pub async fn explain(args: &Args, a: &NameArgs) -> Result<u8> {
     let name = super::name(&a.name)?;
     let (plan, db) = super::open(args).await?;
-    let explanation = engine_explain(&plan, db.as_ref(), &a.storage, &name).await?;
+    let storage = super::storage(&plan, a.storage.as_deref())?;
+    let explanation = engine_explain(&plan, db.as_ref(), storage, &name).await?;
     output::answer(args.format, &explanation, text)?;
     db.close().await;
     Ok(exit::DONE)

@@ -11,7 +11,10 @@ use crate::{
 };
 
 pub async fn history(args: &Args, a: &HistoryArgs) -> Result<u8> {
-    let (_, db) = super::open(args).await?;
+    let (plan, db) = super::open(args).await?;
+    if let Some(name) = &a.storage {
+        super::storage(&plan, Some(name))?;
+    }
     let filter =
         Filter { storage: a.storage.clone(), name: a.name.clone(), outcomes: a.outcome.clone(), since: a.since, limit: Some(a.limit) };
     let entries = db.history(&filter).await?;
