@@ -248,7 +248,7 @@ impl Collector {
         let mut repaired = record.clone();
         repaired.gaps.push(Gap { since, until: Some(now), why: why.clone() });
         let repaired = self.db.install(&self.bound, &repaired).await?;
-        tracing::warn!(%why, since = %since, "capture was incomplete and is back; what was released in between is the sweep's");
+        tracing::warn!(%why, since = %since, "capture was incomplete and is back; files that were released in between may be left over");
         Ok(repaired)
     }
 

@@ -1,5 +1,7 @@
 //! `rowbound explain`.
 
+use std::collections::BTreeMap;
+
 use rowbound::{
     Result,
     status::{Explanation, explain as engine_explain},
@@ -15,12 +17,13 @@ pub async fn explain(args: &Args, a: &NameArgs) -> Result<u8> {
     let (plan, db) = super::open(args).await?;
     let storage = super::storage(&plan, a.storage.as_deref())?;
     let explanation = engine_explain(&plan, db.as_ref(), storage, &name).await?;
-    output::answer(args.format, &explanation, text)?;
+    let columns = super::history::columns(db.as_ref()).await?;
+    output::answer(args.format, &explanation, |e| text(e, &columns))?;
     db.close().await;
     Ok(exit::DONE)
 }
 
-fn text(e: &Explanation) -> String {
+fn text(e: &Explanation, columns: &BTreeMap<i32, String>) -> String {
     let mut out = format!("{} on {}: {}\n", output::safe(&e.name), e.storage, e.verdict);
     if let (Some(size), Some(modified)) = (e.size, e.modified) {
         out.push_str(&format!("file      {}, modified {}\n", output::bytes(size), output::moment(modified)));
@@ -45,7 +48,7 @@ fn text(e: &Explanation) -> String {
     }
     if !e.history.is_empty() {
         out.push_str("history\n");
-        for line in super::history::table(&e.history).lines() {
+        for line in super::history::table(&e.history, columns).lines() {
             out.push_str(&format!("  {line}\n"));
         }
     }

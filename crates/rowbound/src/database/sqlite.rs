@@ -484,7 +484,7 @@ impl Database for Sqlite {
             seen.blind.push(Blind {
                 table: table.name.clone(),
                 event: "DROP TABLE".into(),
-                advice: "its files are the sweep's; or DELETE the rows first".into(),
+                advice: "DELETE the rows first, else their files stay behind".into(),
             });
             seen.blind.push(Blind {
                 table: table.name.clone(),
