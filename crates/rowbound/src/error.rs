@@ -80,7 +80,11 @@ impl Error {
 
     /// Adds a place or value: `key` names it in the words of the configuration.
     pub fn with(mut self, key: &'static str, value: impl fmt::Display) -> Self {
-        self.context.push((key, value.to_string()));
+        let value = value.to_string();
+        // What a lower layer has said already is not said twice.
+        if !self.context.iter().any(|(k, v)| *k == key && *v == value) {
+            self.context.push((key, value));
+        }
         self
     }
 

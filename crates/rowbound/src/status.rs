@@ -305,7 +305,7 @@ pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileN
             Some(note) => format!("it waits to be collected: {note}"),
             None => "it waits to be collected".to_owned(),
         },
-        (Look::Seen(_), 0, None, _) => "an orphan: no row names it and no candidate stands for it (a sweep would find it)".to_owned(),
+        (Look::Seen(_), 0, None, _) => "an orphan: no row names it and no candidate stands for it, so nothing will collect it".to_owned(),
     };
     Ok(Explanation {
         storage: storage.to_owned(),

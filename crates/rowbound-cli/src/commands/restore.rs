@@ -22,7 +22,7 @@ pub async fn restore(args: &Args, a: &NameArgs) -> Result<u8> {
     let file = trash::restore(db.as_ref(), storage_name, storage.as_ref(), &name).await?;
     output::answer(args.format, &file, |f| {
         format!(
-            "restored {} ({}). No row is changed: while none names it, a later release or sweep may collect it again.",
+            "restored {} ({}). It stays until a row names it and lets go of it again.",
             output::safe(f.name.as_str()),
             output::bytes(f.size)
         )

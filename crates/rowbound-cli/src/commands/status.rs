@@ -64,11 +64,7 @@ fn text(s: &Status) -> String {
     }
     for g in &s.gaps {
         let until = g.until.map_or("now".to_owned(), output::moment);
-        out.push_str(&format!(
-            "gap       {} to {until}: {} (files released then may be left over: a sweep finds them)\n",
-            output::moment(g.since),
-            g.why
-        ));
+        out.push_str(&format!("gap       {} to {until}: {} (files released then may be left over)\n", output::moment(g.since), g.why));
     }
     for p in &s.problems {
         out.push_str(&format!("{}  {}\n", if p.stops { "STOPPED " } else { "problem " }, p.message));
