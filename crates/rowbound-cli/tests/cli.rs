@@ -728,3 +728,32 @@ fn links_between_pages_lead_somewhere() {
     }
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
+
+#[test]
+fn the_tests_that_the_documentation_names_exist() {
+    let text = doc("docs/tests.md");
+    let sources = |module: &str| match module {
+        "database_contract" => vec!["crates/rowbound-testkit/src/database_suite.rs".to_owned()],
+        "mysql" | "folder" => {
+            vec![format!("crates/rowbound-testkit/tests/{module}.rs")]
+        }
+        "django" => vec!["crates/rowbound-cli/tests/django/scenarios.py".to_owned()],
+        "collect" | "name" | "binding" => vec![format!("crates/rowbound/src/{module}.rs")],
+        other => vec![format!("crates/rowbound-cli/tests/{other}.rs")],
+    };
+    let mut seen = 0;
+    for reference in text.split('`').skip(1).step_by(2).filter(|r| r.contains("::")) {
+        let (module, name) = reference.split_once("::").expect("module::name");
+        let found = sources(module).iter().any(|path| {
+            let source = doc(path);
+            source.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name)
+        });
+        assert!(found, "docs/tests.md names {reference}, which does not exist");
+        seen += 1;
+    }
+    assert!(seen > 80, "only {seen} tests were found");
+    let races = doc("crates/rowbound-cli/tests/races.rs");
+    for story in text.split('"').skip(1).step_by(2) {
+        assert!(races.contains(&format!("\"{story}\"")), "docs/tests.md tells the story {story:?}, which races.rs does not");
+    }
+}
