@@ -9,8 +9,9 @@
 //!         $(
 //!             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 //!             async fn $name() {
-//!                 let database = rowbound_testkit::database_suite::Fixture::new(rowbound_testkit::Backend::Sqlite).await;
-//!                 rowbound_testkit::database_suite::run(stringify!($name), &database).await;
+//!                 let db = rowbound_testkit::TestDb::new(rowbound_testkit::Backend::Sqlite).await;
+//!                 let fixture = rowbound_testkit::database_suite::Fixture::new(db);
+//!                 rowbound_testkit::database_suite::run(stringify!($name), &fixture).await;
 //!             }
 //!         )*
 //!     };
@@ -31,7 +32,7 @@ use rowbound::{
     queue::{Candidate, Claim, Outcome, Settled, Settlement},
 };
 
-use crate::db::{Backend, TestDb};
+use crate::db::TestDb;
 
 pub mod check; // references: found, never overlooked
 pub mod events; // event x database -> captured or listed as blind
@@ -70,14 +71,27 @@ pub struct Attached {
 }
 
 impl Fixture {
-    /// A fresh database of this engine's own implementation.
-    pub async fn new(backend: Backend) -> Fixture {
-        Self::with(TestDb::new(backend).await, |url, options| Box::pin(async move { rowbound::database::open(&url, &options).await }))
+    /// A fresh database, opened by this engine's own implementation.
+    pub fn new(db: TestDb) -> Fixture {
+        Self::with(db, |url, options| Box::pin(async move { rowbound::database::open(&url, &options).await }))
     }
 
     /// A database of any implementation: `open` takes [`TestDb::url`].
     pub fn with(db: TestDb, open: fn(String, Options) -> Opening) -> Fixture {
         Fixture { db, open }
+    }
+
+    /// Another database, opened in the same way.
+    pub fn beside(&self, db: TestDb) -> Fixture {
+        Self::with(db, self.open)
+    }
+
+    /// Opens the database, or does not.
+    ///
+    /// # Errors
+    /// The implementation's.
+    pub async fn try_open(&self) -> Result<Arc<dyn Database>> {
+        (self.open)(self.db.url().to_owned(), Options::default()).await
     }
 
     /// Opens the database, as a process of its own would.
@@ -115,7 +129,10 @@ impl Fixture {
         let database = self.open().await;
         let bound = number(bindings);
         let record = fresh_record(&*database, &bound).await;
-        let record = ok(database.install(&bound, &record).await);
+        let mut record = ok(database.install(&bound, &record).await);
+        // As `attach` does: where the identity lies in Rowbound's own tables, it is known only now.
+        record.identity = ok(database.identity().await);
+        ok(database.record(&record).await);
         Attached { database, bound, record }
     }
 }
@@ -242,6 +259,14 @@ pub fn equal(bound: &Bound, values: &[&str]) -> ColumnSearch {
     }
 }
 
+/// The triggers on the application's tables: name and table. (One on a table of Rowbound's own is no capture.)
+pub async fn capture_triggers(f: &Fixture) -> Vec<(String, String)> {
+    let mut triggers = f.db.triggers().await;
+    triggers.retain(|(_, table)| !table.contains("rowbound"));
+    assert!(!triggers.is_empty(), "no trigger stands on the application's tables");
+    triggers
+}
+
 /// Runs the case or the event `name`.
 ///
 /// # Panics
@@ -275,7 +300,9 @@ cases! {
         a_row_without_a_primary_key_is_captured
         odd_table_and_column_names_are_quoted
         a_table_in_another_schema_is_captured
-        an_application_user_needs_no_right;
+        an_application_user_needs_no_right
+        another_encoding_is_read_right
+        the_settings_of_a_session_do_not_matter;
     queue:
         claims_take_the_oldest_up_to_the_limit
         claims_are_disjoint
@@ -311,7 +338,8 @@ cases! {
         the_engine_does_not_wait_for_itself
         a_hold_keeps_writers_out_until_settled
         holders_name_the_rows
-        holders_are_limited;
+        holders_are_limited
+        a_name_that_no_row_can_hold_is_absent;
     install:
         before_attach_there_is_no_record
         the_record_comes_back_as_stored
@@ -333,13 +361,15 @@ cases! {
         drift_adding_a_column_stops_nothing
         drift_renaming_the_column_is_noticed
         drift_dropping_the_column_is_noticed
-        drift_altering_the_type_is_noticed
+        drift_altering_the_type_breaks_nothing
         drift_renaming_the_key_is_noticed
         drift_renaming_the_table_is_noticed
         drift_dropping_the_table_is_noticed
         drift_swapping_the_table_is_noticed
         drift_dropping_a_trigger_is_noticed
-        drift_replacing_a_trigger_is_noticed;
+        drift_replacing_a_trigger_is_noticed
+        drift_adding_a_unique_key_is_noticed
+        drift_adding_a_cascade_is_noticed;
 }
 
 /// Calls `$then!` with the name of every case and every event, separated by blanks: `database_cases!(tests)`. What stands after a comma comes
@@ -439,6 +469,8 @@ macro_rules! database_cases {
             odd_table_and_column_names_are_quoted
             a_table_in_another_schema_is_captured
             an_application_user_needs_no_right
+            another_encoding_is_read_right
+            the_settings_of_a_session_do_not_matter
             claims_take_the_oldest_up_to_the_limit
             claims_are_disjoint
             an_expired_lease_is_claimed_again
@@ -473,6 +505,7 @@ macro_rules! database_cases {
             a_hold_keeps_writers_out_until_settled
             holders_name_the_rows
             holders_are_limited
+            a_name_that_no_row_can_hold_is_absent
             before_attach_there_is_no_record
             the_record_comes_back_as_stored
             install_twice_changes_nothing
@@ -493,13 +526,15 @@ macro_rules! database_cases {
             drift_adding_a_column_stops_nothing
             drift_renaming_the_column_is_noticed
             drift_dropping_the_column_is_noticed
-            drift_altering_the_type_is_noticed
+            drift_altering_the_type_breaks_nothing
             drift_renaming_the_key_is_noticed
             drift_renaming_the_table_is_noticed
             drift_dropping_the_table_is_noticed
             drift_swapping_the_table_is_noticed
             drift_dropping_a_trigger_is_noticed
             drift_replacing_a_trigger_is_noticed
+            drift_adding_a_unique_key_is_noticed
+            drift_adding_a_cascade_is_noticed
         }
     };
 }

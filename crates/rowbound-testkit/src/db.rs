@@ -146,14 +146,32 @@ impl TestDb {
 
     /// A fresh database on `server`.
     pub async fn on(server: &Server) -> TestDb {
+        // C: a collation of the system's would sort differently from machine to machine.
+        let how = match server.backend.dialect() {
+            Dialect::Postgres => "template template0 encoding 'UTF8' locale 'C.UTF-8'",
+            _ => "character set utf8mb4",
+        };
+        Self::made(server, how).await
+    }
+
+    /// A fresh database that does not store UTF-8: UTF-16 (SQLite) or Latin-1.
+    pub async fn in_another_encoding(backend: Backend) -> TestDb {
+        match backend.dialect() {
+            Dialect::Sqlite => {
+                // With a write-ahead log the first page would be written already.
+                let db = Self::sqlite(Journal::Rollback).await;
+                db.exec("pragma encoding = 'UTF-16le'").await;
+                db
+            }
+            Dialect::Postgres => Self::made(&Server::from_env(backend), "template template0 encoding 'LATIN1' locale 'C'").await,
+            Dialect::Mysql => Self::made(&Server::from_env(backend), "character set latin1").await,
+        }
+    }
+
+    async fn made(server: &Server, how: &str) -> TestDb {
         let name = format!("rowbound_{:016x}", rand::rng().random::<u64>());
         let mut admin = App::connect(server.backend, &server.url, None).await;
-        let sql = match server.backend.dialect() {
-            // C: a collation of the system's would sort differently from machine to machine.
-            Dialect::Postgres => format!("create database {name} template template0 encoding 'UTF8' locale 'C.UTF-8'"),
-            _ => format!("create database {name} character set utf8mb4"),
-        };
-        admin.exec(&sql).await;
+        admin.exec(&format!("create database {name} {how}")).await;
         admin.close().await;
         TestDb {
             backend: server.backend,
@@ -350,18 +368,18 @@ impl TestDb {
             Dialect::Postgres => {
                 "select * from (
                    select 'schema ' || nspname from pg_namespace where nspname !~ '^pg_'
-                   union all select 'relation ' || c.oid::regclass || ' ' || c.relkind || ' ' || coalesce(c.reloptions::text, '')
+                   union all select 'relation ' || c.oid::regclass::text || ' ' || c.relkind::text || ' ' || coalesce(c.reloptions::text, '')
                      from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
-                   union all select 'column ' || a.attrelid::regclass || ' ' || a.attname || ' ' || a.atttypid::regtype || ' ' || a.attnotnull
+                   union all select 'column ' || a.attrelid::regclass::text || ' ' || a.attname || ' ' || a.atttypid::regtype::text || ' ' || a.attnotnull::text
                      from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
                      where n.nspname !~ '^pg_' and n.nspname <> 'information_schema' and a.attnum > 0 and not a.attisdropped
-                   union all select 'function ' || p.oid::regprocedure from pg_proc p join pg_namespace n on n.oid = p.pronamespace
+                   union all select 'function ' || p.oid::regprocedure::text from pg_proc p join pg_namespace n on n.oid = p.pronamespace
                      where n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
-                   union all select 'trigger ' || pg_get_triggerdef(oid) || ' ' || tgenabled from pg_trigger where not tgisinternal
+                   union all select 'trigger ' || pg_get_triggerdef(oid) || ' ' || tgenabled::text from pg_trigger where not tgisinternal
                    union all select 'event trigger ' || evtname from pg_event_trigger
                    union all select 'constraint ' || conname || ' ' || pg_get_constraintdef(oid) from pg_constraint
                      where connamespace::regnamespace::text !~ '^pg_' and connamespace::regnamespace::text <> 'information_schema'
-                   union all select 'type ' || t.oid::regtype from pg_type t join pg_namespace n on n.oid = t.typnamespace
+                   union all select 'type ' || t.oid::regtype::text from pg_type t join pg_namespace n on n.oid = t.typnamespace
                      where n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
                  ) everything(item) order by item"
             }

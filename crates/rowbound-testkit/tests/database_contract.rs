@@ -3,36 +3,35 @@
 use std::{collections::BTreeSet, path::Path};
 
 use rowbound_testkit::{
-    Backend, database_cases,
+    Backend, Journal, TestDb, database_cases,
     database_suite::{CASES, EVENTS, Fixture, events, run},
 };
 
 macro_rules! tests {
-    (($module:ident $backend:ident) $($name:ident)*) => {
+    (($module:ident $database:expr) $($name:ident)*) => {
         mod $module {
             use super::*;
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $name() {
-                    case(Backend::$backend, stringify!($name)).await;
+                    match $database.await {
+                        Some(database) => run(stringify!($name), &Fixture::new(database)).await,
+                        None => eprintln!("nothing ran: MYSQL_URL is not set"),
+                    }
                 }
             )*
         }
     };
 }
 
-database_cases!(tests, sqlite Sqlite);
-database_cases!(tests, postgres Postgres);
-database_cases!(tests, mariadb Mariadb);
-database_cases!(tests, mysql Mysql);
+database_cases!(tests, sqlite on(Backend::Sqlite));
+database_cases!(tests, sqlite_rollback_journal async { Some(TestDb::sqlite(Journal::Rollback).await) });
+database_cases!(tests, postgres on(Backend::Postgres));
+database_cases!(tests, mariadb on(Backend::Mariadb));
+database_cases!(tests, mysql on(Backend::Mysql));
 
-async fn case(backend: Backend, name: &str) {
-    if !backend.available() {
-        eprintln!("nothing ran: {} is not set", backend.variable().unwrap_or("?"));
-        return;
-    }
-    let fixture = Fixture::new(backend).await;
-    run(name, &fixture).await;
+async fn on(backend: Backend) -> Option<TestDb> {
+    if backend.available() { Some(TestDb::new(backend).await) } else { None }
 }
 
 #[test]

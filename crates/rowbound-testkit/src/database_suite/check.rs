@@ -9,7 +9,10 @@ use rowbound::{
 };
 
 use super::{Attached, DEADLINE, Fixture, equal, ok, refused, settle_all, value};
-use crate::{db::App, world::wait_until};
+use crate::{
+    db::{App, TestDb},
+    world::wait_until,
+};
 
 /// What is found holds every exact value; what else a collation finds can be told apart by its bytes.
 pub async fn check_finds_values_byte_for_byte(f: &Fixture) {
@@ -110,7 +113,7 @@ async fn never_unreferenced(attached: &Attached) {
 pub async fn check_fails_on_a_dropped_trigger(f: &Fixture) {
     f.docs(&["a.jpg"]).await;
     let attached = f.attach(&["doc.file"]).await;
-    for (trigger, table) in f.db.triggers().await {
+    for (trigger, table) in super::capture_triggers(f).await {
         f.db.drop_trigger(&trigger, &table).await;
         let e = refused(
             attached.database.check(&attached.bound, &attached.record.snapshot, &attached.search(&["b.jpg"])).await,
@@ -308,4 +311,16 @@ pub async fn holders_are_limited(f: &Fixture) {
     f.docs(&["a.jpg", "a.jpg", "a.jpg"]).await;
     let attached = f.attach(&["doc.file"]).await;
     assert_eq!(ok(attached.database.holders(&[equal(&attached.bound[0], &["a.jpg"])], 2).await).len(), 2);
+}
+
+/// A name that the database's encoding cannot hold stands in no row; asking for it spoils no batch.
+pub async fn a_name_that_no_row_can_hold_is_absent(f: &Fixture) {
+    let f = f.beside(TestDb::in_another_encoding(f.db.backend()).await);
+    f.db.exec("create table doc (id integer primary key, file varchar(255)); insert into doc values (1, 'é.jpg')").await;
+    if f.try_open().await.is_err() {
+        return; // refused, see `another_encoding_is_read_right`
+    }
+    let attached = f.attach(&["doc.file"]).await;
+    let found = attached.found(&["é.jpg", "日本語.jpg", "😀.jpg"]).await;
+    assert!(found.contains(&"é.jpg".to_owned()) && !found.iter().any(|v| v.contains(['日', '😀'])), "{found:?}");
 }

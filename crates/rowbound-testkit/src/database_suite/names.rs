@@ -1,9 +1,10 @@
 //! Values, keys and events arrive in a candidate as they stood in the row.
 
 use jiff::{SignedDuration, Timestamp};
-use rowbound::{Binding, database::Dialect};
+use rowbound::{Binding, Kind, database::Dialect};
 
 use super::{Fixture, number, ok, value};
+use crate::db::TestDb;
 
 /// Names that something on the way could trim, fold, decode or cut.
 fn odd_names() -> Vec<String> {
@@ -244,4 +245,69 @@ pub async fn an_application_user_needs_no_right(f: &Fixture) {
     user.exec("update doc set file = null where id = 2").await;
     assert_eq!(attached.values().await, ["a.jpg", "b.jpg"]);
     user.close().await;
+}
+
+/// Names arrive as UTF-8 and are found whatever the database stores them in; or the database is refused before anything is done.
+pub async fn another_encoding_is_read_right(f: &Fixture) {
+    let f = f.beside(TestDb::in_another_encoding(f.db.backend()).await);
+    f.db.exec("create table doc (id integer primary key, file varchar(255)); insert into doc values (1, 'é ü.jpg'), (2, 'ß.jpg')").await;
+    let bound = number(vec![ok(Binding::name("doc.file", "default"))]);
+    let refused = match f.try_open().await {
+        Err(e) => Some(e),
+        Ok(database) => database.inspect(&bound).await.err(),
+    };
+    if let Some(e) = refused {
+        assert!(matches!(e.kind(), Kind::Config | Kind::Schema), "{:?}: {}", e.kind(), e.full());
+        assert!(e.hint_text().is_some(), "a refusal says what to do: {}", e.full());
+        return;
+    }
+    let attached = f.attach(&["doc.file"]).await;
+    assert_eq!(attached.found(&["é ü.jpg", "ß.jpg", "a.jpg"]).await, ["ß.jpg", "é ü.jpg"]);
+    f.db.exec("delete from doc").await;
+    assert_eq!(attached.values().await, ["ß.jpg", "é ü.jpg"]);
+    assert!(attached.found(&["é ü.jpg"]).await.is_empty());
+}
+
+/// Whatever the application has set in its session: capture writes the same, and its clock is the database's.
+pub async fn the_settings_of_a_session_do_not_matter(f: &Fixture) {
+    f.docs(&["é ' \\ \".jpg", "b.jpg", "c.jpg"]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    let mut app = f.db.app().await;
+    let table = match f.db.dialect() {
+        Dialect::Sqlite => {
+            app.exec("pragma recursive_triggers = on; pragma foreign_keys = off; pragma case_sensitive_like = on; pragma reverse_unordered_selects = on").await;
+            "doc"
+        }
+        Dialect::Postgres => {
+            app.exec(
+                "create schema evil; create table evil.candidate (id int); create table evil.rowbound_candidate (id int);
+                 set search_path = evil; set timezone = 'Pacific/Auckland'; set datestyle = 'SQL, DMY'; set client_encoding = 'LATIN1';
+                 set standard_conforming_strings = off; set backslash_quote = on; set default_transaction_isolation = 'serializable'",
+            )
+            .await;
+            "public.doc"
+        }
+        Dialect::Mysql => {
+            app.exec(
+                "set names latin1; set time_zone = '+13:00'; set autocommit = 0; set foreign_key_checks = 0; set sql_safe_updates = 1;
+                 set sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PIPES_AS_CONCAT,STRICT_ALL_TABLES,NO_ZERO_DATE,NO_AUTO_VALUE_ON_ZERO'",
+            )
+            .await;
+            "doc"
+        }
+    };
+    app.exec(&format!("update {table} set file = 'z.jpg' where id = 1; delete from {table} where id = 2")).await;
+    if f.db.dialect() == Dialect::Mysql {
+        app.exec("set sql_mode = ''; commit; delete from doc where id = 3; commit").await;
+    } else {
+        app.exec(&format!("delete from {table} where id = 3")).await;
+    }
+    app.close().await;
+    let got = attached.released().await;
+    let told: Vec<_> = got.iter().map(|c| (value(c), c.key.as_deref())).collect();
+    assert_eq!(told, [("é ' \\ \".jpg".into(), Some("1")), ("b.jpg".into(), Some("2")), ("c.jpg".into(), Some("3"))]);
+    for candidate in &got {
+        let age = Timestamp::now().duration_since(candidate.released_at);
+        assert!(age > SignedDuration::from_secs(-5) && age < SignedDuration::from_secs(60), "released {age:#} ago");
+    }
 }

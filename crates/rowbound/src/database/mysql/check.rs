@@ -1,0 +1,150 @@
+//! References: which rows name a file, and who holds them.
+//!
+//! In: searches. Out: values and rows. The names stand on the column's side of one `IN` per column, so that an index serves where there is one and a
+//! single scan does where there is none. Nothing is compared here for good: collations find too much, and the caller compares bytes.
+
+use std::collections::HashSet;
+
+use futures_util::TryStreamExt;
+use sqlx::{AssertSqlSafe, MySqlConnection};
+
+use super::{
+    Mysql,
+    catalog::{Catalog, Class},
+    fault, maybe_text, quote, snapshot, text,
+    triggers::{key, value},
+};
+use crate::{
+    binding::Search,
+    capture::{Bound, Snapshot},
+    database::{Checked, ColumnSearch, Found, Holder},
+    error::{Error, Kind, Result},
+};
+
+/// A placeholder that compares with the column: in the column's own character set, because a name with characters that it cannot hold would be
+/// an error (1267, "illegal mix of collations"). Those become `?`, which finds too much at worst.
+fn mark(class: &Class) -> String {
+    match class {
+        Class::Text { charset, .. } if charset == "utf8mb4" => "?".to_owned(),
+        Class::Text { charset, collation } => format!("convert(? using {charset}) collate {collation}"),
+        _ => "cast(? as binary)".to_owned(),
+    }
+}
+
+/// Conditions and their parameters for one column, each at most `at_once` values long.
+fn conditions(search: &Search, column: &str, class: &Class, at_once: usize) -> Vec<(String, Vec<String>)> {
+    let column = format!("t.{}", quote(column));
+    let mark = mark(class);
+    let mut out = Vec::new();
+    for values in search.values.chunks(at_once) {
+        out.push((format!("{column} in ({})", vec![mark.as_str(); values.len()].join(", ")), values.to_vec()));
+    }
+    if !search.odd_under.is_empty() {
+        let under = vec![format!("{column} like {mark} escape '|'"); search.odd_under.len()].join(" or ");
+        let odd = ["%", "?", "#"].map(|c| format!("locate('{c}', {column}) > 0")).join(" or ");
+        let prefixes = search.odd_under.iter().map(|p| {
+            let escaped = p.replace('|', "||").replace('%', "|%").replace('_', "|_");
+            format!("{escaped}%")
+        });
+        out.push((format!("({under}) and ({odd})"), prefixes.collect()));
+    }
+    out
+}
+
+fn table_of(db: &Mysql, search: &ColumnSearch) -> String {
+    format!("{}.{}", quote(search.column.schema.as_deref().unwrap_or(&db.database)), quote(&search.column.table))
+}
+
+/// See [`super::Database::check`]. The searches come first and take metadata locks, which keep every DDL on their tables out until the end; so
+/// the snapshot that follows is that of the tables that were searched.
+pub(super) async fn check(db: &Mysql, bound: &[Bound], expected: &Snapshot, searches: &[ColumnSearch]) -> Result<Checked> {
+    let mut tx = db.pool.begin().await.map_err(fault)?;
+    let mut found = Vec::new();
+    let mut failed = None;
+    for search in searches {
+        if let Err(e) = look(db, &mut tx, expected, search, &mut found).await {
+            failed = Some(e.with("binding", &search.column));
+            break;
+        }
+    }
+    if failed.as_ref().is_some_and(|e| e.kind() == Kind::DatabaseUnreachable) {
+        return Err(failed.expect("it was just seen"));
+    }
+    let now = snapshot::of(&Catalog::load(&mut tx, &db.database, bound, &db.known).await?, bound);
+    tx.rollback().await.map_err(fault)?;
+    let drift = expected.drift(&now);
+    if !drift.is_empty() {
+        let said: Vec<_> = drift.iter().map(ToString::to_string).collect();
+        return Err(Error::new(Kind::Drift, "tables or triggers are not what `attach` left")
+            .with("drift", said.join(", "))
+            .hint("run `rowbound attach`, then `rowbound sweep`"));
+    }
+    failed.map_or(Ok(Checked { found, hold: None }), Err)
+}
+
+async fn look(db: &Mysql, conn: &mut MySqlConnection, expected: &Snapshot, search: &ColumnSearch, found: &mut Vec<Found>) -> Result<()> {
+    let class = snapshot::class(expected, &search.column)
+        .filter(|c| !matches!(c, Class::Other(_)))
+        .ok_or_else(|| Error::new(Kind::Schema, "a bound column is not among those that were attached").hint("run `rowbound attach`"))?;
+    // Distinct as bytes: a name that a million rows share comes once, and none that a collation takes for it is lost.
+    let value = format!("cast({} as binary)", value("t", &search.column.column, &class));
+    let mut seen = HashSet::new();
+    for (condition, parameters) in conditions(&search.search, &search.column.column, &class, db.flavor.in_list()) {
+        let sql = format!("select distinct {value} from {} t where {condition}", table_of(db, search));
+        let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
+        for parameter in parameters {
+            query = query.bind(parameter);
+        }
+        let mut rows = query.fetch(&mut *conn);
+        while let Some(row) = rows.try_next().await.map_err(fault)? {
+            if let Some(bytes) = super::bytes(&row, 0)?
+                && seen.insert(bytes.clone())
+            {
+                found.push(Found { binding: search.binding, value: bytes });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// See [`super::Database::holders`].
+pub(super) async fn holders(db: &Mysql, searches: &[ColumnSearch], limit: u32) -> Result<Vec<Holder>> {
+    let mut conn = db.pool.acquire().await.map_err(fault)?;
+    let mut out = Vec::new();
+    for search in searches {
+        // As a binding, so that the catalog is read for its table.
+        let mut binding = crate::binding::Binding::name("t.c", "")?;
+        binding.column = search.column.clone();
+        let catalog = Catalog::load(&mut conn, &db.database, &[Bound { id: search.binding, binding }], &db.known).await?;
+        let place = |e: Error| e.with("column", &search.column);
+        let (name, table) = catalog
+            .table_of(&search.column)
+            .ok_or_else(|| place(Error::new(Kind::Schema, "a bound table does not exist").hint("run `rowbound doctor`")))?;
+        let column = table
+            .column(&search.column.column)
+            .ok_or_else(|| place(Error::new(Kind::Schema, "a bound column does not exist").hint("run `rowbound doctor`")))?;
+        let key = key("t", table).unwrap_or_else(|| "null".to_owned());
+        let mut left = limit as usize;
+        for (condition, parameters) in conditions(&search.search, &column.name, &column.class, db.flavor.in_list()) {
+            let sql = format!(
+                "select {key}, cast({} as binary) from {}.{} t where {condition} limit {left}",
+                value("t", &column.name, &column.class),
+                quote(&name.schema),
+                quote(&name.table)
+            );
+            let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
+            for parameter in parameters {
+                query = query.bind(parameter);
+            }
+            let rows = query.fetch_all(&mut *conn).await.map_err(fault).map_err(place)?;
+            for row in &rows {
+                out.push(Holder { binding: search.binding, key: maybe_text(row, 0)?, value: text(row, 1)? });
+            }
+            left -= rows.len().min(left);
+            if left == 0 {
+                break;
+            }
+        }
+    }
+    Ok(out)
+}

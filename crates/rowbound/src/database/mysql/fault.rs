@@ -1,0 +1,106 @@
+//! A server's error -> [`Error`]: whether trying again helps, and which GRANT is missing.
+
+use sqlx::mysql::MySqlDatabaseError;
+
+use crate::error::{Error, Kind, Retry};
+
+/// The server's number of an error, if it comes from the server.
+pub(super) fn number(error: &sqlx::Error) -> Option<u16> {
+    let sqlx::Error::Database(inner) = error else { return None };
+    inner.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number)
+}
+
+/// Whether a lock was not had in time, or a statement was ended for taking too long.
+pub(super) fn is_lock_wait(number: u16) -> bool {
+    // Lock wait timeout; deadlock; NOWAIT; MariaDB's and MySQL's limits on a statement's time; query interrupted.
+    matches!(number, 1205 | 1213 | 3572 | 1969 | 3024 | 1317)
+}
+
+/// What `error` is to us. The numbers are those of the MySQL and MariaDB error references.
+pub(super) fn fault(error: sqlx::Error) -> Error {
+    let message = match &error {
+        sqlx::Error::Database(inner) => inner.message().to_owned(),
+        _ => {
+            let kind = match &error {
+                sqlx::Error::Io(_)
+                | sqlx::Error::Tls(_)
+                | sqlx::Error::PoolTimedOut
+                | sqlx::Error::PoolClosed
+                | sqlx::Error::WorkerCrashed => Kind::DatabaseUnreachable,
+                sqlx::Error::Configuration(_) => Kind::Config,
+                _ => Kind::Database,
+            };
+            let what = match kind {
+                Kind::DatabaseUnreachable => "the database cannot be reached",
+                Kind::Config => "the database's URL cannot be used",
+                _ => "the database's answer was not understood",
+            };
+            return Error::new(kind, what).because(error);
+        }
+    };
+    let number = number(&error).unwrap_or(0);
+    let plain = |kind, what: &str| Error::new(kind, what.to_owned()).with("error", number);
+    match number {
+        // Too many connections, shutdown, aborted, killed, gone, not available.
+        1040 | 1053 | 1077 | 1079 | 1152 | 1158..=1161 | 1184 | 1203 | 1226 | 1927 | 3032 | 3168 | 3169 | 4031 => {
+            plain(Kind::DatabaseUnreachable, "the database does not serve us now")
+        }
+        1044 | 1045 | 1130 | 1142 | 1143 | 1227 | 1370 | 1410 | 1419 | 1698 => {
+            plain(Kind::Permission, "the database denies a right").hint(hint(number, &message))
+        }
+        n if is_lock_wait(n) || n == 1412 => plain(Kind::Busy, "a lock was not had in time"),
+        1049 | 1054 | 1146 => plain(Kind::Schema, "a table or column does not exist"),
+        // Disk or memory full, table full.
+        1021 | 1037 | 1041 | 1114 => plain(Kind::Database, "the database has no room").retry(Retry::Later),
+        _ => plain(Kind::Database, "a statement failed"),
+    }
+    .because(error)
+}
+
+/// Names the GRANT that the message asks for.
+fn hint(number: u16, message: &str) -> String {
+    let user = message.find("user '").map_or("the account of `database`", |at| {
+        let rest = &message[at + 5..];
+        // 'name'@'host' has four quotes.
+        rest.match_indices('\'').nth(3).map_or("the account of `database`", |(end, _)| &rest[..=end])
+    });
+    match number {
+        1142 | 1143 => {
+            let right = message.split_whitespace().next().unwrap_or("ALL");
+            let table = message.rfind("for table ").map_or("..", |at| message[at + 10..].trim());
+            format!("GRANT {} ON {} TO {user}", right.trim_end_matches(','), table.replace('\'', "`"))
+        }
+        1044 => format!("GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, TRIGGER, INDEX, REFERENCES ON <database>.* TO {user}"),
+        1227 => {
+            let right = message.split_once("at least one of) the ").and_then(|(_, rest)| rest.split_once(" privilege"));
+            format!("GRANT {} ON *.* TO {user}", right.map_or("PROCESS", |(right, _)| right))
+        }
+        1370 => format!("GRANT EXECUTE ON <database>.* TO {user}"),
+        1410 => format!("GRANT CREATE USER ON *.* TO {user}"),
+        1419 => "with the binary log on, triggers need SET GLOBAL log_bin_trust_function_creators = 1, or the SUPER privilege".to_owned(),
+        _ => "check user, password and host in `database`; the account needs rights on that database".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hint;
+
+    #[test]
+    fn the_hint_names_the_grant() {
+        for (number, message, want) in [
+            (
+                1142,
+                "DELETE command denied to user 'app'@'localhost' for table `shop`.`t`",
+                "GRANT DELETE ON `shop`.`t` TO 'app'@'localhost'",
+            ),
+            (
+                1227,
+                "Access denied; you need (at least one of) the PROCESS privilege(s) for this operation",
+                "GRANT PROCESS ON *.* TO the account of `database`",
+            ),
+        ] {
+            assert_eq!(hint(number, message), want);
+        }
+    }
+}

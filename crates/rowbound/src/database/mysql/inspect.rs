@@ -1,0 +1,167 @@
+//! What a person should know before anything is changed: what is missing, what no trigger sees, what will be slow.
+
+use std::collections::BTreeSet;
+
+use super::{
+    Flavor, Mysql,
+    cascade::Reach,
+    catalog::{self, Catalog, Class, TableName},
+    fault,
+    grants::Grants,
+    install, int, text, triggers,
+};
+use crate::{
+    capture::{Blind, Bound, Inspection},
+    error::{Error, Kind, Result},
+};
+
+/// From so many rows on, a bound column without an index is worth a warning: a check reads the whole table (0.1 s for half a million rows).
+const BIG: i64 = 500_000;
+
+/// See the module.
+pub(super) async fn inspect(db: &Mysql, bound: &[Bound]) -> Result<Inspection> {
+    let mut conn = db.pool.acquire().await.map_err(fault)?;
+    let grants = Grants::own(&mut conn).await?;
+    if !grants.everywhere("PROCESS") {
+        return Err(Error::new(
+            Kind::Permission,
+            "the account may not see open transactions, and so cannot tell when a file is safe to delete",
+        )
+        .hint(format!("GRANT PROCESS ON *.* TO {}", me(&mut conn).await?)));
+    }
+    let catalog = Catalog::load(&mut conn, &db.database, bound, &db.known).await?;
+    let mut found = Inspection::default();
+    let mut seen = BTreeSet::new();
+    for b in bound {
+        let (name, table) = catalog.table_of(&b.binding.column).ok_or_else(|| catalog::missing(b, "table"))?;
+        let facts = catalog::table_facts(&mut conn, name).await?.ok_or_else(|| catalog::missing(b, "table"))?;
+        if facts.kind != "BASE TABLE" && facts.kind != "SYSTEM VERSIONED" {
+            return Err(Error::new(Kind::Schema, "a binding's table is no table that triggers can stand on")
+                .with("binding", &b.binding.column)
+                .with("is", facts.kind.to_lowercase())
+                .hint("bind the column of the table underneath"));
+        }
+        let column = table.column(&b.binding.column.column).ok_or_else(|| catalog::missing(b, "column"))?;
+        if let Class::Other(kind) = &column.class {
+            let hint = if kind == "binary" {
+                "BINARY(n) pads names with NUL bytes: make it VARBINARY(n)"
+            } else {
+                "a column that names files is CHAR, VARCHAR, TEXT, VARBINARY or BLOB"
+            };
+            return Err(Error::new(Kind::Schema, "a binding's column is of a type that holds no names")
+                .with("binding", &b.binding.column)
+                .with("type", kind)
+                .hint(hint));
+        }
+        if facts.rows > BIG && !facts.indexed.iter().any(|c| c.to_lowercase() == column.name.to_lowercase()) {
+            found.warnings.push(format!(
+                "{}: no index on this column; every check reads all of about {} rows. CREATE INDEX helps",
+                b.binding.column, facts.rows
+            ));
+        }
+        if seen.insert(name.clone()) {
+            blind_spots(name, &facts.engine, &mut found);
+        }
+    }
+    let wanted = triggers::wanted(&catalog, bound);
+    rights(db, &mut conn, &catalog, &wanted, &grants).await?;
+    let reach = Reach::of(&catalog, bound);
+    let ancestors: BTreeSet<_> = reach.causes().into_iter().map(|cause| reach.effects[cause].table.to_string()).collect();
+    if !ancestors.is_empty() {
+        found.warnings.push(format!(
+            "foreign keys delete or change bound rows without firing their triggers, so these tables get triggers too: {}",
+            ancestors.into_iter().collect::<Vec<_>>().join(", ")
+        ));
+    }
+    found.warnings.push(if grants.makes_accounts() {
+        format!(
+            "triggers run as the locked account `{}`@`localhost`; where a dump of this database is restored, writes to bound tables fail until \
+             that account exists: run `rowbound attach` there, or `rowbound detach` before the dump",
+            install::account(&db.database)
+        )
+    } else {
+        format!(
+            "triggers run as {}: if that account is ever dropped, every write to a bound table fails (error 1449). Attach once with an account \
+             that has CREATE USER, {} and GRANT OPTION to give them an account of their own",
+            me(&mut conn).await?,
+            if db.flavor == Flavor::Mariadb { "SET USER" } else { "SET_ANY_DEFINER" }
+        )
+    });
+    Ok(found)
+}
+
+async fn me(conn: &mut sqlx::MySqlConnection) -> Result<String> {
+    let row = sqlx::query("select current_user()").fetch_one(conn).await.map_err(fault)?;
+    let me = text(&row, 0)?;
+    let (user, host) = me.rsplit_once('@').unwrap_or((&me, "%"));
+    Ok(format!("'{user}'@'{host}'"))
+}
+
+/// Events that no trigger sees.
+fn blind_spots(name: &TableName, engine: &str, found: &mut Inspection) {
+    let mut blind = |event: &str, advice: &str| {
+        found.blind.push(Blind { table: name.to_string(), event: event.to_owned(), advice: advice.to_owned() });
+    };
+    let sweep = "run `rowbound sweep` afterwards";
+    blind("TRUNCATE", &format!("{sweep}, or use DELETE; an account without DROP cannot truncate"));
+    blind("DROP TABLE", &format!("{sweep}; remove its bindings first"));
+    blind("ALTER TABLE .. DROP COLUMN", &format!("{sweep}; remove its binding first"));
+    blind("ALTER TABLE .. DROP, TRUNCATE or EXCHANGE PARTITION", sweep);
+    blind(
+        "RENAME TABLE as a swap (gh-ost, pt-online-schema-change)",
+        "the new table has no triggers: run `rowbound attach`, then `rowbound sweep`",
+    );
+    if !engine.eq_ignore_ascii_case("InnoDB") {
+        blind(
+            "ROLLBACK after a delete",
+            &format!("{engine} keeps the delete and InnoDB forgets the candidate: convert the table to InnoDB, or {sweep}"),
+        );
+        found.warnings.push(format!("{name} is {engine}, which has no transactions: a reference is visible before its transaction ends"));
+    }
+}
+
+/// Names every right that is missing, in one error.
+async fn rights(
+    db: &Mysql,
+    conn: &mut sqlx::MySqlConnection,
+    catalog: &Catalog,
+    wanted: &[triggers::Wanted],
+    grants: &Grants,
+) -> Result<()> {
+    let mut missing: BTreeSet<String> = BTreeSet::new();
+    let ours = |right: &str| grants.on(right, &db.database, "rowbound_candidate");
+    let lacking: Vec<_> = ["SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "TRIGGER"].into_iter().filter(|r| !ours(r)).collect();
+    if !lacking.is_empty() {
+        missing.insert(format!("{} ON {}.*", lacking.join(", "), super::quote(&db.database)));
+    }
+    let mut needs: BTreeSet<(&TableName, &str)> = BTreeSet::new();
+    for w in wanted {
+        needs.extend([(&w.table, "SELECT"), (&w.table, "TRIGGER")]);
+    }
+    needs.extend(catalog.keys.iter().map(|k| (&k.child, "SELECT")));
+    for (table, right) in needs {
+        if !grants.on(right, &table.schema, &table.table) {
+            missing.insert(format!("{right} ON {}.{}", super::quote(&table.schema), super::quote(&table.table)));
+        }
+    }
+    for table in catalog.keys.iter().map(|k| &k.child).filter(|_| db.flavor == Flavor::Mysql) {
+        // What an ancestor's trigger reads with a lock, which MySQL before 8.0.22 lets only these do.
+        if !["UPDATE", "DELETE", "LOCK TABLES"].iter().any(|right| grants.on(right, &table.schema, &table.table)) {
+            missing.insert(format!("LOCK TABLES ON {}.*", super::quote(&table.schema)));
+        }
+    }
+    if !missing.is_empty() {
+        let me = me(conn).await?;
+        let grants: Vec<_> = missing.iter().map(|m| format!("GRANT {m} TO {me}")).collect();
+        return Err(Error::new(Kind::Permission, "the account lacks rights that capture needs").hint(grants.join("; ")));
+    }
+    let row = sqlx::query("select cast(@@global.log_bin and not @@global.log_bin_trust_function_creators as signed)")
+        .fetch_one(conn)
+        .await
+        .map_err(fault)?;
+    if int(&row, 0)? != 0 && !grants.everywhere("SUPER") {
+        return Err(Error::new(Kind::Permission, "with the binary log on, this account may not make triggers")
+            .hint("SET GLOBAL log_bin_trust_function_creators = 1, or attach with an account that has SUPER"));
+    }
+    Ok(())
+}

@@ -1,0 +1,356 @@
+//! The steps from what stands there to what should, and back.
+//!
+//! In: the catalog, the wanted triggers, our rights. Out: steps; none when nothing is to be changed, so that a repeated `attach` waits for no
+//! lock. DDL commits by itself here, so the order is the promise: tables before the triggers that write into them, triggers gone before their
+//! tables, and no moment at which a trigger that is being replaced is missing.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use rand::Rng;
+use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
+
+use super::{
+    Flavor, Mysql, Options,
+    catalog::{self, Catalog, Trigger},
+    fault,
+    fault::{is_lock_wait, number},
+    grants::Grants,
+    literal, maybe_text, quote,
+    triggers::{self, Wanted},
+};
+use crate::{
+    capture::Bound,
+    error::{Error, Kind, Result},
+    queue::Outcome,
+};
+
+/// Statements that belong together.
+#[derive(Debug)]
+struct Step {
+    sql: Vec<String>,
+    /// The table that is waited for, as messages show it. Only such a step is tried again and again.
+    locks: Option<String>,
+}
+
+impl Step {
+    fn free(sql: impl Into<String>) -> Step {
+        Step { sql: vec![sql.into()], locks: None }
+    }
+}
+
+/// What `install` would run now.
+pub(super) async fn script(db: &Mysql, bound: &[Bound]) -> Result<Vec<String>> {
+    let mut conn = db.pool.acquire().await.map_err(fault)?;
+    Ok(install_steps(db, &mut conn, bound).await?.into_iter().flat_map(|s| s.sql).collect())
+}
+
+/// Puts tables and triggers in place.
+pub(super) async fn install(db: &Mysql, bound: &[Bound]) -> Result<()> {
+    let mut conn = db.pool.acquire().await.map_err(fault)?;
+    let steps = install_steps(db, &mut conn, bound).await?;
+    drop(conn);
+    run(db, steps).await
+}
+
+/// What `remove` would run now.
+pub(super) async fn remove_script(db: &Mysql) -> Result<Vec<String>> {
+    let mut conn = db.pool.acquire().await.map_err(fault)?;
+    Ok(remove_steps(db, &mut conn).await?.into_iter().flat_map(|s| s.sql).collect())
+}
+
+/// Takes triggers, account and tables away.
+pub(super) async fn remove(db: &Mysql) -> Result<()> {
+    let mut conn = db.pool.acquire().await.map_err(fault)?;
+    let steps = remove_steps(db, &mut conn).await?;
+    drop(conn);
+    run(db, steps).await
+}
+
+/// The account that the triggers of a database run as, where we may make one: at `localhost`, locked, with the rights that triggers need and no
+/// other. Permanent, because with a definer that was dropped every write of the application fails (error 1449).
+pub(super) fn account(database: &str) -> String {
+    // A user's name has at most 32 characters on MySQL.
+    let readable = format!("rowbound_{database}");
+    if readable.chars().count() <= 32 {
+        return readable;
+    }
+    let hash = database.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    format!("rowbound_{hash:016x}")
+}
+
+/// The statements of tables.sql, by the table that each makes.
+fn tables() -> Vec<(String, String)> {
+    let outcomes: Vec<_> = Outcome::ALL.iter().map(|(o, _)| literal(o.word())).collect();
+    include_str!("tables.sql")
+        .replace("{outcomes}", &outcomes.join(", "))
+        .split(";;\n")
+        .filter_map(|statement| {
+            let sql = statement.lines().filter(|l| !l.starts_with("--")).collect::<Vec<_>>().join("\n").trim().to_owned();
+            let name = sql.strip_prefix("create table if not exists ")?.split_whitespace().next()?.to_owned();
+            Some((name, sql))
+        })
+        .collect()
+}
+
+/// Every trigger on the server that writes into our queue or has the name of one that should stand.
+async fn standing(db: &Mysql, conn: &mut MySqlConnection, wanted: &[Wanted]) -> Result<Vec<Trigger>> {
+    let all = catalog::read_triggers(conn, "trigger_schema not in ('mysql', 'sys', 'information_schema', 'performance_schema')").await?;
+    let named = |t: &Trigger| wanted.iter().any(|w| w.table.schema == t.schema && w.name == t.name);
+    Ok(all.into_iter().filter(|t| named(t) || triggers::is_ours(&db.database, &t.schema, &t.body)).collect())
+}
+
+async fn install_steps(db: &Mysql, conn: &mut MySqlConnection, bound: &[Bound]) -> Result<Vec<Step>> {
+    let catalog = Catalog::load(conn, &db.database, bound, &db.known).await?;
+    for b in bound {
+        let (_, table) = catalog.table_of(&b.binding.column).ok_or_else(|| catalog::missing(b, "table"))?;
+        table.column(&b.binding.column.column).ok_or_else(|| catalog::missing(b, "column"))?;
+    }
+    let mut steps = Vec::new();
+    for (name, sql) in tables() {
+        if !catalog.ours.contains(&name) {
+            steps.push(Step::free(sql));
+        }
+    }
+    let identity = "trigger_schema = database() and event_object_schema = database() and event_object_table = 'rowbound_installation' \
+                    and trigger_name = 'rowbound_identity'";
+    if catalog::read_triggers(conn, identity).await?.is_empty() {
+        // It does nothing; the time at which it was made tells this database from a restored dump.
+        steps.push(Step::free("create trigger rowbound_identity before delete on rowbound_installation for each row begin end"));
+    }
+    let wanted = triggers::wanted(&catalog, bound);
+    let definer = account_steps(db, conn, &catalog, &wanted, &mut steps).await?;
+    let standing = standing(db, conn, &wanted).await?;
+    let same_place = |t: &Trigger, w: &Wanted| t.schema == w.table.schema && t.name == w.name && t.table == w.table && t.event == w.event;
+    for t in &standing {
+        if !wanted.iter().any(|w| same_place(t, w)) {
+            steps.push(drop_trigger(t));
+        }
+    }
+    for w in &wanted {
+        let now = standing.iter().find(|t| same_place(t, w));
+        let fine =
+            now.is_some_and(|t| t.body == w.body && definer.as_ref().is_none_or(|account| t.definer == format!("{account}@localhost")));
+        if !fine {
+            steps.push(create_trigger(db.flavor, w, definer.as_deref(), now.is_some()));
+        }
+    }
+    Ok(steps)
+}
+
+fn drop_trigger(t: &Trigger) -> Step {
+    Step { sql: vec![format!("drop trigger if exists {}.{}", quote(&t.schema), quote(&t.name))], locks: Some(t.table.to_string()) }
+}
+
+fn create_trigger(flavor: Flavor, w: &Wanted, definer: Option<&str>, replace: bool) -> Step {
+    let (schema, table) = (quote(&w.table.schema), format!("{}.{}", quote(&w.table.schema), quote(&w.table.table)));
+    let definer = definer.map_or_else(String::new, |account| format!("definer = {}@'localhost' ", literal(account)));
+    let or_replace = if flavor == Flavor::Mariadb && replace { "or replace " } else { "" };
+    let name = format!("{schema}.{}", quote(&w.name));
+    let create = format!("create {or_replace}{definer}trigger {name} {} on {table} for each row\n{}", w.event, w.body);
+    let sql = if flavor == Flavor::Mysql && replace {
+        // No write may slip through between the two.
+        vec![format!("lock tables {table} write"), format!("drop trigger if exists {name}"), create, "unlock tables".to_owned()]
+    } else {
+        vec![create]
+    };
+    Step { sql, locks: Some(w.table.to_string()) }
+}
+
+/// The account that triggers run as, if we may make it, and the steps that make it and give it what it lacks.
+async fn account_steps(
+    db: &Mysql,
+    conn: &mut MySqlConnection,
+    catalog: &Catalog,
+    wanted: &[Wanted],
+    steps: &mut Vec<Step>,
+) -> Result<Option<String>> {
+    if !Grants::own(conn).await?.makes_accounts() {
+        return Ok(None);
+    }
+    let account = account(&db.database);
+    let who = format!("{}@'localhost'", literal(&account));
+    let has = match Grants::of(conn, &account).await? {
+        Some(grants) => grants,
+        None => {
+            // Locked, and nobody knows the password.
+            let mut random = rand::rng();
+            let secret: String = (0..32).map(|_| char::from(random.sample(rand::distr::Alphanumeric))).collect();
+            steps.push(Step::free(format!("create user {who} identified by 'aA1!{secret}' account lock")));
+            Grants::default()
+        }
+    };
+    if !has.on("INSERT", &db.database, "rowbound_candidate") {
+        steps.push(Step::free(format!("grant insert on {}.rowbound_candidate to {who}", quote(&db.database))));
+    }
+    // On whole schemas: rights on a table do not go with it when it is renamed, and without TRIGGER on its new name every write to it would fail
+    // (error 1142). SELECT is for the rows of triggers, and for what those of ancestors look up.
+    let mut schemas: BTreeSet<(&str, &str)> = BTreeSet::new();
+    for w in wanted {
+        schemas.extend([(w.table.schema.as_str(), "select"), (w.table.schema.as_str(), "trigger")]);
+    }
+    schemas.extend(catalog.keys.iter().map(|k| (k.child.schema.as_str(), "select")));
+    if db.flavor == Flavor::Mysql {
+        // MySQL before 8.0.22 asks this of a locking read; it is the least of the rights that it takes for it.
+        schemas.extend(catalog.keys.iter().map(|k| (k.child.schema.as_str(), "lock tables")));
+    }
+    for (schema, right) in schemas {
+        if !has.on(&right.to_uppercase(), schema, "") {
+            // In a right on a schema `_` and `%` are wildcards.
+            let exact = schema.replace('\\', "\\\\").replace('_', "\\_").replace('%', "\\%");
+            steps.push(Step::free(format!("grant {right} on {}.* to {who}", quote(&exact))));
+        }
+    }
+    if recorded_account(db, conn, catalog).await?.as_ref() != Some(&account) {
+        let name = literal(&account);
+        steps.push(Step::free(format!(
+            "insert into rowbound_installation (id, account, record) values (1, {name}, '') on duplicate key update account = {name}"
+        )));
+    }
+    Ok(Some(account))
+}
+
+/// The account that an earlier `attach` made.
+async fn recorded_account(db: &Mysql, conn: &mut MySqlConnection, catalog: &Catalog) -> Result<Option<String>> {
+    if !catalog.ours.contains("rowbound_installation") {
+        return Ok(None);
+    }
+    let sql = format!("select account from {}.rowbound_installation where id = 1", quote(&db.database));
+    let row = sqlx::query(AssertSqlSafe(sql)).fetch_optional(conn).await.map_err(fault)?;
+    row.map_or(Ok(None), |row| maybe_text(&row, 0))
+}
+
+async fn remove_steps(db: &Mysql, conn: &mut MySqlConnection) -> Result<Vec<Step>> {
+    let catalog = Catalog::load(conn, &db.database, &[], &db.known).await?;
+    let mut steps: Vec<Step> = standing(db, conn, &[]).await?.iter().map(drop_trigger).collect();
+    let drop_table = |table: &str| Step { sql: vec![format!("drop table if exists {table}")], locks: Some(table.to_owned()) };
+    for table in ["rowbound_candidate", "rowbound_ledger"] {
+        if catalog.ours.contains(table) {
+            steps.push(drop_table(table));
+        }
+    }
+    if let Some(account) = recorded_account(db, conn, &catalog).await? {
+        steps.push(Step::free(format!("drop user if exists {}@'localhost'", literal(&account))));
+    }
+    // The last: it knows of the account.
+    if catalog.ours.contains("rowbound_installation") {
+        steps.push(drop_table("rowbound_installation"));
+    }
+    Ok(steps)
+}
+
+/// Runs steps on a connection of its own.
+async fn run(db: &Mysql, steps: Vec<Step>) -> Result<()> {
+    if steps.is_empty() {
+        return Ok(());
+    }
+    let mut conn = db.own_connection().await?;
+    // A trigger keeps the sql_mode under which it was made. Not strict: a value that does not fit must not fail the application's statement.
+    execute(&mut conn, "set session sql_mode = 'NO_ENGINE_SUBSTITUTION'").await?;
+    let patience = Instant::now() + db.options.lock_patience;
+    for step in steps {
+        match &step.locks {
+            None => all(&mut conn, &step.sql).await?,
+            Some(table) => {
+                limit(db.flavor, &mut conn, Some(&db.options)).await?;
+                patiently(&mut conn, &step.sql, table, &db.options, patience).await?;
+                limit(db.flavor, &mut conn, None).await?;
+            }
+        }
+    }
+    conn.close().await.map_err(fault)
+}
+
+/// Limits how long a statement waits for a table: behind us waits every statement of the application on that table.
+async fn limit(flavor: Flavor, conn: &mut MySqlConnection, options: Option<&Options>) -> Result<()> {
+    let sql = match (flavor, options) {
+        (Flavor::Mariadb, Some(o)) => format!("set session max_statement_time = {:.3}", o.lock_timeout.as_secs_f64().max(0.001)),
+        (Flavor::Mariadb, None) => "set session max_statement_time = 0".to_owned(),
+        // Whole seconds, and at least one: MySQL knows nothing finer for DDL.
+        (Flavor::Mysql, Some(o)) => format!("set session lock_wait_timeout = {}", o.lock_timeout.as_secs().max(1)),
+        (Flavor::Mysql, None) => "set session lock_wait_timeout = 20".to_owned(),
+    };
+    execute(conn, &sql).await
+}
+
+/// Tries until the table was had or `until` has come, with pauses in which the application passes.
+async fn patiently(conn: &mut MySqlConnection, sql: &[String], table: &str, options: &Options, until: Instant) -> Result<()> {
+    let mut pause = options.lock_timeout.max(Duration::from_millis(20));
+    loop {
+        let mut failed = None;
+        for statement in sql {
+            if let Err(e) = sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut *conn).await {
+                failed = Some(e);
+                break;
+            }
+        }
+        let Some(error) = failed else { return Ok(()) };
+        if sql.len() > 1 {
+            execute(conn, "unlock tables").await?;
+        }
+        if !number(&error).is_some_and(is_lock_wait) {
+            return Err(fault(error).with("table", table));
+        }
+        if Instant::now() + pause > until {
+            return Err(Error::new(Kind::Busy, "a table was in use all the time")
+                .with("table", table)
+                .with("lock_patience", format_args!("{:?}", options.lock_patience))
+                .because(fault(error))
+                .hint("SHOW PROCESSLIST shows who holds it, perhaps an idle transaction; then run the same command again"));
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(2));
+    }
+}
+
+async fn all(conn: &mut MySqlConnection, sql: &[String]) -> Result<()> {
+    for statement in sql {
+        execute(conn, statement).await?;
+    }
+    Ok(())
+}
+
+async fn execute(conn: &mut MySqlConnection, sql: &str) -> Result<()> {
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(conn).await.map_err(fault)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::catalog::TableName, *};
+
+    #[test]
+    fn every_table_has_its_statement() {
+        let tables = tables();
+        let names: Vec<_> = tables.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["rowbound_installation", "rowbound_candidate", "rowbound_ledger"]);
+        assert!(tables[2].1.contains("'erased', 'trashed'") && tables.iter().all(|(_, sql)| !sql.contains("--")));
+    }
+
+    #[test]
+    fn an_account_has_room_for_its_name() {
+        assert_eq!(account("shop"), "rowbound_shop");
+        assert!(account(&"x".repeat(64)).len() <= 32);
+    }
+
+    #[test]
+    fn on_mysql_a_trigger_is_replaced_under_a_lock() {
+        let w = Wanted {
+            name: "rowbound_ad_1".into(),
+            table: TableName { schema: "s".into(), table: "t`".into() },
+            event: "after delete",
+            body: "begin end".into(),
+        };
+        assert_eq!(
+            create_trigger(Flavor::Mysql, &w, None, true).sql,
+            [
+                "lock tables `s`.`t``` write",
+                "drop trigger if exists `s`.`rowbound_ad_1`",
+                "create trigger `s`.`rowbound_ad_1` after delete on `s`.`t``` for each row\nbegin end",
+                "unlock tables"
+            ]
+        );
+    }
+}

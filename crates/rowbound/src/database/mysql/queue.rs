@@ -1,0 +1,263 @@
+//! Candidates: claim, put back, settle.
+//!
+//! Every statement that takes locks runs under READ COMMITTED and in a short transaction: it locks rows of its own and no gap, so the application's
+//! triggers always find room.
+
+use std::time::Duration;
+
+use sqlx::AssertSqlSafe;
+
+use super::{Mysql, bytes, fault, int, interval, marks, maybe_text, micros, moment, text};
+use crate::{
+    error::{Error, Kind, Result},
+    queue::{Announce, Backlog, Candidate, Claim, Settlement, Waiting},
+};
+
+/// How much of an error a note keeps, in characters.
+const NOTE: usize = 4_000;
+
+pub(super) fn cut(note: &str) -> String {
+    note.chars().take(NOTE).collect()
+}
+
+/// The candidates of a claim's storage. Its one parameter is the storage.
+fn scope(claim: &Claim) -> String {
+    let bindings: Vec<_> = claim.bindings.iter().map(i32::to_string).collect();
+    let of_bindings = if bindings.is_empty() { String::new() } else { format!("binding in ({}) or ", bindings.join(", ")) };
+    format!("({of_bindings}(binding is null and storage = ?))")
+}
+
+/// Whether a candidate is due. Its one parameter is the grace in microseconds. What was put back has a note and no owner; a live lease has an owner;
+/// an announced upload has neither, and is never taken early.
+fn due(claim: &Claim) -> &'static str {
+    if claim.not_due_too {
+        "(due_at <= utc_timestamp(6) or (due_at is null and released_at <= utc_timestamp(6) - interval ? microsecond) \
+          or (owner is null and note is not null))"
+    } else {
+        "(due_at <= utc_timestamp(6) or (due_at is null and released_at <= utc_timestamp(6) - interval ? microsecond))"
+    }
+}
+
+/// See [`super::Database::claim`].
+pub(super) async fn claim(db: &Mysql, claim: &Claim) -> Result<Vec<Candidate>> {
+    let mut tx = db.pool.begin().await.map_err(fault)?;
+    let sql = format!(
+        "select id, binding, value, `key`, event, {}, attempts from rowbound_candidate force index (primary) \
+         where {} and {} order by id limit {} for update skip locked",
+        micros("released_at"),
+        scope(claim),
+        due(claim),
+        claim.limit
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql)).bind(&claim.storage).bind(interval(claim.grace)).fetch_all(&mut *tx).await.map_err(fault)?;
+    let mut claimed = Vec::with_capacity(rows.len());
+    for row in &rows {
+        claimed.push(Candidate {
+            id: int(row, 0)?,
+            binding: binding(row, 1)?,
+            value: bytes(row, 2)?.unwrap_or_default(),
+            key: maybe_text(row, 3)?,
+            event: text(row, 4)?,
+            released_at: released(row, 5)?,
+            attempts: u32::try_from(int(row, 6)?).unwrap_or(0),
+        });
+    }
+    if claimed.is_empty() {
+        tx.rollback().await.map_err(fault)?;
+        return Ok(claimed);
+    }
+    let ids: Vec<_> = claimed.iter().map(|c| c.id).collect();
+    sqlx::query(include_str!("claim_lease.sql"))
+        .bind(serde_json::json!(ids).to_string())
+        .bind(interval(claim.lease))
+        .bind(&claim.owner)
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+    tx.commit().await.map_err(fault)?;
+    Ok(claimed)
+}
+
+pub(super) fn binding(row: &sqlx::mysql::MySqlRow, column: usize) -> Result<Option<i32>> {
+    use sqlx::Row;
+    row.try_get_unchecked::<Option<i32>, _>(column).map_err(fault)
+}
+
+fn released(row: &sqlx::mysql::MySqlRow, column: usize) -> Result<jiff::Timestamp> {
+    moment(row, column)?.ok_or_else(|| Error::new(Kind::Database, "a candidate has no time of release"))
+}
+
+/// See [`super::Database::next_due`]. Where something is due the first such row answers; else the whole queue is looked through, which then is what
+/// waits.
+pub(super) async fn next_due(db: &Mysql, claim: &Claim) -> Result<Option<Duration>> {
+    let sql = format!("select 1 from rowbound_candidate where {} and {} limit 1", scope(claim), due(claim));
+    let now =
+        sqlx::query(AssertSqlSafe(sql)).bind(&claim.storage).bind(interval(claim.grace)).fetch_optional(&db.pool).await.map_err(fault)?;
+    if now.is_some() {
+        return Ok(Some(Duration::ZERO));
+    }
+    let sql = format!(
+        "select timestampdiff(microsecond, utc_timestamp(6), min(coalesce(due_at, released_at + interval ? microsecond))) \
+         from rowbound_candidate where {}",
+        scope(claim)
+    );
+    let row = sqlx::query(AssertSqlSafe(sql)).bind(interval(claim.grace)).bind(&claim.storage).fetch_one(&db.pool).await.map_err(fault)?;
+    use sqlx::Row;
+    let wait = row.try_get_unchecked::<Option<i64>, _>(0).map_err(fault)?;
+    Ok(wait.map(|micros| Duration::from_micros(u64::try_from(micros).unwrap_or(0))))
+}
+
+fn hex(text: &str) -> String {
+    use std::fmt::Write;
+    text.bytes().fold(String::with_capacity(text.len() * 2), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+/// See [`super::Database::settle`].
+pub(super) async fn settle(db: &Mysql, settlement: &Settlement) -> Result<u64> {
+    let mut tx = db.pool.begin().await.map_err(fault)?;
+    let mut count = 0;
+    if !settlement.settled.is_empty() {
+        let settled: Vec<_> = settlement
+            .settled
+            .iter()
+            .map(|s| {
+                let mut item = serde_json::Map::new();
+                item.insert("id".into(), s.id.into());
+                item.insert("outcome".into(), s.outcome.word().into());
+                let texts = [("name", s.name.clone()), ("place", s.place.clone()), ("note", s.note.as_deref().map(cut))];
+                for (field, text) in texts {
+                    if let Some(text) = text {
+                        item.insert(field.into(), hex(&text).into());
+                    }
+                }
+                if let Some(size) = s.size {
+                    item.insert("size".into(), size.into());
+                }
+                serde_json::Value::Object(item)
+            })
+            .collect();
+        let settled = serde_json::Value::Array(settled).to_string();
+        let entered = sqlx::query(include_str!("settle_ledger.sql"))
+            .bind(&settlement.storage)
+            .bind(&settled)
+            .bind(&settlement.owner)
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?
+            .rows_affected();
+        count = sqlx::query(include_str!("settle_delete.sql"))
+            .bind(&settled)
+            .bind(&settlement.owner)
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?
+            .rows_affected();
+        if entered != count {
+            return Err(Error::new(Kind::Database, "the ledger and the queue do not agree: nothing was settled")
+                .with("entered", entered)
+                .with("removed", count));
+        }
+    }
+    if !settlement.back.is_empty() {
+        let back: Vec<_> = settlement
+            .back
+            .iter()
+            .map(|b| {
+                serde_json::json!({
+                    "id": b.id, "wait": interval(b.wait), "failed": i32::from(b.failed), "note": hex(&cut(&b.note)),
+                })
+            })
+            .collect();
+        sqlx::query(include_str!("settle_back.sql"))
+            .bind(serde_json::Value::Array(back).to_string())
+            .bind(&settlement.owner)
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+    }
+    tx.commit().await.map_err(fault)?;
+    Ok(count)
+}
+
+/// See [`super::Database::announce`].
+pub(super) async fn announce(db: &Mysql, items: &[Announce]) -> Result<()> {
+    let mut tx = db.pool.begin().await.map_err(fault)?;
+    for part in items.chunks(1_000) {
+        let row = "(?, ?, ?, utc_timestamp(6), utc_timestamp(6) + interval ? microsecond)";
+        let sql = format!(
+            "insert into rowbound_candidate (storage, value, event, released_at, due_at) values {}",
+            vec![row; part.len()].join(", ")
+        );
+        let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(part.len() == 1);
+        for item in part {
+            query = query.bind(&item.storage).bind(item.name.as_str().as_bytes()).bind(item.event).bind(interval(item.wait));
+        }
+        query.execute(&mut *tx).await.map_err(fault)?;
+    }
+    tx.commit().await.map_err(fault)
+}
+
+/// The columns that [`read_waiting`] reads.
+fn waiting_columns() -> String {
+    format!("id, binding, value, `key`, event, {}, {}, attempts, note", micros("released_at"), micros("due_at"))
+}
+
+fn read_waiting(row: &sqlx::mysql::MySqlRow) -> Result<Waiting> {
+    Ok(Waiting {
+        id: int(row, 0)?,
+        binding: binding(row, 1)?,
+        value: text(row, 2)?,
+        key: maybe_text(row, 3)?,
+        event: text(row, 4)?,
+        released_at: released(row, 5)?,
+        due_at: moment(row, 6)?,
+        attempts: u32::try_from(int(row, 7)?).unwrap_or(0),
+        note: maybe_text(row, 8)?,
+    })
+}
+
+/// See [`super::Database::backlog`].
+pub(super) async fn backlog(db: &Mysql, claim: &Claim) -> Result<Backlog> {
+    // Due is what waits for no more than a worker, whatever this claim would take early.
+    let plain = Claim { not_due_too: false, ..claim.clone() };
+    let sql = format!(
+        "select count(*), cast(coalesce(sum({}), 0) as signed), cast(coalesce(sum(attempts > 0), 0) as signed), \
+                timestampdiff(second, min(released_at), utc_timestamp(6)) \
+         from rowbound_candidate where {}",
+        due(&plain),
+        scope(claim)
+    );
+    let row = sqlx::query(AssertSqlSafe(sql)).bind(interval(claim.grace)).bind(&claim.storage).fetch_one(&db.pool).await.map_err(fault)?;
+    use sqlx::Row;
+    let oldest = row.try_get_unchecked::<Option<i64>, _>(3).map_err(fault)?;
+    let sql =
+        format!("select {} from rowbound_candidate where {} and note is not null order by id limit 10", waiting_columns(), scope(claim));
+    let sample = sqlx::query(AssertSqlSafe(sql)).bind(&claim.storage).fetch_all(&db.pool).await.map_err(fault)?;
+    let count = |column| int(&row, column).map(|n| u64::try_from(n).unwrap_or(0));
+    Ok(Backlog {
+        total: count(0)?,
+        due: count(1)?,
+        failing: count(2)?,
+        oldest_seconds: oldest.map(|s| u64::try_from(s).unwrap_or(0)),
+        sample: sample.iter().map(read_waiting).collect::<Result<_>>()?,
+    })
+}
+
+/// See [`super::Database::waiting`].
+pub(super) async fn waiting(db: &Mysql, values: &[String]) -> Result<Vec<Waiting>> {
+    let mut out = Vec::new();
+    for part in values.chunks(db.flavor.in_list()) {
+        let sql = format!("select {} from rowbound_candidate where value in ({}) order by id", waiting_columns(), marks(part.len()));
+        let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(part.len() == 1);
+        for value in part {
+            query = query.bind(value.as_bytes());
+        }
+        for row in query.fetch_all(&db.pool).await.map_err(fault)? {
+            out.push(read_waiting(&row)?);
+        }
+    }
+    Ok(out)
+}

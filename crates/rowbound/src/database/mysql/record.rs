@@ -1,0 +1,128 @@
+//! The ledger: entries that no candidate stands behind, and what `history` and `status` read.
+
+use jiff::Timestamp;
+use sqlx::{AssertSqlSafe, Row};
+
+use super::{Mysql, fault, int, marks, maybe_text, micros, moment, queue::binding, queue::cut, text};
+use crate::{
+    error::{Error, Kind, Result},
+    ledger::{Entry, Filter, NewEntry, Total},
+    queue::Outcome,
+};
+
+/// See [`super::Database::enter`].
+pub(super) async fn enter(db: &Mysql, entries: &[NewEntry]) -> Result<()> {
+    let mut tx = db.pool.begin().await.map_err(fault)?;
+    for part in entries.chunks(1_000) {
+        let sql = format!(
+            "insert into rowbound_ledger (at, storage, name, event, outcome, size, place, note) values {}",
+            vec!["(utc_timestamp(6), ?, ?, ?, ?, ?, ?, ?)"; part.len()].join(", ")
+        );
+        let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(part.len() == 1);
+        for entry in part {
+            query = query
+                .bind(&entry.storage)
+                .bind(entry.name.as_bytes())
+                .bind(entry.event)
+                .bind(entry.outcome.word())
+                .bind(entry.size)
+                .bind(&entry.place)
+                .bind(entry.note.as_deref().map(cut));
+        }
+        query.execute(&mut *tx).await.map_err(fault)?;
+    }
+    tx.commit().await.map_err(fault)
+}
+
+fn outcome(word: &str) -> Result<Outcome> {
+    Outcome::from_word(word).ok_or_else(|| {
+        Error::new(Kind::Database, "the ledger holds an outcome that this version does not know")
+            .with("outcome", word)
+            .hint("upgrade this program")
+    })
+}
+
+fn size(row: &sqlx::mysql::MySqlRow, column: usize) -> Result<Option<u64>> {
+    row.try_get_unchecked::<Option<u64>, _>(column).map_err(fault)
+}
+
+/// See [`super::Database::history`].
+pub(super) async fn history(db: &Mysql, filter: &Filter) -> Result<Vec<Entry>> {
+    let mut sql = format!(
+        "select id, {}, storage, binding, name, `key`, event, {}, outcome, size, place, note from rowbound_ledger where true",
+        micros("at"),
+        micros("released_at")
+    );
+    if filter.storage.is_some() {
+        sql.push_str(" and storage = ?");
+    }
+    if filter.name.is_some() {
+        sql.push_str(" and name = ?");
+    }
+    if !filter.outcomes.is_empty() {
+        sql.push_str(&format!(" and outcome in ({})", marks(filter.outcomes.len())));
+    }
+    if filter.since.is_some() {
+        sql.push_str(" and at >= '1970-01-01' + interval ? microsecond");
+    }
+    sql.push_str(" order by id desc");
+    if let Some(limit) = filter.limit {
+        sql.push_str(&format!(" limit {limit}"));
+    }
+    let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
+    if let Some(storage) = &filter.storage {
+        query = query.bind(storage);
+    }
+    if let Some(name) = &filter.name {
+        query = query.bind(name.as_bytes());
+    }
+    for outcome in &filter.outcomes {
+        query = query.bind(outcome.word());
+    }
+    if let Some(since) = filter.since {
+        query = query.bind(since.as_microsecond());
+    }
+    let rows = query.fetch_all(&db.pool).await.map_err(fault)?;
+    rows.iter()
+        .map(|row| {
+            Ok(Entry {
+                id: int(row, 0)?,
+                at: moment(row, 1)?.ok_or_else(|| Error::new(Kind::Database, "a ledger entry has no time"))?,
+                storage: text(row, 2)?,
+                binding: binding(row, 3)?,
+                name: text(row, 4)?,
+                key: maybe_text(row, 5)?,
+                event: text(row, 6)?,
+                released_at: moment(row, 7)?,
+                outcome: outcome(&text(row, 8)?)?,
+                size: size(row, 9)?,
+                place: maybe_text(row, 10)?,
+                note: maybe_text(row, 11)?,
+            })
+        })
+        .collect()
+}
+
+/// See [`super::Database::totals`].
+pub(super) async fn totals(db: &Mysql, since: Option<Timestamp>) -> Result<Vec<Total>> {
+    let sql = format!(
+        "select storage, outcome, count(*), cast(coalesce(sum(size), 0) as unsigned) from rowbound_ledger {} \
+         group by storage, outcome order by storage, outcome",
+        if since.is_some() { "where at >= '1970-01-01' + interval ? microsecond" } else { "" }
+    );
+    let mut query = sqlx::query(AssertSqlSafe(sql));
+    if let Some(since) = since {
+        query = query.bind(since.as_microsecond());
+    }
+    let rows = query.fetch_all(&db.pool).await.map_err(fault)?;
+    rows.iter()
+        .map(|row| {
+            Ok(Total {
+                storage: text(row, 0)?,
+                outcome: outcome(&text(row, 1)?)?,
+                count: u64::try_from(int(row, 2)?).unwrap_or(0),
+                bytes: size(row, 3)?.unwrap_or(0),
+            })
+        })
+        .collect()
+}

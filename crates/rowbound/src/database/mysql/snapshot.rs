@@ -1,0 +1,69 @@
+//! Catalog -> [`Snapshot`]: what every batch is compared with.
+//!
+//! The length of a column and the order of columns are none of it; its character set is, because the check asks in it. Nor is a table's creation
+//! time: an `ALTER` of another column changes it. So a `TRUNCATE` is not seen here, nor a column dropped and added again between two looks:
+//! both are the sweep's.
+
+use std::collections::BTreeMap;
+
+use super::{
+    cascade::Reach,
+    catalog::{Catalog, Class},
+    triggers,
+};
+use crate::{
+    binding::Column,
+    capture::{Bound, Snapshot},
+};
+
+/// Item by item.
+pub(super) fn of(catalog: &Catalog, bound: &[Bound]) -> Snapshot {
+    let mut items = BTreeMap::new();
+    for table in &catalog.ours {
+        items.insert(format!("table {table}"), "there".to_owned());
+    }
+    for b in bound {
+        let Some((name, table)) = catalog.table_of(&b.binding.column) else { continue };
+        if let Some(column) = table.column(&b.binding.column.column) {
+            items.insert(item(&b.binding.column), describe(&column.class));
+        }
+        let key = table.key.iter().map(|k| table.column(k).map_or_else(|| k.clone(), |c| format!("{k} {}", describe(&c.class))));
+        items.insert(format!("primary key of {name}"), key.collect::<Vec<_>>().join(", "));
+    }
+    for key in Reach::of(catalog, bound).keys() {
+        let columns: Vec<_> = key.columns.iter().map(|(child, parent)| format!("{child} -> {parent}")).collect();
+        items.insert(
+            format!("foreign key {} of {}", key.name, key.child),
+            format!("{}: {} on delete {:?} on update {:?}", key.parent, columns.join(", "), key.on_delete, key.on_update),
+        );
+    }
+    // Another database's installation may have triggers on the same tables.
+    for t in catalog.triggers.iter().filter(|t| triggers::is_or_was_ours(catalog, t)) {
+        items.insert(format!("trigger {} on {}", t.name, t.table), format!("{} by {}: {}", t.event, t.definer, t.digest));
+    }
+    Snapshot(items)
+}
+
+/// The item of a bound column.
+fn item(column: &Column) -> String {
+    format!("column {column}")
+}
+
+fn describe(class: &Class) -> String {
+    match class {
+        Class::Text { charset, collation } => format!("text {charset} {collation}"),
+        Class::Bytes => "bytes".to_owned(),
+        Class::Other(what) => format!("other {what}"),
+    }
+}
+
+/// What `snapshot` says of a bound column; `None` if it was not there.
+pub(super) fn class(snapshot: &Snapshot, column: &Column) -> Option<Class> {
+    let text = snapshot.0.get(&item(column))?;
+    let mut words = text.splitn(3, ' ');
+    Some(match (words.next(), words.next(), words.next()) {
+        (Some("text"), Some(charset), Some(collation)) => Class::Text { charset: charset.to_owned(), collation: collation.to_owned() },
+        (Some("bytes"), ..) => Class::Bytes,
+        _ => Class::Other(text.clone()),
+    })
+}

@@ -1,0 +1,184 @@
+//! Open transactions.
+//!
+//! `information_schema.innodb_trx` is a cache that the server fills anew only if nobody has read it for 100 ms (`trx_i_s_possibly_fetch_data_into_cache`
+//! in the server's `trx0i_s.cc`): several readers keep it old for as long as they go on, and a transaction that began since is not in it. So an
+//! answer counts only if it shows our own transaction, running the very query that asks, told by a number that was never used before.
+//! Workers take turns by a lock that the server holds under a name, so that they do not keep each other from a fresh answer.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
+
+use super::{Mysql, fault, int, text};
+use crate::{
+    database::OpenTransaction,
+    error::{Error, Kind, Result},
+};
+
+/// A little more than the server's 100 ms.
+const REST: Duration = Duration::from_millis(110);
+
+/// How long a fresh answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// With more than this in one answer the server's 16 MiB for it may not have sufficed, and it does not tell.
+const TOO_MANY: usize = 4_000;
+
+/// The connection that looks, and what it must remember between looks.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    conn: Option<MySqlConnection>,
+    /// Keys of transactions with a connection, at the last look.
+    attached: BTreeSet<String>,
+    /// Prepared transactions that left their connection (`XA PREPARE`), by id, with the keys under which each may have been seen before.
+    detached: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Watch {
+    pub(super) async fn close(&mut self) {
+        if let Some(conn) = self.conn.take() {
+            // The server frees what the connection held, whether it says goodbye or not.
+            let _ = conn.close().await;
+        }
+    }
+}
+
+struct Seen {
+    id: String,
+    thread: i64,
+    started: String,
+    state: String,
+    query: String,
+}
+
+/// See [`super::Database::open_transactions`].
+pub(super) async fn open_transactions(db: &Mysql) -> Result<Vec<OpenTransaction>> {
+    let mut watch = db.watch.lock().await;
+    // Taken out, so that a look that fails or is cut short takes its locks and its transaction with it.
+    let mut conn = match watch.conn.take() {
+        Some(mut conn) => {
+            if conn.ping().await.is_ok() {
+                conn
+            } else {
+                db.own_connection().await?
+            }
+        }
+        None => db.own_connection().await?,
+    };
+    let seen = fresh(&mut conn).await?;
+    watch.conn = Some(conn);
+    if seen.len() > TOO_MANY {
+        return Err(Error::new(Kind::Busy, "more transactions are open than the server can list for sure").with("open", seen.len()));
+    }
+    Ok(remember(&mut watch, seen))
+}
+
+/// A transaction's key is its connection and its start: its id changes when it writes for the first time. A prepared one that has left its
+/// connection is known by its id, and, when it is seen like that for the first time, by every key that went away since the last look: one of them
+/// is its own.
+fn remember(watch: &mut Watch, seen: Vec<Seen>) -> Vec<OpenTransaction> {
+    let mut open = Vec::new();
+    let mut attached = BTreeSet::new();
+    for t in seen.iter().filter(|t| t.thread != 0) {
+        let key = format!("connection {} since {}", t.thread, t.started);
+        let query = if t.query.is_empty() { String::new() } else { format!(": {}", t.query) };
+        open.push(OpenTransaction {
+            description: format!("connection {}, open since {} UTC, {}{query}", t.thread, t.started, t.state.to_lowercase()),
+            key: key.clone(),
+        });
+        attached.insert(key);
+    }
+    let gone: BTreeSet<String> = watch.attached.difference(&attached).cloned().collect();
+    let mut detached = BTreeMap::new();
+    for t in seen.iter().filter(|t| t.thread == 0) {
+        let keys = watch.detached.remove(&t.id).unwrap_or_else(|| gone.clone());
+        let description = format!("prepared (XA) transaction {}, open since {} UTC: XA RECOVER lists it", t.id, t.started);
+        open.push(OpenTransaction { key: format!("prepared {}", t.id), description: description.clone() });
+        open.extend(keys.iter().map(|key| OpenTransaction { key: key.clone(), description: description.clone() }));
+        detached.insert(t.id.clone(), keys);
+    }
+    watch.attached = attached;
+    watch.detached = detached;
+    open
+}
+
+/// Asks until the answer is fresh.
+async fn fresh(conn: &mut MySqlConnection) -> Result<Vec<Seen>> {
+    let until = Instant::now() + PATIENCE;
+    let late = || {
+        Error::new(Kind::Busy, "the server's list of open transactions stayed out of date")
+            .hint("something reads information_schema.innodb_trx more than nine times a second: let it ask less often")
+    };
+    let row = sqlx::query("select cast(get_lock('rowbound_innodb_trx', ?) as signed), cast(connection_id() as signed)")
+        .bind(i64::try_from(PATIENCE.as_secs()).unwrap_or(10))
+        .fetch_one(&mut *conn)
+        .await
+        .map_err(fault)?;
+    if int(&row, 0)? != 1 {
+        return Err(late());
+    }
+    let me = int(&row, 1)?;
+    let found = loop {
+        if let Some(found) = ask(conn, me).await? {
+            break found;
+        }
+        if Instant::now() > until {
+            return Err(late());
+        }
+        // The lock is kept: nobody of ours asks meanwhile.
+        tokio::time::sleep(REST).await;
+    };
+    sqlx::query("select release_lock('rowbound_innodb_trx')").execute(conn).await.map_err(fault)?;
+    Ok(found)
+}
+
+/// One look; `None` if what came is older than the question.
+async fn ask(conn: &mut MySqlConnection, me: i64) -> Result<Option<Vec<Seen>>> {
+    let nonce = format!("/* rowbound {:032x} */", rand::random::<u128>());
+    // WITH CONSISTENT SNAPSHOT begins a transaction of ours at once, but only under REPEATABLE READ.
+    for sql in ["set transaction isolation level repeatable read", "start transaction with consistent snapshot"] {
+        sqlx::raw_sql(sql).execute(&mut *conn).await.map_err(fault)?;
+    }
+    let rows = sqlx::raw_sql(AssertSqlSafe(format!("{nonce} {}", include_str!("transactions.sql")))).fetch_all(&mut *conn).await;
+    sqlx::raw_sql("rollback").execute(&mut *conn).await.map_err(fault)?;
+    let mut ours = false;
+    let mut found = Vec::new();
+    for row in rows.map_err(fault)? {
+        let t = Seen { id: text(&row, 0)?, thread: int(&row, 1)?, started: text(&row, 2)?, state: text(&row, 3)?, query: text(&row, 4)? };
+        if t.thread == me {
+            ours |= t.query.contains(&nonce);
+        // The server's own reads, without a connection and without a true id (0 on MariaDB, an address above 2^48 on MySQL).
+        } else if t.thread != 0 || !t.id.parse::<u64>().is_ok_and(|id| id == 0 || id >= 1 << 48) {
+            found.push(t);
+        }
+    }
+    Ok(ours.then_some(found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(id: &str, thread: i64, started: &str) -> Seen {
+        Seen { id: id.into(), thread, started: started.into(), state: "RUNNING".into(), query: String::new() }
+    }
+
+    fn keys(open: &[OpenTransaction]) -> BTreeSet<String> {
+        open.iter().map(|t| t.key.clone()).collect()
+    }
+
+    #[test]
+    fn a_transaction_keeps_its_key_when_it_writes_and_when_it_is_prepared() {
+        let mut watch = Watch::default();
+        let first = keys(&remember(&mut watch, vec![seen("0", 5, "12:00:00"), seen("0", 6, "12:00:00")]));
+        // It wrote, was prepared and left its connection, all between two looks; the other ended.
+        let second = keys(&remember(&mut watch, vec![seen("77", 0, "12:00:00")]));
+        assert!(!first.is_disjoint(&second));
+        let third = keys(&remember(&mut watch, vec![seen("77", 0, "12:00:00")]));
+        assert_eq!(second, third);
+        assert!(remember(&mut watch, vec![]).is_empty() && watch.detached.is_empty());
+    }
+}

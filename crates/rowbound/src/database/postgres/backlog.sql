@@ -1,0 +1,8 @@
+-- $1 storage, $2 grace in microseconds
+select
+    count(*) as total,
+    count(*) filter (where case when due_at is null then released_at <= now() - $2::int8 * interval '1 microsecond' else due_at <= now() end) as due,
+    count(*) filter (where attempts > 0) as failing,
+    extract(epoch from now() - min(released_at))::int8 as oldest
+from rowbound.candidate
+where storage = $1

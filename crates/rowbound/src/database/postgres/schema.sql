@@ -1,0 +1,60 @@
+-- Everything that Rowbound keeps in a PostgreSQL database, beside the functions and triggers of capture.
+-- Nobody but its owner needs a right on it: capture writes as the owner of its functions.
+create schema rowbound;
+
+-- What `attach` leaves: one row.
+create table rowbound.installation (
+    id int primary key default 1 check (id = 1),
+    record jsonb not null
+);
+
+-- A name that may have become unreferenced. No btree on `value`: an entry is limited to 2704 bytes, and a longer name would make
+-- the application's own statement fail. Vacuum runs by a fixed count, because a queue is empty most of the time.
+create table rowbound.candidate (
+    id bigint generated always as identity primary key,
+    storage text not null,
+    binding int,
+    value text not null,
+    key text,
+    event text not null,
+    -- The transaction's start: earlier than the true moment, never later.
+    released_at timestamptz not null default now(),
+    -- null: fresh, due once its grace has passed. With an owner: the end of the owner's lease. Without: due again then.
+    due_at timestamptz,
+    owner text,
+    attempts int not null default 0,
+    note text,
+    check (owner is null or due_at is not null)
+) with (
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold = 2000,
+    autovacuum_analyze_scale_factor = 0,
+    autovacuum_analyze_threshold = 20000
+);
+
+-- A claim reads the oldest of each kind, and nothing of another storage that may have a backlog of a million.
+create index candidate_fresh on rowbound.candidate (storage, released_at) where due_at is null;
+
+create index candidate_later on rowbound.candidate (storage, due_at) where due_at is not null;
+
+-- What was decided, when, why, and which row let go. Append-only.
+create table rowbound.ledger (
+    id bigint generated always as identity primary key,
+    at timestamptz not null default now(),
+    storage text not null,
+    binding int,
+    name text not null,
+    key text,
+    event text not null,
+    released_at timestamptz,
+    outcome text not null check (outcome in ({outcomes})),
+    size bigint,
+    place text,
+    note text,
+    owner text
+);
+
+create index ledger_at on rowbound.ledger (at);
+
+-- Hash: a name may be longer than a btree entry.
+create index ledger_name on rowbound.ledger using hash (name);
