@@ -360,12 +360,80 @@ async fn status_2_for_a_database_that_may_not_be_written() {
     assert_eq!(state(&world).await, before);
 }
 
+/// A role that may nothing but connect is told right by right what it needs, and each hint, followed, leads on.
+async fn hints_lead_to_an_attached_database(backend: Backend) {
+    let world = World::new(backend).await.with_docs().await;
+    let role = format!("rowbound_cli_{}", std::process::id());
+    let superuser = world.db.url().split("://").nth(1).and_then(|u| u.split('@').next()).expect("a user").to_owned();
+    let (make, login) = match backend {
+        Backend::Postgres => (vec![format!("create role {role} login")], role.clone()),
+        _ => {
+            let database = world.db.url().rsplit('/').next().expect("a database");
+            (
+                vec![format!("create user {role}@'%' identified by 'secret'"), format!("grant select on {database}.* to {role}@'%'")],
+                format!("{role}:secret"),
+            )
+        }
+    };
+    for sql in make {
+        world.db.exec(&sql).await;
+    }
+    let config = config(&world, "doc.file").replace(&format!("{superuser}@"), &format!("{login}@"));
+    let before = world.db.schema().await;
+    let mut granted = Vec::new();
+    loop {
+        let output = run_with(&world, &config, &["attach"]);
+        assert!(!output.stderr.contains("secret"), "{}", output.stderr);
+        if output.code == Some(0) {
+            break;
+        }
+        assert_eq!(output.code, Some(2), "{}", output.stderr);
+        assert_eq!(world.db.schema().await, before, "an attach that was refused left something");
+        assert!(!world.media().join(".rowbound").exists(), "an attach that was refused left a marker");
+        let hint = output.stderr.split("hint: ").nth(1).expect("a hint").trim().to_owned();
+        assert!(hint.starts_with("GRANT ") && !granted.contains(&hint), "{granted:?}\n{}", output.stderr);
+        for sql in hint.split("; ") {
+            world.db.exec(sql).await;
+        }
+        granted.push(hint);
+    }
+    assert!(!granted.is_empty(), "{backend} let a role without rights attach");
+    world.put_doc("a.jpg").await;
+    age(&world, "a.jpg");
+    world.db.exec("delete from doc").await;
+    let config = config.replace("url =", "grace = \"0\"\nurl =");
+    run_with(&world, &config, &["collect"]).expect(0);
+    assert!(world.files().is_empty());
+    run_with(&world, &config, &["detach"]).expect(0);
+    if backend == Backend::Postgres {
+        world.db.exec(&format!("drop owned by {role}")).await;
+        world.db.exec(&format!("drop role {role}")).await;
+    } else {
+        world.db.exec(&format!("drop user {role}@'%'")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_2_for_missing_rights_on_postgres() {
+    hints_lead_to_an_attached_database(Backend::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn status_2_for_missing_rights_on_mariadb() {
+    hints_lead_to_an_attached_database(Backend::Mariadb).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn status_3_for_what_is_not_there() {
     let world = world().await;
     world.put_doc("a.jpg").await;
     let good = config(&world, "doc.file");
     refused("error_database_missing", &world, Some(&good.replace(world.db.url(), "sqlite:gone.sqlite3")), &["status"], 3).await;
+    for (name, url) in [("postgres", "postgres://app:secret@127.0.0.1:1/app"), ("mysql", "mysql://app:secret@127.0.0.1:1/app")] {
+        let config = good.replace(world.db.url(), url);
+        let output = refused(&format!("error_{name}_missing"), &world, Some(&config), &["status"], 3).await;
+        assert!(!output.stderr.contains("secret"), "{}", output.stderr);
+    }
     refused("error_folder_missing", &world, Some(&good.replace("folder:media", "folder:nomedia")), &["attach"], 3).await;
 
     run(&world, &["attach"]).expect(0);
