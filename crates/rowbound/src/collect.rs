@@ -251,7 +251,7 @@ impl Collector {
         let mut repaired = record.clone();
         repaired.gaps.push(Gap { since, until: Some(now), why: why.clone() });
         let repaired = self.db.install(&self.bound, &repaired).await?;
-        tracing::warn!(%why, since = %since, "capture was incomplete and is back; what was released in between is the sweep's");
+        tracing::warn!(%why, since = %since, "capture was incomplete and is back; files that were released in between may be left over");
         Ok(repaired)
     }
 
@@ -526,7 +526,8 @@ impl Collector {
         let mut file = Settle { settlement, summary };
 
         // What a value names. Equal names of a batch share one fate, that of the latest release.
-        let mut groups: HashMap<FileName, Vec<&Candidate>> = HashMap::with_capacity(candidates.len());
+        // Sorted, so that a batch reads in the ledger as a listing does.
+        let mut groups: BTreeMap<FileName, Vec<&Candidate>> = BTreeMap::new();
         for c in candidates {
             match self.resolve(lane, c) {
                 Ok(name) => groups.entry(name).or_default().push(c),
@@ -554,7 +555,7 @@ impl Collector {
         let names: Vec<FileName> = groups.keys().cloned().collect();
         let looks = lane.storage.look(&names).await?;
         crash::point("looked");
-        let mut seen: HashMap<FileName, Seen> = HashMap::with_capacity(names.len());
+        let mut seen: BTreeMap<FileName, Seen> = BTreeMap::new();
         let mut missing = Vec::new();
         for (name, look) in names.into_iter().zip(looks) {
             match look {
@@ -690,7 +691,7 @@ impl Collector {
     async fn settle_missing(
         &self,
         lane: &Lane,
-        groups: &HashMap<FileName, Vec<&Candidate>>,
+        groups: &BTreeMap<FileName, Vec<&Candidate>>,
         missing: &[FileName],
         file: &mut Settle<'_>,
     ) -> Result<()> {

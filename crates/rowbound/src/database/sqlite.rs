@@ -118,12 +118,15 @@ fn failed(step: &'static str) -> impl Fn(sqlx::Error) -> Error {
                 let code: i64 = db.code().and_then(|c| c.parse().ok()).unwrap_or(0);
                 let message = db.message().to_owned();
                 match code & 0xff {
-                    5 | 6 => Error::new(Kind::Busy, "the SQLite database is locked by another writer"),
+                    5 | 6 => Error::new(Kind::Busy, "the SQLite database is locked by another writer")
+                        .hint("try again; if it goes on, some process holds a write transaction open"),
                     8 => Error::new(Kind::Permission, "the SQLite database cannot be written")
                         .hint("the user that runs rowbound needs write access to the file and to its folder"),
-                    10 | 14 => Error::new(Kind::DatabaseUnreachable, "the SQLite database cannot be read or opened"),
+                    10 | 14 => Error::new(Kind::DatabaseUnreachable, "the SQLite database cannot be read or opened")
+                        .hint("is its file system mounted, and may the user that runs rowbound read and write the file and its folder?"),
                     13 => Error::new(Kind::Database, "the disk of the SQLite database is full").retry(Retry::Later),
-                    26 => Error::new(Kind::Config, "the file is no SQLite database"),
+                    26 => Error::new(Kind::Config, "the file is no SQLite database")
+                        .hint("name the application's database file in `database`"),
                     1 if message.starts_with("no such table: rowbound_") || message.starts_with("no such table: main.rowbound_") => {
                         Error::new(Kind::NotAttached, "Rowbound is not attached to this database").hint("rowbound attach")
                     }
@@ -498,7 +501,7 @@ impl Database for Sqlite {
             seen.blind.push(Blind {
                 table: table.name.clone(),
                 event: "DROP TABLE".into(),
-                advice: "its files are the sweep's; or DELETE the rows first".into(),
+                advice: "DELETE the rows first, else their files stay behind".into(),
             });
             seen.blind.push(Blind {
                 table: table.name.clone(),

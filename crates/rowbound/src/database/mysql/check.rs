@@ -77,7 +77,7 @@ pub(super) async fn check(db: &Mysql, bound: &[Bound], expected: &Snapshot, sear
         let said: Vec<_> = drift.iter().map(ToString::to_string).collect();
         return Err(Error::new(Kind::Drift, "tables or triggers are not what `attach` left")
             .with("drift", said.join(", "))
-            .hint("run `rowbound attach`, then `rowbound sweep`"));
+            .hint("if a column or table was renamed, write its new name into rowbound.toml first; then `rowbound attach`"));
     }
     failed.map_or(Ok(Checked { found, hold: None }), Err)
 }
@@ -117,12 +117,12 @@ pub(super) async fn holders(db: &Mysql, searches: &[ColumnSearch], limit: u32) -
         binding.column = search.column.clone();
         let catalog = Catalog::load(&mut conn, &db.database, &[Bound { id: search.binding, binding }], &db.known).await?;
         let place = |e: Error| e.with("column", &search.column);
-        let (name, table) = catalog
-            .table_of(&search.column)
-            .ok_or_else(|| place(Error::new(Kind::Schema, "a bound table does not exist").hint("run `rowbound doctor`")))?;
-        let column = table
-            .column(&search.column.column)
-            .ok_or_else(|| place(Error::new(Kind::Schema, "a bound column does not exist").hint("run `rowbound doctor`")))?;
+        let (name, table) = catalog.table_of(&search.column).ok_or_else(|| {
+            place(Error::new(Kind::Schema, "a bound table does not exist").hint("`rowbound status` says what is not as attached"))
+        })?;
+        let column = table.column(&search.column.column).ok_or_else(|| {
+            place(Error::new(Kind::Schema, "a bound column does not exist").hint("`rowbound status` says what is not as attached"))
+        })?;
         let key = key("t", table).unwrap_or_else(|| "null".to_owned());
         let mut left = limit as usize;
         for (condition, parameters) in conditions(&search.search, &column.name, &column.class, db.flavor.in_list()) {

@@ -69,10 +69,13 @@ fn not_seen(table: &Table, unlogged: bool, role: &str, inspection: &mut Inspecti
     let mut blind = |event: &str, advice: &str| {
         inspection.blind.push(Blind { table: name.clone(), event: event.to_owned(), advice: advice.to_owned() });
     };
-    blind("DROP TABLE", "delete or truncate the rows first, or run `rowbound sweep` afterwards");
-    blind("ALTER TABLE .. DROP COLUMN", "set the column to null first, or run `rowbound sweep` afterwards");
-    blind("ALTER TABLE .. DISABLE TRIGGER", "run `rowbound attach` and `rowbound sweep` afterwards");
-    blind("TRUNCATE in a REPEATABLE READ transaction", "rows committed after its snapshot are not seen: run `rowbound sweep` afterwards");
+    blind("DROP TABLE", "DELETE or TRUNCATE the rows first, else their files stay behind");
+    blind("ALTER TABLE .. DROP COLUMN", "set the column to NULL first, else its files stay behind");
+    blind(
+        "ALTER TABLE .. DISABLE TRIGGER",
+        "`rowbound run` or `rowbound attach` enables them again; files that were released in between stay behind",
+    );
+    blind("TRUNCATE in a REPEATABLE READ transaction", "rows committed after its snapshot are not seen: their files stay behind");
     if table.members.len() > 1 {
         blind(
             "DETACH PARTITION, NO INHERIT",
@@ -80,7 +83,7 @@ fn not_seen(table: &Table, unlogged: bool, role: &str, inspection: &mut Inspecti
         );
     }
     if unlogged {
-        blind("a crash of the server empties an UNLOGGED table", "run `rowbound sweep` after a crash");
+        blind("a crash of the server empties an UNLOGGED table", "its files stay behind");
     }
     for m in table.members.iter().filter(|m| !m.owned) {
         inspection.blind.push(Blind {
