@@ -269,6 +269,12 @@ fn cascades_over_three_levels_and_two_paths_are_captured() {
         own.exec("replace into org values (2)").await;
         // By both paths: more than enough is fine, nothing may be missing.
         assert_eq!(own.released().await, ["cascade 1 i3", "cascade 1 i3", "cascade 2 logo2"]);
+        own.exec("insert into org values (8); insert into team values (8, 8, 'logo8'); insert into page values (8, 8, 8); insert into image values (8, 8, 8, 'i8')").await;
+        own.exec("delete org, team, image from org join team on team.org = org.id join page on page.team = team.id join image on image.page = page.id where org.id = 8").await;
+        let several = own.released().await;
+        assert!(["i8", "logo8"].iter().all(|name| several.iter().any(|is| is.ends_with(name))), "{several:?}");
+        own.exec("insert into org values (7) on duplicate key update id = 7; insert into team values (7, 7, 'x'); update org join team on team.org = org.id set team.logo = 'y', org.id = org.id where org.id = 7").await;
+        assert_eq!(own.released().await, ["update 2 x"]);
         own.exec("delete from team where id = 3").await;
         assert_eq!(own.released().await, ["cascade 1 i4", "delete 2 logo3"]);
         // A cascade that another key forbids deletes nothing, and records nothing.
@@ -347,6 +353,33 @@ fn keys_that_change_or_null_a_file_column_are_captured() {
         }
         assert_eq!(own.column("select f from link order by id").await, ["x2", "NULL", "z2"]);
         assert_eq!(own.column("select f from leaf order by id").await, ["m2", "NULL", "NULL"]);
+        own
+    });
+}
+
+#[test]
+fn children_that_others_committed_after_the_deleting_transaction_began_are_captured() {
+    on_each(|mut own| async {
+        own.exec(
+            "create table up (id int primary key);
+             create table t (id int primary key, up int, f varchar(50), foreign key (up) references up (id) on delete cascade);
+             create table tree (id int primary key, up int, parent int, f varchar(50), foreign key (up) references up (id) on delete cascade,
+                foreign key (parent) references tree (id) on delete cascade);
+             insert into up values (1), (2); insert into t values (1, 1, 'a'); insert into tree values (1, 2, null, 'r')",
+        )
+        .await;
+        own.attach(&["t.f", "tree.f"]).await;
+        own.exec("set session transaction isolation level repeatable read; begin").await;
+        assert_eq!(own.column("select f from t").await, ["a"]);
+        let mut other = own.connect().await;
+        exec(
+            &mut other,
+            "insert into t values (2, 1, 'later'); insert into tree values (2, 2, null, 'r2'), (3, null, 2, 'r3'), (4, null, 3, 'r4')",
+        )
+        .await;
+        own.exec("delete from up; commit").await;
+        assert_eq!(own.column("select f from t union select f from tree").await, Vec::<String>::new());
+        assert_eq!(own.released().await, ["cascade 1 a", "cascade 1 later", "cascade 2 r", "cascade 2 r2", "cascade 2 r3", "cascade 2 r4"]);
         own
     });
 }
@@ -540,19 +573,32 @@ fn claim_and_settlement_never_block_a_delete() {
 
 // -- attach and detach --------------------------------------------------------------------------------------------------------------
 
-fn dump(own: &Own) -> String {
+/// How a client program of the server is called.
+fn program(own: &Own, name: &str) -> std::process::Command {
     let url = own.url();
     let (user, rest) = url.strip_prefix("mysql://").unwrap().rsplit_once('/').unwrap().0.rsplit_once('@').unwrap();
     let (user, password) = user.split_once(':').unwrap_or((user, ""));
     let (host, port) = rest.split_once(':').unwrap_or((rest, "3306"));
-    let output = std::process::Command::new("mysqldump")
-        .args(["--no-data", "--triggers", "--routines", "--skip-dump-date", "--protocol=tcp", "-h", host, "-P", port, "-u", user])
-        .arg(format!("--password={password}"))
-        .arg(&own.name)
+    let mut command = std::process::Command::new(name);
+    command.args(["--protocol=tcp", "-h", host, "-P", port, "-u", user]).arg(format!("--password={password}"));
+    command
+}
+
+fn dump(own: &Own) -> String {
+    let output = program(own, "mysqldump")
+        .args(["--no-data", "--triggers", "--routines", "--skip-dump-date", &own.name])
         .output()
         .expect("mysqldump is needed");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
+}
+
+fn client(own: &Own, sql: &str) {
+    let mut file = tempfile::tempfile().unwrap();
+    std::io::Write::write_all(&mut file, sql.as_bytes()).unwrap();
+    std::io::Seek::rewind(&mut file).unwrap();
+    let output = program(own, "mysql").arg(&own.name).stdin(file).output().expect("mysql is needed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
@@ -667,12 +713,11 @@ fn a_restored_dump_has_another_identity() {
         assert_eq!(own.open().await.identity().await.unwrap(), was);
         own.exec("alter table rowbound_installation engine = innodb").await;
         assert_eq!(db.identity().await.unwrap(), was, "a rebuilt table is the same database");
-        let dump = dump(&own);
-        let statement = dump.split("CREATE").find(|s| s.contains("rowbound_identity")).expect("the dump carries the trigger");
-        assert!(statement.contains("BEFORE DELETE") || statement.contains("before delete"), "{statement}");
-        let create = own.column("select concat('create trigger rowbound_identity before delete on rowbound_installation for each row ', action_statement) from information_schema.triggers where trigger_name = 'rowbound_identity' and trigger_schema = database()").await;
-        // What a restore does: drop and create, at another time.
-        own.exec(&format!("drop trigger rowbound_identity; {}", create[0])).await;
+        // A true restore, under the same name.
+        let text = dump(&own);
+        own.exec("drop table rowbound_installation, rowbound_candidate, rowbound_ledger, t").await;
+        client(&own, &text);
+        assert_eq!(own.column("select count(*) from information_schema.triggers where trigger_schema = database()").await, ["3"]);
         assert_ne!(db.identity().await.unwrap(), was);
         own
     });
@@ -894,6 +939,41 @@ fn the_ledger_keeps_what_was_decided() {
                 .await
                 .is_err()
         );
+        own
+    });
+}
+
+#[test]
+fn a_hundred_thousand_candidates_are_settled_in_seconds() {
+    on_each(|mut own| async {
+        own.exec("create table t (f varchar(100))").await;
+        let (db, ..) = own.attach(&["t.f"]).await;
+        own.exec("/*M! set session max_recursive_iterations = 100000 */; /*!80000 set session cte_max_recursion_depth = 100000 */").await;
+        own.exec(
+            "insert into rowbound_candidate (binding, value, `key`, event, released_at)
+             with recursive n (i) as (select 1 union all select i + 1 from n where i < 100000)
+             select 1, concat('uploads/2026/11/21/', md5(i), '.jpg'), i, 'delete', utc_timestamp(6) from n",
+        )
+        .await;
+        let (mut claiming, mut settling, mut count) = (Duration::ZERO, Duration::ZERO, 0);
+        loop {
+            let started = Instant::now();
+            let claimed = db.claim(&claim("w", 4_000)).await.unwrap();
+            claiming += started.elapsed();
+            if claimed.is_empty() {
+                break;
+            }
+            let outcome =
+                |c: &Candidate| Settled { size: Some(12_345), place: Some(format!("2026-11-21/{}", c.id)), ..settled(c, Outcome::Trashed) };
+            let batch = settlement("w", claimed.iter().map(outcome).collect(), vec![]);
+            let started = Instant::now();
+            count += db.settle(&batch, None).await.unwrap();
+            settling += started.elapsed();
+        }
+        assert_eq!(count, 100_000);
+        println!("settled 100,000: claims {claiming:?}, settlements {settling:?}");
+        assert!(settling < Duration::from_secs(60), "{settling:?}");
+        assert_eq!(db.totals(None).await.unwrap()[0].count, 100_000);
         own
     });
 }

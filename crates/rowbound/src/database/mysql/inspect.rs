@@ -144,6 +144,12 @@ async fn rights(
             missing.insert(format!("{right} ON {}.{}", super::quote(&table.schema), super::quote(&table.table)));
         }
     }
+    for table in catalog.keys.iter().map(|k| &k.child).filter(|_| db.flavor == Flavor::Mysql) {
+        // What an ancestor's trigger reads with a lock, which MySQL before 8.0.22 lets only these do.
+        if !["UPDATE", "DELETE", "LOCK TABLES"].iter().any(|right| grants.on(right, &table.schema, &table.table)) {
+            missing.insert(format!("LOCK TABLES ON {}.*", super::quote(&table.schema)));
+        }
+    }
     if !missing.is_empty() {
         let me = me(conn).await?;
         let grants: Vec<_> = missing.iter().map(|m| format!("GRANT {m} TO {me}")).collect();

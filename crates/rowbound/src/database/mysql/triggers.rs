@@ -7,6 +7,8 @@
 //! - It reads nothing but its row and, on an ancestor, the rows that the foreign keys are about to take; it writes candidates, nothing else.
 //! - It records at least every name that its row lets go of. Changes are compared as bytes: to a collation `a.jpg` and `A.jpg ` may be one name.
 //!
+//! A body holds no comment: `mysqldump` writes triggers within `/*! */`, and the dump would not restore.
+//!
 //! Names within the trigger's own database are not qualified, so that a restored copy of a database writes into its own queue.
 
 use std::{collections::BTreeMap, fmt::Write};
@@ -178,7 +180,7 @@ fn copy(catalog: &Catalog, reach: &Reach<'_>, cause: usize, release: usize, b: &
                     }
                 }
                 let last = format!("d{}", path.len() - 1);
-                (String::new(), format!("select {} from {from} where {first} and {}", columns(&last), filled(&last)))
+                (String::new(), format!("select {} from {from} where {first} and {} lock in share mode", columns(&last), filled(&last)))
             })
             .collect(),
         Ways::Web(web) => {
@@ -186,7 +188,7 @@ fn copy(catalog: &Catalog, reach: &Reach<'_>, cause: usize, release: usize, b: &
             let last = web.iter().filter(|s| s.result == release).map(|step| {
                 let key = &catalog.keys[step.key];
                 format!(
-                    "select {} from rowbound_web w join {} d on {} where w.effect = {} and {}",
+                    "(select {} from rowbound_web w join {} d on {} where w.effect = {} and {} lock in share mode)",
                     columns("d"),
                     written(name, schema),
                     meets(key.columns.iter(), &slots, step.cause),
@@ -197,6 +199,9 @@ fn copy(catalog: &Catalog, reach: &Reach<'_>, cause: usize, release: usize, b: &
             vec![(with, last.collect::<Vec<_>>().join("\n      union all "))]
         }
     };
+    // A locking read, in every part: a plain one would show what the application's transaction saw when it began (REPEATABLE READ), and the
+    // foreign key takes also what others committed since. Not FOR UPDATE: that is refused (error 1442) where the statement itself works on the
+    // table, as in `DELETE up, t FROM up JOIN t` and on a table that points at itself.
     // A cursor and not INSERT .. SELECT, which would hold the queue's AUTO-INC lock to the end of the application's statement.
     selects
         .into_iter()
@@ -256,7 +261,7 @@ fn recursion(catalog: &Catalog, reach: &Reach<'_>, cause: usize, web: &std::coll
             slots.iter().map(|(effect, column)| if *effect == step.result { format!("d.{}", quote(column)) } else { "null".to_owned() });
         let _ = write!(
             with,
-            "\n        union select {}, {} from rowbound_web w join {} d on {} where w.effect = {}",
+            "\n        union (select {}, {} from rowbound_web w join {} d on {} where w.effect = {} lock in share mode)",
             step.result,
             values.collect::<Vec<_>>().join(", "),
             written(&key.child, schema),

@@ -150,8 +150,8 @@ async fn ask(conn: &mut MySqlConnection, me: i64) -> Result<Option<Vec<Seen>>> {
         let t = Seen { id: text(&row, 0)?, thread: int(&row, 1)?, started: text(&row, 2)?, state: text(&row, 3)?, query: text(&row, 4)? };
         if t.thread == me {
             ours |= t.query.contains(&nonce);
-        // The server's own work, without a connection and with no id, writes no reference.
-        } else if t.thread != 0 || t.id != "0" {
+        // The server's own reads, without a connection and without a true id (0 on MariaDB, an address above 2^48 on MySQL).
+        } else if t.thread != 0 || !t.id.parse::<u64>().is_ok_and(|id| id == 0 || id >= 1 << 48) {
             found.push(t);
         }
     }
