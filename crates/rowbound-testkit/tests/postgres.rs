@@ -19,7 +19,7 @@ use rowbound::{
     queue::Outcome,
 };
 use rowbound_testkit::{
-    App, Backend, OwnServer, TestDb,
+    Backend, OwnServer, TestDb,
     database_suite::{Attached, DEADLINE, Fixture, equal, fresh_record, number, ok, refused, settle_all},
     wait_until,
 };
