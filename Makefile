@@ -19,8 +19,8 @@ lint: ## format, clippy, rustdoc, licences
 fmt: ## format the code
 	cargo fmt --all
 
-bench: ## the benchmarks, on all databases
-	scripts/with-test-servers cargo bench --workspace --locked
+bench: ## the benchmarks, on all databases; ARGS="settle --rows 10000" for a part
+	scripts/with-test-servers cargo bench --locked -p rowbound-cli --bench rowbound -- $(ARGS)
 
 soak: ## the long tests that `make test` leaves out
 	scripts/cargo-tool nextest

@@ -24,7 +24,7 @@ mod status;
 /// Runs the command; returns the exit status.
 pub async fn run(args: Args) -> Result<u8> {
     match &args.command {
-        Command::Demo(a) => demo::demo(a).await,
+        Command::Demo(a) => demo::demo(&args, a).await,
         Command::Attach(a) => attach::attach(&args, a).await,
         Command::Detach(a) => detach::detach(&args, a).await,
         Command::Run(a) => run::run(&args, a).await,

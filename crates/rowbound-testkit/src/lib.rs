@@ -19,3 +19,6 @@ pub use process::{Output, Rowbound, Running};
 pub use server::{OwnServer, Server};
 pub use world::{World, wait_until};
 pub use writer::{Writer, Written};
+//! x
+
+pub mod storage_suite;

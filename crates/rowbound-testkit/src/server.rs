@@ -52,10 +52,22 @@ impl OwnServer {
     /// # Panics
     /// When it does not start, and for SQLite and MySQL.
     pub fn start(backend: Backend) -> OwnServer {
+        Self::start_by(backend, "start")
+    }
+
+    /// The same with the server's own defaults, so that a commit waits for the disk: for benchmarks.
+    ///
+    /// # Panics
+    /// As [`OwnServer::start`].
+    pub fn durable(backend: Backend) -> OwnServer {
+        Self::start_by(backend, "start-durable")
+    }
+
+    fn start_by(backend: Backend, how: &str) -> OwnServer {
         let name = script_name(backend);
         // A Unix socket lies in it, and its path has room for 107 bytes: not below a deep TMPDIR.
         let dir = tempfile::Builder::new().prefix("rowbound-own.").tempdir_in("/tmp").expect("cannot make a folder in /tmp").keep();
-        script(&["start", path(&dir), name]);
+        script(&[how, path(&dir), name]);
         let env = std::fs::read_to_string(dir.join("env")).expect("scripts/test-servers wrote no env file");
         let url = env.lines().find_map(|l| l.split_once('=')).expect("an env file without a variable").1.to_owned();
         OwnServer { server: Server { backend, url }, dir }

@@ -135,6 +135,8 @@ struct Lane {
     /// Numbers of the bindings on this storage.
     bindings: Vec<i32>,
     batch: AtomicU32,
+    /// SQLite: until when the application has the write lock to itself after a batch has held it.
+    rest: Mutex<Option<Instant>>,
     /// Transactions that made a batch go back. As long as one is open, claiming more is pointless: it would have to wait for the same.
     blockers: Mutex<Vec<OpenTransaction>>,
 }
@@ -193,6 +195,7 @@ impl Collector {
                 keep: Keep::new(plan.on_storage(&name))?,
                 bindings: bound.iter().filter(|b| b.binding.storage == name).map(|b| b.id).collect(),
                 batch: AtomicU32::new(if db.dialect() == Dialect::Sqlite { settings.batch.min(500) } else { settings.batch }),
+                rest: Mutex::new(None),
                 blockers: Mutex::new(Vec::new()),
             };
             lanes.insert(name, lane);
@@ -449,26 +452,37 @@ impl Collector {
         };
 
         // 7. Settle.
+        if hold.is_none() {
+            self.rest(lane).await;
+        }
         crash::point("settling");
         let locked = hold.as_ref().map(|(_, since)| *since);
         self.db.settle(&settlement, hold.map(|(h, _)| h)).await?;
         crash::point("settled");
         if let Some(since) = locked {
-            self.adapt(lane, since.elapsed(), candidates.len()).await;
+            self.adapt(lane, since.elapsed(), candidates.len());
         }
         self.total.lock().unwrap_or_else(|e| e.into_inner()).add(&batch.summary);
         Ok(batch)
     }
 
-    /// SQLite: follows the time the lock was held, and lets the application in before the next batch.
-    async fn adapt(&self, lane: &Lane, held: Duration, claimed: usize) {
+    /// SQLite: follows the time the lock was held, and sees to it that the application gets in before the next batch takes it.
+    fn adapt(&self, lane: &Lane, held: Duration, claimed: usize) {
         let size = lane.batch.load(Relaxed);
         if held > LOCK_GOAL * 2 {
             lane.batch.store((size / 2).max(50), Relaxed);
         } else if held < LOCK_GOAL && claimed as u32 == size {
             lane.batch.store((size * 2).min(self.settings.batch), Relaxed);
         }
-        tokio::time::sleep(held / 4).await;
+        *lane.rest.lock().unwrap_or_else(|e| e.into_inner()) = Some(Instant::now() + held / 4);
+    }
+
+    /// Waits before the write lock is taken again. What needs no lock (claim, look) is done meanwhile.
+    async fn rest(&self, lane: &Lane) {
+        let until = lane.rest.lock().unwrap_or_else(|e| e.into_inner()).take();
+        if let Some(until) = until {
+            tokio::time::sleep_until(until.into()).await;
+        }
     }
 
     /// Whether a transaction that made an earlier batch go back is open still.
@@ -560,6 +574,7 @@ impl Collector {
         if names.is_empty() {
             return Ok(None);
         }
+        self.rest(lane).await;
         let (held, hold) = references::find(self.db.as_ref(), &self.bound, &record.snapshot, storage, &names).await?;
         let hold = hold.map(|h| (h, Instant::now()));
         crash::point("checked");
