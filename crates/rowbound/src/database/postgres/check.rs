@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use super::{
     fault::{failed, standing_by},
@@ -23,6 +23,31 @@ use crate::{
 /// How long a check waits for a migration that holds a bound table.
 const CHECK_LOCK_TIMEOUT: &str = "5s";
 
+/// Whether a collation of a column of the tables $1 sorts otherwise than when indexes were
+/// built: after an upgrade of the C library or of ICU a btree on text misses rows (<https://wiki.postgresql.org/wiki/Locale_data_changes>).
+/// Whatever has a collation version and does not match counts.
+const COLLATIONS: &str = "select exists (select from pg_collation where collversion is distinct from pg_collation_actual_version(oid)
+    and collversion is not null and oid in (select attcollation from pg_attribute where attrelid = any ($1::int8[]::oid[])))";
+
+/// The same for the database's own collation; PostgreSQL 14 does not keep its version.
+const DATABASE_COLLATION: &str =
+    "select datcollversion is not null and datcollversion is distinct from pg_database_collation_actual_version(oid)
+    from pg_database where datname = current_database()";
+
+const NO_INDEXES: &str = "set local enable_indexscan = off; set local enable_indexonlyscan = off; set local enable_bitmapscan = off";
+
+/// Whether indexes on text cannot be trusted.
+pub(super) async fn indexes_are_stale(conn: &mut PgConnection, tables: &[i64]) -> Result<bool> {
+    let error = |e| failed("cannot compare the versions of collations", e);
+    if sqlx::query_scalar(COLLATIONS).bind(tables).fetch_one(&mut *conn).await.map_err(error)? {
+        return Ok(true);
+    }
+    if conn.server_version_num().is_none_or(|v| v < 150_000) {
+        return Ok(false);
+    }
+    sqlx::query_scalar(DATABASE_COLLATION).fetch_one(conn).await.map_err(error)
+}
+
 /// One snapshot for all columns: under READ COMMITTED a row that moves a name from a column not yet read to one already
 /// read would be missed in both. The tables are locked (ACCESS SHARE) before the snapshot is taken, because DDL and TRUNCATE
 /// do not respect snapshots.
@@ -30,13 +55,20 @@ pub(super) async fn check(pool: &PgPool, bound: &[Bound], snapshot: &Snapshot, s
     // Names first, outside: looking them up would take the snapshot. What changes until the lock is had, the snapshot tells.
     let mut columns: Vec<&Column> = bound.iter().map(|b| &b.binding.column).collect();
     columns.extend(searches.iter().map(|s| &s.column));
-    let mut resolved = tables::resolve(&mut *pool.acquire().await.map_err(|e| failed("cannot connect", e))?, &columns).await?;
+    let mut conn = pool.acquire().await.map_err(|e| failed("cannot connect", e))?;
+    let mut resolved = tables::resolve(&mut conn, &columns).await?;
+    let oids: Vec<i64> = resolved.iter().filter_map(|r| r.oid).collect();
+    let stale = indexes_are_stale(&mut conn, &oids).await?;
+    drop(conn);
     let locks: HashSet<_> = resolved.iter().filter(|r| matches!(&*r.kind, "r" | "p")).map(tables::Resolved::table_sql).collect();
     let of_searches = resolved.split_off(bound.len());
 
     let mut tx = pool.begin_with("begin isolation level repeatable read").await.map_err(|e| failed("cannot begin a transaction", e))?;
     // An error instead of fewer rows where row security applies.
     let mut sql = format!("set local row_security = off; set local lock_timeout = '{CHECK_LOCK_TIMEOUT}'");
+    if stale {
+        sql = format!("{sql}; {NO_INDEXES}");
+    }
     if !locks.is_empty() {
         sql = format!("{sql}; lock table {} in access share mode", locks.into_iter().collect::<Vec<_>>().join(", "));
     }
@@ -84,6 +116,10 @@ pub(super) async fn holders(pool: &PgPool, searches: &[ColumnSearch], limit: u32
         .map_err(|e| failed("cannot begin a transaction", e))?;
     let columns: Vec<_> = searches.iter().map(|s| &s.column).collect();
     let resolved = tables::resolve(&mut tx, &columns).await?;
+    let oids: Vec<i64> = resolved.iter().filter_map(|r| r.oid).collect();
+    if indexes_are_stale(&mut tx, &oids).await? {
+        sqlx::raw_sql(NO_INDEXES).execute(&mut *tx).await.map_err(|e| failed("cannot look for references", e))?;
+    }
     let mut holders = Vec::new();
     for (search, r) in searches.iter().zip(&resolved) {
         tables::usable(&search.column, r)?;

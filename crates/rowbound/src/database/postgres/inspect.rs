@@ -3,6 +3,7 @@
 use sqlx::PgConnection;
 
 use super::{
+    check::indexes_are_stale,
     fault::failed,
     tables::{self, Member, Table, ident},
 };
@@ -36,6 +37,14 @@ pub(super) async fn inspect(conn: &mut PgConnection, bound: &[Bound]) -> Result<
                 ident(&column.column)
             ));
         }
+    }
+    let oids: Vec<i64> = resolved.iter().filter_map(|r| r.oid).collect();
+    if indexes_are_stale(&mut *conn, &oids).await? {
+        inspection.warnings.push(format!(
+            "the system's collations changed since the indexes were built, and lookups by them miss rows: checks read whole tables until \
+             `reindex database {0}` and `alter database {0} refresh collation version` (and `alter collation .. refresh version`)",
+            ident(&database)
+        ));
     }
     for table in tables::tables(conn, bound).await? {
         for m in &table.members {
