@@ -8,6 +8,9 @@ use rowbound::queue::Outcome;
 
 use crate::exit;
 
+/// Where `--help` lists the options that every command takes.
+const GLOBAL: &str = "Global options";
+
 /// A garbage collector for uploaded files: a file lives exactly as long as some database row names it.
 ///
 /// Rowbound binds to an existing SQLite, PostgreSQL, MySQL or MariaDB database. Triggers note, within the application's own transaction, each
@@ -18,23 +21,23 @@ use crate::exit;
 #[command(name = "rowbound", version, after_help = exit::ALL, max_term_width = 100)]
 pub struct Args {
     /// The configuration
-    #[arg(long, short, global = true, value_name = "FILE", env = "ROWBOUND_CONFIG", default_value = "rowbound.toml")]
+    #[arg(long, short, global = true, help_heading = GLOBAL, value_name = "FILE", env = "ROWBOUND_CONFIG", default_value = "rowbound.toml")]
     pub config: PathBuf,
 
     /// The database, instead of the configuration's: sqlite:PATH, postgres://.., mysql://..
-    #[arg(long, global = true, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
     pub database: Option<String>,
 
     /// How answers are printed on stdout
-    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 
     /// Which messages are logged on stderr: error, warn, info, debug, or a filter such as rowbound=debug
-    #[arg(long, global = true, value_name = "FILTER", env = "ROWBOUND_LOG", default_value = "info")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILTER", env = "ROWBOUND_LOG", default_value = "info")]
     pub log: String,
 
     /// How messages are logged
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 
     /// What to do
@@ -77,7 +80,7 @@ pub enum Command {
     Attach(AttachArgs),
     /// Remove capture, candidates and ledger: the schema is what it was before
     ///
-    /// Files in the trash stay where they are.
+    /// Files in the trash stay where they are. Names that wait to be collected are forgotten: their files stay, and no row names them.
     Detach(DetachArgs),
     /// Collect for ever (the daemon)
     ///
@@ -208,9 +211,9 @@ pub struct HistoryArgs {
 pub struct NameArgs {
     /// The file's name as the rows hold it
     pub name: String,
-    /// The storage
-    #[arg(long, value_name = "NAME", default_value = "default")]
-    pub storage: String,
+    /// The storage; need not be said if there is one only, or if it is `default`
+    #[arg(long, value_name = "NAME")]
+    pub storage: Option<String>,
 }
 
 fn time(text: &str) -> Result<std::time::Duration, String> {

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use rowbound::{
-    FileName, Plan, Result,
+    Error, FileName, Kind, Plan, Result,
     database::{self, Database, Options},
 };
 use tokio::sync::watch;
@@ -24,7 +24,7 @@ mod status;
 /// Runs the command; returns the exit status.
 pub async fn run(args: Args) -> Result<u8> {
     match &args.command {
-        Command::Demo(a) => demo::demo(a).await,
+        Command::Demo(a) => demo::demo(&args, a).await,
         Command::Attach(a) => attach::attach(&args, a).await,
         Command::Detach(a) => detach::detach(&args, a).await,
         Command::Run(a) => run::run(&args, a).await,
@@ -45,9 +45,25 @@ async fn open(args: &Args) -> Result<(Plan, Arc<dyn Database>)> {
     Ok((plan, db))
 }
 
+/// The storage that `wanted` names; without a name the only one, or `default`.
+fn storage<'a>(plan: &'a Plan, wanted: Option<&'a str>) -> Result<&'a str> {
+    let known = || plan.storages.keys().cloned().collect::<Vec<_>>().join(", ");
+    match wanted {
+        Some(name) if plan.storages.contains_key(name) => Ok(name),
+        Some(name) => Err(Error::new(Kind::Config, "the plan has no such storage")
+            .with("storage", format_args!("{name:?}"))
+            .hint(format!("known are: {}", known()))),
+        None => match plan.storages.keys().next() {
+            Some(only) if plan.storages.len() == 1 => Ok(only),
+            _ if plan.storages.contains_key("default") => Ok("default"),
+            _ => Err(Error::new(Kind::Config, "the plan has several storages").hint(format!("add --storage with one of: {}", known()))),
+        },
+    }
+}
+
 fn name(text: &str) -> Result<FileName> {
     FileName::parse(text).map_err(|why| {
-        rowbound::Error::new(rowbound::Kind::Config, format!("this name {why}"))
+        Error::new(Kind::Config, format!("this name {why}"))
             .with("name", format_args!("{text:?}"))
             .hint("write it as the rows hold it: relative to the storage, without a leading slash")
     })
@@ -56,7 +72,7 @@ fn name(text: &str) -> Result<FileName> {
 /// Becomes true at SIGTERM or Ctrl-C.
 fn stop_signal() -> Result<watch::Receiver<bool>> {
     use tokio::signal::unix::{SignalKind, signal};
-    let wrong = |e: std::io::Error| rowbound::Error::new(rowbound::Kind::Config, "cannot listen for signals").because(e);
+    let wrong = |e: std::io::Error| Error::new(Kind::Config, "cannot listen for signals").because(e);
     let mut term = signal(SignalKind::terminate()).map_err(wrong)?;
     let mut int = signal(SignalKind::interrupt()).map_err(wrong)?;
     let (send, receive) = watch::channel(false);

@@ -4,7 +4,7 @@ use rowbound::{Error, Kind};
 
 /// Done, nothing left.
 pub const DONE: u8 = 0;
-/// Done, but something waits or fails, and the output names it.
+/// Something waits or failed, and the output names it.
 pub const LEFT: u8 = 1;
 /// Usage or configuration: nothing was done.
 pub const USAGE: u8 = 2;
@@ -17,14 +17,19 @@ pub const STOPPED: u8 = 4;
 pub const ALL: &str = "\
 Exit status:
   0  done, nothing left
-  1  done, but something waits or fails (named in the output)
-  2  usage or configuration: nothing was done
-  3  the database or a storage cannot be reached
-  4  stopped for safety: the schema, the database or a storage is not what was attached";
+  1  something waits or failed, and the output names it
+  2  usage, configuration, a missing right, or not attached yet: nothing was done
+  3  the database or a storage cannot be reached, or the storage has not proved to be the right one
+  4  stopped for safety: the schema, the triggers or the database is not what was attached";
 
 /// The status for an error.
 pub fn status(e: &Error) -> u8 {
-    match e.kind() {
+    of(e.kind())
+}
+
+/// The status for a kind of error. The graver has the higher number.
+pub fn of(kind: Kind) -> u8 {
+    match kind {
         Kind::Config | Kind::Schema | Kind::Permission | Kind::NotAttached => USAGE,
         Kind::DatabaseUnreachable | Kind::StorageUnreachable => UNREACHABLE,
         Kind::Drift | Kind::Identity => STOPPED,

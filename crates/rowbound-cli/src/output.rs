@@ -30,7 +30,7 @@ pub fn print(text: &str) -> Result<()> {
 /// Prints an error and its hint on stderr; with `--format json` as an object.
 pub fn error(e: &Error, format: Format) {
     if format == Format::Json {
-        let value = serde_json::json!({ "error": { "kind": format!("{:?}", e.kind()), "message": e.full(), "hint": e.hint_text() } });
+        let value = serde_json::json!({ "error": { "kind": e.kind(), "message": e.full(), "hint": e.hint_text() } });
         eprintln!("{value}");
         return;
     }

@@ -304,6 +304,13 @@ impl TestDb {
         }
     }
 
+    /// Closes that connection; the next statement opens another. For tests that stop the server.
+    pub async fn close_app(&self) {
+        if let Some(app) = self.app.lock().await.take() {
+            app.close().await;
+        }
+    }
+
     /// The same, with the error.
     ///
     /// # Errors

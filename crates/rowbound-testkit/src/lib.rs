@@ -11,6 +11,7 @@ pub mod database_suite; // the contract of a database, sentence by sentence
 pub mod db; // a fresh database, and the application's side of it
 pub mod process; // the real binary: run, watched, killed
 pub mod server; // servers out of the environment, and servers of one's own to stop and kill
+pub mod storage_suite; // the contract of a storage, sentence by sentence
 pub mod world; // a database, a media folder, a plan
 pub mod writer; // an application that never rests
 

@@ -58,7 +58,8 @@ impl Output {
     /// # Panics
     /// When it is none.
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}\n{}", self.stdout))
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|e| panic!("{e} (status {:?})\n--- stdout\n{}\n--- stderr\n{}", self.code, self.stdout, self.stderr))
     }
 }
 

@@ -268,7 +268,8 @@ pub(crate) fn drifted(drift: &[Drift]) -> Error {
     if drift.len() > 5 {
         said.push(format!("and {} more", drift.len() - 5));
     }
-    Error::new(Kind::Drift, format!("the database is not as attached: {}", said.join("; "))).hint("rowbound attach")
+    Error::new(Kind::Drift, format!("the database is not as attached: {}", said.join("; ")))
+        .hint("if a column or table was renamed, write its new name into rowbound.toml first; then `rowbound attach`")
 }
 
 /// Groups bound bindings by table, in the order of their numbers: one table has one set of triggers for all its columns.

@@ -3,22 +3,22 @@
 //!
 //! Modules stand in the order in which a file name travels; each imports only those above it.
 
-pub mod binding; // a column's value -> names, and how to find them again
-pub mod capture; // what stands in the database for a binding, and whether it still does
 pub mod crash; // places at which a test kills the process
-pub mod database; // claim, barrier, check, settle: SQLite, PostgreSQL, MySQL/MariaDB
 mod error; // what went wrong, whether trying again helps, what to do next
-pub mod ledger; // what was decided, when, why, and which row let go
 mod name; // bytes -> FileName: the only string that can reach a storage
+pub mod binding; // a column's value -> names, and how to find them again
 pub mod plan; // rowbound.toml -> storages and bindings, checked
 pub mod queue; // candidates, and what is decided of them
+pub mod ledger; // what was decided, when, why, and which row let go
+pub mod capture; // what stands in the database for a binding, and whether it still does
+pub mod database; // claim, barrier, check, settle: SQLite, PostgreSQL, MySQL/MariaDB
 pub mod storage; // look, remove, restore, list: folders
 
 pub mod attach; // a plan -> capture and markers, and back
-pub mod collect; // the only deleter: the seven steps
 pub mod references; // which of these names does some row hold?
-pub mod status;
-pub mod trash; // where collected files wait, come back or go for good // what waits, fails, was deleted; who holds a name
+pub mod trash; // where collected files wait, come back or go for good
+pub mod collect; // the only deleter: the seven steps
+pub mod status; // what waits, fails, was deleted; who holds a name
 
 pub use binding::Binding;
 pub use collect::Collector;

@@ -198,7 +198,11 @@ impl Plan {
             .map_err(|e| Error::new(Kind::Config, format!("this is not TOML: {}", e.to_string().trim())))?;
         expand(&mut value, "", env)?;
         let raw: raw::File = value.try_into().map_err(|e: toml::de::Error| {
-            Error::new(Kind::Config, e.message().to_owned()).hint("docs/configuration.md lists every field")
+            let text = e.to_string();
+            // The second line of its text says where, in the words of the file: in `storage.default`.
+            let place = text.lines().find_map(|l| l.strip_prefix("in `")?.strip_suffix('`'));
+            let error = Error::new(Kind::Config, e.message().trim().to_owned()).hint("docs/configuration.md lists every field");
+            place.into_iter().fold(error, |e, place| e.with("in", place))
         })?;
         let url = match (database, raw.database) {
             (Some(over), _) => over.to_owned(),

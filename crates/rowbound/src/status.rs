@@ -24,8 +24,8 @@ use crate::{
 /// Something that a person should look at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Problem {
-    /// What it is, as [`Kind`] says it.
-    pub kind: String,
+    /// What it is.
+    pub kind: Kind,
     /// What was found.
     pub message: String,
     /// What to do.
@@ -36,7 +36,7 @@ pub struct Problem {
 
 impl Problem {
     fn new(e: &Error, stops: bool) -> Self {
-        Problem { kind: format!("{:?}", e.kind()), message: e.full(), hint: e.hint_text().map(str::to_owned), stops }
+        Problem { kind: e.kind(), message: e.full(), hint: e.hint_text().map(str::to_owned), stops }
     }
 }
 
@@ -305,7 +305,7 @@ pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileN
             Some(note) => format!("it waits to be collected: {note}"),
             None => "it waits to be collected".to_owned(),
         },
-        (Look::Seen(_), 0, None, _) => "an orphan: no row names it and no candidate stands for it (a sweep would find it)".to_owned(),
+        (Look::Seen(_), 0, None, _) => "an orphan: no row names it and no candidate stands for it, so nothing will collect it".to_owned(),
     };
     Ok(Explanation {
         storage: storage.to_owned(),

@@ -13,6 +13,9 @@ use crate::{
 
 pub async fn attach(args: &Args, a: &AttachArgs) -> Result<u8> {
     let (plan, db) = super::open(args).await?;
+    for name in &a.adopt_storage {
+        super::storage(&plan, Some(name))?;
+    }
     if a.print_sql {
         let (inspection, statements) = preview(&plan, db.as_ref()).await?;
         let value = serde_json::json!({ "statements": statements, "inspection": inspection });
@@ -55,8 +58,9 @@ fn notes(seen: &Inspection) -> String {
     }
     if !seen.blind.is_empty() {
         out.push_str("no trigger sees (files that go this way are left over; docs/events.md):\n");
-        let rows: Vec<_> = seen.blind.iter().map(|b| vec![b.table.clone(), b.event.clone(), b.advice.clone()]).collect();
-        out.push_str(&output::table(&rows, 2));
+        for b in &seen.blind {
+            out.push_str(&format!("  {}: {}\n    {}\n", b.table, b.event, b.advice));
+        }
     }
     out
 }

@@ -63,7 +63,7 @@ fn text(a: &Answer) -> String {
         out.push_str(&format!("{}: {}\n", output::safe(name), output::safe(note)));
     }
     for (storage, left) in a.left.iter().filter(|(_, b)| b.total > 0) {
-        out.push_str(&format!("left on {storage}: {} ({} due, {} failing)\n", left.total, left.due, left.failing));
+        out.push_str(&format!("left on {storage}: {} waiting: {} due, {} failing\n", left.total, left.due, left.failing));
     }
     out
 }

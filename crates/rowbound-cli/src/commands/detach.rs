@@ -1,11 +1,28 @@
 //! `rowbound detach`.
 
-use rowbound::{Result, attach::detach as engine_detach};
+use std::collections::BTreeMap;
+
+use rowbound::{
+    Result,
+    attach::{Detached, detach as engine_detach},
+    status,
+};
+use serde::Serialize;
 
 use crate::{
     args::{Args, DetachArgs},
     exit, output,
 };
+
+/// What `detach` answers.
+#[derive(Debug, Serialize)]
+struct Answer {
+    /// What was left behind.
+    #[serde(flatten)]
+    left: Detached,
+    /// Names that waited to be collected, by storage: nobody will.
+    forgotten: BTreeMap<String, u64>,
+}
 
 pub async fn detach(args: &Args, a: &DetachArgs) -> Result<u8> {
     let (plan, db) = super::open(args).await?;
@@ -15,15 +32,25 @@ pub async fn detach(args: &Args, a: &DetachArgs) -> Result<u8> {
             statements.iter().map(|s| format!("{s};\n")).collect()
         })?;
     } else {
+        let waiting = match db.installation().await? {
+            Some(_) => status::backlogs(&plan, db.as_ref()).await?,
+            None => BTreeMap::new(),
+        };
+        let forgotten = waiting.into_iter().map(|(storage, b)| (storage, b.total)).collect();
         let left = engine_detach(&plan, db.as_ref()).await?;
-        output::answer(args.format, &left, |left| {
-            let mut out = "detached: triggers, candidates and ledger are gone\n".to_owned();
-            for (name, n) in left.in_trash.iter().filter(|(_, n)| **n > 0) {
-                out.push_str(&format!("storage {name}: {n} file(s) stay in its trash (.rowbound/trash)\n"));
-            }
-            out
-        })?;
+        output::answer(args.format, &Answer { left, forgotten }, text)?;
     }
     db.close().await;
     Ok(exit::DONE)
+}
+
+fn text(a: &Answer) -> String {
+    let mut out = "detached: triggers, candidates and ledger are gone\n".to_owned();
+    for (name, n) in a.forgotten.iter().filter(|(_, n)| **n > 0) {
+        out.push_str(&format!("storage   {name}: {n} waiting name(s) were forgotten; their files stay, though no row may name them\n"));
+    }
+    for (name, n) in a.left.in_trash.iter().filter(|(_, n)| **n > 0) {
+        out.push_str(&format!("storage   {name}: {n} file(s) stay in its trash (.rowbound/trash)\n"));
+    }
+    out
 }

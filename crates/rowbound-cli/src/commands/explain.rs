@@ -1,5 +1,7 @@
 //! `rowbound explain`.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use rowbound::{
     Result,
     status::{Explanation, explain as engine_explain},
@@ -13,13 +15,15 @@ use crate::{
 pub async fn explain(args: &Args, a: &NameArgs) -> Result<u8> {
     let name = super::name(&a.name)?;
     let (plan, db) = super::open(args).await?;
-    let explanation = engine_explain(&plan, db.as_ref(), &a.storage, &name).await?;
-    output::answer(args.format, &explanation, text)?;
+    let storage = super::storage(&plan, a.storage.as_deref())?;
+    let explanation = engine_explain(&plan, db.as_ref(), storage, &name).await?;
+    let columns = super::history::columns(db.as_ref()).await?;
+    output::answer(args.format, &explanation, |e| text(e, &columns, plan.storages[storage].trash.retention()))?;
     db.close().await;
     Ok(exit::DONE)
 }
 
-fn text(e: &Explanation) -> String {
+fn text(e: &Explanation, columns: &BTreeMap<i32, String>, retention: Option<Duration>) -> String {
     let mut out = format!("{} on {}: {}\n", output::safe(&e.name), e.storage, e.verdict);
     if let (Some(size), Some(modified)) = (e.size, e.modified) {
         out.push_str(&format!("file      {}, modified {}\n", output::bytes(size), output::moment(modified)));
@@ -40,11 +44,13 @@ fn text(e: &Explanation) -> String {
         ));
     }
     if let Some(t) = &e.trash {
-        out.push_str(&format!("trash     {} since {}: rowbound restore\n", output::bytes(t.size), output::moment(t.at)));
+        // `at` is when its part of the trash closes: nothing for people.
+        let until = retention.and_then(|r| t.at.checked_add(r).ok()).map(|end| format!(", erased after {}", output::moment(end)));
+        out.push_str(&format!("trash     {}{}\n", output::bytes(t.size), until.unwrap_or_default()));
     }
     if !e.history.is_empty() {
         out.push_str("history\n");
-        for line in super::history::table(&e.history).lines() {
+        for line in super::history::table(&e.history, columns).lines() {
             out.push_str(&format!("  {line}\n"));
         }
     }

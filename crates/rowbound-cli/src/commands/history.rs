@@ -1,37 +1,67 @@
 //! `rowbound history`.
 
+use std::collections::BTreeMap;
+
 use rowbound::{
     Result,
+    database::Database,
     ledger::{Entry, Filter},
 };
+use serde::Serialize;
 
 use crate::{
     args::{Args, HistoryArgs},
     exit, output,
 };
 
+/// An entry with its binding in words.
+#[derive(Debug, Serialize)]
+struct Answer<'a> {
+    #[serde(flatten)]
+    entry: &'a Entry,
+    /// The column whose row let go of the name; `null` where no row did, or the installation is a later one.
+    column: Option<&'a str>,
+}
+
 pub async fn history(args: &Args, a: &HistoryArgs) -> Result<u8> {
-    let (_, db) = super::open(args).await?;
+    let (plan, db) = super::open(args).await?;
+    if let Some(name) = &a.storage {
+        super::storage(&plan, Some(name))?;
+    }
     let filter =
         Filter { storage: a.storage.clone(), name: a.name.clone(), outcomes: a.outcome.clone(), since: a.since, limit: Some(a.limit) };
     let entries = db.history(&filter).await?;
-    output::answer(args.format, &entries, |entries| table(entries))?;
+    let columns = columns(db.as_ref()).await?;
+    let answers: Vec<_> =
+        entries.iter().map(|entry| Answer { entry, column: entry.binding.and_then(|n| columns.get(&n)).map(String::as_str) }).collect();
+    output::answer(args.format, &answers, |_| table(&entries, &columns))?;
     db.close().await;
     Ok(exit::DONE)
 }
 
+/// Which column each binding's number stands for, also of bindings that have left the plan.
+pub async fn columns(db: &dyn Database) -> Result<BTreeMap<i32, String>> {
+    let record = db.installation().await?;
+    let bindings = record.map(|r| r.bindings).unwrap_or_default();
+    // A key is "column -> storage".
+    Ok(bindings.into_iter().map(|(key, n)| (n, key.rsplit_once(" -> ").map_or(key.clone(), |(column, _)| column.to_owned()))).collect())
+}
+
 /// Entries as a table.
-pub fn table(entries: &[Entry]) -> String {
+pub fn table(entries: &[Entry], columns: &BTreeMap<i32, String>) -> String {
     if entries.is_empty() {
         return "the ledger has no such entry\n".to_owned();
     }
     let rows: Vec<_> = entries
         .iter()
         .map(|e| {
-            let mut why = match (&e.key, e.event.as_str()) {
-                (Some(key), event) => format!("{event} of row {}", output::safe(key)),
-                (None, event) => event.to_owned(),
-            };
+            let mut why = e.event.clone();
+            if let Some(key) = &e.key {
+                why.push_str(&format!(" of row {}", output::safe(key)));
+            }
+            if let Some(column) = e.binding.and_then(|n| columns.get(&n)) {
+                why.push_str(&format!(" in {}", output::safe(column)));
+            }
             if let Some(note) = &e.note {
                 why.push_str(&format!("; {}", output::safe(note)));
             }

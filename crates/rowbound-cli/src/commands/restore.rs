@@ -1,6 +1,6 @@
 //! `rowbound restore`.
 
-use rowbound::{Error, Kind, Result, attach::open_storages, trash};
+use rowbound::{Error, Kind, Result, trash};
 
 use crate::{
     args::{Args, NameArgs},
@@ -10,20 +10,19 @@ use crate::{
 pub async fn restore(args: &Args, a: &NameArgs) -> Result<u8> {
     let name = super::name(&a.name)?;
     let (plan, db) = super::open(args).await?;
-    let storages = open_storages(&plan)?;
-    let storage =
-        storages.get(&a.storage).ok_or_else(|| Error::new(Kind::Config, "the plan has no such storage").with("storage", &a.storage))?;
+    let storage_name = super::storage(&plan, a.storage.as_deref())?;
+    let storage = rowbound::storage::open(&plan.storages[storage_name])?;
     let record = db
         .installation()
         .await?
         .ok_or_else(|| Error::new(Kind::NotAttached, "Rowbound is not attached to this database").hint("rowbound attach"))?;
-    if let Some(id) = record.storages.get(&a.storage) {
+    if let Some(id) = record.storages.get(storage_name) {
         storage.expect(id);
     }
-    let file = trash::restore(db.as_ref(), &a.storage, storage.as_ref(), &name).await?;
+    let file = trash::restore(db.as_ref(), storage_name, storage.as_ref(), &name).await?;
     output::answer(args.format, &file, |f| {
         format!(
-            "restored {} ({}). No row is changed: while none names it, a later release or sweep may collect it again.",
+            "restored {} ({}). It stays until a row names it and lets go of it again.",
             output::safe(f.name.as_str()),
             output::bytes(f.size)
         )

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rowbound::{Collector, Result, collect::Settings};
 
 use crate::{
-    args::{Args, RunArgs, WorkArgs},
+    args::{Args, Format, RunArgs, WorkArgs},
     exit, logs, output,
 };
 
@@ -29,7 +29,10 @@ pub async fn run(args: &Args, a: &RunArgs) -> Result<u8> {
     progress.end();
     let summary = collector.summary();
     tracing::info!("ended: {}", logs::line(&summary));
-    output::answer(args.format, &summary, |_| String::new())?;
+    // For people the log has said it.
+    if args.format == Format::Json {
+        output::answer(args.format, &summary, |_| String::new())?;
+    }
     db.close().await;
     Ok(exit::DONE)
 }

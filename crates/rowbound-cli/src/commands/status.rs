@@ -13,13 +13,13 @@ pub async fn status(args: &Args) -> Result<u8> {
     let status = engine_status(&plan, db.as_ref()).await?;
     output::answer(args.format, &status, text)?;
     db.close().await;
-    Ok(if status.stopped() {
-        exit::STOPPED
-    } else if status.storages.iter().any(|s| s.backlog.failing > 0) || !status.problems.is_empty() {
-        exit::LEFT
-    } else {
-        exit::DONE
-    })
+    Ok(exit_status(&status))
+}
+
+/// That of the gravest problem; what waits in its due course is none.
+fn exit_status(status: &Status) -> u8 {
+    let failing = if status.storages.iter().any(|s| s.backlog.failing > 0) { exit::LEFT } else { exit::DONE };
+    status.problems.iter().map(|p| exit::of(p.kind)).fold(failing, u8::max)
 }
 
 fn text(s: &Status) -> String {
@@ -64,11 +64,7 @@ fn text(s: &Status) -> String {
     }
     for g in &s.gaps {
         let until = g.until.map_or("now".to_owned(), output::moment);
-        out.push_str(&format!(
-            "gap       {} to {until}: {} (files released then may be left over: a sweep finds them)\n",
-            output::moment(g.since),
-            g.why
-        ));
+        out.push_str(&format!("gap       {} to {until}: {} (files released then may be left over)\n", output::moment(g.since), g.why));
     }
     for p in &s.problems {
         out.push_str(&format!("{}  {}\n", if p.stops { "STOPPED " } else { "problem " }, p.message));
@@ -84,14 +80,11 @@ fn backlog(b: &Backlog) -> String {
         return "  nothing waits\n".to_owned();
     }
     let age = b.oldest_seconds.map(|s| format!(", the oldest for {}", output::length(s))).unwrap_or_default();
-    let mut out = format!("  {} wait ({} due, {} failing{age})\n", b.total, b.due, b.failing);
+    let mut out = format!("  {} waiting: {} due, {} failing{age}\n", b.total, b.due, b.failing);
     for w in &b.sample {
-        out.push_str(&format!(
-            "  {}: {} ({} attempts)\n",
-            output::safe(&w.value),
-            output::safe(w.note.as_deref().unwrap_or("")),
-            w.attempts
-        ));
+        let failed = if w.attempts == 0 { String::new() } else { format!("failed {} times, ", w.attempts) };
+        let due = w.due_at.map(|t| format!(" ({failed}next try {})", output::moment(t))).unwrap_or_default();
+        out.push_str(&format!("  {}: {}{due}\n", output::safe(&w.value), output::safe(w.note.as_deref().unwrap_or(""))));
     }
     out
 }

@@ -118,12 +118,15 @@ fn failed(step: &'static str) -> impl Fn(sqlx::Error) -> Error {
                 let code: i64 = db.code().and_then(|c| c.parse().ok()).unwrap_or(0);
                 let message = db.message().to_owned();
                 match code & 0xff {
-                    5 | 6 => Error::new(Kind::Busy, "the SQLite database is locked by another writer"),
+                    5 | 6 => Error::new(Kind::Busy, "the SQLite database is locked by another writer")
+                        .hint("try again; if it goes on, some process holds a write transaction open"),
                     8 => Error::new(Kind::Permission, "the SQLite database cannot be written")
                         .hint("the user that runs rowbound needs write access to the file and to its folder"),
-                    10 | 14 => Error::new(Kind::DatabaseUnreachable, "the SQLite database cannot be read or opened"),
+                    10 | 14 => Error::new(Kind::DatabaseUnreachable, "the SQLite database cannot be read or opened")
+                        .hint("is its file system mounted, and may the user that runs rowbound read and write the file and its folder?"),
                     13 => Error::new(Kind::Database, "the disk of the SQLite database is full").retry(Retry::Later),
-                    26 => Error::new(Kind::Config, "the file is no SQLite database"),
+                    26 => Error::new(Kind::Config, "the file is no SQLite database")
+                        .hint("name the application's database file in `database`"),
                     1 if message.starts_with("no such table: rowbound_") || message.starts_with("no such table: main.rowbound_") => {
                         Error::new(Kind::NotAttached, "Rowbound is not attached to this database").hint("rowbound attach")
                     }
@@ -201,6 +204,14 @@ impl Sqlite {
             .execute(&pool)
             .await
             .map_err(|e| failed("open")(e).with("database", path.display()))?;
+        // In UTF-16 every name would come out as other bytes than those of the file, and no reference would be found.
+        let encoding: String = sqlx::query_scalar("PRAGMA encoding").fetch_one(&pool).await.map_err(failed("open"))?;
+        if encoding != "UTF-8" {
+            return Err(Error::new(Kind::Config, "this SQLite database stores text in another encoding than UTF-8")
+                .with("database", path.display())
+                .with("encoding", encoding)
+                .hint("copy it into a new file: `sqlite3 old.sqlite3 .dump | sqlite3 new.sqlite3`"));
+        }
         if inode(path)? != file {
             return Err(
                 Error::new(Kind::DatabaseUnreachable, "the SQLite file was replaced while it was opened").with("database", path.display())
@@ -498,7 +509,7 @@ impl Database for Sqlite {
             seen.blind.push(Blind {
                 table: table.name.clone(),
                 event: "DROP TABLE".into(),
-                advice: "its files are the sweep's; or DELETE the rows first".into(),
+                advice: "DELETE the rows first, else their files stay behind".into(),
             });
             seen.blind.push(Blind {
                 table: table.name.clone(),

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use futures_util::TryStreamExt;
-use sqlx::{AssertSqlSafe, MySqlConnection};
+use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 
 use super::{
     Mysql,
@@ -21,32 +21,40 @@ use crate::{
     error::{Error, Kind, Result},
 };
 
-/// A placeholder that compares with the column: in the column's own character set, because a name with characters that it cannot hold would be
-/// an error (1267, "illegal mix of collations"). Those become `?`, which finds too much at worst.
-fn mark(class: &Class) -> String {
+/// A name as a literal that compares with the column: in the column's own character set, because a name with characters that it cannot hold
+/// would be an error (1267, "illegal mix of collations"). Those become `?`, which finds too much at worst.
+///
+/// A literal, in hexadecimal so that no byte of it means anything, and not a parameter: every length of the list would be prepared and closed
+/// again, and the server answers no close, so that the next statement waits for a delayed acknowledgement (44 ms per column and batch
+/// over TCP; the driver does not set TCP_NODELAY).
+fn literal(class: &Class, name: &str) -> String {
+    let hex: String = name.bytes().map(|b| format!("{b:02x}")).collect();
     match class {
-        Class::Text { charset, .. } if charset == "utf8mb4" => "?".to_owned(),
-        Class::Text { charset, collation } => format!("convert(? using {charset}) collate {collation}"),
-        _ => "cast(? as binary)".to_owned(),
+        Class::Text { charset, .. } if charset == "utf8mb4" => format!("_utf8mb4 x'{hex}'"),
+        Class::Text { charset, collation } => format!("convert(_utf8mb4 x'{hex}' using {charset}) collate {collation}"),
+        _ => format!("x'{hex}'"),
     }
 }
 
-/// Conditions and their parameters for one column, each at most `at_once` values long.
-fn conditions(search: &Search, column: &str, class: &Class, at_once: usize) -> Vec<(String, Vec<String>)> {
+/// Conditions for one column, each of at most `at_once` values.
+fn conditions(search: &Search, column: &str, class: &Class, at_once: usize) -> Vec<String> {
     let column = format!("t.{}", quote(column));
-    let mark = mark(class);
     let mut out = Vec::new();
     for values in search.values.chunks(at_once) {
-        out.push((format!("{column} in ({})", vec![mark.as_str(); values.len()].join(", ")), values.to_vec()));
+        let values: Vec<_> = values.iter().map(|v| literal(class, v)).collect();
+        out.push(format!("{column} in ({})", values.join(", ")));
     }
     if !search.odd_under.is_empty() {
-        let under = vec![format!("{column} like {mark} escape '|'"); search.odd_under.len()].join(" or ");
+        let under: Vec<_> = search
+            .odd_under
+            .iter()
+            .map(|p| {
+                let escaped = p.replace('|', "||").replace('%', "|%").replace('_', "|_");
+                format!("{column} like {} escape '|'", literal(class, &format!("{escaped}%")))
+            })
+            .collect();
         let odd = ["%", "?", "#"].map(|c| format!("locate('{c}', {column}) > 0")).join(" or ");
-        let prefixes = search.odd_under.iter().map(|p| {
-            let escaped = p.replace('|', "||").replace('%', "|%").replace('_', "|_");
-            format!("{escaped}%")
-        });
-        out.push((format!("({under}) and ({odd})"), prefixes.collect()));
+        out.push(format!("({}) and ({odd})", under.join(" or ")));
     }
     out
 }
@@ -55,10 +63,13 @@ fn table_of(db: &Mysql, search: &ColumnSearch) -> String {
     format!("{}.{}", quote(search.column.schema.as_deref().unwrap_or(&db.database)), quote(&search.column.table))
 }
 
-/// See [`super::Database::check`]. The searches come first and take metadata locks, which keep every DDL on their tables out until the end; so
+/// See [`super::Database::check`]. One read view for all columns: under READ COMMITTED, a row that moves a name from a column not yet read to one
+/// already read would be missed in both. The searches come first and take metadata locks, which keep every DDL on their tables out until the end; so
 /// the snapshot that follows is that of the tables that were searched.
 pub(super) async fn check(db: &Mysql, bound: &[Bound], expected: &Snapshot, searches: &[ColumnSearch]) -> Result<Checked> {
-    let mut tx = db.pool.begin().await.map_err(fault)?;
+    let mut conn = db.pool.acquire().await.map_err(fault)?;
+    sqlx::raw_sql("set transaction isolation level repeatable read").execute(&mut *conn).await.map_err(fault)?;
+    let mut tx = conn.begin_with("start transaction with consistent snapshot").await.map_err(fault)?;
     let mut found = Vec::new();
     let mut failed = None;
     for search in searches {
@@ -77,7 +88,7 @@ pub(super) async fn check(db: &Mysql, bound: &[Bound], expected: &Snapshot, sear
         let said: Vec<_> = drift.iter().map(ToString::to_string).collect();
         return Err(Error::new(Kind::Drift, "tables or triggers are not what `attach` left")
             .with("drift", said.join(", "))
-            .hint("run `rowbound attach`, then `rowbound sweep`"));
+            .hint("if a column or table was renamed, write its new name into rowbound.toml first; then `rowbound attach`"));
     }
     failed.map_or(Ok(Checked { found, hold: None }), Err)
 }
@@ -89,13 +100,9 @@ async fn look(db: &Mysql, conn: &mut MySqlConnection, expected: &Snapshot, searc
     // Distinct as bytes: a name that a million rows share comes once, and none that a collation takes for it is lost.
     let value = format!("cast({} as binary)", value("t", &search.column.column, &class));
     let mut seen = HashSet::new();
-    for (condition, parameters) in conditions(&search.search, &search.column.column, &class, db.flavor.in_list()) {
+    for condition in conditions(&search.search, &search.column.column, &class, db.flavor.in_list()) {
         let sql = format!("select distinct {value} from {} t where {condition}", table_of(db, search));
-        let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
-        for parameter in parameters {
-            query = query.bind(parameter);
-        }
-        let mut rows = query.fetch(&mut *conn);
+        let mut rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch(&mut *conn);
         while let Some(row) = rows.try_next().await.map_err(fault)? {
             if let Some(bytes) = super::bytes(&row, 0)?
                 && seen.insert(bytes.clone())
@@ -117,26 +124,22 @@ pub(super) async fn holders(db: &Mysql, searches: &[ColumnSearch], limit: u32) -
         binding.column = search.column.clone();
         let catalog = Catalog::load(&mut conn, &db.database, &[Bound { id: search.binding, binding }], &db.known).await?;
         let place = |e: Error| e.with("column", &search.column);
-        let (name, table) = catalog
-            .table_of(&search.column)
-            .ok_or_else(|| place(Error::new(Kind::Schema, "a bound table does not exist").hint("run `rowbound doctor`")))?;
-        let column = table
-            .column(&search.column.column)
-            .ok_or_else(|| place(Error::new(Kind::Schema, "a bound column does not exist").hint("run `rowbound doctor`")))?;
+        let (name, table) = catalog.table_of(&search.column).ok_or_else(|| {
+            place(Error::new(Kind::Schema, "a bound table does not exist").hint("`rowbound status` says what is not as attached"))
+        })?;
+        let column = table.column(&search.column.column).ok_or_else(|| {
+            place(Error::new(Kind::Schema, "a bound column does not exist").hint("`rowbound status` says what is not as attached"))
+        })?;
         let key = key("t", table).unwrap_or_else(|| "null".to_owned());
         let mut left = limit as usize;
-        for (condition, parameters) in conditions(&search.search, &column.name, &column.class, db.flavor.in_list()) {
+        for condition in conditions(&search.search, &column.name, &column.class, db.flavor.in_list()) {
             let sql = format!(
                 "select {key}, cast({} as binary) from {}.{} t where {condition} limit {left}",
                 value("t", &column.name, &column.class),
                 quote(&name.schema),
                 quote(&name.table)
             );
-            let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
-            for parameter in parameters {
-                query = query.bind(parameter);
-            }
-            let rows = query.fetch_all(&mut *conn).await.map_err(fault).map_err(place)?;
+            let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut *conn).await.map_err(fault).map_err(place)?;
             for row in &rows {
                 out.push(Holder { binding: search.binding, key: maybe_text(row, 0)?, value: text(row, 1)? });
             }

@@ -35,7 +35,12 @@ pub(super) fn fault(error: sqlx::Error) -> Error {
                 Kind::Config => "the database's URL cannot be used",
                 _ => "the database's answer was not understood",
             };
-            return Error::new(kind, what).because(error);
+            let fault = Error::new(kind, what).because(error);
+            return match kind {
+                Kind::DatabaseUnreachable => fault.hint("check host and port, and that the server is running"),
+                Kind::Config => fault.hint("write mysql://user:password@host:3306/name"),
+                _ => fault,
+            };
         }
     };
     let number = number(&error).unwrap_or(0);

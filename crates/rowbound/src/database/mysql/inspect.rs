@@ -102,19 +102,19 @@ fn blind_spots(name: &TableName, engine: &str, found: &mut Inspection) {
     let mut blind = |event: &str, advice: &str| {
         found.blind.push(Blind { table: name.to_string(), event: event.to_owned(), advice: advice.to_owned() });
     };
-    let sweep = "run `rowbound sweep` afterwards";
-    blind("TRUNCATE", &format!("{sweep}, or use DELETE; an account without DROP cannot truncate"));
-    blind("DROP TABLE", &format!("{sweep}; remove its bindings first"));
-    blind("ALTER TABLE .. DROP COLUMN", &format!("{sweep}; remove its binding first"));
-    blind("ALTER TABLE .. DROP, TRUNCATE or EXCHANGE PARTITION", sweep);
+    let left = "the files stay behind";
+    blind("TRUNCATE", "use DELETE, else the files stay behind; an account without DROP cannot truncate");
+    blind("DROP TABLE", "DELETE the rows first, else the files stay behind; then remove its bindings");
+    blind("ALTER TABLE .. DROP COLUMN", "set the column to NULL first, else the files stay behind; then remove its binding");
+    blind("ALTER TABLE .. DROP, TRUNCATE or EXCHANGE PARTITION", "DELETE the rows first, else the files stay behind");
     blind(
         "RENAME TABLE as a swap (gh-ost, pt-online-schema-change)",
-        "the new table has no triggers: run `rowbound attach`, then `rowbound sweep`",
+        "the new table has no triggers: run `rowbound attach`; the files of rows that went in between stay behind",
     );
     if !engine.eq_ignore_ascii_case("InnoDB") {
         blind(
             "ROLLBACK after a delete",
-            &format!("{engine} keeps the delete and InnoDB forgets the candidate: convert the table to InnoDB, or {sweep}"),
+            &format!("{engine} keeps the delete and InnoDB forgets the candidate: convert the table to InnoDB, else {left}"),
         );
         found.warnings.push(format!("{name} is {engine}, which has no transactions: a reference is visible before its transaction ends"));
     }

@@ -34,7 +34,7 @@ from root r
 union all
 select
     'column ' || r.label || '.' || w.shown,
-    concat_ws(', ', 'table ' || r.oid, 'number ' || a.attnum, format_type(a.atttypid, a.atttypmod), 'collation ' || a.attcollation::text, nullif('generated ' || a.attgenerated::text, 'generated '))
+    concat_ws(', ', 'table ' || r.oid, 'number ' || a.attnum, format_type(a.atttypid, null), 'collation ' || a.attcollation::text, nullif('generated ' || a.attgenerated::text, 'generated '))
 from unnest($5::text[], $6::text[], $7::text[]) as w(label, c, shown)
 join root r on r.label = w.label
 join pg_attribute a on a.attrelid = r.oid and a.attname = w.c and a.attnum > 0 and not a.attisdropped

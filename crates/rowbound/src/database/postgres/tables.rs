@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
-use super::failed;
+use super::fault::failed;
 use crate::{
     binding::{Body, Column},
     capture::Bound,

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use super::{
-    failed,
+    fault::failed,
     tables::{BoundColumn, Table, ident, literal},
 };
 use crate::{error::Result, queue::Outcome};

@@ -62,8 +62,8 @@ impl Ways {
             use fs::ResolveFlags as R;
             match again(|| fs::openat2(at, path, flags, Mode::empty(), R::BENEATH | R::NO_SYMLINKS | R::NO_MAGICLINKS)) {
                 Err(Errno::NOSYS) => self.beneath.store(false, Relaxed),
-                // A seccomp filter that does not know the call answers this too, and so may a true refusal: the slow way decides.
-                Err(Errno::PERM) => {}
+                // PERM: a seccomp filter that does not know the call, or a true refusal. NOTDIR: a file, or a link at the end. The slow way tells.
+                Err(Errno::PERM | Errno::NOTDIR) => {}
                 done => return done,
             }
         }

@@ -1,0 +1,165 @@
+//! References: found, never overlooked.
+//!
+//! In: searches, and the snapshot that `attach` left. Out: every value that matches, of one moment.
+
+use std::collections::HashSet;
+
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+
+use super::{
+    fault::{failed, standing_by},
+    queue::without_nul,
+    snapshot_of,
+    tables::{self, ident},
+    triggers,
+};
+use crate::{
+    binding::Column,
+    capture::{Bound, Snapshot},
+    database::{Checked, ColumnSearch, Found, Holder, drifted},
+    error::Result,
+};
+
+/// How long a check waits for a migration that holds a bound table.
+const CHECK_LOCK_TIMEOUT: &str = "5s";
+
+/// Whether a collation of a column of the tables $1 sorts otherwise than when indexes were
+/// built: after an upgrade of the C library or of ICU a btree on text misses rows (<https://wiki.postgresql.org/wiki/Locale_data_changes>).
+/// Whatever has a collation version and does not match counts.
+const COLLATIONS: &str = "select exists (select from pg_collation where collversion is distinct from pg_collation_actual_version(oid)
+    and collversion is not null and oid in (select attcollation from pg_attribute where attrelid = any ($1::int8[]::oid[])))";
+
+/// The same for the database's own collation; PostgreSQL 14 does not keep its version.
+const DATABASE_COLLATION: &str =
+    "select datcollversion is not null and datcollversion is distinct from pg_database_collation_actual_version(oid)
+    from pg_database where datname = current_database()";
+
+const NO_INDEXES: &str = "set local enable_indexscan = off; set local enable_indexonlyscan = off; set local enable_bitmapscan = off";
+
+/// Whether indexes on text cannot be trusted.
+pub(super) async fn indexes_are_stale(conn: &mut PgConnection, tables: &[i64]) -> Result<bool> {
+    let error = |e| failed("cannot compare the versions of collations", e);
+    if sqlx::query_scalar(COLLATIONS).bind(tables).fetch_one(&mut *conn).await.map_err(error)? {
+        return Ok(true);
+    }
+    if conn.server_version_num().is_none_or(|v| v < 150_000) {
+        return Ok(false);
+    }
+    sqlx::query_scalar(DATABASE_COLLATION).fetch_one(conn).await.map_err(error)
+}
+
+/// One snapshot for all columns: under READ COMMITTED a row that moves a name from a column not yet read to one already
+/// read would be missed in both. The tables are locked (ACCESS SHARE) before the snapshot is taken, because DDL and TRUNCATE
+/// do not respect snapshots.
+pub(super) async fn check(pool: &PgPool, bound: &[Bound], snapshot: &Snapshot, searches: &[ColumnSearch]) -> Result<Checked> {
+    // Names first, outside: looking them up would take the snapshot. What changes until the lock is had, the snapshot tells.
+    let mut columns: Vec<&Column> = bound.iter().map(|b| &b.binding.column).collect();
+    columns.extend(searches.iter().map(|s| &s.column));
+    let mut conn = pool.acquire().await.map_err(|e| failed("cannot connect", e))?;
+    let mut resolved = tables::resolve(&mut conn, &columns).await?;
+    let oids: Vec<i64> = resolved.iter().filter_map(|r| r.oid).collect();
+    let stale = indexes_are_stale(&mut conn, &oids).await?;
+    drop(conn);
+    let locks: HashSet<_> = resolved.iter().filter(|r| matches!(&*r.kind, "r" | "p")).map(tables::Resolved::table_sql).collect();
+    let of_searches = resolved.split_off(bound.len());
+
+    let mut tx = pool.begin_with("begin isolation level repeatable read").await.map_err(|e| failed("cannot begin a transaction", e))?;
+    // An error instead of fewer rows where row security applies.
+    let mut sql = format!("set local row_security = off; set local lock_timeout = '{CHECK_LOCK_TIMEOUT}'");
+    if stale {
+        sql = format!("{sql}; {NO_INDEXES}");
+    }
+    if !locks.is_empty() {
+        sql = format!("{sql}; lock table {} in access share mode", locks.into_iter().collect::<Vec<_>>().join(", "));
+    }
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *tx).await.map_err(|e| failed("cannot hold the bound tables", e))?;
+
+    let drift = snapshot.drift(&snapshot_of(&mut tx, bound).await?);
+    if !drift.is_empty() {
+        return Err(drifted(&drift));
+    }
+
+    let mut found = Vec::new();
+    for (search, r) in searches.iter().zip(&of_searches) {
+        tables::usable(&search.column, r)?;
+        for (what, values) in wheres(r, search) {
+            let sql = format!("select t.{f}::text from {} t where {what}", r.table_sql(), f = ident(&search.column.column));
+            // Planned for these very values: a plan for any values compares an array one by one instead of hashing it.
+            let values: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql))
+                .persistent(false)
+                .bind(values)
+                .fetch_all(&mut *tx)
+                .await
+                .map_err(|e| failed("cannot look for references", e).with("column", &search.column))?;
+            let distinct: HashSet<String> = values.into_iter().collect();
+            found.extend(distinct.into_iter().map(|v| Found { binding: search.binding, value: v.into_bytes() }));
+        }
+    }
+    // What this snapshot saw may have been committed without reaching the disk yet. A record of our own and a commit that waits
+    // for it take it there before any file goes; see SESSION.
+    let confirmed: Option<String> =
+        sqlx::query_scalar("select case when not pg_is_in_recovery() then pg_logical_emit_message(true, 'rowbound', 'checked')::text end")
+            .fetch_one(&mut *tx)
+            .await
+            .map_err(|e| failed("cannot confirm the check", e))?;
+    if confirmed.is_none() {
+        return Err(standing_by());
+    }
+    tx.commit().await.map_err(|e| failed("cannot confirm the check", e))?;
+    Ok(Checked { found, hold: None })
+}
+
+pub(super) async fn holders(pool: &PgPool, searches: &[ColumnSearch], limit: u32) -> Result<Vec<Holder>> {
+    let mut tx = pool
+        .begin_with("begin isolation level repeatable read, read only; set local row_security = off")
+        .await
+        .map_err(|e| failed("cannot begin a transaction", e))?;
+    let columns: Vec<_> = searches.iter().map(|s| &s.column).collect();
+    let resolved = tables::resolve(&mut tx, &columns).await?;
+    let oids: Vec<i64> = resolved.iter().filter_map(|r| r.oid).collect();
+    if indexes_are_stale(&mut tx, &oids).await? {
+        sqlx::raw_sql(NO_INDEXES).execute(&mut *tx).await.map_err(|e| failed("cannot look for references", e))?;
+    }
+    let mut holders = Vec::new();
+    for (search, r) in searches.iter().zip(&resolved) {
+        tables::usable(&search.column, r)?;
+        let mut left = i64::from(limit);
+        for (what, values) in wheres(r, search) {
+            let sql = format!(
+                "select t.{f}::text, {} from {} t where {what} limit $2",
+                triggers::key_sql("t", &r.key),
+                r.table_sql(),
+                f = ident(&search.column.column)
+            );
+            let rows: Vec<(String, Option<String>)> = sqlx::query_as(AssertSqlSafe(sql))
+                .persistent(false)
+                .bind(values)
+                .bind(left)
+                .fetch_all(&mut *tx)
+                .await
+                .map_err(|e| failed("cannot look for references", e).with("column", &search.column))?;
+            left -= i64::try_from(rows.len()).unwrap_or(left);
+            holders.extend(rows.into_iter().map(|(value, key)| Holder { binding: search.binding, key, value }));
+        }
+    }
+    Ok(holders)
+}
+
+/// The conditions that a search comes to, each with the array for its `$1`. Rows of partitions and children count: no ONLY.
+fn wheres(r: &tables::Resolved, search: &ColumnSearch) -> Vec<(String, Vec<String>)> {
+    let f = format!("t.{}", ident(&search.column.column));
+    let mut all = Vec::new();
+    let values = without_nul(&search.search.values);
+    if !values.is_empty() {
+        all.push((format!("{f} {}", r.equals_any("$1")), values));
+    }
+    let prefixes = without_nul(&search.search.odd_under);
+    if !prefixes.is_empty() {
+        // Collation "C": a pattern does not work under a nondeterministic one.
+        let odd = format!(
+            "{f}::text collate \"C\" ~ '[%?#]' and exists (select from unnest($1::text[]) as p where starts_with({f}::text collate \"C\", p collate \"C\"))"
+        );
+        all.push((odd, prefixes));
+    }
+    all
+}

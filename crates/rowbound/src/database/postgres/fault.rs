@@ -1,0 +1,39 @@
+//! What a failure of the driver or the server means.
+
+use crate::error::{Error, Kind, Retry};
+
+pub(super) fn standing_by() -> Error {
+    Error::new(Kind::DatabaseUnreachable, "this server is a standby: its rows may be older than the files")
+        .hint("name the primary's host in `database`")
+}
+
+/// What a failure of `sqlx` means.
+pub(super) fn failed(what: &str, e: sqlx::Error) -> Error {
+    let code = match &e {
+        sqlx::Error::Database(d) => d.code().map(|c| c.into_owned()).unwrap_or_default(),
+        _ => String::new(),
+    };
+    let make = |kind| Error::new(kind, what);
+    let error = match &e {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
+            make(Kind::DatabaseUnreachable).hint("check host and port, and that the server is running")
+        }
+        sqlx::Error::Protocol(_) => make(Kind::DatabaseUnreachable),
+        sqlx::Error::Database(_) => match code.as_str() {
+            "25006" => make(Kind::DatabaseUnreachable)
+                .hint("the server takes no writes: connect to the primary, or switch default_transaction_read_only off"),
+            "3D000" => make(Kind::Config).hint("create the database, or correct its name in `database`"),
+            "55P03" | "40P01" | "40001" => make(Kind::Busy),
+            "42501" => make(Kind::Permission)
+                .hint("GRANT the connecting role what the message names: SELECT, TRIGGER on bound tables, USAGE on their schemas, CREATE on the database"),
+            "42P01" | "42703" | "3F000" => make(Kind::Schema).hint("run `rowbound attach` after a migration"),
+            // statement_timeout, disk full, out of memory
+            "57014" | "53100" | "53200" => make(Kind::Database).retry(Retry::Later),
+            c if c.starts_with("28") => make(Kind::Permission).hint("check user and password in `database`, and the server's pg_hba.conf; or GRANT CONNECT ON DATABASE"),
+            c if c.starts_with("57P") || c.starts_with("08") || c == "53300" => make(Kind::DatabaseUnreachable),
+            _ => make(Kind::Database),
+        },
+        _ => make(Kind::Database),
+    };
+    error.because(e)
+}

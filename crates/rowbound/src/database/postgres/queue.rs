@@ -1,0 +1,258 @@
+//! Candidates and the ledger.
+//!
+//! Each call is one statement or one short transaction, arrays in, rows out.
+
+use std::{fmt::Display, time::Duration};
+
+use jiff::Timestamp;
+use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgRow};
+
+use super::fault::failed;
+use crate::{
+    database::read_outcome,
+    error::Result,
+    ledger::{Entry, Filter, NewEntry, Total},
+    queue::{Announce, Backlog, Candidate, Claim, Settlement, Waiting},
+};
+
+pub(super) async fn claim(pool: &PgPool, claim: &Claim) -> Result<Vec<Candidate>> {
+    // Not prepared once for all: a plan made while the queue was empty would be kept for a full one.
+    let rows = sqlx::query(include_str!("claim.sql"))
+        .persistent(false)
+        .bind(&claim.storage)
+        .bind(micros(claim.grace))
+        .bind(i64::from(claim.limit))
+        .bind(&claim.owner)
+        .bind(micros(claim.lease))
+        .bind(claim.not_due_too)
+        .fetch_all(pool)
+        .await
+        .map_err(|e| failed("cannot claim candidates", e))?;
+    let candidate = |row: &PgRow| -> sqlx::Result<Candidate> {
+        Ok(Candidate {
+            id: row.try_get("id")?,
+            binding: row.try_get("binding")?,
+            value: row.try_get::<String, _>("value")?.into_bytes(),
+            key: row.try_get("key")?,
+            event: row.try_get("event")?,
+            released_at: time(row.try_get("released_at")?)?,
+            attempts: count(row.try_get("attempts")?)?,
+        })
+    };
+    let mut candidates: Vec<_> =
+        rows.iter().map(candidate).collect::<sqlx::Result<_>>().map_err(|e| failed("cannot read the candidates", e))?;
+    candidates.sort_by_key(|c| (c.released_at, c.id));
+    Ok(candidates)
+}
+
+pub(super) async fn next_due(pool: &PgPool, claim: &Claim) -> Result<Option<Duration>> {
+    let wait: Option<i64> = sqlx::query_scalar(include_str!("next_due.sql"))
+        .bind(&claim.storage)
+        .bind(micros(claim.grace))
+        .bind(claim.not_due_too)
+        .fetch_one(pool)
+        .await
+        .map_err(|e| failed("cannot look at the queue", e))?;
+    Ok(wait.map(|us| Duration::from_micros(us.max(0).cast_unsigned())))
+}
+
+pub(super) async fn settle(pool: &PgPool, settlement: &Settlement) -> Result<u64> {
+    let mut tx = pool.begin_with("begin isolation level read committed").await.map_err(|e| failed("cannot begin a transaction", e))?;
+    let mut count = 0;
+    let Settlement { owner, storage, settled, back } = settlement;
+    if !settled.is_empty() {
+        count = sqlx::query(include_str!("settle.sql"))
+            .persistent(false)
+            .bind(owner)
+            .bind(storage)
+            .bind(settled.iter().map(|s| s.id).collect::<Vec<_>>())
+            .bind(settled.iter().map(|s| s.outcome.word()).collect::<Vec<_>>())
+            .bind(settled.iter().map(|s| s.name.as_deref().map(storable)).collect::<Vec<_>>())
+            .bind(settled.iter().map(|s| s.size.map(whole)).collect::<Vec<_>>())
+            .bind(settled.iter().map(|s| s.place.as_deref().map(storable)).collect::<Vec<_>>())
+            .bind(settled.iter().map(|s| s.note.as_deref().map(storable)).collect::<Vec<_>>())
+            .execute(&mut *tx)
+            .await
+            .map_err(|e| failed("cannot settle candidates", e))?
+            .rows_affected();
+    }
+    if !back.is_empty() {
+        sqlx::query(include_str!("put_back.sql"))
+            .persistent(false)
+            .bind(owner)
+            .bind(back.iter().map(|b| b.id).collect::<Vec<_>>())
+            .bind(back.iter().map(|b| micros(b.wait)).collect::<Vec<_>>())
+            .bind(back.iter().map(|b| b.failed).collect::<Vec<_>>())
+            .bind(back.iter().map(|b| storable(&b.note)).collect::<Vec<_>>())
+            .execute(&mut *tx)
+            .await
+            .map_err(|e| failed("cannot put candidates back", e))?;
+    }
+    tx.commit().await.map_err(|e| failed("cannot settle candidates", e))?;
+    Ok(count)
+}
+
+pub(super) async fn announce(pool: &PgPool, items: &[Announce]) -> Result<()> {
+    sqlx::query(
+        "insert into rowbound.candidate (storage, value, event, due_at)
+         select a.storage, a.name, a.event, now() + a.wait * interval '1 microsecond'
+         from unnest($1::text[], $2::text[], $3::text[], $4::int8[]) as a(storage, name, event, wait)",
+    )
+    .bind(items.iter().map(|a| &*a.storage).collect::<Vec<_>>())
+    .bind(items.iter().map(|a| a.name.as_str()).collect::<Vec<_>>())
+    .bind(items.iter().map(|a| a.event).collect::<Vec<_>>())
+    .bind(items.iter().map(|a| micros(a.wait)).collect::<Vec<_>>())
+    .execute(pool)
+    .await
+    .map_err(|e| failed("cannot announce candidates", e))?;
+    Ok(())
+}
+
+pub(super) async fn enter(pool: &PgPool, entries: &[NewEntry]) -> Result<()> {
+    sqlx::query(
+        "insert into rowbound.ledger (storage, name, event, outcome, size, place, note)
+         select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::int8[], $6::text[], $7::text[])",
+    )
+    .bind(entries.iter().map(|e| &*e.storage).collect::<Vec<_>>())
+    .bind(entries.iter().map(|e| storable(&e.name)).collect::<Vec<_>>())
+    .bind(entries.iter().map(|e| e.event).collect::<Vec<_>>())
+    .bind(entries.iter().map(|e| e.outcome.word()).collect::<Vec<_>>())
+    .bind(entries.iter().map(|e| e.size.map(whole)).collect::<Vec<_>>())
+    .bind(entries.iter().map(|e| e.place.as_deref().map(storable)).collect::<Vec<_>>())
+    .bind(entries.iter().map(|e| e.note.as_deref().map(storable)).collect::<Vec<_>>())
+    .execute(pool)
+    .await
+    .map_err(|e| failed("cannot write the ledger", e))?;
+    Ok(())
+}
+
+pub(super) async fn backlog(pool: &PgPool, claim: &Claim) -> Result<Backlog> {
+    let error = |e| failed("cannot look at the queue", e);
+    let mut conn = pool.acquire().await.map_err(error)?;
+    let (total, due, failing, oldest): (i64, i64, i64, Option<i64>) = sqlx::query_as(include_str!("backlog.sql"))
+        .bind(&claim.storage)
+        .bind(micros(claim.grace))
+        .fetch_one(&mut *conn)
+        .await
+        .map_err(error)?;
+    let sql = format!("{WAITING} where storage = $1 and due_at is not null and note is not null order by released_at, id limit 10");
+    let rows = sqlx::query(AssertSqlSafe(sql)).bind(&claim.storage).fetch_all(&mut *conn).await.map_err(error)?;
+    Ok(Backlog {
+        total: total.unsigned_abs(),
+        due: due.unsigned_abs(),
+        failing: failing.unsigned_abs(),
+        oldest_seconds: oldest.map(|s| s.max(0).cast_unsigned()),
+        sample: rows.iter().map(waiting_row).collect::<sqlx::Result<_>>().map_err(error)?,
+    })
+}
+
+pub(super) async fn waiting(pool: &PgPool, values: &[String]) -> Result<Vec<Waiting>> {
+    let error = |e| failed("cannot look at the queue", e);
+    let sql = format!("{WAITING} where value = any ($1::text[]) order by released_at, id");
+    let rows = sqlx::query(AssertSqlSafe(sql)).persistent(false).bind(without_nul(values)).fetch_all(pool).await.map_err(error)?;
+    rows.iter().map(waiting_row).collect::<sqlx::Result<_>>().map_err(error)
+}
+
+pub(super) async fn history(pool: &PgPool, filter: &Filter) -> Result<Vec<Entry>> {
+    let error = |e| failed("cannot read the ledger", e);
+    if filter.name.as_ref().is_some_and(|n| n.contains('\0')) {
+        return Ok(Vec::new());
+    }
+    let outcomes: Vec<_> = filter.outcomes.iter().map(|o| o.word()).collect();
+    let rows = sqlx::query(include_str!("history.sql"))
+        .persistent(false)
+        .bind(&filter.storage)
+        .bind(&filter.name)
+        .bind((!outcomes.is_empty()).then_some(outcomes))
+        .bind(filter.since.map(Timestamp::as_microsecond))
+        .bind(filter.limit.map(i64::from))
+        .fetch_all(pool)
+        .await
+        .map_err(error)?;
+    let entry = |row: &PgRow| -> sqlx::Result<Entry> {
+        Ok(Entry {
+            id: row.try_get("id")?,
+            at: time(row.try_get("at")?)?,
+            storage: row.try_get("storage")?,
+            binding: row.try_get("binding")?,
+            name: row.try_get("name")?,
+            key: row.try_get("key")?,
+            event: row.try_get("event")?,
+            released_at: row.try_get::<Option<i64>, _>("released_at")?.map(time).transpose()?,
+            outcome: read_outcome(row.try_get("outcome")?).map_err(decode)?,
+            size: row.try_get::<Option<i64>, _>("size")?.map(i64::unsigned_abs),
+            place: row.try_get("place")?,
+            note: row.try_get("note")?,
+        })
+    };
+    rows.iter().map(entry).collect::<sqlx::Result<_>>().map_err(error)
+}
+
+pub(super) async fn totals(pool: &PgPool, since: Option<Timestamp>) -> Result<Vec<Total>> {
+    let error = |e| failed("cannot read the ledger", e);
+    let rows: Vec<(String, String, i64, i64)> = sqlx::query_as(
+        "select storage, outcome, count(*), coalesce(sum(size), 0)::int8 from rowbound.ledger
+         where $1::int8 is null or at >= timestamptz 'epoch' + $1 * interval '1 microsecond'
+         group by storage, outcome order by storage, outcome",
+    )
+    .persistent(false)
+    .bind(since.map(Timestamp::as_microsecond))
+    .fetch_all(pool)
+    .await
+    .map_err(error)?;
+    let total = |(storage, word, count, bytes): (String, String, i64, i64)| {
+        Ok(Total { storage, outcome: read_outcome(&word).map_err(decode)?, count: count.unsigned_abs(), bytes: bytes.unsigned_abs() })
+    };
+    rows.into_iter().map(total).collect::<sqlx::Result<_>>().map_err(error)
+}
+
+/// The columns of [`Waiting`].
+const WAITING: &str = "select id, binding, value, key, event, attempts, note,
+    (extract(epoch from released_at) * 1000000)::int8 as released_at, (extract(epoch from due_at) * 1000000)::int8 as due_at
+    from rowbound.candidate";
+
+fn waiting_row(row: &PgRow) -> sqlx::Result<Waiting> {
+    Ok(Waiting {
+        id: row.try_get("id")?,
+        binding: row.try_get("binding")?,
+        value: row.try_get("value")?,
+        key: row.try_get("key")?,
+        event: row.try_get("event")?,
+        released_at: time(row.try_get("released_at")?)?,
+        due_at: row.try_get::<Option<i64>, _>("due_at")?.map(time).transpose()?,
+        attempts: count(row.try_get("attempts")?)?,
+        note: row.try_get("note")?,
+    })
+}
+
+/// A text for people, with what PostgreSQL cannot hold replaced.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+fn whole(size: u64) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
+}
+
+/// Microseconds, at most a hundred years.
+fn micros(time: Duration) -> i64 {
+    const CENTURY: i64 = 100 * 366 * 86_400 * 1_000_000;
+    i64::try_from(time.as_micros()).unwrap_or(CENTURY).min(CENTURY)
+}
+
+fn decode(why: impl Display) -> sqlx::Error {
+    sqlx::Error::Decode(why.to_string().into())
+}
+
+fn time(micros: i64) -> sqlx::Result<Timestamp> {
+    Timestamp::from_microsecond(micros).map_err(decode)
+}
+
+fn count(n: i32) -> sqlx::Result<u32> {
+    u32::try_from(n).map_err(decode)
+}
+
+/// Values that a row can hold: PostgreSQL has no NUL in text.
+pub(super) fn without_nul(values: &[String]) -> Vec<String> {
+    values.iter().filter(|v| !v.contains('\0')).cloned().collect()
+}
