@@ -90,13 +90,16 @@ fn machine() -> String {
     let temp = std::env::temp_dir();
     let mounts = read("/proc/self/mounts");
     let fields = |line: &'_ str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
-    let mount = mounts.lines().map(fields).filter(|m| m.len() > 2 && temp.starts_with(&m[1])).max_by_key(|m| m[1].len());
+    let mount = mounts.lines().map(fields).filter(|m| m.len() > 3 && temp.starts_with(&m[1])).max_by_key(|m| m[1].len());
     let load = read("/proc/loadavg");
     format!(
         "{cores} cores, {memory} GiB, Linux {}, {} on {}, load {}",
         read("/proc/sys/kernel/osrelease").split('-').next().unwrap_or_default().trim(),
         temp.display(),
-        mount.map_or_else(|| "?".to_owned(), |m| m[2].clone()),
+        mount.map_or_else(
+            || "?".to_owned(),
+            |m| if m[3].split(',').any(|o| o == "discard") { format!("{} (discard)", m[2]) } else { m[2].clone() }
+        ),
         load.split(' ').next().unwrap_or("?"),
     )
 }

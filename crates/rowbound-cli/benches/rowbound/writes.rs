@@ -158,7 +158,9 @@ pub async fn bulk(options: &Options) {
     let table = Table::begin(&format!("bulk: {} rows deleted by one statement", options.rows), &HEAD);
     for backend in &options.backends {
         let world = world(TestDb::new(*backend).await).await;
-        row(&table, &backend.to_string(), at_once(&world, options.rounds, |t| format!("delete from {t}"), Some(options.rows)).await);
+        // With a condition: without one SQLite empties a table that has no trigger in one go, which no other database does.
+        let all = |t: &str| format!("delete from {t} where id > 0");
+        row(&table, &backend.to_string(), at_once(&world, options.rounds, all, Some(options.rows)).await);
     }
     println!("  goal on PostgreSQL: 5x");
 }
