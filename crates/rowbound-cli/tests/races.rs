@@ -284,6 +284,39 @@ async fn named_again_in_the_trash(backend: Backend) {
     world.assert_files_follow_rows().await;
 }
 
+/// A name moves from one bound column to another and back, in one statement each, while it is checked again and again. A check that reads the
+/// columns one after the other, each as it is at that moment, would miss it in both.
+async fn moving(backend: Backend, moves: usize) {
+    if !backend.available() {
+        return;
+    }
+    let mut world = World::new(backend).await.with_docs().await;
+    world.db.exec("create table other (id int primary key, one varchar(255), two varchar(255))").await;
+    for column in ["other.one", "other.two"] {
+        world = world.bind(Binding::name(column, "default").expect("a column"));
+    }
+    Rowbound::new(BINARY, &world).run(&["attach"]).await.expect(0);
+    world.put_file("a.jpg", b"a");
+    world.db.exec("insert into other values (1, 'a.jpg', null)").await;
+    let daemon = Rowbound::new(BINARY, &world).spawn(&["run", "--poll", "5ms"]);
+    daemon.wait_for_line("collecting", DEADLINE).await;
+    let mut app = world.db.app().await;
+    let mut n = 0;
+    // Until the daemon has looked often, too: on a slow machine the moves alone prove little.
+    while n < moves || !daemon.said().contains("kept") {
+        let (from, to) = if n % 2 == 0 { ("one", "two") } else { ("two", "one") };
+        app.begin().await;
+        app.exec(&format!("update other set {to} = 'a.jpg', {from} = null")).await;
+        app.commit().await;
+        n += 1;
+        assert!(n < 1_000_000, "the daemon never looked");
+    }
+    daemon.terminate();
+    daemon.wait(DEADLINE).await.expect(0);
+    collect(&world).await;
+    assert_eq!(world.files(), ["a.jpg"]);
+}
+
 macro_rules! on {
     ($($module:ident $backend:ident),*) => { $(
         mod $module {
@@ -297,6 +330,11 @@ macro_rules! on {
             #[tokio::test(flavor = "multi_thread")]
             async fn race_with_an_uncommitted_reference() {
                 uncommitted(Backend::$backend).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn race_of_a_name_that_moves_between_columns() {
+                moving(Backend::$backend, 2_000).await;
             }
 
             #[tokio::test]

@@ -86,7 +86,9 @@ impl World {
     /// Writes the plan as `rowbound.toml` into [`World::folder`] and returns its path.
     pub fn write_config(&self) -> PathBuf {
         let path = self.folder.path().join(rowbound::plan::FILE);
-        std::fs::write(&path, config(&self.plan())).expect("cannot write rowbound.toml");
+        // By rename: a command that was just started may be reading it.
+        let fresh = self.folder.path().join(format!(".{:016x}", rand::random::<u64>()));
+        std::fs::write(&fresh, config(&self.plan())).and_then(|()| std::fs::rename(&fresh, &path)).expect("cannot write rowbound.toml");
         path
     }
 

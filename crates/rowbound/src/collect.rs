@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -266,29 +266,15 @@ impl Collector {
         })
     }
 
-    /// Collects what is due on every storage until nothing is, then empties the trash of what has waited long enough.
+    /// Collects what is due on every storage now, then empties the trash of what has waited long enough. What is released
+    /// meanwhile is another drain's: under an application that never rests, "until nothing is due" would never end.
     ///
     /// # Errors
     /// The first error that stopped a storage; other storages are drained all the same.
     pub async fn drain(&self, stop: &watch::Receiver<bool>) -> Result<Summary> {
         let mut first = None;
         for (name, lane) in &self.lanes {
-            let workers = if self.db.dialect() == Dialect::Sqlite { 1 } else { self.settings.workers.max(1) };
-            let all = futures_util::future::join_all((0..workers).map(|_| async {
-                while !*stop.borrow() {
-                    let batch = self.batch(name).await?;
-                    if batch.claimed == 0 {
-                        break;
-                    }
-                }
-                Ok::<_, Error>(())
-            }))
-            .await;
-            let outcome = match all.into_iter().find_map(Result::err) {
-                Some(e) => Err(e),
-                None => self.empty_trash(lane).await.map(drop),
-            };
-            if let Err(e) = outcome {
+            if let Err(e) = self.drain_lane(name, lane, stop).await {
                 first.get_or_insert(e.with("storage", name));
             }
         }
@@ -296,6 +282,30 @@ impl Collector {
             Some(e) => Err(e),
             None => Ok(self.summary()),
         }
+    }
+
+    async fn drain_lane(&self, name: &str, lane: &Lane, stop: &watch::Receiver<bool>) -> Result<()> {
+        // Whatever is due, what is not there or not as attached is said.
+        lane.storage.prove().await?;
+        self.verify().await?;
+        let waiting = self.db.backlog(&self.claim(lane, 1)).await?;
+        // The oldest come first, so those that are due now are among the first so many claims, whoever makes them.
+        let goal = if self.settings.retry_now { waiting.total } else { waiting.due };
+        let claimed = AtomicU64::new(0);
+        let workers = if self.db.dialect() == Dialect::Sqlite { 1 } else { self.settings.workers.max(1) };
+        let ended = futures_util::future::join_all((0..workers).map(|_| async {
+            while !*stop.borrow() && claimed.load(Relaxed) < goal {
+                let batch = self.batch(name).await?;
+                if batch.claimed == 0 {
+                    break;
+                }
+                claimed.fetch_add(batch.claimed as u64, Relaxed);
+            }
+            Ok::<_, Error>(())
+        }))
+        .await;
+        ended.into_iter().collect::<Result<()>>()?;
+        self.empty_trash(lane).await.map(drop)
     }
 
     /// Collects for ever: returns when `stop` becomes true, after the batches under way are settled. What goes wrong is said in the log

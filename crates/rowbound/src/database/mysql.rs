@@ -6,7 +6,7 @@
 //!
 //! - Foreign-key actions fire no triggers. So every *ancestor*, a table whose deletes or updates reach a bound column through
 //!   `CASCADE` or `SET NULL`, has BEFORE triggers that record the names of the rows which the action is about to take
-//!   (see [`cascade`]). They record too much at worst; the check clears it.
+//!   (see `cascade`). They record too much at worst; the check clears it.
 //! - `TRUNCATE`, `DROP`, and table swaps fire nothing at all: [`Database::inspect`] lists them, the sweep covers them.
 //! - Every session of ours runs under READ COMMITTED: a claim under REPEATABLE READ that reaches the end of the queue locks the gap behind it and
 //!   with that every delete of the application.

@@ -204,6 +204,14 @@ impl Sqlite {
             .execute(&pool)
             .await
             .map_err(|e| failed("open")(e).with("database", path.display()))?;
+        // In UTF-16 every name would come out as other bytes than those of the file, and no reference would be found.
+        let encoding: String = sqlx::query_scalar("PRAGMA encoding").fetch_one(&pool).await.map_err(failed("open"))?;
+        if encoding != "UTF-8" {
+            return Err(Error::new(Kind::Config, "this SQLite database stores text in another encoding than UTF-8")
+                .with("database", path.display())
+                .with("encoding", encoding)
+                .hint("copy it into a new file: `sqlite3 old.sqlite3 .dump | sqlite3 new.sqlite3`"));
+        }
         if inode(path)? != file {
             return Err(
                 Error::new(Kind::DatabaseUnreachable, "the SQLite file was replaced while it was opened").with("database", path.display())

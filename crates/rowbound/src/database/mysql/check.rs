@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use futures_util::TryStreamExt;
-use sqlx::{AssertSqlSafe, MySqlConnection};
+use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 
 use super::{
     Mysql,
@@ -63,10 +63,13 @@ fn table_of(db: &Mysql, search: &ColumnSearch) -> String {
     format!("{}.{}", quote(search.column.schema.as_deref().unwrap_or(&db.database)), quote(&search.column.table))
 }
 
-/// See [`super::Database::check`]. The searches come first and take metadata locks, which keep every DDL on their tables out until the end; so
+/// See [`super::Database::check`]. One read view for all columns: under READ COMMITTED, a row that moves a name from a column not yet read to one
+/// already read would be missed in both. The searches come first and take metadata locks, which keep every DDL on their tables out until the end; so
 /// the snapshot that follows is that of the tables that were searched.
 pub(super) async fn check(db: &Mysql, bound: &[Bound], expected: &Snapshot, searches: &[ColumnSearch]) -> Result<Checked> {
-    let mut tx = db.pool.begin().await.map_err(fault)?;
+    let mut conn = db.pool.acquire().await.map_err(fault)?;
+    sqlx::raw_sql("set transaction isolation level repeatable read").execute(&mut *conn).await.map_err(fault)?;
+    let mut tx = conn.begin_with("start transaction with consistent snapshot").await.map_err(fault)?;
     let mut found = Vec::new();
     let mut failed = None;
     for search in searches {

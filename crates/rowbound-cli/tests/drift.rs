@@ -1,0 +1,172 @@
+//! The schema changes under a running daemon. The application's writes never fail, nothing is deleted on a stale picture, and capture is
+//! back by itself or after `attach`.
+
+use std::time::Duration;
+
+use rowbound_testkit::{Backend, Rowbound, World};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_rowbound");
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A world with a running daemon; `None` where the server is not named in the environment.
+async fn running(backend: Backend) -> Option<(World, rowbound_testkit::Running)> {
+    if !backend.available() {
+        eprintln!("{backend:?} is not named in the environment: nothing ran");
+        return None;
+    }
+    let world = World::new(backend).await.with_docs().await;
+    Rowbound::new(BINARY, &world).run(&["attach"]).await.expect(0);
+    for name in ["a.jpg", "b.jpg", "c.jpg"] {
+        world.put_doc(name).await;
+    }
+    let daemon = Rowbound::new(BINARY, &world).spawn(&["run", "--poll", "20ms"]);
+    daemon.wait_for_line("collecting", DEADLINE).await;
+    Some((world, daemon))
+}
+
+/// Triggers are dropped by hand: the daemon puts them back and records the gap.
+async fn triggers_dropped(backend: Backend) {
+    let Some((world, daemon)) = running(backend).await else { return };
+    for (trigger, table) in world.db.triggers().await.into_iter().filter(|(_, table)| table == "doc") {
+        world.db.drop_trigger(&trigger, &table).await;
+    }
+    daemon.wait_for_line("capture was incomplete and is back", DEADLINE).await;
+    world.db.exec("delete from doc where file = 'b.jpg'").await;
+    daemon.until(DEADLINE, "what is released afterwards is collected", || async { world.files() == ["a.jpg", "c.jpg"] }).await;
+    let status = Rowbound::new(BINARY, &world).run(&["status", "--format", "json"]).await;
+    assert_eq!(status.json()["gaps"].as_array().map(Vec::len), Some(1), "{}", status.stdout);
+    daemon.terminate();
+    daemon.wait(DEADLINE).await.expect(0);
+}
+
+/// The bound column is renamed: deletion stops, the application goes on, and a new binding gets everything going again.
+async fn column_renamed(backend: Backend) {
+    let Some((mut world, daemon)) = running(backend).await else { return };
+    world.db.exec("alter table doc rename column file to photo").await;
+    for sql in [
+        "update doc set title = 'x'",
+        "delete from doc where photo = 'b.jpg'",
+        "insert into doc (photo) values ('d.jpg')",
+        "update doc set photo = 'e.jpg' where photo = 'd.jpg'",
+    ] {
+        world.db.try_exec(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    }
+    daemon.wait_for_line("ERROR", DEADLINE).await;
+    let rowbound = Rowbound::new(BINARY, &world);
+    if backend != Backend::Sqlite {
+        // On SQLite the daemon is the one worker.
+        assert_eq!(rowbound.run(&["collect"]).await.code, Some(4));
+    }
+    assert_eq!(rowbound.run(&["status"]).await.code, Some(4));
+    assert_eq!(world.files(), ["a.jpg", "b.jpg", "c.jpg"], "something was deleted on a stale picture");
+    // `attach` with the old name changes nothing and says why.
+    let wrong = rowbound.run(&["attach"]).await;
+    assert_eq!(wrong.code, Some(2), "{}", wrong.stderr);
+    daemon.terminate();
+    daemon.wait(DEADLINE).await.expect(0);
+    assert_eq!(rowbound.run(&["collect"]).await.code, Some(4));
+
+    world.bindings = vec![rowbound::Binding::name("doc.photo", "default").expect("a column")];
+    let rowbound = Rowbound::new(BINARY, &world);
+    rowbound.run(&["attach"]).await.expect(0);
+    world.db.exec("delete from doc where photo = 'c.jpg'").await;
+    let end = rowbound.run(&["collect", "--wait", "20s"]).await;
+    assert!(world.files().contains(&"a.jpg".to_owned()) && !world.files().contains(&"c.jpg".to_owned()), "{}{}", end.stdout, end.stderr);
+}
+
+/// The bound column is dropped (SQLite refuses that while it is bound), and its type is altered.
+async fn column_altered_and_dropped(backend: Backend) {
+    let Some((world, daemon)) = running(backend).await else { return };
+    let alter = match backend {
+        Backend::Postgres => "alter table doc alter column file type varchar(500)",
+        Backend::Sqlite => "alter table doc rename to doc2",
+        _ => "alter table doc modify file varchar(500)",
+    };
+    world.db.exec(alter).await;
+    if backend == Backend::Sqlite {
+        world.db.exec("alter table doc2 rename to doc").await;
+    }
+    world.db.exec("update doc set title = 'y'").await;
+    world.db.exec("delete from doc where file = 'b.jpg'").await;
+    let rowbound = Rowbound::new(BINARY, &world);
+    rowbound.run(&["attach"]).await.expect(0);
+    daemon.until(DEADLINE, "it works on after `attach`", || async { world.files() == ["a.jpg", "c.jpg"] }).await;
+
+    if backend == Backend::Sqlite {
+        assert!(world.db.try_exec("alter table doc drop column file").await.is_err(), "SQLite can drop it: take it out of the docs");
+        world.db.exec("delete from doc where file = 'c.jpg'").await;
+        daemon.until(DEADLINE, "nothing has happened", || async { world.files() == ["a.jpg"] }).await;
+    } else {
+        world.db.exec("alter table doc drop column file").await;
+        for sql in ["update doc set title = 'z'", "insert into doc (title) values ('n')", "delete from doc"] {
+            world.db.try_exec(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+        }
+        daemon.wait_for_line("ERROR", DEADLINE).await;
+        assert_eq!(rowbound.run(&["status"]).await.code, Some(4));
+        assert_eq!(world.files(), ["a.jpg", "c.jpg"]);
+    }
+    daemon.terminate();
+    daemon.wait(DEADLINE).await.expect(0);
+}
+
+/// The table is rebuilt, as migrations on SQLite and online schema changes do.
+async fn table_rebuilt(backend: Backend) {
+    let Some((world, daemon)) = running(backend).await else { return };
+    let id = backend.id_column();
+    let mut app = world.db.app().await;
+    if backend == Backend::Mariadb || backend == Backend::Mysql {
+        app.exec(&format!("create table doc_new (id {id}, file varchar(255), title varchar(300))")).await;
+        app.exec("insert into doc_new select * from doc").await;
+        app.exec("rename table doc to doc_old, doc_new to doc").await;
+        app.exec("drop table doc_old").await;
+    } else {
+        app.begin().await;
+        app.exec(&format!("create table doc_new (id {id}, file varchar(255), title varchar(300))")).await;
+        app.exec("insert into doc_new select * from doc").await;
+        app.exec("drop table doc").await;
+        app.exec("alter table doc_new rename to doc").await;
+        app.commit().await;
+    }
+    app.exec("update doc set title = 'x'").await;
+    // By the daemon alone where every column is surely the same, else after a person has looked.
+    if backend == Backend::Sqlite {
+        daemon.wait_for_line("capture was incomplete and is back", DEADLINE).await;
+    } else {
+        Rowbound::new(BINARY, &world).run(&["attach"]).await.expect(0);
+    }
+    app.exec("delete from doc where file = 'b.jpg'").await;
+    daemon.until(DEADLINE, "capture is back", || async { world.files() == ["a.jpg", "c.jpg"] }).await;
+    daemon.terminate();
+    daemon.wait(DEADLINE).await.expect(0);
+    world.assert_files_follow_rows().await;
+}
+
+macro_rules! on {
+    ($($module:ident $backend:ident),*) => { $(
+        mod $module {
+            use super::*;
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn dropped_triggers_come_back() {
+                triggers_dropped(Backend::$backend).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn a_renamed_column_stops_deletion_and_no_write() {
+                column_renamed(Backend::$backend).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn an_altered_or_dropped_column_fails_no_write() {
+                column_altered_and_dropped(Backend::$backend).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn a_rebuilt_table_is_captured_again() {
+                table_rebuilt(Backend::$backend).await;
+            }
+        }
+    )* };
+}
+
+on!(sqlite Sqlite, postgres Postgres, mariadb Mariadb, mysql Mysql);
