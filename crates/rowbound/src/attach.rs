@@ -183,13 +183,11 @@ fn another_column(d: &Drift, dialect: Dialect, bound: &[Bound]) -> bool {
     let number = |text: &str| text.split(", ").take(2).map(str::to_owned).collect::<Vec<_>>();
     match dialect {
         Dialect::Postgres => d.item.starts_with("column ") && number(was) != number(is),
-        Dialect::Sqlite => {
-            d.item.starts_with("trigger ")
-                && bound.iter().any(|b| {
-                    let column = format!("old.\"{}\"", b.binding.column.column.replace('"', "\"\""));
-                    was.contains(&column) && !is.contains(&column)
-                })
-        }
+        Dialect::Sqlite => bound.iter().any(|b| {
+            let column = format!("old.\"{}\"", b.binding.column.column.replace('"', "\"\""));
+            let on_its_table = d.item.starts_with("trigger ") && d.item.ends_with(&format!(" on {}", b.binding.column.table));
+            on_its_table && was.contains(&column) && !is.contains(&column)
+        }),
         Dialect::Mysql => false,
     }
 }
