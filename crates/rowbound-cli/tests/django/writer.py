@@ -145,7 +145,8 @@ while not stop.is_set():
     for step in (insert, replace, retitle, delete) if len(rows) > 8 else (insert, replace, retitle):
         step()
         # The pace of a busy application, not a wait for anything. Without it SQLite's file would hardly ever be free: its locks know no queue.
-        stop.wait(0.01)
+        if connection.vendor == "sqlite":
+            stop.wait(0.01)
     if not ready:
         ready = True
         sys.__stdout__.write("ready\n")
