@@ -131,6 +131,9 @@ pub struct AttachArgs {
     /// The storage NAME is another one than before, and is meant
     #[arg(long, value_name = "NAME")]
     pub adopt_storage: Vec<String>,
+    /// A bound column was renamed, dropped or rebuilt, another has its name now, and is meant
+    #[arg(long)]
+    pub adopt_columns: bool,
     /// Another database uses the same storage, and no file is ever named by both
     #[arg(long)]
     pub shared: bool,

@@ -132,13 +132,44 @@ async fn table_rebuilt(backend: Backend) {
     if backend == Backend::Sqlite {
         daemon.wait_for_line("capture was incomplete and is back", DEADLINE).await;
     } else {
-        Rowbound::new(BINARY, &world).run(&["attach"]).await.expect(0);
+        if backend == Backend::Postgres {
+            assert_eq!(Rowbound::new(BINARY, &world).run(&["attach"]).await.code, Some(4), "another table has the name now");
+        }
+        Rowbound::new(BINARY, &world).run(&["attach", "--adopt-columns"]).await.expect(0);
     }
     app.exec("delete from doc where file = 'b.jpg'").await;
     daemon.until(DEADLINE, "capture is back", || async { world.files() == ["a.jpg", "c.jpg"] }).await;
     daemon.terminate();
     daemon.wait(DEADLINE).await.expect(0);
     world.assert_files_follow_rows().await;
+}
+
+/// The bound column is renamed and a new one gets its name: references in the old one must not stop counting without a person's word.
+async fn name_taken_by_another_column(backend: Backend) {
+    let Some((world, daemon)) = running(backend).await else { return };
+    world.db.exec("alter table doc rename column file to photo").await;
+    world.db.exec("alter table doc add column file varchar(255)").await;
+    daemon.wait_for_line("ERROR", DEADLINE).await;
+    daemon.terminate();
+    daemon.wait(DEADLINE).await.expect(0);
+    let rowbound = Rowbound::new(BINARY, &world);
+    let refused = rowbound.run(&["attach"]).await;
+    assert_eq!(refused.code, Some(4), "{}", refused.stdout);
+    assert!(refused.stderr.contains("--adopt-columns"), "{}", refused.stderr);
+    assert_eq!(rowbound.run(&["collect"]).await.code, Some(4));
+    rowbound.run(&["attach", "--adopt-columns"]).await.expect(0);
+    rowbound.run(&["collect"]).await.expect(0);
+    assert_eq!(world.files(), ["a.jpg", "b.jpg", "c.jpg"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_taken_by_another_column_needs_a_word_on_postgres() {
+    name_taken_by_another_column(Backend::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_taken_by_another_column_needs_a_word_on_sqlite() {
+    name_taken_by_another_column(Backend::Sqlite).await;
 }
 
 macro_rules! on {

@@ -11,8 +11,8 @@ use rand::Rng;
 use serde::Serialize;
 
 use crate::{
-    capture::{Bound, Gap, Inspection, Installation, VERSION},
-    database::Database,
+    capture::{Bound, Drift, Gap, Inspection, Installation, VERSION},
+    database::{Database, Dialect},
     error::{Error, Kind, Result},
     plan::Plan,
     storage::{self, Marker, Storage},
@@ -25,6 +25,8 @@ pub struct Consent {
     pub adopt: bool,
     /// These storages are not the ones attached before under their names, and are meant.
     pub adopt_storages: Vec<String>,
+    /// A bound column is another one than before under its name (renamed or rebuilt meanwhile), and is meant.
+    pub adopt_columns: bool,
     /// Rows of another database name files of the same storages, and neither database releases the other's files.
     pub shared: bool,
 }
@@ -136,6 +138,17 @@ pub async fn attach(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result
         let mut drift = before.snapshot.drift(&db.snapshot(&bound_as_before(&bound, before)).await?);
         // What belongs to a binding that left the plan was not looked at, so its absence says nothing.
         drift.retain(|d| removed.is_empty() || d.is.is_some() || d.item.starts_with("trigger"));
+        if !consent.adopt_columns
+            && let Some(changed) = drift.iter().find(|d| another_column(d, db.dialect(), &bound_as_before(&bound, before)))
+        {
+            // The old column may live on under another name, full of names in which nobody would look.
+            return Err(Error::new(
+                Kind::Drift,
+                "a bound column is not the one that was attached: it was renamed, dropped or rebuilt, and another has its name now",
+            )
+            .with("item", &changed.item)
+            .hint("if the old column lives on under another name, bind that one too; then `rowbound attach --adopt-columns`"));
+        }
         if !drift.is_empty() {
             let why: Vec<_> = drift.iter().map(ToString::to_string).collect();
             record.gaps.push(Gap { since: last_whole(before), until: Some(now), why: why.join("; ") });
@@ -161,6 +174,22 @@ pub async fn attach(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result
 /// Only bindings that stood there before can have drifted.
 fn bound_as_before(bound: &[Bound], before: &Installation) -> Vec<Bound> {
     bound.iter().filter(|b| before.active.contains(&b.id)).cloned().collect()
+}
+
+/// Whether a bound column's name means another column now. PostgreSQL numbers columns: table and number come first in the item. SQLite has no
+/// numbers, but rewrites the triggers of a column that is renamed. MySQL has neither, so there it cannot be told.
+fn another_column(d: &Drift, dialect: Dialect, bound: &[Bound]) -> bool {
+    let (Some(was), Some(is)) = (&d.was, &d.is) else { return false };
+    let number = |text: &str| text.split(", ").take(2).map(str::to_owned).collect::<Vec<_>>();
+    match dialect {
+        Dialect::Postgres => d.item.starts_with("column ") && number(was) != number(is),
+        Dialect::Sqlite => bound.iter().any(|b| {
+            let column = format!("old.\"{}\"", b.binding.column.column.replace('"', "\"\""));
+            let on_its_table = d.item.starts_with("trigger ") && d.item.ends_with(&format!(" on {}", b.binding.column.table));
+            on_its_table && was.contains(&column) && !is.contains(&column)
+        }),
+        Dialect::Mysql => false,
+    }
 }
 
 /// The last moment at which capture is known to have been whole.

@@ -26,7 +26,7 @@ pub async fn attach(args: &Args, a: &AttachArgs) -> Result<u8> {
         db.close().await;
         return Ok(exit::DONE);
     }
-    let consent = Consent { adopt: a.adopt, adopt_storages: a.adopt_storage.clone(), shared: a.shared };
+    let consent = Consent { adopt: a.adopt, adopt_storages: a.adopt_storage.clone(), adopt_columns: a.adopt_columns, shared: a.shared };
     let done = engine_attach(&plan, db.as_ref(), &consent).await?;
     output::answer(args.format, &done, text)?;
     db.close().await;
