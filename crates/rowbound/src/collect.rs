@@ -16,7 +16,7 @@ use std::{
 use jiff::Timestamp;
 use rand::Rng;
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::{
     attach::{copied, last_whole, number, open_storages},
@@ -69,6 +69,9 @@ impl Default for Settings {
         }
     }
 }
+
+/// Without work only a storage's first worker looks for some; the others wait until somebody claims, or so many times the longest pause.
+const RESERVE: u32 = 10;
 
 /// On SQLite a batch aims at holding the write lock no longer than this.
 const LOCK_GOAL: Duration = Duration::from_millis(50);
@@ -135,6 +138,8 @@ struct Lane {
     /// Numbers of the bindings on this storage.
     bindings: Vec<i32>,
     batch: AtomicU32,
+    /// Somebody claimed candidates: there may be more.
+    claimed: Notify,
     /// SQLite: until when the application has the write lock to itself after a batch has held it.
     rest: Mutex<Option<Instant>>,
     /// Transactions that made a batch go back. As long as one is open, claiming more is pointless: it would have to wait for the same.
@@ -195,6 +200,7 @@ impl Collector {
                 keep: Keep::new(plan.on_storage(&name))?,
                 bindings: bound.iter().filter(|b| b.binding.storage == name).map(|b| b.id).collect(),
                 batch: AtomicU32::new(if db.dialect() == Dialect::Sqlite { settings.batch.min(500) } else { settings.batch }),
+                claimed: Notify::new(),
                 rest: Mutex::new(None),
                 blockers: Mutex::new(Vec::new()),
             };
@@ -338,7 +344,7 @@ impl Collector {
         let mut emptied: Option<Instant> = None;
         while !*stop.borrow() {
             let step = async {
-                if verified.elapsed() >= self.settings.verify {
+                if first && verified.elapsed() >= self.settings.verify {
                     self.verify().await?;
                     verified = Instant::now();
                 }
@@ -361,9 +367,11 @@ impl Collector {
                     if batch.claimed > 0 {
                         idle = shortest;
                         if batch.full { Duration::ZERO } else { shortest }
-                    } else {
+                    } else if first {
                         idle = (idle * 2).min(poll);
                         idle.min(next.max(shortest))
+                    } else {
+                        poll * RESERVE
                     }
                 }
                 Err(e) => {
@@ -382,6 +390,7 @@ impl Collector {
                 tokio::select! {
                     _ = stop.changed() => {}
                     () = tokio::time::sleep(pause) => {}
+                    () = lane.claimed.notified(), if !first => {}
                 }
             }
         }
@@ -441,6 +450,7 @@ impl Collector {
         if candidates.is_empty() {
             return Ok(batch);
         }
+        lane.claimed.notify_waiters();
         crash::point("claimed");
 
         let mut settlement = Settlement { owner: self.owner.clone(), storage: storage.to_owned(), ..Settlement::default() };
