@@ -81,7 +81,7 @@ pub fn name(text: &str) -> FileName {
 
 /// A marker with this storage id.
 pub fn marker_of(storage: &str) -> Marker {
-    Marker { storage: storage.to_owned(), installations: vec!["an installation".to_owned()] }
+    Marker { storage: storage.to_owned(), installations: vec!["an installation".to_owned()], proved: None }
 }
 
 /// Attaches the storage: writes a marker if there is none, and expects it.
@@ -160,7 +160,7 @@ pub async fn drain(mut listing: Listing) -> rowbound::Result<(Vec<Listed>, bool)
 /// # Panics
 /// If the listing is not complete or holds anything but files.
 pub async fn files(storage: &dyn Storage, after: Option<&str>) -> Vec<String> {
-    let listing = storage.list(after.map(name)).await.expect("list");
+    let listing = storage.list("", after.map(name)).await.expect("list");
     let (entries, last) = drain(listing).await.expect("the listing ends well");
     assert!(last, "the listing has no last page");
     let text = |entry| match entry {
@@ -210,7 +210,7 @@ async fn all_refused(storage: &dyn Storage, kind: Kind) {
         ("expired", storage.expired(Timestamp::MAX, 10).await.err()),
         ("restore", storage.restore(items).await.err()),
         ("purge", storage.purge(items).await.err()),
-        ("list", storage.list(None).await.err()),
+        ("list", storage.list("", None).await.err()),
     ];
     for (operation, error) in errors {
         let error = error.unwrap_or_else(|| panic!("{operation} did not fail"));
@@ -558,8 +558,20 @@ async fn lists(place: &dyn Place) {
         let want: Vec<_> = names.iter().filter(|n| n.as_str() > after).cloned().collect();
         assert_eq!(files(&*storage, Some(after)).await, want, "after {after:?}");
     }
+    for prefix in
+        ["a", "a/", "a/x", "a/x.d/", "many/3/1", "many", "none/", "no/such/", "\u{e9}", ".rowbound", ".rowbound/", "a/x/", "a/.rowbound/"]
+    {
+        let want: Vec<_> = names.iter().filter(|n| n.starts_with(prefix)).cloned().collect();
+        let (found, last) = drain(storage.list(prefix, None).await.unwrap()).await.unwrap();
+        let found: Vec<_> = found.iter().map(|e| if let Listed::File(n) = e { n.as_str() } else { panic!("{e:?}") }).collect();
+        assert_eq!(found, want, "beginning with {prefix:?}");
+        assert!(last);
+        let (found, last) = drain(storage.list(prefix, Some(name("a/x.d"))).await.unwrap()).await.unwrap();
+        assert_eq!(found.len(), want.iter().filter(|n| n.as_str() > "a/x.d").count(), "beginning with {prefix:?}, after a/x.d");
+        assert!(last);
+    }
     // Nobody has to read to the end.
-    let mut listing = storage.list(None).await.unwrap();
+    let mut listing = storage.list("", None).await.unwrap();
     let page = listing.recv().await.unwrap().unwrap();
     assert!(!page.entries.is_empty() && !page.last);
     drop(listing);

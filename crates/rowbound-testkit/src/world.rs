@@ -10,6 +10,7 @@ use std::{
 use rowbound::{
     Binding, FileName, Plan, RESERVED, StoragePlan, Trash,
     binding::{Body, Mode, Reading, Resolved},
+    plan::Erase,
 };
 
 use crate::db::{Backend, TestDb};
@@ -188,17 +189,21 @@ pub fn config(plan: &Plan) -> String {
     let mut text = format!("database = {}\n", string(&plan.database));
     for storage in plan.storages.values() {
         text += &format!(
-            "\n[storage.{}]\nurl = {}\ngrace = {}\nmin_age = {}\ntrash = {}\nprune_folders = {}\n",
+            "\n[storage.{}]\nurl = {}\ngrace = {}\nmin_age = {}\nprune_folders = {}\n",
             string(&storage.name),
-            string(&storage.url()),
+            string(&storage.location.to_url()),
             time(storage.grace),
             time(storage.min_age),
-            match storage.trash {
-                Trash::Off => "\"off\"".to_owned(),
-                Trash::Keep(d) => time(d),
-            },
             storage.prune_folders,
         );
+        match storage.trash {
+            Trash::Off => text += "trash = \"off\"\n",
+            Trash::Keep(d) => text += &format!("trash = {}\n", time(d)),
+            Trash::IfVersioned(_) => {} // the default of those that can have it
+        }
+        if storage.erase == Erase::AllVersions {
+            text += "erase = \"all-versions\"\n";
+        }
     }
     for b in &plan.bindings {
         text += &format!("\n[[binding]]\ncolumn = {}\nstorage = {}\n", string(&b.column.to_string()), string(&b.storage));

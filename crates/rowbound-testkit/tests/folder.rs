@@ -136,7 +136,7 @@ async fn remove_one(storage: &Folder, item: (FileName, Seen)) -> Result<Removed>
 
 /// What a listing of the whole holds.
 async fn everything(storage: &Folder) -> Vec<Listed> {
-    let (entries, last) = drain(storage.list(None).await.unwrap()).await.unwrap();
+    let (entries, last) = drain(storage.list("", None).await.unwrap()).await.unwrap();
     assert!(last);
     entries
 }
@@ -481,7 +481,7 @@ async fn a_root_that_is_gone_replaced_or_emptied_proves_nothing() {
             for error in [
                 storage.look(&[name("a")]).await.unwrap_err(),
                 storage.remove(std::slice::from_ref(&item)).await.unwrap_err(),
-                storage.list(None).await.unwrap_err(),
+                storage.list("", None).await.unwrap_err(),
                 storage.trashed(&[name("a")]).await.unwrap_err(),
                 storage.prove().await.unwrap_err(),
             ] {
@@ -527,7 +527,7 @@ async fn a_marker_that_goes_during_a_listing_leaves_it_incomplete() {
     for i in 0..8000 {
         media.put(&format!("{}/{i}", i % 8), b"");
     }
-    let mut listing = storage.list(None).await.unwrap();
+    let mut listing = storage.list("", None).await.unwrap();
     assert!(listing.recv().await.unwrap().is_ok());
     fs::remove_dir_all(media.root()).unwrap();
     let error = drain(listing).await.unwrap_err();
@@ -1051,7 +1051,7 @@ async fn what_may_not_be_read_or_written_is_an_error_with_a_hint_and_stays() {
             assert_eq!(looked[1].as_ref().unwrap_err().kind(), Kind::Permission, "what cannot be seen is not missing");
             // A listing that cannot see everything is none.
             for blind in ["dark", "blind"] {
-                let error = drain(storage.list(None).await.unwrap()).await.unwrap_err();
+                let error = drain(storage.list("", None).await.unwrap()).await.unwrap_err();
                 assert_eq!(error.kind(), Kind::Permission);
                 assert!(error.full().contains("blind") || error.full().contains("dark"), "{}", error.full());
                 mode(&root.join(blind), 0o755);
@@ -1132,7 +1132,7 @@ async fn mounts_that_are_full_read_only_gone_or_in_between_lose_nothing() {
             unmount(&root);
             assert_eq!(storage.look(&[name("d/a")]).await.unwrap_err().kind(), Kind::StorageUnreachable);
             assert_eq!(storage.remove(std::slice::from_ref(&item)).await.unwrap_err().kind(), Kind::StorageUnreachable);
-            assert_eq!(storage.list(None).await.unwrap_err().kind(), Kind::StorageUnreachable);
+            assert_eq!(storage.list("", None).await.unwrap_err().kind(), Kind::StorageUnreachable);
 
             // Mounted again, another file system in between, and no inode left for the trash's folders.
             mount("size=1m,nr_inodes=12", &root);
@@ -1309,7 +1309,7 @@ async fn a_folder_that_keeps_turning_into_a_link_never_leads_outside() {
                         _ => untouched += 1,
                     }
                 }
-                let _ = drain(storage.list(None).await.unwrap()).await.map(|(entries, _)| {
+                let _ = drain(storage.list("", None).await.unwrap()).await.map(|(entries, _)| {
                     for entry in entries {
                         assert!(
                             !matches!(&entry, Listed::File(name) if name.as_str().ends_with("f19")),

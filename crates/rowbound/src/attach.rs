@@ -123,7 +123,8 @@ pub async fn attach(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result
     // All storages are asked before anything is written.
     let mut markers = Vec::new();
     for (name, storage) in open_storages(plan)? {
-        let marker = claim_marker(&name, storage.marker().await?, &record, consent)?;
+        let mut marker = claim_marker(&name, storage.marker().await?, &record, consent)?;
+        marker.proved = Some(storage.probe().await.map_err(|e| e.with("storage", &name))?);
         record.storages.insert(name, marker.storage.clone());
         markers.push((storage, marker));
     }
@@ -205,7 +206,7 @@ fn claim_marker(name: &str, marker: Option<Marker>, record: &Installation, conse
         (None, Some(_)) if !adopted => Err(Error::new(Kind::StorageUnreachable, "the storage was attached before, but its marker is gone")
             .with("storage", name)
             .hint(format!("is it mounted? If it is the right place after all: rowbound attach --adopt-storage {name}"))),
-        (None, _) => Ok(Marker { storage: random_id(), installations: vec![record.id.clone()] }),
+        (None, _) => Ok(Marker { storage: random_id(), installations: vec![record.id.clone()], proved: None }),
         (Some(marker), Some(known)) if marker.storage != *known && !adopted => {
             Err(Error::new(Kind::StorageUnreachable, "this is another storage than the one attached before")
                 .with("storage", name)

@@ -11,6 +11,10 @@ use std::{
 
 use serde::Deserialize;
 
+mod location; // a storage's url -> where its files lie
+
+pub use location::{Bucket, Location, Service};
+
 use crate::{
     binding::{Binding, Body, Column, Keep, Mode, Reading},
     error::{Error, Kind, Result},
@@ -19,13 +23,6 @@ use crate::{
 /// The configuration's usual file name.
 pub const FILE: &str = "rowbound.toml";
 
-/// Where a storage's files lie.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Location {
-    /// A folder of a local or mounted file system.
-    Folder(PathBuf),
-}
-
 /// Whether collected files wait before they are erased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trash {
@@ -33,16 +30,28 @@ pub enum Trash {
     Off,
     /// They wait so long.
     Keep(Duration),
+    /// They wait so long in a bucket that keeps versions; elsewhere they are erased at once.
+    IfVersioned(Duration),
 }
 
 impl Trash {
-    /// How long files wait, or `None` if they do not.
+    /// How long files wait, or `None` if they never do.
     pub fn retention(self) -> Option<Duration> {
         match self {
             Trash::Off => None,
-            Trash::Keep(time) => Some(time),
+            Trash::Keep(time) | Trash::IfVersioned(time) => Some(time),
         }
     }
+}
+
+/// What is erased in a bucket that keeps versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Erase {
+    /// Nothing at once: a deletion leaves a marker, and the versions beneath go after the retention.
+    #[default]
+    AfterRetention,
+    /// Every version, at once: what a right to erasure asks for.
+    AllVersions,
 }
 
 /// A storage of the plan.
@@ -56,8 +65,10 @@ pub struct StoragePlan {
     pub grace: Duration,
     /// A file younger than this and newer than its release is left alone. Default: 1 h.
     pub min_age: Duration,
-    /// Default: kept for 1 day.
+    /// Default: kept for 1 day; on S3 and services, only where the bucket keeps versions.
     pub trash: Trash,
+    /// What is erased of a file whose bucket keeps versions.
+    pub erase: Erase,
     /// Whether folders that a deletion leaves empty are removed (never the root). Default: yes.
     pub prune_folders: bool,
 }
@@ -65,14 +76,38 @@ pub struct StoragePlan {
 impl StoragePlan {
     /// A folder with the defaults.
     pub fn folder(name: &str, root: impl Into<PathBuf>) -> Self {
+        Self::at(name, Location::Folder(root.into()))
+    }
+
+    /// Any place with the defaults.
+    pub fn at(name: &str, location: Location) -> Self {
+        let day = Duration::from_secs(86_400);
         StoragePlan {
             name: name.to_owned(),
-            location: Location::Folder(root.into()),
+            trash: match location {
+                Location::Folder(_) | Location::Memory(_) => Trash::Keep(day),
+                Location::S3(_) | Location::Service(_) => Trash::IfVersioned(day),
+            },
+            location,
             grace: Duration::from_secs(10),
             min_age: Duration::from_secs(3600),
-            trash: Trash::Keep(Duration::from_secs(86_400)),
+            erase: Erase::AfterRetention,
             prune_folders: true,
         }
+    }
+
+    /// The place that `url` names, with the defaults. A relative folder is taken from the working directory.
+    ///
+    /// # Errors
+    /// As [`Location::parse`].
+    pub fn url_at(name: &str, url: &str) -> Result<Self> {
+        Ok(Self::at(name, Location::parse(url, Path::new("")).map_err(|e| e.with("storage", name))?))
+    }
+
+    /// Sets `erase`.
+    pub fn erase(mut self, erase: Erase) -> Self {
+        self.erase = erase;
+        self
     }
 
     /// Sets `grace`.
@@ -99,11 +134,9 @@ impl StoragePlan {
         self
     }
 
-    /// The location as it would stand in `url`.
+    /// The location as it would stand in `url`, without what could be a secret.
     pub fn url(&self) -> String {
-        match &self.location {
-            Location::Folder(path) => format!("folder:{}", path.display()),
-        }
+        location::shown(&self.location.to_url())
     }
 }
 
@@ -265,8 +298,7 @@ impl Plan {
         for (i, a) in self.storages.values().enumerate() {
             Keep::new(self.on_storage(&a.name))?;
             for b in self.storages.values().skip(i + 1) {
-                let (Location::Folder(x), Location::Folder(y)) = (&a.location, &b.location);
-                if x.starts_with(y) || y.starts_with(x) {
+                if a.location.overlaps(&b.location) {
                     // Two views of one file would each ignore the other's references.
                     return Err(Error::new(
                         Kind::Config,
@@ -375,6 +407,7 @@ mod raw {
         grace: Option<String>,
         min_age: Option<String>,
         trash: Option<String>,
+        erase: Option<String>,
         prune_folders: Option<bool>,
     }
 
@@ -411,15 +444,7 @@ mod raw {
         pub(super) fn resolve(self, name: String, base: &Path) -> Result<StoragePlan> {
             let place = |e: Error| e.with("storage", &name);
             let url = self.url.ok_or_else(|| place(Error::new(Kind::Config, "`url` is missing").hint("write url = \"folder:media\"")))?;
-            let Some(path) = url.strip_prefix("folder:").filter(|p| !p.is_empty()) else {
-                return Err(place(
-                    Error::new(Kind::Config, "`url` names no kind of storage that this version knows")
-                        .with("url", format_args!("{url:?}"))
-                        .hint("write folder:path; a relative path is taken from the configuration's folder"),
-                ));
-            };
-            let path = path.strip_prefix("//").filter(|p| p.starts_with('/')).unwrap_or(path);
-            let mut plan = StoragePlan::folder(&name, base.join(path));
+            let mut plan = StoragePlan::at(&name, Location::parse(&url, base).map_err(place)?);
             if let Some(text) = &self.grace {
                 plan.grace = duration("grace", text).map_err(place)?;
             }
@@ -439,6 +464,20 @@ mod raw {
                     }
                     time => plan.trash = Trash::Keep(time),
                 },
+            }
+            match self.erase.as_deref() {
+                None | Some("after-retention") => {}
+                Some("all-versions") => plan.erase = Erase::AllVersions,
+                Some(other) => {
+                    return Err(place(
+                        Error::new(Kind::Config, "`erase` has no such value")
+                            .with("erase", format_args!("{other:?}"))
+                            .hint("write one of: after-retention, all-versions"),
+                    ));
+                }
+            }
+            if plan.erase == Erase::AllVersions && !matches!(plan.location, Location::S3(_)) {
+                return Err(place(Error::new(Kind::Config, "`erase = \"all-versions\"` goes with s3:// storages only")));
             }
             if let Some(prune) = self.prune_folders {
                 plan.prune_folders = prune;

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    error::Result,
+    error::{Error, Kind, Result},
     name::{FileName, Refused},
     plan::{Location, StoragePlan},
 };
@@ -27,6 +27,64 @@ pub struct Marker {
     pub storage: String,
     /// Ids of the installations (databases) whose rows name files here.
     pub installations: Vec<String>,
+    /// What the storage was seen to honour when it was attached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proved: Option<Proved>,
+}
+
+/// What a storage was seen to honour, by doing it with files of Rowbound's own: some services ignore a condition and report success.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proved {
+    /// When it was tried.
+    pub at: Timestamp,
+    /// Whether a deletion can demand that the file is still the one that was looked at.
+    pub delete: Conditional,
+    /// Whether a file can be written only where there is none.
+    pub create: bool,
+    /// Where collected files can wait.
+    pub trash: Kept,
+}
+
+/// How far a deletion can be conditional.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Conditional {
+    /// Each deletion of a batch has its own condition.
+    InBulk,
+    /// Only one deletion per request can have one.
+    OneByOne,
+    /// It can't: what was looked at is deleted even if it was replaced a moment ago.
+    No,
+}
+
+/// Where collected files can wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kept {
+    /// They are moved, within the storage.
+    Moved,
+    /// They are copied to another place of the storage, then deleted.
+    Copied,
+    /// The storage keeps versions: they become invisible.
+    Versions,
+    /// They can't wait.
+    No,
+}
+
+impl std::fmt::Display for Proved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.delete {
+            Conditional::InBulk => "deletes only what was looked at",
+            Conditional::OneByOne => "deletes only what was looked at, one by one",
+            Conditional::No => "cannot make a deletion depend on what was looked at",
+        })?;
+        f.write_str(match self.trash {
+            Kept::Moved => "; the trash is a folder",
+            Kept::Copied => "; the trash holds copies",
+            Kept::Versions => "; the trash is the bucket's versions",
+            Kept::No => "; has no trash",
+        })
+    }
 }
 
 /// What a look at a name saw.
@@ -132,6 +190,12 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     /// [`crate::Kind::StorageUnreachable`] when the place itself is not there.
     async fn marker(&self) -> Result<Option<Marker>>;
 
+    /// Tries what the storage honours, on names beneath `.rowbound/`, and leaves nothing behind. `attach` writes the answer into the marker.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Config`] when the plan asks for what the storage was seen not to honour; the storage's own.
+    async fn probe(&self) -> Result<Proved>;
+
     /// Writes the marker, atomically, and tries what deleting needs (write, rename, delete beneath `.rowbound/`).
     ///
     /// # Errors
@@ -169,8 +233,12 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     /// Erases files of the trash for good. `false` for one that was not there.
     async fn purge(&self, items: &[Trashed]) -> Result<PerName<bool>>;
 
-    /// Lists the whole storage after `after` in bytewise order of full names, without what is Rowbound's.
-    async fn list(&self, after: Option<FileName>) -> Result<Listing>;
+    /// Lists, in bytewise order of full names, those that begin with `prefix` (bytes, not folders; empty: all) and come after `after`,
+    /// without what is Rowbound's.
+    async fn list(&self, prefix: &str, after: Option<FileName>) -> Result<Listing>;
+
+    /// How many requests were sent to the storage since it was opened; system calls are not counted.
+    fn requests(&self) -> u64;
 }
 
 /// Opens the storage that the plan describes. Does no IO: [`Storage::prove`] and [`Storage::marker`] do.
@@ -181,5 +249,6 @@ pub fn open(plan: &StoragePlan) -> Result<Arc<dyn Storage>> {
     let retention: Option<Duration> = plan.trash.retention();
     match &plan.location {
         Location::Folder(root) => Ok(Arc::new(folder::Folder::new(&plan.name, root, retention, plan.prune_folders))),
+        _ => Err(Error::new(Kind::Config, "this build has no storage of this kind").with("storage", &plan.name).with("url", plan.url())),
     }
 }

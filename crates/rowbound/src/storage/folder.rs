@@ -36,11 +36,11 @@ use rustix::{
 };
 use tokio::sync::mpsc;
 
-use super::{Listed, Listing, Look, Marker, OddEntry, Page, PerName, Removed, Restored, Seen, Storage, Trashed};
+use super::{Conditional, Kept, Listed, Listing, Look, Marker, OddEntry, Page, PerName, Proved, Removed, Restored, Seen, Storage, Trashed};
 use crate::{
     crash,
     error::{Error, Kind, Result, Retry},
-    name::{FileName, Refused},
+    name::{FileName, RESERVED, Refused},
 };
 
 mod marker; // the proof that the root is there
@@ -143,6 +143,11 @@ impl Storage for Folder {
         self.blocking(|inner| marker::read(inner, &inner.open()?)).await
     }
 
+    /// What deleting needs is tried by [`Storage::set_marker`]; the rest holds on every file system.
+    async fn probe(&self) -> Result<Proved> {
+        Ok(Proved { at: Timestamp::now(), delete: Conditional::InBulk, create: true, trash: Kept::Moved })
+    }
+
     async fn set_marker(&self, marker: &Marker) -> Result<()> {
         let marker = marker.clone();
         self.blocking(move |inner| marker::set(inner, &inner.open()?, &marker)).await
@@ -222,16 +227,20 @@ impl Storage for Folder {
         .await
     }
 
-    async fn list(&self, after: Option<FileName>) -> Result<Listing> {
+    async fn list(&self, prefix: &str, after: Option<FileName>) -> Result<Listing> {
         let (pages, listing) = mpsc::channel(PAGES_AHEAD);
         let root = self.blocking(Inner::proved).await?;
-        let inner = self.inner.clone();
+        let (inner, prefix) = (self.inner.clone(), prefix.to_owned());
         tokio::task::spawn_blocking(move || {
-            if let Err(e) = inner.list(&root, after, &pages) {
+            if let Err(e) = inner.list(&root, &prefix, after, &pages) {
                 let _ = pages.blocking_send(Err(e)); // nobody listens any more
             }
         });
         Ok(listing)
+    }
+
+    fn requests(&self) -> u64 {
+        0
     }
 }
 
@@ -439,12 +448,18 @@ impl Inner {
         }
     }
 
-    fn list(&self, root: &Root, after: Option<FileName>, pages: &mpsc::Sender<Result<Page>>) -> Result<()> {
+    fn list(&self, root: &Root, prefix: &str, after: Option<FileName>, pages: &mpsc::Sender<Result<Page>>) -> Result<()> {
         let stuck = |s: walk::Stuck| self.failure(s.1, "the listing could not be completed").with("at", s.0);
         let after = after.map_or_else(Vec::new, |name| name.as_str().as_bytes().to_vec());
-        let mut walk = Walk::begin(&self.ways, &root.0, true, after).map_err(stuck)?;
+        let ours = prefix.strip_prefix(RESERVED).is_some_and(|rest| rest.starts_with('/'));
+        let mut walk = match ours {
+            true => None,
+            false => Walk::beneath(&self.ways, &root.0, prefix.as_bytes(), after).map_err(stuck)?,
+        };
         let mut entries = Vec::with_capacity(PAGE);
-        while let Some(entry) = walk.next().map_err(stuck)? {
+        while let Some(walk) = &mut walk
+            && let Some(entry) = walk.next().map_err(stuck)?
+        {
             entries.push(match (entry, FileName::from_bytes(walk.path())) {
                 (Entry::File, Ok(name)) => Listed::File(name),
                 (Entry::File, Err(why)) => Listed::Odd(lossy(walk.path()), OddEntry::Name(why)),

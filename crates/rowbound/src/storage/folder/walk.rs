@@ -56,6 +56,32 @@ impl<'a> Walk<'a> {
         Ok(walk)
     }
 
+    /// The same for the entries whose paths begin with `prefix`: folders beside the way to them are not read. `None` where no folder leads
+    /// there, or a link does.
+    pub(super) fn beneath(ways: &'a Ways, root: &'a OwnedFd, prefix: &[u8], after: Vec<u8>) -> Result<Option<Self>, Stuck> {
+        let Some(slash) = prefix.iter().rposition(|b| *b == b'/') else {
+            let mut walk = Self::begin(ways, root, true, after)?;
+            walk.keep_beginning_with(prefix);
+            return Ok(Some(walk));
+        };
+        let mut walk = Walk { ways, root, skip_reserved: true, after, levels: Vec::new(), path: prefix[..=slash].to_vec() };
+        let level = match walk.read(&prefix[..slash]) {
+            Ok(level) => level,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(e) if resolve::refusal(e).is_some() => return Ok(None),
+            Err(e) => return Err(walk.stuck(e)),
+        };
+        walk.levels.push(level);
+        walk.keep_beginning_with(&prefix[slash + 1..]);
+        Ok(Some(walk))
+    }
+
+    fn keep_beginning_with(&mut self, start: &[u8]) {
+        for level in &mut self.levels {
+            level.rest.retain(|(from, to, _)| level.names[*from as usize..*to as usize].starts_with(start));
+        }
+    }
+
     /// The path of the last entry, relative to the root.
     pub(super) fn path(&self) -> &[u8] {
         &self.path
