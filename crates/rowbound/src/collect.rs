@@ -15,7 +15,6 @@ use std::{
 
 use jiff::Timestamp;
 use rand::Rng;
-use serde::Serialize;
 use tokio::sync::{Notify, watch};
 
 use crate::{
@@ -27,11 +26,17 @@ use crate::{
     error::{Error, Kind, Result, Retry},
     name::FileName,
     plan::{Plan, StoragePlan},
-    queue::{Candidate, Claim, Outcome, PutBack, Settled, Settlement},
+    queue::{Candidate, Claim, Outcome, PutBack, Settlement},
     references,
     storage::{Look, Removed, Restored, Seen, Storage, Trashed},
     trash,
 };
+
+mod summary; // what a collector did
+mod verdict; // a candidate's end -> settlement
+
+pub use summary::Summary;
+use verdict::{Settle, Verdict};
 
 /// How much later than its release a file's modification time must be to count as newer is uncertain by this much: the database's clock and the
 /// storage's differ, kernels stamp files with a coarse clock (up to 10 ms behind), FAT counts in 2 s.
@@ -76,48 +81,6 @@ const RESERVE: u32 = 10;
 /// On SQLite a batch aims at holding the write lock no longer than this.
 const LOCK_GOAL: Duration = Duration::from_millis(50);
 
-/// What a collector did, summed up.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Summary {
-    /// Settled candidates by outcome.
-    pub outcomes: BTreeMap<Outcome, u64>,
-    /// Candidates put back because something failed.
-    pub failed: u64,
-    /// Candidates put back because it is too early: a young file, an open transaction.
-    pub waiting: u64,
-    /// Bytes of the files taken away.
-    pub bytes: u64,
-    /// A few of the errors and reasons, each with its first name.
-    pub notes: BTreeMap<String, String>,
-}
-
-impl Summary {
-    /// How many candidates were settled.
-    pub fn settled(&self) -> u64 {
-        self.outcomes.values().sum()
-    }
-
-    /// How many had this outcome.
-    pub fn count(&self, outcome: Outcome) -> u64 {
-        self.outcomes.get(&outcome).copied().unwrap_or(0)
-    }
-
-    /// Adds another summary.
-    pub fn add(&mut self, other: &Summary) {
-        for (outcome, n) in &other.outcomes {
-            *self.outcomes.entry(*outcome).or_default() += n;
-        }
-        self.failed += other.failed;
-        self.waiting += other.waiting;
-        self.bytes += other.bytes;
-        for (note, name) in &other.notes {
-            if self.notes.len() < 20 {
-                self.notes.entry(note.clone()).or_insert_with(|| name.clone());
-            }
-        }
-    }
-}
-
 /// What a batch came to.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -160,22 +123,6 @@ pub struct Collector {
     whole: Mutex<Timestamp>,
     /// SQLite: the right to be the only worker.
     _only: Mutex<Option<Hold>>,
-}
-
-/// What becomes of a candidate.
-enum Verdict {
-    Settle(Outcome, Option<u64>, Option<String>, Option<String>),
-    Back(Duration, bool, String),
-}
-
-impl Verdict {
-    fn plain(outcome: Outcome) -> Self {
-        Verdict::Settle(outcome, None, None, None)
-    }
-
-    fn noted(outcome: Outcome, note: impl Into<String>) -> Self {
-        Verdict::Settle(outcome, None, None, Some(note.into()))
-    }
 }
 
 impl Collector {
@@ -787,54 +734,6 @@ impl Collector {
                 None => e.full(),
             },
         )
-    }
-}
-
-/// Where verdicts are written down.
-struct Settle<'a> {
-    settlement: &'a mut Settlement,
-    summary: &'a mut Summary,
-}
-
-impl Settle<'_> {
-    /// The verdict for a name: its first candidate has it, the others are duplicates; all go back together.
-    fn all(&mut self, group: &[&Candidate], name: &FileName, verdict: Verdict) {
-        for (i, c) in group.iter().enumerate() {
-            let same = match &verdict {
-                Verdict::Settle(..) if i > 0 => Verdict::plain(Outcome::Duplicate),
-                Verdict::Settle(o, size, place, note) => Verdict::Settle(*o, *size, place.clone(), note.clone()),
-                Verdict::Back(wait, failed, note) => Verdict::Back(*wait, *failed, note.clone()),
-            };
-            self.one(c, Some(name), same);
-        }
-    }
-
-    fn one(&mut self, c: &Candidate, name: Option<&FileName>, verdict: Verdict) {
-        let shown = || name.map_or_else(|| String::from_utf8_lossy(&c.value).into_owned(), ToString::to_string);
-        match verdict {
-            Verdict::Settle(outcome, size, place, note) => {
-                *self.summary.outcomes.entry(outcome).or_default() += 1;
-                if matches!(outcome, Outcome::Erased | Outcome::Trashed) {
-                    self.summary.bytes += size.unwrap_or(0);
-                }
-                if outcome == Outcome::Refused && self.summary.notes.len() < 20 {
-                    self.summary.notes.entry(note.clone().unwrap_or_default()).or_insert_with(shown);
-                }
-                let name = name.filter(|n| n.as_str().as_bytes() != c.value).map(ToString::to_string);
-                self.settlement.settled.push(Settled { id: c.id, outcome, name, size, place, note });
-            }
-            Verdict::Back(wait, failed, note) => {
-                if failed {
-                    self.summary.failed += 1;
-                } else {
-                    self.summary.waiting += 1;
-                }
-                if self.summary.notes.len() < 20 {
-                    self.summary.notes.entry(note.clone()).or_insert_with(shown);
-                }
-                self.settlement.back.push(PutBack { id: c.id, wait, failed, note });
-            }
-        }
     }
 }
 
