@@ -337,11 +337,12 @@ impl<'a> Search<'a, '_> {
             (None, Some("")) => stem().into_iter().flat_map(|s| [format!("{s}."), s]).collect(),
             (None, Some(ext)) => stem().into_iter().map(|s| format!("{s}.{ext}")).collect(),
             (None, None) => {
-                // Whatever the suffix, the pattern makes the same of it.
+                // Whatever the suffix, the pattern makes the same of it. A name of dots alone has none.
                 if let Some(stem) = stem()
-                    && let Ok(sample) = FileName::parse(&format!("{stem}.x"))
-                    && split(sample.as_str()).0 == stem
-                    && self.makes(&sample)
+                    && [format!("{stem}.x"), stem.clone()]
+                        .iter()
+                        .filter_map(|sample| FileName::parse(sample).ok())
+                        .any(|sample| split(sample.as_str()).0 == stem && self.makes(&sample))
                 {
                     self.into.stems.insert(stem);
                 }
