@@ -144,7 +144,7 @@ pub struct Binding {
     pub reading: Reading,
     /// Names that are never deleted, by anyone; `*` also matches `/`, so that a pattern protects more, not less.
     pub keep: Vec<String>,
-    /// How the derivatives of its files are named, which go with them: patterns or presets (see [`crate::derivative`]).
+    /// How the derivatives of its files are named, which go with them: patterns or presets.
     pub derivatives: Vec<String>,
     /// Live or shadow.
     pub mode: Mode,

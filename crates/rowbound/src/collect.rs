@@ -5,7 +5,7 @@
 //! steps loses nothing: its lease runs out, the next worker repeats the work, and every step is idempotent.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -23,6 +23,7 @@ use crate::{
     capture::{Bound, Drift, Gap, Installation, VERSION},
     crash,
     database::{Database, Dialect, Hold, OpenTransaction, drifted},
+    derivative::Derivatives,
     error::{Error, Kind, Result, Retry},
     name::FileName,
     plan::{Plan, StoragePlan},
@@ -32,9 +33,11 @@ use crate::{
     trash,
 };
 
+mod derived; // what was made from a file that goes; what a file was made from
 mod summary; // what a collector did
 mod verdict; // a candidate's end -> settlement
 
+use derived::Origin;
 pub use summary::Summary;
 use verdict::{Settle, Verdict};
 
@@ -88,6 +91,8 @@ pub struct Batch {
     pub claimed: usize,
     /// Whether there may be more right now.
     pub full: bool,
+    /// Derivatives that became candidates.
+    pub derived: usize,
     /// What became of them.
     pub summary: Summary,
 }
@@ -100,6 +105,10 @@ struct Lane {
     keep: Keep,
     /// Numbers of the bindings on this storage.
     bindings: Vec<i32>,
+    /// How derivatives are named: by binding, of those that are live, and of all.
+    derivatives: HashMap<i32, Derivatives>,
+    live_derivatives: Derivatives,
+    all_derivatives: Derivatives,
     batch: AtomicU32,
     /// Somebody claimed candidates: there may be more.
     claimed: Notify,
@@ -141,11 +150,15 @@ impl Collector {
                 Error::new(Kind::NotAttached, "this storage is not attached yet").with("storage", &name).hint("rowbound attach")
             })?;
             storage.expect(id);
+            let own: Vec<&Bound> = bound.iter().filter(|b| b.binding.storage == name).collect();
             let lane = Lane {
+                derivatives: own.iter().map(|b| Ok((b.id, Derivatives::new([&b.binding])?))).collect::<Result<_>>()?,
+                live_derivatives: Derivatives::new(own.iter().map(|b| &b.binding).filter(|b| b.mode == Mode::Live))?,
+                all_derivatives: Derivatives::new(own.iter().map(|b| &b.binding))?,
                 plan: plan.storages[&name].clone(),
                 storage,
                 keep: Keep::new(plan.on_storage(&name))?,
-                bindings: bound.iter().filter(|b| b.binding.storage == name).map(|b| b.id).collect(),
+                bindings: own.iter().map(|b| b.id).collect(),
                 batch: AtomicU32::new(if db.dialect() == Dialect::Sqlite { settings.batch.min(500) } else { settings.batch }),
                 claimed: Notify::new(),
                 rest: Mutex::new(None),
@@ -243,16 +256,18 @@ impl Collector {
         self.verify().await?;
         let waiting = self.db.backlog(&self.claim(lane, 1)).await?;
         // The oldest come first, so those that are due now are among the first so many claims, whoever makes them.
-        let goal = if self.settings.retry_now { waiting.total } else { waiting.due };
+        let goal = AtomicU64::new(if self.settings.retry_now { waiting.total } else { waiting.due });
         let claimed = AtomicU64::new(0);
         let workers = if self.db.dialect() == Dialect::Sqlite { 1 } else { self.settings.workers.max(1) };
         let ended = futures_util::future::join_all((0..workers).map(|_| async {
-            while !*stop.borrow() && claimed.load(Relaxed) < goal {
+            while !*stop.borrow() && claimed.load(Relaxed) < goal.load(Relaxed) {
                 let batch = self.batch(name).await?;
                 if batch.claimed == 0 {
                     break;
                 }
                 claimed.fetch_add(batch.claimed as u64, Relaxed);
+                // What goes with a file is this drain's too.
+                goal.fetch_add(batch.derived as u64, Relaxed);
             }
             Ok::<_, Error>(())
         }))
@@ -393,7 +408,7 @@ impl Collector {
         // 1. Claim.
         let limit = lane.batch.load(Relaxed);
         let candidates = self.db.claim(&self.claim(lane, limit)).await?;
-        let mut batch = Batch { claimed: candidates.len(), full: candidates.len() as u32 == limit, summary: Summary::default() };
+        let mut batch = Batch { claimed: candidates.len(), full: candidates.len() as u32 == limit, ..Batch::default() };
         if candidates.is_empty() {
             return Ok(batch);
         }
@@ -409,7 +424,7 @@ impl Collector {
                 // if that fails too, the lease runs out.
                 if self.db.dialect() != Dialect::Sqlite {
                     let back = candidates.iter().map(|c| PutBack { id: c.id, wait: Duration::from_secs(1), failed: false, note: e.full() });
-                    let settlement = Settlement { settled: Vec::new(), back: back.collect(), ..settlement };
+                    let settlement = Settlement { settled: Vec::new(), derived: Vec::new(), back: back.collect(), ..settlement };
                     if let Err(also) = self.db.settle(&settlement, None).await {
                         return Err(e.because(also));
                     }
@@ -423,6 +438,7 @@ impl Collector {
             self.rest(lane).await;
         }
         crash::point("settling");
+        batch.derived = settlement.derived.len();
         let locked = hold.as_ref().map(|(_, since)| *since);
         self.db.settle(&settlement, hold.map(|(h, _)| h)).await?;
         crash::point("settled");
@@ -490,7 +506,7 @@ impl Collector {
     ) -> Result<Option<(Hold, Instant)>> {
         let storage = &lane.plan.name;
         let now = Timestamp::now();
-        let mut file = Settle { settlement, summary };
+        let mut file = Settle { settlement, summary, derived: HashMap::new() };
 
         // What a value names. Equal names of a batch share one fate, that of the latest release.
         // Sorted, so that a batch reads in the ledger as a listing does.
@@ -534,6 +550,28 @@ impl Collector {
                 Err(e) => file.all(&groups[&name], &name, self.failure(groups[&name][0], &e)),
             }
         }
+        // Derivatives are listed before anything is taken away: once their original is gone without them, nobody would look for them.
+        for (name, found) in derived::list(lane, &self.modes, &groups, seen.keys().chain(&missing)).await {
+            match found {
+                Ok(found) => drop(file.derived.insert(name, found)),
+                Err(e) => {
+                    file.all(&groups[&name], &name, self.failure(groups[&name][0], &e));
+                    seen.remove(&name);
+                    missing.retain(|m| *m != name);
+                }
+            }
+        }
+        crash::point("listed");
+        let mut origins: HashMap<FileName, Origin> = HashMap::new();
+        for (name, origin) in derived::origins(lane, &groups, seen.keys()).await? {
+            match origin {
+                Ok(origin) => drop(origins.insert(name, origin)),
+                Err(e) => {
+                    file.all(&groups[&name], &name, self.failure(groups[&name][0], &e));
+                    seen.remove(&name);
+                }
+            }
+        }
         self.settle_missing(lane, &groups, &missing, &mut file).await?;
 
         // 4. Check.
@@ -541,8 +579,10 @@ impl Collector {
         if names.is_empty() {
             return Ok(None);
         }
+        let asked: BTreeSet<&FileName> = names.iter().chain(origins.values().flat_map(|o| &o.names)).collect();
+        let asked: Vec<FileName> = asked.into_iter().cloned().collect();
         self.rest(lane).await;
-        let (held, hold) = references::find(self.db.as_ref(), &self.bound, &record.snapshot, storage, &names).await?;
+        let (held, hold) = references::find(self.db.as_ref(), &self.bound, &record.snapshot, storage, &asked).await?;
         let hold = hold.map(|h| (h, Instant::now()));
         crash::point("checked");
         let mut doomed = Vec::with_capacity(names.len());
@@ -551,6 +591,8 @@ impl Collector {
             let s = &seen[&name];
             if held.contains(&name) {
                 file.all(group, &name, Verdict::plain(Outcome::Kept));
+            } else if let Some(why) = origins.get(&name).and_then(|o| o.lives(&held)) {
+                file.all(group, &name, Verdict::noted(Outcome::Kept, why));
             } else if let Some(wait) = young(s, group[0].released_at, now, lane.plan.min_age) {
                 file.all(
                     group,
@@ -585,7 +627,7 @@ impl Collector {
         }
         let mut back: HashMap<FileName, Result<Restored>> = HashMap::new();
         if hold.is_none() && !trashed.is_empty() {
-            back = self.check_again(lane, record, trashed).await;
+            back = self.check_again(lane, record, trashed, &origins).await;
         }
         crash::point("checked-again");
 
@@ -621,11 +663,23 @@ impl Collector {
     }
 
     /// Step 6. A check that fails leaves its names in the trash unverified: they go back to the queue and are looked at again, in the trash too.
-    async fn check_again(&self, lane: &Lane, record: &Installation, trashed: Vec<Trashed>) -> HashMap<FileName, Result<Restored>> {
-        let names: Vec<FileName> = trashed.iter().map(|t| t.name.clone()).collect();
+    async fn check_again(
+        &self,
+        lane: &Lane,
+        record: &Installation,
+        trashed: Vec<Trashed>,
+        origins: &HashMap<FileName, Origin>,
+    ) -> HashMap<FileName, Result<Restored>> {
+        let none = Origin::default();
+        let originals = |name: &FileName| &origins.get(name).unwrap_or(&none).names;
+        let names: BTreeSet<FileName> = trashed.iter().flat_map(|t| originals(&t.name).iter().chain([&t.name])).cloned().collect();
+        let names: Vec<FileName> = names.into_iter().collect();
         let found = references::find(self.db.as_ref(), &self.bound, &record.snapshot, &lane.plan.name, &names).await;
         let wanted: Vec<Trashed> = match &found {
-            Ok((held, _)) => trashed.into_iter().filter(|t| held.contains(&t.name)).collect(),
+            Ok((held, _)) => {
+                let lives = |name: &FileName| held.contains(name) || originals(name).iter().any(|o| held.contains(o));
+                trashed.into_iter().filter(|t| lives(&t.name)).collect()
+            }
             // Not known: the safe answer is to bring all of them back.
             Err(_) => trashed,
         };

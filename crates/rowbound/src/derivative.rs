@@ -59,6 +59,11 @@ fn split(name: &str) -> (&str, &str) {
     }
 }
 
+/// A name without its last suffix.
+pub fn stem(name: &str) -> &str {
+    split(name).0
+}
+
 fn base(name: &str) -> &str {
     name.rsplit_once('/').map_or(name, |(_, base)| base)
 }
@@ -70,7 +75,8 @@ pub struct Wanted {
     pub prefix: String,
     /// What follows it; `None` is a `*`.
     rest: Vec<Option<char>>,
-    original: FileName,
+    /// Of which they are.
+    pub original: FileName,
 }
 
 impl Wanted {

@@ -1,11 +1,11 @@
 //! What becomes of a candidate, and how it gets into the settlement.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
-use super::Summary;
+use super::{Summary, derived::Found};
 use crate::{
     name::FileName,
-    queue::{Candidate, Outcome, PutBack, Settled, Settlement},
+    queue::{Candidate, Derived, Outcome, PutBack, Settled, Settlement},
 };
 
 /// What becomes of a candidate.
@@ -28,11 +28,28 @@ impl Verdict {
 pub(super) struct Settle<'a> {
     pub(super) settlement: &'a mut Settlement,
     pub(super) summary: &'a mut Summary,
+    /// What goes with an original if that goes.
+    pub(super) derived: HashMap<FileName, Found>,
 }
 
 impl Settle<'_> {
-    /// The verdict for a name: its first candidate has it, the others are duplicates; all go back together.
-    pub(super) fn all(&mut self, group: &[&Candidate], name: &FileName, verdict: Verdict) {
+    /// The verdict for a name: its first candidate has it, the others are duplicates; all go back together. Where the file is gone,
+    /// its derivatives become candidates.
+    pub(super) fn all(&mut self, group: &[&Candidate], name: &FileName, mut verdict: Verdict) {
+        match &mut verdict {
+            Verdict::Settle(Outcome::Trashed | Outcome::Erased | Outcome::Missing, ..) => {
+                let found = self.derived.remove(name).filter(|f| !f.shadow).unwrap_or_default();
+                let derived = found.names.into_iter().map(|d| Derived { name: d, original: name.clone() });
+                self.settlement.derived.extend(derived);
+            }
+            Verdict::Settle(Outcome::Shadow, _, _, note) => {
+                let count = self.derived.remove(name).map_or(0, |f| f.names.len());
+                if count > 0 {
+                    *note = Some(format!("and {count} derivatives with it"));
+                }
+            }
+            _ => {}
+        }
         for (i, c) in group.iter().enumerate() {
             let same = match &verdict {
                 Verdict::Settle(..) if i > 0 => Verdict::plain(Outcome::Duplicate),

@@ -698,6 +698,19 @@ impl Database for Sqlite {
             );
             sqlx::query(AssertSqlSafe(sql)).bind(json(&rows)?).execute(lock.connection()).await.map_err(failed("put back"))?;
         }
+        if !settlement.derived.is_empty() {
+            let rows: Vec<_> = settlement.derived.iter().map(|d| (d.name.as_str(), d.original.as_str())).collect();
+            let sql = format!(
+                "INSERT INTO rowbound_candidate (storage, value, key, event, due_at) \
+                 SELECT ?2, j.value ->> 0, j.value ->> 1, 'derivative', {NOW} FROM json_each(?1) AS j"
+            );
+            sqlx::query(AssertSqlSafe(sql))
+                .bind(json(&rows)?)
+                .bind(&settlement.storage)
+                .execute(lock.connection())
+                .await
+                .map_err(failed("announce derivatives"))?;
+        }
         lock.end("COMMIT").await?;
         Ok(count)
     }

@@ -178,6 +178,18 @@ pub(super) async fn settle(db: &Mysql, settlement: &Settlement) -> Result<u64> {
             .await
             .map_err(fault)?;
     }
+    for part in settlement.derived.chunks(1_000) {
+        let row = "(?, ?, ?, 'derivative', utc_timestamp(6), utc_timestamp(6))";
+        let sql = format!(
+            "insert into rowbound_candidate (storage, value, `key`, event, released_at, due_at) values {}",
+            vec![row; part.len()].join(", ")
+        );
+        let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(part.len() == 1);
+        for d in part {
+            query = query.bind(&settlement.storage).bind(d.name.as_str().as_bytes()).bind(d.original.as_str());
+        }
+        query.execute(&mut *tx).await.map_err(fault)?;
+    }
     tx.commit().await.map_err(fault)?;
     Ok(count)
 }
