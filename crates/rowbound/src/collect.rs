@@ -34,10 +34,13 @@ use crate::{
 };
 
 mod derived; // what was made from a file that goes; what a file was made from
+mod metrics; // what it counts, for export
 mod summary; // what a collector did
 mod verdict; // a candidate's end -> settlement
 
 use derived::Origin;
+use metrics::Counters;
+pub use metrics::{Metrics, StorageMetrics};
 pub use summary::Summary;
 use verdict::{Settle, Verdict};
 
@@ -128,6 +131,8 @@ pub struct Collector {
     settings: Settings,
     owner: String,
     total: Mutex<Summary>,
+    since: Timestamp,
+    counters: Counters,
     /// When capture was last seen whole.
     whole: Mutex<Timestamp>,
     /// SQLite: the right to be the only worker.
@@ -177,6 +182,8 @@ impl Collector {
             settings,
             owner,
             total: Mutex::default(),
+            since: Timestamp::now(),
+            counters: Counters::default(),
             whole: Mutex::new(last_whole(&record).max(record.attached_at)),
             _only: Mutex::new(only),
         })
@@ -185,6 +192,41 @@ impl Collector {
     /// What was done so far, by all workers of this collector.
     pub fn summary(&self) -> Summary {
         self.total.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    /// Its figures: counted since its start, by all its workers, and what waits now, out of the database.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn metrics(&self) -> Result<Metrics> {
+        let mut storages = BTreeMap::new();
+        for (name, lane) in &self.lanes {
+            let waits = self.db.backlog(&self.claim(lane, 1)).await?;
+            let figures = StorageMetrics {
+                requests: lane.storage.requests(),
+                backlog: waits.total,
+                due: waits.due,
+                failing: waits.failing,
+                oldest_seconds: waits.oldest_seconds,
+            };
+            storages.insert(name.clone(), figures);
+        }
+        let summary = self.summary();
+        let count = |outcomes: &[Outcome]| outcomes.iter().map(|o| summary.count(*o)).sum();
+        Ok(Metrics {
+            since: self.since,
+            claimed: self.counters.claimed.load(Relaxed),
+            released: summary.settled(),
+            kept: count(&[Outcome::Kept, Outcome::Protected]),
+            deleted: count(&[Outcome::Erased, Outcome::Trashed]),
+            failed: summary.failed,
+            waiting: summary.waiting,
+            purged: self.counters.purged.load(Relaxed),
+            bytes_trashed: self.counters.bytes_trashed.load(Relaxed),
+            bytes_freed: self.counters.bytes_freed.load(Relaxed),
+            storages,
+            outcomes: summary.outcomes,
+        })
     }
 
     /// The installation record, if capture is whole. Where only triggers are missing (a table was rebuilt, a partition was attached) they
@@ -372,8 +414,10 @@ impl Collector {
             let record = self.verify().await?;
             let done =
                 trash::purge(self.db.as_ref(), &self.bound, &record.snapshot, &lane.plan.name, lane.storage.as_ref(), &files).await?;
-            count += done;
-            if done == 0 {
+            Counters::add(&self.counters.purged, done.purged);
+            Counters::add(&self.counters.bytes_freed, done.bytes);
+            count += done.left;
+            if done.left == 0 {
                 return Ok(count);
             }
         }
@@ -413,6 +457,7 @@ impl Collector {
             return Ok(batch);
         }
         lane.claimed.notify_waiters();
+        Counters::add(&self.counters.claimed, candidates.len() as u64);
         crash::point("claimed");
 
         let mut settlement = Settlement { owner: self.owner.clone(), storage: storage.to_owned(), ..Settlement::default() };
@@ -444,6 +489,13 @@ impl Collector {
         crash::point("settled");
         if let Some(since) = locked {
             self.adapt(lane, since.elapsed(), candidates.len());
+        }
+        for s in &settlement.settled {
+            match s.outcome {
+                Outcome::Erased => Counters::add(&self.counters.bytes_freed, s.size.unwrap_or(0)),
+                Outcome::Trashed => Counters::add(&self.counters.bytes_trashed, s.size.unwrap_or(0)),
+                _ => {}
+            }
         }
         self.total.lock().unwrap_or_else(|e| e.into_inner()).add(&batch.summary);
         Ok(batch)

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use rowbound::{Collector, Result, collect::Settings};
+use rowbound::{
+    Collector, Result,
+    collect::{Settings, StorageMetrics},
+};
 
 use crate::{
     args::{Args, Format, RunArgs, WorkArgs},
@@ -29,6 +32,28 @@ pub async fn run(args: &Args, a: &RunArgs) -> Result<u8> {
     progress.end();
     let summary = collector.summary();
     tracing::info!("ended: {}", logs::line(&summary));
+    match collector.metrics().await {
+        Ok(m) => {
+            let waits = |of: fn(&StorageMetrics) -> u64| m.storages.values().map(of).sum::<u64>();
+            tracing::info!(
+                claimed = m.claimed,
+                released = m.released,
+                kept = m.kept,
+                deleted = m.deleted,
+                failed = m.failed,
+                waiting = m.waiting,
+                purged = m.purged,
+                bytes_trashed = m.bytes_trashed,
+                bytes_freed = m.bytes_freed,
+                requests = waits(|s| s.requests),
+                backlog = waits(|s| s.backlog),
+                oldest_seconds = m.storages.values().filter_map(|s| s.oldest_seconds).max(),
+                "figures"
+            );
+        }
+        // Everything is settled: a database that went away meanwhile is no failure of this run.
+        Err(e) => tracing::warn!("the last figures cannot be had: {}", e.full()),
+    }
     // For people the log has said it.
     if args.format == Format::Json {
         output::answer(args.format, &summary, |_| String::new())?;
