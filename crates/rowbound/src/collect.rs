@@ -33,8 +33,8 @@ use crate::{
     trash,
 };
 
-/// How much later than its release a file's modification time must be to count as newer is uncertain by this much: the database's clock and the
-/// storage's differ, kernels stamp files with a coarse clock (up to 10 ms behind), FAT counts in 2 s.
+/// Modification times and releases this close cannot be put in order: the database's clock and the storage's differ, kernels stamp files with a
+/// coarse clock (up to 10 ms behind), FAT counts in 2 s.
 const CLOCK_MARGIN: Duration = Duration::from_secs(2);
 
 /// How a collector works. The defaults suit production.
