@@ -95,6 +95,8 @@ impl Mysql {
                 .because(e)
                 .hint("write mysql://user:password@host:3306/name; percent-encode what is not a letter or digit in the password")
         })?;
+        // A statement that looks for names holds all of them: nothing for a log.
+        let connect = connect.disable_statement_logging();
         if connect.get_database().is_none_or(str::is_empty) {
             return Err(Error::new(Kind::Config, "`database` names no database on the server")
                 .with("database", &shown)

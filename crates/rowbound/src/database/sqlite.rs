@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use sqlx::{
-    AssertSqlSafe, Row, Sqlite as Driver,
+    AssertSqlSafe, ConnectOptions as _, Row, Sqlite as Driver,
     pool::PoolConnection,
     sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions},
 };
@@ -192,7 +192,8 @@ impl Sqlite {
         let connect =
             SqliteConnectOptions::new().filename(path).create_if_missing(false).foreign_keys(false).busy_timeout(Duration::from_secs(5));
         // Rows come over from the connection's own thread; with the default of 50 it stops and is woken 80 times for one claim.
-        let connect = connect.row_buffer_size(1000);
+        // And nothing is written into the log by the library: it would write the statement, with everything in it.
+        let connect = connect.row_buffer_size(1000).disable_statement_logging();
         let pool = SqlitePoolOptions::new()
             .max_connections(options.connections.max(2))
             .acquire_timeout(options.connect_timeout)
