@@ -17,7 +17,7 @@ use super::{
 use crate::{
     binding::Search,
     capture::{Bound, Snapshot},
-    database::{Checked, ColumnSearch, Found, Holder},
+    database::{Checked, ColumnSearch, Found, Holder, drifted},
     error::{Error, Kind, Result},
 };
 
@@ -85,10 +85,7 @@ pub(super) async fn check(db: &Mysql, bound: &[Bound], expected: &Snapshot, sear
     tx.rollback().await.map_err(fault)?;
     let drift = expected.drift(&now);
     if !drift.is_empty() {
-        let said: Vec<_> = drift.iter().map(ToString::to_string).collect();
-        return Err(Error::new(Kind::Drift, "tables or triggers are not what `attach` left")
-            .with("drift", said.join(", "))
-            .hint("if a column or table was renamed, write its new name into rowbound.toml first; then `rowbound attach`"));
+        return Err(drifted(&drift));
     }
     failed.map_or(Ok(Checked { found, hold: None }), Err)
 }
