@@ -13,6 +13,7 @@ use super::{
     catalog::{Catalog, Class},
     fault, maybe_text, quote, snapshot, text,
     triggers::{key, value},
+    values::{blob, chars},
 };
 use crate::{
     binding::Search,
@@ -24,15 +25,12 @@ use crate::{
 /// A name as a literal that compares with the column: in the column's own character set, because a name with characters that it cannot hold
 /// would be an error (1267, "illegal mix of collations"). Those become `?`, which finds too much at worst.
 ///
-/// A literal, in hexadecimal so that no byte of it means anything, and not a parameter: every length of the list would be prepared and closed
-/// again, and the server answers no close, so that the next statement waits for a delayed acknowledgement (44 ms per column and batch
-/// over TCP; the driver does not set TCP_NODELAY).
+/// A literal and not a parameter: see `values`.
 fn literal(class: &Class, name: &str) -> String {
-    let hex: String = name.bytes().map(|b| format!("{b:02x}")).collect();
     match class {
-        Class::Text { charset, .. } if charset == "utf8mb4" => format!("_utf8mb4 x'{hex}'"),
-        Class::Text { charset, collation } => format!("convert(_utf8mb4 x'{hex}' using {charset}) collate {collation}"),
-        _ => format!("x'{hex}'"),
+        Class::Text { charset, .. } if charset == "utf8mb4" => chars(name),
+        Class::Text { charset, collation } => format!("convert({} using {charset}) collate {collation}", chars(name)),
+        _ => blob(name.as_bytes()),
     }
 }
 
