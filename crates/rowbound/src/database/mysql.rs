@@ -27,6 +27,7 @@ mod queue; // candidates: claim, settle
 mod record; // the ledger
 mod snapshot; // catalog -> what every batch is compared with
 mod triggers; // bindings and ancestors -> trigger bodies
+mod values; // rows and lists as literals, for statements whose length varies
 mod watch; // open transactions
 
 use std::time::Duration;
