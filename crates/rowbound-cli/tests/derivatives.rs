@@ -63,6 +63,8 @@ async fn go_with_their_original(backend: Backend) {
     put(&world, &others);
     put(&world, &["CACHE/images/2026/p/1.jpg", "CACHE/images/2026/p/2.webp", "CACHE/images/root*/1.jpg"]);
     release(&world, &["2026/p.jpg", "root*.jpg"]).await;
+    let explained = Rowbound::new(BINARY, &world).run(&["explain", "CACHE/images/2026/q/1.jpg"]).await;
+    assert!(explained.stdout.contains("it stays: a derivative of 2026/q.jpg, which is there"), "{}", explained.stdout);
     let mut left: Vec<_> = others.to_vec();
     left.push("2026/q.jpg");
     left.sort_unstable();

@@ -67,7 +67,7 @@ async fn counted(backend: Backend) {
     daemon.wait_for_line("collecting", DEADLINE).await;
     daemon.terminate();
     let output = daemon.wait(DEADLINE).await;
-    assert!(output.stderr.contains("figures") && output.stderr.contains("bytes_freed=0"), "{}", output.stderr);
+    assert!(output.stderr.contains("figures") && output.stderr.contains("freed_bytes_total=0"), "{}", output.stderr);
     output.expect(0);
 }
 

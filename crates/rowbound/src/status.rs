@@ -12,13 +12,14 @@ use crate::{
     capture::{Gap, Installation, VERSION},
     collect::same_bindings,
     database::{Database, Dialect, Holder, drifted, redact},
+    derivative::{Derivatives, stem},
     error::{Error, Kind, Result},
     ledger::{Entry, Filter, Total},
     name::FileName,
     plan::Plan,
     queue::{Backlog, Claim, Waiting},
     references,
-    storage::{Look, Trashed},
+    storage::{Listed, Look, Storage, Trashed, each},
 };
 
 /// Something that a person should look at.
@@ -291,6 +292,10 @@ pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileN
         Look::Seen(s) => ("file".to_owned(), Some(s.size), Some(s.modified)),
         Look::Refused(why) => (why.clone(), None, None),
     };
+    let original = match (&look, holders.len(), waiting.first()) {
+        (Look::Seen(_), 0, None) => original_of(plan, storage, place.as_ref(), name).await?,
+        _ => None,
+    };
     let verdict = match (&look, holders.len(), waiting.first(), &trash) {
         (Look::Refused(why), ..) => format!("never deleted: it {why}"),
         (Look::Missing, n @ 1.., _, Some(_)) => {
@@ -305,6 +310,9 @@ pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileN
             Some(note) => format!("it waits to be collected: {note}"),
             None => "it waits to be collected".to_owned(),
         },
+        (Look::Seen(_), 0, None, _) if original.is_some() => {
+            format!("it stays: a derivative of {}, which is there", original.unwrap_or_default())
+        }
         (Look::Seen(_), 0, None, _) => "an orphan: no row names it and no candidate stands for it, so nothing will collect it".to_owned(),
     };
     Ok(Explanation {
@@ -320,4 +328,29 @@ pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileN
         trash,
         history,
     })
+}
+
+/// A file that lies in the storage and of which `name` could be a derivative.
+async fn original_of(plan: &Plan, storage: &str, place: &dyn Storage, name: &FileName) -> Result<Option<String>> {
+    let originals = Derivatives::new(plan.on_storage(storage))?.originals(name);
+    let exact: Vec<FileName> = originals.names.into_iter().collect();
+    for (original, look) in exact.iter().zip(place.look(&exact).await?) {
+        if matches!(look?, Look::Seen(_)) {
+            return Ok(Some(original.to_string()));
+        }
+    }
+    let mut found = None;
+    for s in &originals.stems {
+        each(place, s, |entry| {
+            if let Listed::File(file) = entry
+                && file != *name
+                && stem(file.as_str()) == s
+            {
+                found = Some(file.to_string());
+            }
+            found.is_none()
+        })
+        .await?;
+    }
+    Ok(found)
 }

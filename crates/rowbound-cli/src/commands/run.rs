@@ -35,17 +35,18 @@ pub async fn run(args: &Args, a: &RunArgs) -> Result<u8> {
     match collector.metrics().await {
         Ok(m) => {
             let waits = |of: fn(&StorageMetrics) -> u64| m.storages.values().map(of).sum::<u64>();
+            // Other names than those of a batch's line: whoever sums those up must not meet the sums.
             tracing::info!(
-                claimed = m.claimed,
-                released = m.released,
-                kept = m.kept,
-                deleted = m.deleted,
-                failed = m.failed,
-                waiting = m.waiting,
-                purged = m.purged,
-                bytes_trashed = m.bytes_trashed,
-                bytes_freed = m.bytes_freed,
-                requests = waits(|s| s.requests),
+                claimed_total = m.claimed,
+                released_total = m.released,
+                kept_total = m.kept,
+                deleted_total = m.deleted,
+                failed_total = m.failed,
+                waiting_total = m.waiting,
+                purged_total = m.purged,
+                trashed_bytes_total = m.bytes_trashed,
+                freed_bytes_total = m.bytes_freed,
+                requests_total = waits(|s| s.requests),
                 backlog = waits(|s| s.backlog),
                 oldest_seconds = m.storages.values().filter_map(|s| s.oldest_seconds).max(),
                 "figures"

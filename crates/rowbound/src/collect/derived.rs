@@ -12,10 +12,10 @@ use super::Lane;
 use crate::{
     binding::Mode,
     derivative::{Originals, Wanted, stem},
-    error::{Error, Kind, Result},
+    error::{Error, Result},
     name::FileName,
     queue::Candidate,
-    storage::{Listed, Look, Storage},
+    storage::{Listed, Look, each},
 };
 
 /// The event of a candidate that was made from another file.
@@ -139,23 +139,6 @@ fn together(wanted: Vec<Wanted>, whole_folders: bool) -> Vec<(String, Shared)> {
         }
     }
     listings
-}
-
-/// Calls `take` with every entry whose name begins with `prefix`, until it says no.
-async fn each(storage: &dyn Storage, prefix: &str, mut take: impl FnMut(Listed) -> bool) -> Result<()> {
-    let mut pages = storage.list(prefix, None).await?;
-    while let Some(page) = pages.recv().await {
-        let page = page?;
-        for entry in page.entries {
-            if !take(entry) {
-                return Ok(());
-            }
-        }
-        if page.last {
-            return Ok(());
-        }
-    }
-    Err(Error::new(Kind::Storage, "a listing ended before its last page"))
 }
 
 /// Whose derivative a candidate could be.
