@@ -84,6 +84,9 @@ impl Default for Settings {
 /// Without work only a storage's first worker looks for some; the others wait until somebody claims, or so many times the longest pause.
 const RESERVE: u32 = 10;
 
+/// On a storage with requests a batch with derivatives to list is no larger, so that it is settled well within its lease.
+const LISTED: u32 = 500;
+
 /// On SQLite a batch aims at holding the write lock no longer than this.
 const LOCK_GOAL: Duration = Duration::from_millis(50);
 
@@ -156,6 +159,11 @@ impl Collector {
             })?;
             storage.expect(id);
             let own: Vec<&Bound> = bound.iter().filter(|b| b.binding.storage == name).collect();
+            let batch = match own.iter().any(|b| !b.binding.derivatives.is_empty()) && !storage.quick() {
+                true => settings.batch.min(LISTED),
+                false if db.dialect() == Dialect::Sqlite => settings.batch.min(500),
+                false => settings.batch,
+            };
             let lane = Lane {
                 derivatives: own.iter().map(|b| Ok((b.id, Derivatives::new([&b.binding])?))).collect::<Result<_>>()?,
                 live_derivatives: Derivatives::new(own.iter().map(|b| &b.binding).filter(|b| b.mode == Mode::Live))?,
@@ -164,7 +172,7 @@ impl Collector {
                 storage,
                 keep: Keep::new(plan.on_storage(&name))?,
                 bindings: own.iter().map(|b| b.id).collect(),
-                batch: AtomicU32::new(if db.dialect() == Dialect::Sqlite { settings.batch.min(500) } else { settings.batch }),
+                batch: AtomicU32::new(batch),
                 claimed: Notify::new(),
                 rest: Mutex::new(None),
                 blockers: Mutex::new(Vec::new()),

@@ -22,7 +22,7 @@ use crate::{
 const EVENT: &str = "derivative";
 
 /// Listings under way at a time.
-const LISTINGS: usize = 8;
+const LISTINGS: usize = 16;
 
 /// From so many originals on whose derivatives lie in one folder, a storage that reads whole folders reads it once for all.
 const TOGETHER: usize = 4;
