@@ -123,11 +123,25 @@ async fn shared_until_the_last_sibling_goes(backend: Backend) {
 
 /// The last two originals go in one batch, and nothing was told which of them the derivative is of.
 async fn shared_by_two_that_go_together(backend: Backend) {
-    let Some(world) = world(backend, &["CACHE/{stem}/*", "{stem}.*"], |b| b).await else { return };
+    let Some(world) = world(backend, &["CACHE/{stem}/*", "{stem}.*", "{name}.*"], |b| b).await else { return };
     world.put_doc("a/photo.jpg").await;
     world.put_doc("a/photo.png").await;
     put(&world, &["CACHE/a/photo/1.jpg", "CACHE/a/photo/2.jpg", "a/photo.5ff3.jpg", "a/photo.webp", "a/photo.avif"]);
+    // A thumbnail of a thumbnail.
+    put(&world, &["a/photo.jpg.t.jpg", "a/photo.jpg.t.jpg.u.jpg"]);
     release(&world, &["a/photo.jpg", "a/photo.png"]).await;
+    assert!(world.files().is_empty(), "{:?}", world.files());
+}
+
+/// A pattern that takes originals for derivatives too: the one that a row names stays, and what could be made from it.
+async fn an_original_among_the_derivatives_keeps_the_others(backend: Backend) {
+    let Some(world) = world(backend, &["{stem}.*"], |b| b).await else { return };
+    world.put_doc("a/photo.jpg").await;
+    world.put_doc("a/photo.png").await;
+    put(&world, &["a/photo.5ff3.jpg", "a/photo.77.webp"]);
+    release(&world, &["a/photo.jpg"]).await;
+    assert_eq!(world.files(), ["a/photo.5ff3.jpg", "a/photo.77.webp", "a/photo.png"]);
+    release(&world, &["a/photo.png"]).await;
     assert!(world.files().is_empty(), "{:?}", world.files());
 }
 
@@ -224,6 +238,11 @@ macro_rules! on {
             #[tokio::test(flavor = "multi_thread")]
             async fn derivatives_of_two_originals_that_go_together_go() {
                 shared_by_two_that_go_together(Backend::$backend).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn an_original_that_looks_like_a_derivative_keeps_its_own() {
+                an_original_among_the_derivatives_keeps_the_others(Backend::$backend).await;
             }
 
             #[tokio::test(flavor = "multi_thread")]

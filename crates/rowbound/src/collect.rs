@@ -672,6 +672,20 @@ impl Collector {
                 doomed.push(name);
             }
         }
+        // What keeps one derivative keeps what was made from it.
+        loop {
+            let go: HashSet<&FileName> = doomed.iter().collect();
+            let stays = |name: &FileName| origins.get(name).and_then(|o| o.going.iter().find(|g| !go.contains(*g)));
+            let kept: Vec<_> = doomed.iter().filter_map(|n| Some((n.clone(), stays(n)?))).collect();
+            if kept.is_empty() {
+                break;
+            }
+            for (name, original) in &kept {
+                file.all(&groups[name], name, Verdict::noted(Outcome::Kept, format!("a derivative of {original}, which is there")));
+            }
+            let kept: HashSet<FileName> = kept.into_iter().map(|(name, _)| name).collect();
+            doomed.retain(|n| !kept.contains(n));
+        }
         if doomed.is_empty() {
             return Ok(hold);
         }

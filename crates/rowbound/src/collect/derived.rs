@@ -146,6 +146,8 @@ fn together(wanted: Vec<Wanted>, whole_folders: bool) -> Vec<(String, Shared)> {
 pub(super) struct Origin {
     /// Originals whose references are to be looked for.
     pub(super) names: BTreeSet<FileName>,
+    /// Originals that lie in the storage, but are candidates of this batch, as derivatives themselves: they count unless they go.
+    pub(super) going: BTreeSet<FileName>,
     /// One that lies in the storage, or why that cannot be told.
     there: Option<String>,
 }
@@ -156,6 +158,14 @@ impl Origin {
         let named = self.names.iter().find(|n| held.contains(*n)).map(|n| format!("a derivative of {n}, which a row names"));
         named.or_else(|| self.there.clone())
     }
+}
+
+/// Files that differ in their suffix only.
+#[derive(Debug, Default)]
+struct Siblings {
+    there: BTreeSet<String>,
+    /// There, but candidates of this batch.
+    going: BTreeSet<FileName>,
 }
 
 /// Whether a candidate stands for a derivative, or for an orphan, which may be one. What a row let go of, or was uploaded, is a file of its own.
@@ -185,32 +195,31 @@ pub(super) async fn origins(
     if all.is_empty() {
         return Ok(HashMap::new());
     }
-    // Two derivatives that go together do not keep each other.
-    let goes = |name: &FileName| groups.get(name).is_some_and(|g| g.iter().all(|c| c.binding.is_none() && c.event == EVENT));
+    // Two derivatives that go together do not keep each other: see [`Origin::going`].
+    let may_go = |name: &FileName| groups.get(name).is_some_and(|g| g.iter().all(|c| c.binding.is_none() && c.event == EVENT));
 
     let exact: Vec<FileName> = all.values().flat_map(|o| &o.names).collect::<BTreeSet<_>>().into_iter().cloned().collect();
     let looks = lane.storage.look(&exact).await?;
     let mut there: HashMap<&FileName, Result<bool>> = HashMap::new();
     for (name, look) in exact.iter().zip(looks) {
         // A folder is no original, and a link counts if a row names it.
-        there.insert(name, look.map(|l| matches!(l, Look::Seen(_)) && !goes(name)));
+        there.insert(name, look.map(|l| matches!(l, Look::Seen(_))));
     }
 
     let stems: BTreeSet<String> = all.values().flat_map(|o| &o.stems).cloned().collect();
-    let siblings: HashMap<String, Result<BTreeSet<String>>> = stream::iter(stems.into_iter().map(|s| async move {
-        let mut found = BTreeSet::new();
+    let siblings: HashMap<String, Result<Siblings>> = stream::iter(stems.into_iter().map(|s| async move {
+        let mut found = Siblings::default();
         let done = each(lane.storage.as_ref(), &format!("{s}."), |entry| {
-            let name = match entry {
-                Listed::File(name) if goes(&name) => return true,
-                Listed::File(name) => name.to_string(),
+            match entry {
+                Listed::File(name) if stem(name.as_str()) != s => {}
+                Listed::File(name) if may_go(&name) => drop(found.going.insert(name)),
+                Listed::File(name) => drop(found.there.insert(name.to_string())),
                 // What is linked may be an original.
-                Listed::Odd(name, _) => name,
-            };
-            if stem(&name) == s {
-                found.insert(name);
+                Listed::Odd(name, _) if stem(&name) == s => drop(found.there.insert(name)),
+                Listed::Odd(..) => {}
             }
             // One may be the derivative itself: two are enough.
-            found.len() < 2
+            found.there.len() < 2
         })
         .await;
         (s, done.map(|()| found))
@@ -221,12 +230,13 @@ pub(super) async fn origins(
 
     let unknown = |e: &Error| Err(Error::new(e.kind(), format!("its originals cannot be looked for: {}", e.full())));
     let settled = all.iter().map(|(name, originals)| {
-        let mut origin = Origin { names: originals.names.clone(), there: None };
+        let mut origin = Origin { names: originals.names.clone(), ..Origin::default() };
         if originals.many {
             origin.there = Some("too many files could be its original".into());
         }
         for original in &originals.names {
             match &there[original] {
+                Ok(true) if may_go(original) => drop(origin.going.insert(original.clone())),
                 Ok(true) => origin.there = Some(format!("a derivative of {original}, which is there")),
                 Ok(false) => {}
                 Err(e) => return (name.clone(), unknown(e)),
@@ -235,7 +245,8 @@ pub(super) async fn origins(
         for s in &originals.stems {
             match &siblings[s.as_str()] {
                 Ok(found) => {
-                    if let Some(original) = found.iter().find(|n| *n != name.as_str()) {
+                    origin.going.extend(found.going.iter().filter(|n| *n != name).cloned());
+                    if let Some(original) = found.there.iter().find(|n| *n != name.as_str()) {
                         origin.there = Some(format!("a derivative of {original}, which is there"));
                     }
                 }
