@@ -269,3 +269,30 @@ macro_rules! on {
 }
 
 on!(sqlite Sqlite, postgres Postgres, mariadb Mariadb);
+
+/// A mistake names binding, field and value, and says what to write.
+#[tokio::test]
+async fn a_wrong_pattern_or_preset_is_a_mistake_in_the_configuration() {
+    let world = World::new(Backend::Sqlite).await.with_docs().await;
+    let config = |derivatives: &str| format!("{}derivatives = {derivatives}\n", rowbound_testkit::world::config(&world.plan()));
+    let rowbound = Rowbound::new(BINARY, &world);
+    for (derivatives, said) in [
+        ("\"imagekit\"", None),
+        ("[\"easy-thumbnails\", \"CACHE/images/{stem}/*\"]", None),
+        ("\"imagekt\"", Some("no such preset (derivatives: \"imagekt\", binding: doc.file")),
+        ("\"sorl\"", Some("sorl.thumbnail.delete()")),
+        ("\"wagtail\"", Some("wagtailimages_rendition.file")),
+        ("[\"thumbs/*\"]", Some("does not name its original before the first `*` (derivatives: \"thumbs/*\", binding: doc.file")),
+        ("[\"{stem}*\"]", Some("photo2.jpg")),
+    ] {
+        std::fs::write(world.write_config(), config(derivatives)).expect("cannot write the configuration");
+        let output = rowbound.run(&["attach"]).await;
+        match said {
+            None => drop(output.expect(0)),
+            Some(said) => {
+                let output = output.expect(2);
+                assert!(output.stderr.contains(said), "{derivatives}: {}", output.stderr);
+            }
+        }
+    }
+}
