@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rowbound::{Binding, database::Dialect};
-use rowbound_testkit::{Backend, Journal, OwnServer, Rowbound, TestDb, World, database_suite::EVENTS, wait_until};
+use rowbound_testkit::{Backend, Journal, OwnServer, Rowbound, S3Kind, S3Server, TestDb, World, database_suite::EVENTS, wait_until};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -194,4 +194,75 @@ async fn a_process_is_watched_and_killed() {
 #[should_panic(expected = "in vain: pigs fly")]
 async fn waiting_ends() {
     wait_until(Duration::from_millis(30), "pigs fly", async || false).await;
+}
+
+macro_rules! on_every_s3 {
+    ($($name:ident)*) => {
+        mod s3s_fs { $(#[tokio::test] async fn $name() { super::$name(rowbound_testkit::S3Kind::S3sFs).await })* }
+        mod moto { $(#[tokio::test] async fn $name() { super::$name(rowbound_testkit::S3Kind::Moto).await })* }
+        mod garage { $(#[tokio::test] async fn $name() { super::$name(rowbound_testkit::S3Kind::Garage).await })* }
+    };
+}
+
+on_every_s3! {
+    a_bucket_is_empty_and_keeps_its_objects
+    an_s3_server_can_be_killed_and_restarted
+}
+
+async fn a_bucket_is_empty_and_keeps_its_objects(kind: S3Kind) {
+    let server = S3Server::start(kind);
+    let (bucket, other) = (server.bucket().await, server.bucket().await);
+    assert_eq!(bucket.keys("").await, [""; 0]);
+    bucket.put("a/1 b.jpg", b"one").await;
+    bucket.put("a/2", b"").await;
+    assert_eq!(bucket.get("a/1 b.jpg").await.as_deref(), Some(&b"one"[..]));
+    assert_eq!((bucket.get("a/2").await, bucket.get("a/3").await), (Some(Vec::new()), None));
+    assert_eq!(bucket.keys("a/1").await, ["a/1 b.jpg"]);
+    assert_eq!(other.keys("").await, [""; 0]);
+    bucket.delete("a/2").await;
+    bucket.delete("a/3").await;
+    assert_eq!(bucket.keys("").await, ["a/1 b.jpg"]);
+    let url = bucket.url("media/");
+    assert_eq!(rowbound::plan::Location::parse(&url, std::path::Path::new("")).unwrap(), bucket.location("media/"));
+}
+
+async fn an_s3_server_can_be_killed_and_restarted(kind: S3Kind) {
+    let server = S3Server::start(kind);
+    let bucket = server.bucket().await;
+    bucket.put("a", b"one").await;
+    for end in [S3Server::kill, S3Server::stop] {
+        end(&server);
+        let refused = bucket.client().head_object().bucket(bucket.name()).key("a").send().await;
+        assert!(refused.unwrap_err().raw_response().is_none(), "somebody answered");
+        server.start_again();
+        if kind.keeps_data() {
+            assert_eq!(bucket.get("a").await.as_deref(), Some(&b"one"[..]));
+        } else {
+            assert_eq!(bucket.get("a").await, None);
+        }
+    }
+}
+
+#[tokio::test]
+async fn moto_keeps_versions() {
+    let server = S3Server::start(S3Kind::Moto);
+    let bucket = server.versioned_bucket().await;
+    for (key, bytes) in [("a", b"1"), ("a", b"2"), ("b", b"3")] {
+        bucket.put(key, bytes).await;
+    }
+    bucket.delete("a").await;
+    let versions = bucket.versions("").await;
+    let short: Vec<_> = versions.iter().map(|v| (v.key.as_str(), v.latest, v.marker)).collect();
+    assert_eq!(short, [("a", true, true), ("a", false, false), ("a", false, false), ("b", true, false)]);
+    assert_eq!((bucket.get("a").await, bucket.keys("").await), (None, vec!["b".to_owned()]));
+}
+
+#[tokio::test]
+async fn s3s_fs_checks_signatures() {
+    let server = S3Server::start(S3Kind::S3sFs);
+    let bucket = server.bucket().await;
+    let wrong = aws_sdk_s3::config::Credentials::new(server.access_key(), "another secret", None, None, "test");
+    let config = bucket.client().config().to_builder().credentials_provider(wrong).build();
+    let refused = aws_sdk_s3::Client::from_conf(config).list_objects_v2().bucket(bucket.name()).send().await.unwrap_err();
+    assert_eq!(refused.raw_response().map(|r| r.status().as_u16()), Some(403));
 }
