@@ -55,6 +55,8 @@ struct Inner {
     expected: RwLock<Option<String>>,
     /// What was seen to be honoured, where the marker does not say it.
     proved: OnceCell<Proved>,
+    /// Whether listings that say that they encode their keys do it.
+    encodes: OnceCell<bool>,
 }
 
 /// What becomes of files that are removed.
@@ -72,16 +74,28 @@ enum Mode {
 
 impl S3 {
     /// The storage that `plan` describes, in this bucket. Does no IO: the client is made when it is first needed.
+    ///
+    /// Credentials come from the usual chain: environment, profile, web identity, container, instance metadata.
     pub fn new(plan: &StoragePlan, at: &Bucket) -> Self {
+        Self::made(plan, at, None)
+    }
+
+    /// The same with a key of one's own, for programs that have theirs from elsewhere.
+    pub fn with_key(plan: &StoragePlan, at: &Bucket, access_key: &str, secret_key: &str) -> Self {
+        Self::made(plan, at, Some(aws_sdk_s3::config::Credentials::new(access_key, secret_key, None, None, "given")))
+    }
+
+    fn made(plan: &StoragePlan, at: &Bucket, key: Option<aws_sdk_s3::config::Credentials>) -> Self {
         S3 {
             inner: Arc::new(Inner {
                 name: plan.name.clone(),
                 at: at.clone(),
                 trash: plan.trash,
                 erase: plan.erase,
-                wire: Wire::new(&plan.name, at),
+                wire: Wire::new(&plan.name, at, key),
                 expected: RwLock::default(),
                 proved: OnceCell::new(),
+                encodes: OnceCell::new(),
             }),
         }
     }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::{
     Inner,
-    keys::{Doomed, Gone, decoded, seen},
+    keys::{Doomed, Gone, seen},
     wire::Failure,
 };
 use crate::{
@@ -92,15 +92,14 @@ impl Inner {
                         .send()
                 })
                 .await?;
-            let encoded = page.encoding_type() == Some(&EncodingType::Url);
-            let same = |text: Option<&str>| match text {
-                Some(text) if encoded => decoded(text).map(|text| text == key),
-                Some(text) => Ok(text == key),
+            let url = page.encoding_type() == Some(&EncodingType::Url);
+            let same = async |text: Option<&str>| match text {
+                Some(text) => Ok(self.written(text, url).await? == key),
                 None => Err(Failure::strange("the listing holds a version without a key")),
             };
             let no_id = || Failure::strange("the listing holds a version without an id");
             for v in page.versions() {
-                if same(v.key())? {
+                if same(v.key()).await? {
                     all.files.push(Version {
                         id: v.version_id().ok_or_else(no_id)?.to_owned(),
                         at: at_latest(v.last_modified()),
@@ -111,7 +110,7 @@ impl Inner {
                 }
             }
             for m in page.delete_markers() {
-                if same(m.key())? {
+                if same(m.key()).await? {
                     all.markers.push(Version {
                         id: m.version_id().ok_or_else(no_id)?.to_owned(),
                         at: at_latest(m.last_modified()),
@@ -124,7 +123,7 @@ impl Inner {
             match (page.is_truncated(), page.next_key_marker()) {
                 (Some(false), _) => return Ok(all),
                 // The exact key comes first of all that begin with it.
-                (Some(true), Some(next)) if !same(Some(next))? => return Ok(all),
+                (Some(true), Some(next)) if !same(Some(next)).await? => return Ok(all),
                 (Some(true), Some(_)) => from = Some((key.to_owned(), page.next_version_id_marker().map(str::to_owned))),
                 _ => return Err(Failure::strange("the listing of versions does not say whether there is more")),
             }
