@@ -36,7 +36,7 @@ pub(super) struct Version {
 }
 
 /// The versions of one key, each kind from the newest to the oldest.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Versions {
     pub files: Vec<Version>,
     pub markers: Vec<Version>,
@@ -50,12 +50,6 @@ impl Versions {
     /// What the key shows now.
     pub(super) fn top(&self) -> Option<&Version> {
         self.files.iter().chain(&self.markers).find(|v| v.latest)
-    }
-
-    /// Where the key shows a delete marker: it, and the newest file that it hides.
-    pub(super) fn hidden(&self) -> Option<(&Version, &Version)> {
-        let top = self.top().filter(|top| top.size.is_none())?;
-        Some((top, self.files.first()?))
     }
 }
 
@@ -130,10 +124,14 @@ impl Inner {
         }
     }
 
-    /// What lies hidden under a name.
+    /// What was hidden last under a name, whether or not there is a newer file above it.
     pub(super) async fn hidden(&self, name: &FileName) -> Result<Option<Trashed>, Failure> {
-        let all = self.versions_of(&self.key(name)).await?;
-        Ok(all.hidden().map(|(marker, file)| Trashed {
+        let key = self.key(name);
+        let all = self.versions_of(&key).await?;
+        let Some(marker) = all.markers.first() else { return Ok(None) };
+        let shown = all.top().is_some_and(|top| top.size.is_some());
+        let beneath = if shown { self.versions_after(&key, Some(&marker.id)).await? } else { all.clone() };
+        Ok(beneath.files.first().map(|file| Trashed {
             name: name.clone(),
             place: format!("{PLACE}{}", marker.id),
             at: marker.at,
