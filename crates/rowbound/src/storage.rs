@@ -16,6 +16,7 @@ use crate::{
 };
 
 pub mod folder;
+pub mod memory;
 
 /// The file in [`crate::name::RESERVED`] that proves that a storage is there and which one it is.
 pub const MARKER: &str = "storage.json";
@@ -249,6 +250,7 @@ pub fn open(plan: &StoragePlan) -> Result<Arc<dyn Storage>> {
     let retention: Option<Duration> = plan.trash.retention();
     match &plan.location {
         Location::Folder(root) => Ok(Arc::new(folder::Folder::new(&plan.name, root, retention, plan.prune_folders))),
+        Location::Memory(place) => Ok(Arc::new(memory::Memory::new(&plan.name, place, retention))),
         _ => Err(Error::new(Kind::Config, "this build has no storage of this kind").with("storage", &plan.name).with("url", plan.url())),
     }
 }
