@@ -14,7 +14,6 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -27,9 +26,9 @@ use aws_sdk_s3::{
     primitives::ByteStream,
     types::{BucketVersioningStatus, VersioningConfiguration},
 };
-use hyper_util::rt::TokioIo;
 use rowbound::plan::{Bucket, Location};
-use tokio::sync::watch;
+
+use crate::loopback::{Serving, listen, port};
 
 /// How long a server may take to come up.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -87,15 +86,7 @@ pub struct S3Server {
 #[derive(Debug)]
 enum Running {
     Process(Process),
-    /// A thread with a runtime of its own, so that it answers whatever the test's runtime does.
-    Thread(watch::Sender<Order>, JoinHandle<()>),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
-    Serve,
-    Finish,
-    Drop,
+    Here(Serving),
 }
 
 /// A child that never outlives this value.
@@ -122,7 +113,7 @@ impl S3Server {
             S3Kind::S3sFs => {
                 std::fs::create_dir(server.data()).expect("cannot make the folder of buckets");
                 let listener = listen(0);
-                server.port = listener.local_addr().expect("a bound socket has an address").port();
+                server.port = port(&listener);
                 *server.running() = Some(server.serve(listener));
             }
             S3Kind::Moto => {
@@ -209,26 +200,17 @@ impl S3Server {
 
     /// Stops it: s3s-fs answers the requests under way; then nobody listens. The others are killed.
     pub fn stop(&self) {
-        self.end(Order::Finish);
+        match self.running().take() {
+            Some(Running::Here(serving)) => serving.finish(),
+            // The others promise nothing on SIGTERM that a test could rely on.
+            Some(Running::Process(process)) => drop(process),
+            None => {}
+        }
     }
 
     /// Kills it: connections break, whatever they were doing.
     pub fn kill(&self) {
-        self.end(Order::Drop);
-    }
-
-    fn end(&self, how: Order) {
-        match self.running().take() {
-            Some(Running::Thread(order, thread)) => {
-                order.send_replace(how);
-                if thread.join().is_err() && !std::thread::panicking() {
-                    panic!("the server's thread panicked");
-                }
-            }
-            // Politely or not: neither promises anything on SIGTERM that a test could rely on.
-            Some(Running::Process(process)) => drop(process),
-            None => {}
-        }
+        self.running().take();
     }
 
     /// Starts it again on the same port, with the same data if it [keeps any](S3Kind::keeps_data).
@@ -263,15 +245,7 @@ impl S3Server {
         let files = s3s_fs::FileSystem::new(self.data()).expect("the folder of buckets is not there");
         let mut service = s3s::service::S3ServiceBuilder::new(files);
         service.set_auth(s3s::auth::SimpleAuth::from_single(self.access_key.as_str(), self.secret_key.as_str()));
-        let service = service.build();
-        let (order, orders) = watch::channel(Order::Serve);
-        let thread = std::thread::Builder::new().name("s3s-fs".to_owned()).spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("cannot make a runtime");
-            runtime.block_on(accept(listener, service, orders));
-            // A file operation may still be under way: a killed server leaves it alone.
-            runtime.shutdown_background();
-        });
-        Running::Thread(order, thread.expect("cannot start a thread"))
+        Running::Here(Serving::start(listener, service.build()))
     }
 
     fn moto(&self, port: u16) -> (Process, u16) {
@@ -289,7 +263,6 @@ impl S3Server {
 
     fn make_garage(&mut self) {
         let (api, rpc) = (listen(0), listen(0));
-        let port = |of: &TcpListener| of.local_addr().expect("a bound socket has an address").port();
         self.port = port(&api);
         let dir = self.dir.path().display();
         let secret: String = (0..8).map(|_| format!("{:08x}", rand::random::<u32>())).collect();
@@ -356,10 +329,6 @@ impl Drop for S3Server {
     }
 }
 
-fn listen(port: u16) -> TcpListener {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap_or_else(|e| panic!("cannot listen on port {port}: {e}"))
-}
-
 fn wait_for(mut process: Process, log: &Path, mut ready: impl FnMut(&mut Child) -> Option<u16>) -> (Process, u16) {
     let end = Instant::now() + DEADLINE;
     loop {
@@ -372,37 +341,6 @@ fn wait_for(mut process: Process, log: &Path, mut ready: impl FnMut(&mut Child) 
             panic!("the server did not come up within {DEADLINE:?} ({ended:?}). It said:\n{said}");
         }
         std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-async fn accept(listener: TcpListener, service: s3s::service::S3Service, orders: watch::Receiver<Order>) {
-    listener.set_nonblocking(true).expect("cannot make a socket non-blocking");
-    let listener = tokio::net::TcpListener::from_std(listener).expect("cannot listen");
-    let mut connections = tokio::task::JoinSet::new();
-    let mut wait = orders.clone();
-    let order = loop {
-        let socket = tokio::select! {
-            socket = listener.accept() => socket,
-            changed = wait.changed() => break if changed.is_ok() { *wait.borrow() } else { Order::Drop },
-        };
-        let Ok((socket, _)) = socket else { continue }; // the client has gone again
-        let _ = socket.set_nodelay(true);
-        let (service, mut orders) = (service.clone(), orders.clone());
-        connections.spawn(async move {
-            let mut connection = std::pin::pin!(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service));
-            tokio::select! {
-                _ = connection.as_mut() => {} // the client went away, or spoke no HTTP: it knows
-                _ = orders.changed() => {
-                    connection.as_mut().graceful_shutdown(); // ends with this task where it must not
-                    let _ = connection.await;
-                }
-            }
-        });
-        while connections.try_join_next().is_some() {}
-    };
-    drop(listener);
-    if order == Order::Finish {
-        while connections.join_next().await.is_some() {}
     }
 }
 

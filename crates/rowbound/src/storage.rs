@@ -16,6 +16,7 @@ use crate::{
 };
 
 pub mod folder;
+pub mod memory;
 #[cfg(feature = "s3")]
 pub mod s3;
 
@@ -251,6 +252,7 @@ pub fn open(plan: &StoragePlan) -> Result<Arc<dyn Storage>> {
     let retention: Option<Duration> = plan.trash.retention();
     match &plan.location {
         Location::Folder(root) => Ok(Arc::new(folder::Folder::new(&plan.name, root, retention, plan.prune_folders))),
+        Location::Memory(place) => Ok(Arc::new(memory::Memory::new(&plan.name, place, retention))),
         #[cfg(feature = "s3")]
         Location::S3(bucket) => Ok(Arc::new(s3::S3::new(plan, bucket))),
         #[cfg(not(feature = "s3"))]
