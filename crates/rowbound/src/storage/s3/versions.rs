@@ -3,7 +3,10 @@
 //! In: names, and the delete markers that hide them. Out: what became of them. Promise: only versions of the exact key are touched, one by
 //! one by their ids, so nothing that is put there meanwhile; what lies beneath goes first, so that nothing old comes to light.
 
+use std::collections::HashMap;
+
 use aws_sdk_s3::{primitives::DateTime, types::EncodingType};
+use futures_util::future::join_all;
 use jiff::Timestamp;
 
 use super::{
@@ -14,7 +17,7 @@ use super::{
 use crate::{
     error::{Kind, Result},
     name::FileName,
-    storage::{Conditional, Removed, Restored, Seen, Trashed},
+    storage::{Conditional, PerName, Removed, Restored, Seen, Trashed},
 };
 
 /// What a place in the trash begins with if it is a delete marker; its version id follows.
@@ -169,46 +172,110 @@ impl Inner {
         Ok(Restored::Back)
     }
 
-    /// Erases the delete marker and all that is older.
-    pub(super) async fn purge_versions(&self, item: &Trashed, id: &str) -> Result<bool> {
-        let key = self.key(&item.name);
-        let listing = |f: Failure| self.failed(&f, "s3:ListBucketVersions", "cannot look at the file's versions", &item.name);
-        let all = self.versions_of(&key).await.map_err(listing)?;
-        if all.markers.iter().all(|m| m.id != id) {
-            return Ok(false);
-        }
-        let older = self.versions_after(&key, Some(id)).await.map_err(listing)?;
-        let all: Vec<String> = all.ids();
-        let beneath: Vec<String> = older.ids().into_iter().filter(|older| all.contains(older)).collect();
-        self.erase_versions(&key, &beneath, id)
-            .await
-            .map_err(|f| self.failed(&f, "s3:DeleteObjectVersion", "cannot erase a version", &item.name))?;
-        Ok(true)
+    /// Erases delete markers, each with all that is older; each of another name.
+    pub(super) async fn purge_versions(&self, items: &[(&Trashed, &str)]) -> PerName<bool> {
+        let ends = join_all(items.iter().map(async |(item, id)| {
+            let key = self.key(&item.name);
+            let all = self.versions_of(&key).await?;
+            if all.markers.iter().all(|m| m.id != *id) {
+                return Ok(None);
+            }
+            let beneath = match all.top() {
+                Some(top) if top.id == *id => all.ids(),
+                _ => self.versions_after(&key, Some(id)).await?.ids(),
+            };
+            Ok(Some(End { key, last: (*id).to_owned(), beneath }))
+        }));
+        let ends = ends.await.into_iter().zip(items).map(|(end, (item, _))| {
+            end.map_err(|f| self.failed(&f, "s3:ListBucketVersions", "cannot look at the file's versions", &item.name))
+        });
+        let erased = self.erase_ends(ends.collect()).await;
+        let fail = |f: &Failure, item: &Trashed| self.failed(f, "s3:DeleteObjectVersion", "cannot erase a version", &item.name);
+        let one = |(one, (item, _)): (Result<Option<Result<Gone, Failure>>>, &(&Trashed, &str))| match one? {
+            Some(gone) => gone.map(|gone| gone != Gone::Missing).map_err(|f| fail(&f, item)),
+            None => Ok(false),
+        };
+        erased.into_iter().zip(items).map(one).collect()
     }
 
-    /// Erases versions of one key; `last` when all others are gone.
-    async fn erase_versions(&self, key: &str, beneath: &[String], last: &str) -> Result<Gone, Failure> {
-        let doomed: Vec<_> = beneath.iter().map(|id| Doomed { key, etag: None, version: Some(id) }).collect();
-        for gone in self.delete(&doomed, Conditional::No).await {
-            gone?;
+    /// Erases files with every version of them, each if it still is what was seen; each of another name.
+    pub(super) async fn erase_all(&self, items: &[&(FileName, Seen)]) -> PerName<Removed> {
+        let looked = join_all(items.iter().map(async |(name, seen)| {
+            let key = self.key(name);
+            let all = self.versions_of(&key).await;
+            let all = all.map_err(|f| self.failed(&f, "s3:ListBucketVersions", "cannot look at the file's versions", name))?;
+            Ok(match all.top().filter(|top| top.size.is_some()) {
+                None => Err(Removed::Missing),
+                Some(top) if top.seen.as_ref() != Some(seen) => Err(Removed::Changed),
+                Some(top) => Ok(End { key, last: top.id.clone(), beneath: all.ids() }),
+            })
+        }));
+        let looked = looked.await;
+        let mut settled = Vec::with_capacity(looked.len());
+        let mut ends = Vec::with_capacity(looked.len());
+        for one in looked {
+            match one {
+                Ok(Ok(end)) => {
+                    settled.push(None);
+                    ends.push(Ok(Some(end)));
+                }
+                Ok(Err(removed)) => {
+                    settled.push(Some(removed));
+                    ends.push(Ok(None));
+                }
+                Err(e) => {
+                    settled.push(None);
+                    ends.push(Err(e));
+                }
+            }
         }
-        self.delete(&[Doomed { key, etag: None, version: Some(last) }], Conditional::No).await.remove(0)
+        let erased = self.erase_ends(ends).await;
+        let fail = |f: &Failure, name| self.failed(f, "s3:DeleteObjectVersion", "cannot erase a version", name);
+        let all = erased.into_iter().zip(settled).zip(items);
+        all.map(|((one, settled), (name, _))| match (one?, settled) {
+            (_, Some(removed)) => Ok(removed),
+            (Some(Ok(Gone::Missing)) | None, None) => Ok(Removed::Missing),
+            (Some(Ok(_)), None) => Ok(Removed::Erased),
+            (Some(Err(f)), None) => Err(fail(&f, name)),
+        })
+        .collect()
     }
 
-    /// Erases a file with every version of it, if it still is what was seen.
-    pub(super) async fn erase_all(&self, name: &FileName, seen: &Seen) -> Result<Removed> {
-        let key = self.key(name);
-        let all = self.versions_of(&key).await;
-        let all = all.map_err(|f| self.failed(&f, "s3:ListBucketVersions", "cannot look at the file's versions", name))?;
-        let Some(top) = all.top().filter(|top| top.size.is_some()) else { return Ok(Removed::Missing) };
-        if top.seen.as_ref() != Some(seen) {
-            return Ok(Removed::Changed);
+    /// Erases versions of many keys: in two goes, so that nothing old comes to light if one fails.
+    async fn erase_ends(&self, ends: Vec<Result<Option<End>>>) -> PerName<Option<Result<Gone, Failure>>> {
+        let mut failed: Vec<Option<Failure>> = ends.iter().map(|_| None).collect();
+        let mut beneath = Vec::new();
+        for (i, end) in ends.iter().enumerate() {
+            let Ok(Some(end)) = end else { continue };
+            let ids = end.beneath.iter().filter(|id| **id != end.last);
+            beneath.extend(ids.map(|id| (i, Doomed { key: &end.key, etag: None, version: Some(id) })));
         }
-        let beneath: Vec<String> = all.ids().into_iter().filter(|id| *id != top.id).collect();
-        match self.erase_versions(&key, &beneath, &top.id).await {
-            Ok(Gone::Missing) => Ok(Removed::Missing),
-            Ok(_) => Ok(Removed::Erased),
-            Err(f) => Err(self.failed(&f, "s3:DeleteObjectVersion", "cannot erase a version", name)),
+        let doomed: Vec<_> = beneath.iter().map(|(_, doomed)| *doomed).collect();
+        for ((i, _), gone) in beneath.iter().zip(self.delete(&doomed, Conditional::No).await) {
+            if let Err(failure) = gone {
+                failed[*i] = Some(failure);
+            }
         }
+        let free = |i: &usize| failed[*i].is_none();
+        let mut last = Vec::new();
+        for i in (0..ends.len()).filter(free) {
+            if let Ok(Some(end)) = &ends[i] {
+                last.push((i, Doomed { key: &end.key, etag: None, version: Some(&end.last) }));
+            }
+        }
+        let doomed: Vec<_> = last.iter().map(|(_, doomed)| *doomed).collect();
+        let gone = self.delete(&doomed, Conditional::No).await;
+        let mut gone: HashMap<usize, _> = last.iter().map(|(i, _)| *i).zip(gone).collect();
+        let one =
+            |(i, end): (usize, Result<Option<End>>)| end.map(|end| end.and_then(|_| failed[i].take().map(Err).or_else(|| gone.remove(&i))));
+        ends.into_iter().enumerate().map(one).collect()
     }
+}
+
+/// Versions of one key that are to go, the last when all others are gone.
+#[derive(Debug)]
+struct End {
+    key: String,
+    last: String,
+    beneath: Vec<String>,
 }
