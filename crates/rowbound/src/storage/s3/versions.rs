@@ -191,11 +191,11 @@ impl Inner {
         });
         let erased = self.erase_ends(ends.collect()).await;
         let fail = |f: &Failure, item: &Trashed| self.failed(f, "s3:DeleteObjectVersion", "cannot erase a version", &item.name);
-        let one = |(one, (item, _)): (Result<Option<Result<Gone, Failure>>>, &(&Trashed, &str))| match one? {
+        let each = erased.into_iter().zip(items).map(|(one, (item, _))| match one? {
             Some(gone) => gone.map(|gone| gone != Gone::Missing).map_err(|f| fail(&f, item)),
             None => Ok(false),
-        };
-        erased.into_iter().zip(items).map(one).collect()
+        });
+        each.collect()
     }
 
     /// Erases files with every version of them, each if it still is what was seen; each of another name.

@@ -79,8 +79,8 @@ impl Failure {
         let code = e.as_service_error().and_then(|e| e.code()).map(str::to_owned);
         let what = match e {
             SdkError::TimeoutError(_) => What::Unreachable,
-            SdkError::DispatchFailure(d) if d.is_io() || d.is_timeout() => What::Unreachable,
-            SdkError::ResponseError(_) if status.is_none_or(|s| s < 300 || s >= 500) => What::Slow,
+            SdkError::DispatchFailure(d) if !d.is_user() => What::Unreachable, // also a connection that was cut off
+            SdkError::ResponseError(_) if status.is_none_or(|s| !(300..500).contains(&s)) => What::Slow,
             _ if matches!(status, Some(429 | 500 | 502 | 503 | 504)) || code.as_deref().is_some_and(|c| SLOW.contains(&c)) => What::Slow,
             _ => What::Answer,
         };
