@@ -9,14 +9,19 @@
 
 pub mod database_suite; // the contract of a database, sentence by sentence
 pub mod db; // a fresh database, and the application's side of it
+pub mod faults; // an HTTP service that fails as it is told
+mod loopback; // HTTP on a port of one's own
 pub mod process; // the real binary: run, watched, killed
+pub mod s3; // S3 servers to stop and kill, and a plain client
 pub mod server; // servers out of the environment, and servers of one's own to stop and kill
 pub mod storage_suite; // the contract of a storage, sentence by sentence
 pub mod world; // a database, a media folder, a plan
 pub mod writer; // an application that never rests
 
 pub use db::{App, Backend, Journal, TestDb};
+pub use faults::{Ask, Fault, FaultProxy, Rule};
 pub use process::{Output, Rowbound, Running};
+pub use s3::{S3Bucket, S3Kind, S3Server};
 pub use server::{OwnServer, Server};
 pub use world::{World, wait_until};
 pub use writer::{Writer, Written};

@@ -16,7 +16,7 @@ use crate::{
     database::{Database, Dialect},
     error::{Error, Kind, Result},
     plan::Plan,
-    storage::{self, Marker, Storage},
+    storage::{self, Marker, Proved, Storage},
 };
 
 /// What the person confirmed. Everything is off by default.
@@ -41,6 +41,8 @@ pub struct Attached {
     pub inspection: Inspection,
     /// Statements that were run. The application's rows were not touched by any.
     pub statements: Vec<String>,
+    /// What each storage was seen to honour.
+    pub proved: BTreeMap<String, Proved>,
     /// Bindings that had capture before and have none now.
     pub removed: Vec<String>,
 }
@@ -128,10 +130,12 @@ pub async fn attach(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result
     let inspection = db.inspect(&bound).await?;
 
     // All storages are asked before anything is written.
-    let mut markers = Vec::new();
+    let (mut markers, mut proved) = (Vec::new(), BTreeMap::new());
     for (name, storage) in open_storages(plan)? {
         let mut marker = claim_marker(&name, storage.marker().await?, &record, consent)?;
-        marker.proved = Some(storage.probe().await.map_err(|e| e.with("storage", &name))?);
+        let seen = storage.probe().await.map_err(|e| e.with("storage", &name))?;
+        proved.insert(name.clone(), seen.clone());
+        marker.proved = Some(seen);
         record.storages.insert(name, marker.storage.clone());
         markers.push((storage, marker));
     }
@@ -176,7 +180,7 @@ pub async fn attach(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result
     for (storage, marker) in &markers {
         storage.set_marker(marker).await?;
     }
-    Ok(Attached { installation, inspection, statements, removed })
+    Ok(Attached { installation, inspection, statements, proved, removed })
 }
 
 /// A column that was renamed keeps its number under its new name, so that what still waits from before is not settled as unbound.

@@ -44,7 +44,7 @@ pub struct Claim {
     pub owner: String,
     /// How long the claim holds. After that another worker may take it.
     pub lease: Duration,
-    /// Whether candidates that wait for another try are taken before they are due (`collect --now`).
+    /// Whether candidates that wait for another try are taken before they are due (`collect --retry-now`).
     pub not_due_too: bool,
 }
 

@@ -19,7 +19,7 @@ use crate::{
     plan::Plan,
     queue::{Backlog, Claim, Waiting},
     references,
-    storage::{Listed, Look, Storage, Trashed, each},
+    storage::{Listed, Look, Proved, Storage, Trashed, each},
 };
 
 /// Something that a person should look at.
@@ -50,6 +50,8 @@ pub struct StorageStatus {
     pub url: String,
     /// Whether it has just proved to be there.
     pub reachable: bool,
+    /// What it was seen to honour when it was attached; `None` when it cannot be read.
+    pub proved: Option<Proved>,
     /// What waits.
     pub backlog: Backlog,
 }
@@ -181,7 +183,7 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
         },
     }
     for (name, storage) in open_storages(plan)? {
-        let mut reachable = false;
+        let (mut reachable, mut proved) = (false, None);
         match record.storages.get(&name) {
             None => {
                 let e = Error::new(Kind::NotAttached, "this storage is not attached yet").with("storage", &name).hint("rowbound attach");
@@ -190,7 +192,10 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
             Some(id) => {
                 storage.expect(id);
                 match storage.prove().await {
-                    Ok(()) => reachable = true,
+                    Ok(()) => {
+                        reachable = true;
+                        proved = storage.marker().await?.and_then(|m| m.proved);
+                    }
                     Err(e) => status.problems.push(Problem::new(&e, true)),
                 }
             }
@@ -198,6 +203,7 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
         status.storages.push(StorageStatus {
             url: plan.storages[&name].url(),
             reachable,
+            proved,
             backlog: db.backlog(&claim_of(plan, Some(&record), &name)).await?,
             name,
         });

@@ -16,6 +16,9 @@ use crate::{
 };
 
 pub mod folder;
+pub mod memory;
+#[cfg(feature = "s3")]
+pub mod s3;
 
 /// The file in [`crate::name::RESERVED`] that proves that a storage is there and which one it is.
 pub const MARKER: &str = "storage.json";
@@ -269,6 +272,14 @@ pub fn open(plan: &StoragePlan) -> Result<Arc<dyn Storage>> {
     let retention: Option<Duration> = plan.trash.retention();
     match &plan.location {
         Location::Folder(root) => Ok(Arc::new(folder::Folder::new(&plan.name, root, retention, plan.prune_folders))),
+        Location::Memory(place) => Ok(Arc::new(memory::Memory::new(&plan.name, place, retention))),
+        #[cfg(feature = "s3")]
+        Location::S3(bucket) => Ok(Arc::new(s3::S3::new(plan, bucket))),
+        #[cfg(not(feature = "s3"))]
+        Location::S3(_) => Err(Error::new(Kind::Config, "this build knows no S3")
+            .with("storage", &plan.name)
+            .with("url", plan.url())
+            .hint("build it with the feature `s3`, which is on by default: cargo install rowbound-cli --features s3")),
         _ => Err(Error::new(Kind::Config, "this build has no storage of this kind").with("storage", &plan.name).with("url", plan.url())),
     }
 }

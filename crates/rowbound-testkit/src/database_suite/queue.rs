@@ -172,7 +172,7 @@ pub async fn what_is_put_back_is_due_later(f: &Fixture) {
     assert!(ok(attached.database.history(&Filter::default()).await).is_empty(), "nothing was decided");
 }
 
-/// `collect --now` takes what waits for another try.
+/// `collect --retry-now` takes what waits for another try.
 pub async fn not_due_too_takes_what_waits(f: &Fixture) {
     let attached = candidates(f, 1).await;
     let got = ok(attached.database.claim(&attached.claim()).await);

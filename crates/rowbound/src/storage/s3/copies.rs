@@ -1,0 +1,176 @@
+//! A trash of copies, for a bucket that keeps no versions.
+//!
+//! A copy lies in `.rowbound/copies/HASH/BATCH`: the hash is the name's, because a key has an end and a name may be as long; the batch begins
+//! with the moment, so that the last of a hash is the latest. The names stand in the batch's manifest.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use sha2::{Digest, Sha256};
+
+use super::{
+    Inner,
+    keys::{Doomed, Gone},
+    versions::at_latest,
+    wire::Failure,
+};
+use crate::{
+    crash,
+    error::{Kind, Result},
+    name::FileName,
+    storage::{Conditional, Look, Proved, Removed, Restored, Seen, Trashed},
+};
+
+/// What a place in the trash begins with if it is a copy; `HASH/BATCH` follows.
+pub(super) const PLACE: &str = "copy:";
+
+/// The longest object that S3 copies in one request.
+const LONGEST_COPY: u64 = 5 << 30;
+
+const SOURCE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
+
+/// What stands for a name in a copy's key.
+fn hash(name: &FileName) -> String {
+    Sha256::digest(name.as_str()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Where the copy of a name lies that a batch made.
+pub(super) fn place(name: &FileName, batch: &str) -> String {
+    format!("{PLACE}{}/{batch}", hash(name))
+}
+
+impl Inner {
+    fn copy_key(&self, place: &str) -> String {
+        self.own(&format!("copies/{place}"))
+    }
+
+    /// Copies an object, with its metadata: only if it has this ETag, only where there is none. Returns the copy's ETag.
+    pub(super) async fn copy(&self, from: &str, to: &str, etag: Option<&str>, new: bool) -> Result<Option<String>, Failure> {
+        let client = self.client().await?;
+        let source = format!("{}/{}", self.wire.bucket(), utf8_percent_encode(from, SOURCE));
+        let copied = self
+            .wire
+            .call(|| {
+                client
+                    .copy_object()
+                    .bucket(self.wire.bucket())
+                    .key(to)
+                    .copy_source(&source)
+                    .set_copy_source_if_match(etag.map(str::to_owned))
+                    .set_if_none_match(new.then(|| "*".to_owned()))
+                    .send()
+            })
+            .await?;
+        Ok(copied.copy_object_result().and_then(|r| r.e_tag()).map(str::to_owned))
+    }
+
+    async fn drop_copy(&self, key: &str) -> Result<Gone, Failure> {
+        self.delete(&[Doomed { key, etag: None, version: None }], Conditional::No).await.remove(0)
+    }
+
+    /// Copies what was seen, then deletes it.
+    pub(super) async fn move_to_copy(&self, proved: &Proved, name: &FileName, seen: &Seen, batch: &str) -> Result<Removed> {
+        if seen.size > LONGEST_COPY {
+            return Err(self
+                .error(Kind::Storage, "the file is longer than 5 GiB, the most that S3 copies at once: it cannot go to the trash")
+                .with("name", name)
+                .hint("turn versioning on for this bucket, or set trash = \"off\""));
+        }
+        let (key, place) = (self.key(name), place(name, batch));
+        let to = self.copy_key(&place[PLACE.len()..]);
+        match self.copy(&key, &to, Some(&seen.version), false).await {
+            Ok(_) => {}
+            Err(f) if f.condition() => return Ok(Removed::Changed),
+            Err(f) if f.no_key() => return Ok(Removed::Missing),
+            Err(f) => return Err(self.failed(&f, "s3:PutObject", "cannot copy the file to the trash", name)),
+        }
+        crash::point("copied");
+        // What was copied is what was seen only if it is there still: not every service honours the condition of a copy.
+        let now = self.looks(&[name]).await.remove(0);
+        let now = now.map_err(|f| self.failed(&f, "s3:GetObject", "cannot look at the file", name))?;
+        let gone = match now {
+            Look::Seen(now) if now == *seen => {
+                let doomed = Doomed { key: &key, etag: Some(&seen.version), version: None };
+                self.delete(&[doomed], proved.delete).await.remove(0)
+            }
+            Look::Missing => Ok(Gone::Missing),
+            _ => Ok(Gone::Changed),
+        };
+        let left = match gone {
+            Ok(Gone::Deleted(_)) => return Ok(Removed::Trashed(place)),
+            Ok(Gone::Changed) => Removed::Changed,
+            Ok(Gone::Missing) => Removed::Missing,
+            // It may have been deleted all the same, so the copy stays.
+            Err(f) => return Err(self.failed(&f, "s3:DeleteObject", "cannot delete the file", name)),
+        };
+        let dropped = self.drop_copy(&to).await;
+        dropped.map_err(|f| self.failed(&f, "s3:DeleteObject", "cannot delete a copy that is of no use", name))?;
+        Ok(left)
+    }
+
+    /// The latest copy of a name.
+    pub(super) async fn copied(&self, name: &FileName) -> Result<Option<Trashed>, Failure> {
+        let prefix = self.copy_key(&format!("{}/", hash(name)));
+        let (mut latest, mut token) = (None, None::<String>);
+        loop {
+            let slice = self.slice(&prefix, None, token.as_deref()).await?;
+            latest = slice.objects.into_iter().next_back().or(latest);
+            token = slice.next;
+            if token.is_none() {
+                break;
+            }
+        }
+        let Some(object) = latest else { return Ok(None) };
+        let place = format!("{PLACE}{}/{}", hash(name), &object.key[prefix.len()..]);
+        match object.seen {
+            Some(seen) => Ok(Some(trashed(name, place, &seen))),
+            None => self.copy_at(name, &place).await,
+        }
+    }
+
+    /// The copy at this place.
+    pub(super) async fn copy_at(&self, name: &FileName, place: &str) -> Result<Option<Trashed>, Failure> {
+        let rest = place.strip_prefix(PLACE).unwrap_or(place);
+        Ok(self.head(&self.copy_key(rest)).await?.map(|seen| trashed(name, place.to_owned(), &seen)))
+    }
+
+    /// Copies a copy back, never over a file, and drops it.
+    pub(super) async fn copy_back(&self, proved: &Proved, item: &Trashed, place: &str) -> Result<Restored> {
+        let name = &item.name;
+        let (key, from) = (self.key(name), self.copy_key(place));
+        let looking = |f: Failure| self.failed(&f, "s3:GetObject", "cannot look at the file", name);
+        let Some(copy) = self.head(&from).await.map_err(looking)? else { return Ok(Restored::Missing) };
+        if self.head(&key).await.map_err(looking)?.is_some() {
+            return Ok(Restored::Occupied);
+        }
+        let mut copied = self.copy(&from, &key, Some(&copy.version), proved.create).await;
+        if proved.create && copied.as_ref().is_err_and(Failure::unknown) {
+            // Writing only where there is nothing is known, copying so is not.
+            copied = self.copy(&from, &key, Some(&copy.version), false).await;
+        }
+        match copied {
+            Ok(_) => {}
+            Err(f) if f.condition() => return Ok(Restored::Occupied),
+            Err(f) if f.no_key() => return Ok(Restored::Missing),
+            Err(f) => return Err(self.failed(&f, "s3:PutObject", "cannot copy the file back", name)),
+        }
+        let dropped = self.drop_copy(&from).await;
+        dropped.map_err(|f| self.failed(&f, "s3:DeleteObject", "the file is back, but its copy cannot be deleted", name))?;
+        Ok(Restored::Back)
+    }
+
+    /// Erases a copy.
+    pub(super) async fn purge_copy(&self, item: &Trashed, place: &str) -> Result<bool> {
+        let key = self.copy_key(place);
+        let there = self.head(&key).await;
+        if there.map_err(|f| self.failed(&f, "s3:GetObject", "cannot look at the copy", &item.name))?.is_none() {
+            return Ok(false);
+        }
+        let gone = self.drop_copy(&key).await;
+        gone.map_err(|f| self.failed(&f, "s3:DeleteObject", "cannot erase the copy", &item.name))?;
+        Ok(true)
+    }
+}
+
+fn trashed(name: &FileName, place: String, seen: &Seen) -> Trashed {
+    let second = aws_sdk_s3::primitives::DateTime::from_secs(seen.modified.as_second());
+    Trashed { name: name.clone(), place, at: at_latest(Some(&second)), size: seen.size }
+}

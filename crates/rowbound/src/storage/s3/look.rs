@@ -1,0 +1,111 @@
+//! Looks: by HEAD, or by pages of a listing where many of the names lie close together.
+
+use std::collections::HashMap;
+
+use futures_util::future::join_all;
+
+use super::{
+    Inner,
+    keys::{HIGHEST, LONGEST_KEY},
+    wire::Failure,
+};
+use crate::{name::FileName, storage::Look};
+
+/// A page of a listing costs as much as so many HEADs (on AWS, in November 2026: 5.00 against 0.40 dollars for a million).
+const WORTH: usize = 12;
+
+/// What lies under a name, or why it is not known.
+pub(super) type Looked = Result<Look, Failure>;
+
+impl Inner {
+    /// What lies under each name. Whoever believes in an absence proves the storage afterwards.
+    pub(super) async fn looks(&self, names: &[&FileName]) -> Vec<Looked> {
+        let mut looked: Vec<Option<Looked>> = names
+            .iter()
+            .map(|name| {
+                let long = self.at.prefix.len() + name.as_str().len() > LONGEST_KEY;
+                long.then(|| Ok(Look::Refused("its key has more than 1,024 bytes".to_owned())))
+            })
+            .collect();
+        let mut order: Vec<usize> = (0..names.len()).filter(|i| looked[*i].is_none()).collect();
+        order.sort_unstable_by_key(|i| names[*i]);
+        let mut heads = Vec::new();
+        let mut apart = WORTH; // names that are left to HEADs after a page that was not worth it
+        let mut rest = &order[..];
+        while rest.len() >= WORTH {
+            let (key, far) = (self.key(names[rest[0]]), self.key(names[rest[WORTH - 1]]));
+            let Ok(slice) = self.slice(common(&key, &far), just_before(&key).as_deref(), None).await else {
+                // Listing may be forbidden, or one odd key may spoil it: a HEAD tells the same.
+                break;
+            };
+            let within = match (&slice.next, slice.objects.last()) {
+                (Some(_), Some(last)) => rest.partition_point(|i| self.key(names[*i]) <= last.key),
+                _ => rest.partition_point(|i| self.key(names[*i]).starts_with(common(&key, &far))),
+            };
+            let listed: HashMap<&str, _> = slice.objects.iter().map(|o| (o.key.as_str(), &o.seen)).collect();
+            for i in &rest[..within] {
+                match listed.get(self.key(names[*i]).as_str()) {
+                    Some(Some(seen)) => looked[*i] = Some(Ok(Look::Seen(seen.clone()))),
+                    _ => heads.push(*i),
+                }
+            }
+            rest = &rest[within..];
+            if within >= WORTH {
+                apart = WORTH;
+            } else {
+                apart *= 2;
+                let (by_head, more) = rest.split_at(apart.min(rest.len()));
+                heads.extend(by_head);
+                rest = more;
+            }
+        }
+        heads.extend(rest);
+        let found = join_all(heads.iter().map(|i| async { (*i, self.head(&self.key(names[*i])).await) })).await;
+        for (i, found) in found {
+            looked[i] = Some(found.map(|seen| seen.map_or(Look::Missing, Look::Seen)));
+        }
+        looked.into_iter().map(|one| one.unwrap_or_else(|| Err(Failure::strange("the name was not looked at")))).collect()
+    }
+}
+
+/// What both begin with.
+fn common<'a>(one: &'a str, other: &str) -> &'a str {
+    let same = one.chars().zip(other.chars()).take_while(|(a, b)| a == b).map(|(a, _)| a.len_utf8()).sum();
+    &one[..same]
+}
+
+/// A text that stands before `key` and, in practice, after all that stands before `key`.
+fn just_before(key: &str) -> Option<String> {
+    let last = key.chars().next_back()?;
+    let head = &key[..key.len() - last.len_utf8()];
+    let lower = match last {
+        '\0'..='!' => None, // what stands before would be a control character
+        '\u{e000}' => Some('\u{d7ff}'),
+        c => char::from_u32(c as u32 - 1),
+    };
+    let before = lower.map_or_else(|| head.to_owned(), |lower| format!("{head}{lower}{HIGHEST}"));
+    if before.len() <= LONGEST_KEY { Some(before) } else { Some(head.to_owned()) }.filter(|b| !b.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_starts_just_before_its_first_name() {
+        for (key, before) in [
+            ("b", Some("a\u{10ffff}")),
+            ("a/b", Some("a/a\u{10ffff}")),
+            ("a ", Some("a")),
+            (" ", None),
+            ("a\u{e000}", Some("a\u{d7ff}\u{10ffff}")),
+            ("a\u{10000}", Some("a\u{ffff}\u{10ffff}")),
+        ] {
+            assert_eq!(just_before(key).as_deref(), before, "{key:?}");
+            assert!(before.is_none_or(|b| b < key));
+        }
+        let long = format!("{}b", "x".repeat(1023));
+        assert_eq!(just_before(&long).unwrap(), "x".repeat(1023));
+        assert_eq!(common("a/\u{e9}1", "a/\u{e8}1"), "a/");
+    }
+}

@@ -1,0 +1,136 @@
+//! The marker: the object that proves that the bucket is there and which storage it is. And what else is Rowbound's own.
+
+use aws_sdk_s3::{operation::put_object::PutObjectOutput, primitives::ByteStream};
+
+use super::{Inner, keys::Doomed, wire::Failure};
+use crate::{
+    error::{Kind, Result, Retry},
+    storage::{Conditional, Kept, MARKER, Marker},
+};
+
+/// On what writing an object depends.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Only<'a> {
+    Always,
+    /// Where there is none.
+    New,
+    /// Where this one is.
+    Over(&'a str),
+}
+
+impl Inner {
+    /// Reads an object of Rowbound's own, with its ETag.
+    pub(super) async fn read_own(&self, key: &str) -> Result<Option<(Vec<u8>, String)>, Failure> {
+        let client = self.client().await?;
+        let mut attempt = 1;
+        loop {
+            let answer = match self.wire.call(|| client.get_object().bucket(self.wire.bucket()).key(key).send()).await {
+                Ok(answer) => answer,
+                Err(failure) if failure.is("NoSuchKey") => return Ok(None),
+                Err(failure) => return Err(failure),
+            };
+            let etag = answer.e_tag().unwrap_or_default().to_owned();
+            let body = tokio::time::timeout(std::time::Duration::from_secs(60), answer.body.collect()).await;
+            match body {
+                Ok(Ok(bytes)) => return Ok(Some((bytes.to_vec(), etag))),
+                // The connection was cut within the body.
+                _ if attempt < 3 => attempt += 1,
+                Ok(Err(e)) => return Err(Failure::strange(format!("an answer was cut off: {e}"))),
+                Err(_) => return Err(Failure::strange("an answer did not end in time")),
+            }
+        }
+    }
+
+    /// Writes an object of Rowbound's own.
+    pub(super) async fn write_own(&self, key: &str, bytes: &[u8], only: Only<'_>) -> Result<PutObjectOutput, Failure> {
+        let client = self.client().await?;
+        let (new, over) = match only {
+            Only::Always => (None, None),
+            Only::New => (Some("*".to_owned()), None),
+            Only::Over(etag) => (None, Some(etag.to_owned())),
+        };
+        self.wire
+            .call(|| {
+                client
+                    .put_object()
+                    .bucket(self.wire.bucket())
+                    .key(key)
+                    .body(ByteStream::from(bytes.to_vec()))
+                    .set_if_none_match(new.clone())
+                    .set_if_match(over.clone())
+                    .send()
+            })
+            .await
+    }
+
+    /// Removes an object of Rowbound's own, with every version if the bucket keeps them.
+    pub(super) async fn erase_own(&self, key: &str, versioned: bool) -> Result<(), Failure> {
+        if versioned {
+            let all = self.versions_of(key).await?;
+            let ids = all.ids();
+            let items: Vec<_> = ids.iter().map(|id| Doomed { key, etag: None, version: Some(id) }).collect();
+            self.delete(&items, Conditional::No).await.into_iter().try_for_each(|one| one.map(drop))
+        } else {
+            let item = Doomed { key, etag: None, version: None };
+            self.delete(&[item], Conditional::No).await.remove(0).map(drop)
+        }
+    }
+
+    /// The marker and its ETag.
+    pub(super) async fn read_marker(&self) -> Result<Option<(Marker, String)>> {
+        self.wire.client().await?;
+        let read = self.read_own(&self.own(MARKER)).await;
+        let Some((bytes, etag)) = read.map_err(|f| self.wire.error(&f, "s3:GetObject", "cannot read the storage's marker"))? else {
+            return Ok(None);
+        };
+        let marker = serde_json::from_slice(&bytes).map_err(|e| {
+            self.error(Kind::StorageUnreachable, "the storage's marker cannot be read")
+                .with("key", self.own(MARKER))
+                .because(e)
+                .retry(Retry::Never)
+                .hint("put the marker back from a backup, or delete it and run `rowbound attach --adopt-storage`")
+        })?;
+        Ok(Some((marker, etag)))
+    }
+
+    pub(super) async fn write_marker(&self, marker: &Marker) -> Result<()> {
+        let key = self.own(MARKER);
+        let before = self.read_marker().await?;
+        let only = match (&marker.proved, &before) {
+            (Some(proved), None) if proved.create => Only::New,
+            (Some(proved), Some((_, etag))) if proved.create => Only::Over(etag),
+            _ => Only::Always,
+        };
+        if marker.proved.is_none() {
+            self.try_deleting().await?;
+        }
+        let mut bytes = serde_json::to_vec_pretty(marker).expect("a marker is JSON");
+        bytes.push(b'\n');
+        self.write_own(&key, &bytes, only).await.map_err(|failure| match failure.condition() {
+            true => self.error(Kind::Busy, "somebody else wrote the storage's marker in this moment").hint("run the same command again"),
+            false => self.wire.error(&failure, "s3:PutObject", "cannot write the storage's marker"),
+        })?;
+        Ok(())
+    }
+
+    /// Removes the marker and what has nothing in it; the rest of the trash stays and is counted.
+    pub(super) async fn remove_marker(&self) -> Result<u64> {
+        let marker = match self.expected() {
+            Some(_) => match self.read_marker().await? {
+                Some(_) => Some(self.prove().await?),
+                None => None,
+            },
+            None => self.read_marker().await?.map(|(marker, _)| marker),
+        };
+        let left = self.count_trash().await?;
+        if let Some(marker) = marker {
+            let versioned = match marker.proved {
+                Some(proved) => proved.trash == Kept::Versions,
+                None => self.versioning().await? == super::probe::Versioning::On,
+            };
+            let erased = self.erase_own(&self.own(MARKER), versioned).await;
+            erased.map_err(|f| self.wire.error(&f, "s3:DeleteObject", "cannot remove the storage's marker"))?;
+        }
+        Ok(left)
+    }
+}

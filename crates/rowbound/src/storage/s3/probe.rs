@@ -1,0 +1,202 @@
+//! The probe: what the service honours, seen by doing it with keys of our own.
+
+use aws_sdk_s3::types::BucketVersioningStatus;
+use jiff::Timestamp;
+
+use super::{
+    Inner,
+    keys::{Doomed, Gone},
+    marker::Only,
+    wire::Failure,
+};
+use crate::{
+    error::{Error, Kind, Result},
+    plan::{Erase, Trash},
+    storage::{Conditional, Kept, Proved},
+};
+
+/// Whether a bucket keeps versions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Versioning {
+    Off,
+    On,
+    /// It did, and does no more for new objects.
+    Suspended,
+}
+
+/// An ETag that no object has.
+const WRONG: &str = "\"00000000000000000000000000000000\"";
+
+impl Inner {
+    /// A key of our own that every layer that likes to rewrite names would rewrite.
+    pub(super) fn probe_key(&self) -> String {
+        self.own(&format!("probe-{:08x} +%2B&\u{e9}\u{1f600}", rand::random::<u32>()))
+    }
+
+    fn tried(&self, action: &'static str, message: &'static str) -> impl Fn(Failure) -> Error {
+        move |failure| self.wire.error(&failure, action, message)
+    }
+
+    /// Writes and deletes.
+    pub(super) async fn try_deleting(&self) -> Result<()> {
+        let key = self.probe_key();
+        let written = self.write_own(&key, b"probe\n", Only::Always).await;
+        let versioned = self.told_versioning(written.map_err(self.tried("s3:PutObject", "cannot write"))?.version_id()).await;
+        let erased = self.erase_own(&key, versioned != Versioning::Off).await;
+        erased.map_err(self.tried("s3:DeleteObject", "cannot delete"))
+    }
+
+    /// Whether the bucket keeps versions.
+    pub(super) async fn versioning(&self) -> Result<Versioning> {
+        let key = self.probe_key();
+        let written = self.write_own(&key, b"probe\n", Only::Always).await;
+        let told = self.told_versioning(written.map_err(self.tried("s3:PutObject", "cannot write"))?.version_id()).await;
+        self.erase_own(&key, told != Versioning::Off).await.map_err(self.tried("s3:DeleteObject", "cannot delete"))?;
+        Ok(told)
+    }
+
+    /// What the bucket says of itself, or, if it does not say, what it did with an object that was just written.
+    async fn told_versioning(&self, version: Option<&str>) -> Versioning {
+        let by_doing = match version {
+            None | Some("") => Versioning::Off,
+            Some("null") => Versioning::Suspended,
+            Some(_) => Versioning::On,
+        };
+        let Ok(client) = self.client().await else { return by_doing };
+        match self.wire.call(|| client.get_bucket_versioning().bucket(self.wire.bucket()).send()).await {
+            Ok(answer) => match answer.status() {
+                Some(BucketVersioningStatus::Enabled) => Versioning::On,
+                Some(BucketVersioningStatus::Suspended) => Versioning::Suspended,
+                // Some services give a version to everything, whatever they say.
+                _ if by_doing == Versioning::On => Versioning::On,
+                _ => Versioning::Off,
+            },
+            Err(_) => by_doing, // denied, or not known here
+        }
+    }
+
+    pub(super) async fn probe(&self) -> Result<Proved> {
+        self.wire.client().await?;
+        let key = self.probe_key();
+        let first = self.write_own(&key, b"probe\n", Only::Always).await;
+        let first = first.map_err(self.tried("s3:PutObject", "cannot write"))?;
+        let versioning = self.told_versioning(first.version_id()).await;
+        let tried = self.probe_with(&key, versioning).await;
+        // Whatever was found, nothing of it stays.
+        let copy = format!("{key}.copy");
+        for key in [&key, &copy] {
+            let erased = self.erase_own(key, versioning != Versioning::Off).await;
+            if tried.is_ok() {
+                erased.map_err(self.tried("s3:DeleteObject", "cannot delete"))?;
+            }
+        }
+        tried
+    }
+
+    async fn probe_with(&self, key: &str, versioning: Versioning) -> Result<Proved> {
+        let trash = match (self.erase, self.trash, versioning) {
+            (Erase::AllVersions, Trash::Keep(_), _) => {
+                return Err(self
+                    .error(Kind::Config, "`erase = \"all-versions\"` erases at once, `trash` keeps for a while")
+                    .hint("leave one of them out"));
+            }
+            (Erase::AllVersions, _, Versioning::On | Versioning::Suspended) => Kept::Versions,
+            (Erase::AfterRetention, _, Versioning::Suspended) => {
+                return Err(self
+                    .error(Kind::Config, "the bucket's versioning is suspended: deletions would erase some files and hide others")
+                    .with("bucket", &self.at.bucket)
+                    .hint("turn versioning on again, or set erase = \"all-versions\""));
+            }
+            (Erase::AfterRetention, Trash::Off, Versioning::On) => return Err(self.would_reveal()),
+            (Erase::AfterRetention, _, Versioning::On) => Kept::Versions,
+            (Erase::AfterRetention, Trash::Keep(_), Versioning::Off) => Kept::Copied,
+            (_, _, Versioning::Off) => Kept::No,
+        };
+        let listed = self.slice(key, None, None).await.map_err(self.tried("s3:ListBucket", "cannot list the bucket"))?;
+        if !matches!(&listed.objects[..], [one] if one.key == key) {
+            let shown: Vec<_> = listed.objects.iter().map(|o| o.key.as_str()).collect();
+            return Err(self
+                .error(Kind::Config, "the service does not list a key as it was written: names would be mistaken for others")
+                .with("written", format_args!("{key:?}"))
+                .with("listed", format_args!("{shown:?}"))
+                .hint("this service cannot be used"));
+        }
+        let create = self.honours_create(key).await?;
+        let delete = self.honours_delete(key).await?;
+        match trash {
+            Kept::Versions => self.try_versions(key).await?,
+            Kept::Copied => self.try_copy(key).await?,
+            Kept::Moved | Kept::No => {}
+        }
+        Ok(Proved { at: Timestamp::now(), delete, create, trash })
+    }
+
+    /// Whether writing can be made conditional. A service that ignores a condition overwrites.
+    async fn honours_create(&self, key: &str) -> Result<bool> {
+        for only in [Only::New, Only::Over(WRONG)] {
+            match self.write_own(key, b"another\n", only).await {
+                Ok(_) => return Ok(false),
+                Err(failure) if failure.condition() => {}
+                Err(failure) if failure.transient() || failure.status == Some(403) => {
+                    return Err(self.wire.error(&failure, "s3:PutObject", "cannot write"));
+                }
+                Err(_) => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// How far a deletion can be conditional: with a wrong condition it must not delete, with the right one it must.
+    async fn honours_delete(&self, key: &str) -> Result<Conditional> {
+        'how: for how in [Conditional::InBulk, Conditional::OneByOne] {
+            let written = self.write_own(key, b"probe\n", Only::Always).await;
+            let written = written.map_err(self.tried("s3:PutObject", "cannot write"))?;
+            let Some(right) = written.e_tag() else { return Ok(Conditional::No) };
+            for (etag, goes) in [(WRONG, false), (right, true)] {
+                let item = Doomed { key, etag: Some(etag), version: None };
+                let gone = self.delete(&[item], how).await.remove(0);
+                if let Err(failure) = &gone
+                    && (failure.transient() && !failure.unknown() || failure.status == Some(403) || failure.is("AccessDenied"))
+                {
+                    return Err(self.wire.error(failure, "s3:DeleteObject", "cannot delete"));
+                }
+                let there = self.head(key).await.map_err(self.tried("s3:GetObject", "cannot look at an object"))?.is_some();
+                if there == goes || matches!(gone, Ok(Gone::Deleted(_))) != goes {
+                    continue 'how;
+                }
+            }
+            return Ok(how);
+        }
+        Ok(Conditional::No)
+    }
+
+    /// Versions must be listed and erased one by one.
+    async fn try_versions(&self, key: &str) -> Result<()> {
+        let listed = |failure| self.wire.error(&failure, "s3:ListBucketVersions", "cannot list versions");
+        self.write_own(key, b"probe\n", Only::Always).await.map_err(self.tried("s3:PutObject", "cannot write"))?;
+        let item = Doomed { key, etag: None, version: None };
+        let gone = self.delete(&[item], Conditional::No).await.remove(0);
+        gone.map_err(self.tried("s3:DeleteObject", "cannot delete"))?;
+        let all = self.versions_of(key).await.map_err(listed)?;
+        if all.files.is_empty() || all.top().is_none_or(|top| top.size.is_some()) {
+            return Err(self
+                .error(Kind::Config, "the bucket keeps versions, but a deletion did not hide the object beneath a delete marker")
+                .hint("set trash = \"off\" and turn versioning off for this bucket"));
+        }
+        self.erase_own(key, true).await.map_err(self.tried("s3:DeleteObjectVersion", "cannot erase a version"))?;
+        if !self.versions_of(key).await.map_err(listed)?.ids().is_empty() {
+            return Err(self
+                .error(Kind::Config, "the service does not erase versions")
+                .hint("an object lock with a default retention forbids it: use another bucket"));
+        }
+        Ok(())
+    }
+
+    /// An object must be copied within the bucket.
+    async fn try_copy(&self, key: &str) -> Result<()> {
+        let written = self.write_own(key, b"probe\n", Only::Always).await;
+        let etag = written.map_err(self.tried("s3:PutObject", "cannot write"))?.e_tag().unwrap_or_default().to_owned();
+        let copied = self.copy(key, &format!("{key}.copy"), Some(&etag), false).await;
+        copied.map(drop).map_err(self.tried("s3:PutObject", "cannot copy an object within the bucket"))
+    }
+}

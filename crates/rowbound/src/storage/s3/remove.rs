@@ -1,0 +1,127 @@
+//! Deletions by name: another look, then a request for up to 1,000 of them.
+
+use futures_util::future::join_all;
+
+use super::{
+    Inner, Mode, copies,
+    keys::{Doomed, Gone, PAGE},
+    rounds,
+    trash::Entry,
+    versions,
+};
+use crate::{
+    error::Result,
+    name::FileName,
+    storage::{Conditional, Look, PerName, Proved, Removed, Seen},
+};
+
+impl Inner {
+    /// Takes each item away if it still is what was seen.
+    pub(super) async fn remove(&self, proved: &Proved, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
+        let mode = self.mode(proved)?;
+        let mut done: Vec<Option<Result<Removed>>> = items.iter().map(|_| None).collect();
+        // A name that is there twice has its second turn when the first is over.
+        for now in rounds(items.len(), |i| &items[i].0) {
+            for (i, one) in self.remove_once(mode, proved, items, &now).await? {
+                done[i] = Some(one);
+            }
+        }
+        Ok(done.into_iter().map(|one| one.expect("every item had its turn")).collect())
+    }
+
+    async fn remove_once(
+        &self,
+        mode: Mode,
+        proved: &Proved,
+        items: &[(FileName, Seen)],
+        now: &[usize],
+    ) -> Result<Vec<(usize, Result<Removed>)>> {
+        let entry = |i: &usize, place: Option<String>| {
+            let (name, seen) = &items[*i];
+            Entry { name: name.as_str().to_owned(), size: seen.size, etag: seen.version.clone(), place }
+        };
+        let batch = match mode {
+            Mode::Erase | Mode::EraseVersions => None,
+            Mode::Versions | Mode::Copies => {
+                let id = super::trash::batch_id();
+                let places = |i: &usize| (mode == Mode::Copies).then(|| copies::place(&items[*i].0, &id));
+                let entries = now.iter().map(|i| entry(i, places(i))).collect();
+                Some(self.announce(id, entries, mode == Mode::Versions).await?)
+            }
+        };
+        let id = batch.as_ref().map_or("", |batch| batch.id.as_str());
+        let chunks = now.chunks(PAGE).map(|chunk| self.remove_chunk(mode, proved, items, chunk, id));
+        let done: Vec<_> = join_all(chunks).await.into_iter().flatten().collect();
+        if let Some(batch) = batch {
+            let entries = done.iter().filter_map(|(i, one)| match one {
+                Ok(Removed::Trashed(place)) => Some(entry(i, Some(place.clone()))),
+                // It may have gone to the trash, for all we know.
+                Err(_) => Some(entry(i, (mode == Mode::Copies).then(|| copies::place(&items[*i].0, &batch.id)))),
+                Ok(Removed::Erased | Removed::Changed | Removed::Missing) => None,
+            });
+            let entries = entries.collect();
+            // The first writing of the manifest leads to the same files, in a longer way.
+            let _ = self.settle(&batch, entries).await;
+        }
+        Ok(done)
+    }
+
+    async fn remove_chunk(
+        &self,
+        mode: Mode,
+        proved: &Proved,
+        items: &[(FileName, Seen)],
+        chunk: &[usize],
+        batch: &str,
+    ) -> Vec<(usize, Result<Removed>)> {
+        if mode == Mode::EraseVersions {
+            let asked: Vec<_> = chunk.iter().map(|i| &items[*i]).collect();
+            return chunk.iter().copied().zip(self.erase_all(&asked).await).collect();
+        }
+        let names: Vec<&FileName> = chunk.iter().map(|i| &items[*i].0).collect();
+        let looked = self.looked(&names).await;
+        let mut done = Vec::with_capacity(chunk.len());
+        let mut same = Vec::with_capacity(chunk.len());
+        for (i, look) in chunk.iter().copied().zip(looked) {
+            match look {
+                Ok(Look::Seen(seen)) if seen == items[i].1 => same.push(i),
+                Ok(Look::Seen(_) | Look::Refused(_)) => done.push((i, Ok(Removed::Changed))),
+                Ok(Look::Missing) => done.push((i, Ok(Removed::Missing))),
+                Err(e) => done.push((i, Err(e))),
+            }
+        }
+        match mode {
+            Mode::Copies => {
+                let moved = join_all(same.iter().map(|i| async {
+                    let (name, seen) = &items[*i];
+                    (*i, self.move_to_copy(proved, name, seen, batch).await)
+                }));
+                done.extend(moved.await);
+            }
+            Mode::Erase | Mode::Versions | Mode::EraseVersions => done.extend(self.delete_same(proved.delete, items, &same).await),
+        }
+        done
+    }
+
+    async fn delete_same(&self, how: Conditional, items: &[(FileName, Seen)], same: &[usize]) -> Vec<(usize, Result<Removed>)> {
+        let keys: Vec<String> = same.iter().map(|i| self.key(&items[*i].0)).collect();
+        let doomed: Vec<_> =
+            same.iter().zip(&keys).map(|(i, key)| Doomed { key, etag: Some(&items[*i].1.version), version: None }).collect();
+        let gone = self.delete(&doomed, how).await;
+        same.iter()
+            .copied()
+            .zip(gone)
+            .map(|(i, gone)| {
+                let removed = match gone {
+                    // Also where the bucket keeps versions since a moment ago: it is there still.
+                    Ok(Gone::Deleted(Some(marker))) if marker != "null" => Ok(Removed::Trashed(format!("{}{marker}", versions::PLACE))),
+                    Ok(Gone::Deleted(_)) => Ok(Removed::Erased),
+                    Ok(Gone::Changed) => Ok(Removed::Changed),
+                    Ok(Gone::Missing) => Ok(Removed::Missing),
+                    Err(f) => Err(self.failed(&f, "s3:DeleteObject", "cannot delete the file", &items[i].0)),
+                };
+                (i, removed)
+            })
+            .collect()
+    }
+}

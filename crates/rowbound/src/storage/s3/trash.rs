@@ -1,0 +1,266 @@
+//! What lies in the trash since when: a manifest for each batch.
+//!
+//! Before a batch is taken away, one small object says what it is about to take, so that no listing of a whole bucket's versions is ever
+//! needed, and no delete marker that others left is ever taken for ours. After the batch it is written again, with the delete markers' ids. Where a
+//! crash came between, a delete marker is ours if it was laid at that time upon the very version that the manifest names.
+
+use futures_util::future::join_all;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Inner, copies,
+    marker::Only,
+    versions::{self, Version},
+    wire::Failure,
+};
+use crate::{
+    crash,
+    error::{Error, Kind, Result, Retry},
+    name::FileName,
+    storage::{PerName, Proved, Restored, Trashed},
+};
+
+/// Where the manifests lie.
+const FOLDER: &str = "trash/";
+
+/// How long after its manifest a delete marker may be that a crashed batch laid, and how much the clocks may differ.
+const BATCH_TIME: SignedDuration = SignedDuration::from_hours(1);
+
+/// How many entries of a manifest are looked at in one go.
+const PIECE: usize = 500;
+
+/// What a batch takes.
+#[derive(Debug, Serialize, Deserialize)]
+struct Manifest {
+    /// Whether the batch has ended; only then is a manifest of which nothing is left of no use.
+    #[serde(default)]
+    done: bool,
+    files: Vec<Entry>,
+}
+
+/// One file of a batch.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Entry {
+    pub name: String,
+    pub size: u64,
+    pub etag: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+}
+
+/// A batch that was announced.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub id: String,
+    versioned: bool,
+}
+
+/// A new batch's id: its moment in milliseconds, so that ids are in the order of time, and something random.
+pub(super) fn batch_id() -> String {
+    format!("{:013}-{:08x}", Timestamp::now().as_millisecond(), rand::random::<u32>())
+}
+
+/// The moment of a manifest.
+fn moment(file: &str) -> Option<Timestamp> {
+    let (millis, _) = file.strip_suffix(".json")?.split_once('-')?;
+    if millis.len() != 13 {
+        return None;
+    }
+    Timestamp::from_millisecond(millis.parse().ok()?).ok()
+}
+
+impl Inner {
+    fn manifest_key(&self, batch: &str) -> String {
+        self.own(&format!("{FOLDER}{batch}.json"))
+    }
+
+    fn manifest_bytes(&self, done: bool, files: Vec<Entry>) -> Vec<u8> {
+        serde_json::to_vec(&Manifest { done, files }).expect("a manifest is JSON")
+    }
+
+    /// Writes what is about to be taken.
+    pub(super) async fn announce(&self, id: String, entries: Vec<Entry>, versioned: bool) -> Result<Batch> {
+        let batch = Batch { id, versioned };
+        let written = self.write_own(&self.manifest_key(&batch.id), &self.manifest_bytes(false, entries), Only::Always).await;
+        let written = written.map_err(|f| self.wire.error(&f, "s3:PutObject", "cannot write down what goes to the trash"))?;
+        crash::point("announced");
+        if versioned && matches!(written.version_id(), None | Some("" | "null")) {
+            return Err(self
+                .error(Kind::Config, "the bucket no longer keeps versions: nothing was removed")
+                .with("bucket", &self.at.bucket)
+                .hint("turn versioning on again, or run `rowbound attach` to go on without"));
+        }
+        Ok(batch)
+    }
+
+    /// Writes what was taken.
+    pub(super) async fn settle(&self, batch: &Batch, taken: Vec<Entry>) -> Result<(), Failure> {
+        let key = self.manifest_key(&batch.id);
+        if taken.is_empty() {
+            self.erase_own(&key, batch.versioned).await
+        } else {
+            self.write_own(&key, &self.manifest_bytes(true, taken), Only::Always).await.map(drop)
+        }
+    }
+
+    /// Files that lie in the trash since before `before`.
+    pub(super) async fn expired(&self, before: Timestamp, limit: usize) -> Result<Vec<Trashed>> {
+        let mut found = Vec::new();
+        if limit > 0 {
+            self.each_manifest(before, |left| {
+                found.extend(left.into_iter().filter(|t| t.at < before));
+                found.len() < limit
+            })
+            .await?;
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// How many files lie in the trash.
+    pub(super) async fn count_trash(&self) -> Result<u64> {
+        let mut count = 0;
+        self.each_manifest(Timestamp::MAX, |left| {
+            count += left.len() as u64;
+            true
+        })
+        .await?;
+        Ok(count)
+    }
+
+    /// Tells what is left of every manifest that was written before `before`, oldest first, until the answer is `false`. A manifest of which
+    /// nothing is left goes.
+    async fn each_manifest(&self, before: Timestamp, mut tell: impl FnMut(Vec<Trashed>) -> bool + Send) -> Result<()> {
+        let folder = self.own(FOLDER);
+        let mut token = None::<String>;
+        loop {
+            let slice = self.slice(&folder, None, token.as_deref()).await;
+            let slice = slice.map_err(|f| self.wire.error(&f, "s3:ListBucket", "cannot list the trash"))?;
+            for object in &slice.objects {
+                let Some(at) = moment(&object.key[folder.len()..]) else { continue }; // not ours
+                if at >= before {
+                    return Ok(());
+                }
+                let Some(manifest) = self.manifest(&object.key).await? else { continue };
+                let mut versioned = false;
+                let mut any = false;
+                for piece in manifest.files.chunks(PIECE) {
+                    let left = join_all(piece.iter().map(|entry| self.entry_now(entry, at))).await;
+                    let left = left.into_iter().collect::<Result<Vec<_>>>()?;
+                    let left: Vec<Trashed> = left.into_iter().flatten().collect();
+                    any |= !left.is_empty();
+                    versioned |= piece.iter().any(|e| !e.place.as_deref().is_some_and(|p| p.starts_with(copies::PLACE)));
+                    if !tell(left) {
+                        return Ok(());
+                    }
+                }
+                // A batch that is under way may have taken nothing yet.
+                if !any && (manifest.done || at + BATCH_TIME < Timestamp::now()) {
+                    let erased = self.erase_own(&object.key, versioned).await;
+                    erased.map_err(|f| self.wire.error(&f, "s3:DeleteObject", "cannot delete a manifest of the trash"))?;
+                }
+            }
+            token = slice.next;
+            if token.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn manifest(&self, key: &str) -> Result<Option<Manifest>> {
+        let read = self.read_own(key).await.map_err(|f| self.wire.error(&f, "s3:GetObject", "cannot read a manifest of the trash"))?;
+        let Some((bytes, _)) = read else { return Ok(None) };
+        serde_json::from_slice(&bytes).map(Some).map_err(|e| {
+            self.error(Kind::Storage, "a manifest of the trash cannot be read")
+                .with("key", key)
+                .because(e)
+                .retry(Retry::Never)
+                .hint("what it names stays in the trash; delete this object to go on without")
+        })
+    }
+
+    /// What is left of an entry.
+    async fn entry_now(&self, entry: &Entry, at: Timestamp) -> Result<Option<Trashed>> {
+        let Ok(name) = FileName::parse(&entry.name) else { return Ok(None) }; // nothing that we wrote
+        let action = match entry.place.as_deref() {
+            Some(place) if place.starts_with(copies::PLACE) => "s3:GetObject",
+            _ => "s3:ListBucketVersions",
+        };
+        let fail = |f: Failure| self.failed(&f, action, "cannot look for the file in the trash", &name);
+        match entry.place.as_deref() {
+            Some(place) if place.starts_with(copies::PLACE) => self.copy_at(&name, place).await.map_err(fail),
+            Some(place) => {
+                let all = self.versions_of(&self.key(&name)).await.map_err(fail)?;
+                let marker = all.markers.iter().find(|m| place.strip_prefix(versions::PLACE) == Some(&m.id));
+                Ok(marker.map(|marker| covered(&name, marker, entry.size)))
+            }
+            None => {
+                let key = self.key(&name);
+                let all = self.versions_of(&key).await.map_err(fail)?;
+                for marker in &all.markers {
+                    if marker.at < at - BATCH_TIME || marker.at > at + BATCH_TIME {
+                        continue;
+                    }
+                    let beneath = self.versions_after(&key, Some(&marker.id)).await.map_err(fail)?;
+                    let file = beneath.files.first().and_then(|f| f.seen.as_ref());
+                    if file.is_some_and(|f| f.version == entry.etag && f.size == entry.size) {
+                        return Ok(Some(covered(&name, marker, entry.size)));
+                    }
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Brings a file back.
+    pub(super) async fn restore(&self, proved: &Proved, item: &Trashed) -> Result<Restored> {
+        match (item.place.strip_prefix(versions::PLACE), item.place.strip_prefix(copies::PLACE)) {
+            (Some(id), _) => self.uncover(item, id).await,
+            (_, Some(place)) => self.copy_back(proved, item, place).await,
+            _ => Err(self.no_place(item)),
+        }
+    }
+
+    /// Erases files of the trash, each of another name.
+    pub(super) async fn purge(&self, items: &[&Trashed]) -> PerName<bool> {
+        let hidden: Vec<usize> = (0..items.len()).filter(|i| items[*i].place.starts_with(versions::PLACE)).collect();
+        let covered: Vec<_> = hidden.iter().map(|i| (items[*i], &items[*i].place[versions::PLACE.len()..])).collect();
+        let erased = self.purge_versions(&covered);
+        let rest = (0..items.len()).filter(|i| !items[*i].place.starts_with(versions::PLACE));
+        let copies = join_all(rest.map(async |i| match items[i].place.strip_prefix(copies::PLACE) {
+            Some(place) => (i, self.purge_copy(items[i], place).await),
+            None => (i, Err(self.no_place(items[i]))),
+        }));
+        let (erased, copies) = futures_util::future::join(erased, copies).await;
+        let mut done: Vec<_> = hidden.into_iter().zip(erased).chain(copies).collect();
+        done.sort_unstable_by_key(|(i, _)| *i);
+        done.into_iter().map(|(_, one)| one).collect()
+    }
+
+    fn no_place(&self, item: &Trashed) -> Error {
+        self.error(Kind::NotFound, "this is no place in the trash of a bucket")
+            .with("name", &item.name)
+            .with("place", format_args!("{:?}", item.place))
+            .hint("`rowbound history --name NAME` tells where it went")
+    }
+}
+
+fn covered(name: &FileName, marker: &Version, size: u64) -> Trashed {
+    Trashed { name: name.clone(), place: format!("{}{}", versions::PLACE, marker.id), at: marker.at, size }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_tells_its_moment() {
+        let now = Timestamp::now();
+        let at = moment(&format!("{}.json", batch_id())).unwrap();
+        assert!(at.duration_until(now).abs() < SignedDuration::from_secs(5));
+        for file in ["x", "123-1.json", "1700000000000.json", "1700000000000-1", "17000000000x0-1.json"] {
+            assert_eq!(moment(file), None, "{file}");
+        }
+    }
+}
