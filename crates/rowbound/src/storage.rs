@@ -244,6 +244,26 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     fn requests(&self) -> u64;
 }
 
+/// Calls `take` with every entry whose name begins with `prefix`, until it says no.
+///
+/// # Errors
+/// The listing's; [`Kind::Storage`] when it ended before its last page.
+pub async fn each(storage: &dyn Storage, prefix: &str, mut take: impl FnMut(Listed) -> bool) -> Result<()> {
+    let mut pages = storage.list(prefix, None).await?;
+    while let Some(page) = pages.recv().await {
+        let page = page?;
+        for entry in page.entries {
+            if !take(entry) {
+                return Ok(());
+            }
+        }
+        if page.last {
+            return Ok(());
+        }
+    }
+    Err(Error::new(Kind::Storage, "a listing ended before its last page"))
+}
+
 /// Opens the storage that the plan describes. Does no IO: [`Storage::prove`] and [`Storage::marker`] do.
 ///
 /// # Errors
