@@ -153,7 +153,7 @@ impl World {
     }
 }
 
-fn files_below(root: &Path) -> Vec<String> {
+pub(crate) fn files_below(root: &Path) -> Vec<String> {
     let mut names = Vec::new();
     let mut folders = vec![root.to_path_buf()];
     while let Some(folder) = folders.pop() {
