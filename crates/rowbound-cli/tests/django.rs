@@ -225,7 +225,10 @@ impl Test {
             .as_array()
             .expect("bindings are a list")
             .iter()
-            .map(|b| Binding::name(&text(&b["column"]), "default").expect("a column").keep(names(&b["keep"])))
+            .map(|b| {
+                let binding = Binding::name(&text(&b["column"]), "default").expect("a column");
+                binding.keep(names(&b["keep"])).derivatives(names(&b["derivatives"]))
+            })
             .collect();
     }
 

@@ -162,6 +162,39 @@ async fn name_taken_by_another_column(backend: Backend) {
     assert_eq!(world.files(), ["a.jpg", "b.jpg", "c.jpg"]);
 }
 
+/// What was released before a column was renamed is collected once its new name is bound: the database tells that it is the same column.
+async fn renamed_while_candidates_wait(backend: Backend) {
+    if !backend.available() {
+        eprintln!("{backend:?} is not named in the environment: nothing ran");
+        return;
+    }
+    let mut world = World::new(backend).await.with_docs().await;
+    Rowbound::new(BINARY, &world).run(&["attach"]).await.expect(0);
+    for name in ["a.jpg", "b.jpg", "c.jpg"] {
+        world.put_doc(name).await;
+    }
+    world.db.exec("delete from doc where file = 'b.jpg'").await;
+    world.db.exec("alter table doc rename column file to photo").await;
+    world.bindings = vec![rowbound::Binding::name("doc.photo", "default").expect("a column")];
+    let rowbound = Rowbound::new(BINARY, &world);
+    rowbound.run(&["attach"]).await.expect(0);
+    rowbound.run(&["collect"]).await.expect(0);
+    assert_eq!(world.files(), ["a.jpg", "c.jpg"]);
+    world.db.exec("delete from doc where photo = 'c.jpg'").await;
+    rowbound.run(&["collect"]).await.expect(0);
+    assert_eq!(world.files(), ["a.jpg"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_survives_a_renamed_column_on_postgres() {
+    renamed_while_candidates_wait(Backend::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_survives_a_renamed_column_on_sqlite() {
+    renamed_while_candidates_wait(Backend::Sqlite).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_taken_by_another_column_needs_a_word_on_postgres() {
     name_taken_by_another_column(Backend::Postgres).await;

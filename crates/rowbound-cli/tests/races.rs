@@ -237,9 +237,10 @@ const STORIES: &[(&str, &[&str], &[&str])] = &[
     ),
 ];
 
-async fn stories(backend: Backend) {
+/// `doc.file`, `other.one` and `other.two` name files of one storage; `None` where there is no such database.
+async fn three_columns(backend: Backend) -> Option<World> {
     if !backend.available() {
-        return;
+        return None;
     }
     let mut world = World::new(backend).await.with_docs().await;
     world.db.exec("create table other (id int primary key, one varchar(255), two varchar(255))").await;
@@ -247,6 +248,11 @@ async fn stories(backend: Backend) {
         world = world.bind(Binding::name(column, "default").expect("a column"));
     }
     Rowbound::new(BINARY, &world).run(&["attach"]).await.expect(0);
+    Some(world)
+}
+
+async fn stories(backend: Backend) {
+    let Some(world) = three_columns(backend).await else { return };
     for (story, statements, left) in STORIES {
         world.db.exec("delete from doc").await;
         world.db.exec("delete from other").await;
@@ -287,15 +293,7 @@ async fn named_again_in_the_trash(backend: Backend) {
 /// A name moves from one bound column to another and back, in one statement each, while it is checked again and again. A check that reads the
 /// columns one after the other, each as it is at that moment, would miss it in both.
 async fn moving(backend: Backend, moves: usize) {
-    if !backend.available() {
-        return;
-    }
-    let mut world = World::new(backend).await.with_docs().await;
-    world.db.exec("create table other (id int primary key, one varchar(255), two varchar(255))").await;
-    for column in ["other.one", "other.two"] {
-        world = world.bind(Binding::name(column, "default").expect("a column"));
-    }
-    Rowbound::new(BINARY, &world).run(&["attach"]).await.expect(0);
+    let Some(world) = three_columns(backend).await else { return };
     world.put_file("a.jpg", b"a");
     world.db.exec("insert into other values (1, 'a.jpg', null)").await;
     let daemon = Rowbound::new(BINARY, &world).spawn(&["run", "--poll", "5ms"]);

@@ -247,6 +247,7 @@ pub fn settle_all(candidates: &[Candidate], outcome: Outcome) -> Settlement {
         storage: "default".into(),
         settled: candidates.iter().map(|c| Settled { id: c.id, outcome, name: None, size: None, place: None, note: None }).collect(),
         back: Vec::new(),
+        derived: Vec::new(),
     }
 }
 
@@ -316,6 +317,7 @@ cases! {
         what_is_settled_moves_to_the_ledger
         settling_twice_writes_one_entry
         another_owner_settles_nothing
+        derivatives_enter_with_the_settlement
         the_announced_is_due_after_its_wait
         entries_without_a_candidate_are_kept
         history_filters_and_begins_with_the_newest
@@ -483,6 +485,7 @@ macro_rules! database_cases {
             what_is_settled_moves_to_the_ledger
             settling_twice_writes_one_entry
             another_owner_settles_nothing
+            derivatives_enter_with_the_settlement
             the_announced_is_due_after_its_wait
             entries_without_a_candidate_are_kept
             history_filters_and_begins_with_the_newest

@@ -449,19 +449,25 @@ impl S3Bucket {
         done.unwrap_or_else(|e| panic!("cannot delete {key:?}: {e:?}"));
     }
 
-    /// Every key that begins with `prefix`, sorted.
+    /// Every key that begins with `prefix`, sorted. Asked again when the server fails: s3s-fs does so when a file goes while it lists.
     ///
     /// # Panics
-    /// On any error.
+    /// On any other error, and when it goes on failing.
     pub async fn keys(&self, prefix: &str) -> Vec<String> {
-        let mut keys = Vec::new();
-        let mut pages = self.client.list_objects_v2().bucket(&self.name).prefix(prefix).into_paginator().send();
-        while let Some(page) = pages.next().await {
-            let page = page.unwrap_or_else(|e| panic!("cannot list {prefix:?}: {e:?}"));
-            keys.extend(page.contents().iter().map(|o| o.key().expect("an object has a key").to_owned()));
+        let end = Instant::now() + DEADLINE;
+        'again: loop {
+            let mut keys = Vec::new();
+            let mut pages = self.client.list_objects_v2().bucket(&self.name).prefix(prefix).into_paginator().send();
+            while let Some(page) = pages.next().await {
+                match page {
+                    Ok(page) => keys.extend(page.contents().iter().map(|o| o.key().expect("an object has a key").to_owned())),
+                    Err(e) if e.raw_response().is_some_and(|r| r.status().is_server_error()) && Instant::now() < end => continue 'again,
+                    Err(e) => panic!("cannot list {prefix:?}: {e:?}"),
+                }
+            }
+            keys.sort_unstable();
+            return keys;
         }
-        keys.sort_unstable();
-        keys
     }
 
     /// Every version of every key that begins with `prefix`, by key, the latest first.

@@ -3,6 +3,9 @@
 //! In: a [`Place`], which makes a storage under test and reaches its files as the application does, past the storage. Out: a panic that
 //! names the check and what it saw, or nothing. Every promise that the collector relies on is a check of [`CHECKS`].
 //!
+//! What a storage cannot do, its place says ([`Abilities`]); every check stays strict for the others, and for those it proves that what cannot
+//! be done is refused instead of done wrongly. [`table`] says it in a document.
+//!
 //! ```no_run
 //! # use rowbound_testkit::storage_suite::{self, Place};
 //! # async fn prove(make: impl AsyncFn() -> Box<dyn Place>) {
@@ -10,14 +13,23 @@
 //! # }
 //! ```
 
-use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use rowbound::{
     FileName, Kind,
-    storage::{Listed, Listing, Look, Marker, Removed, Restored, Seen, Storage, Trashed},
+    storage::{Conditional, Kept, Listed, Listing, Look, Marker, Removed, Restored, Seen, Storage, Trashed},
 };
+
+/// How long a check waits for a clock to move on.
+const DEADLINE: Duration = Duration::from_secs(30);
 
 /// An empty place for one storage.
 #[async_trait]
@@ -25,39 +37,166 @@ pub trait Place: Send + Sync {
     /// Opens the storage, with a trash (any retention of a day or more) or without. It may be called several times: all see the same files.
     fn open(&self, trash: bool) -> Arc<dyn Storage>;
 
-    /// Whether this kind of storage can have a trash.
-    fn has_trash(&self) -> bool;
+    /// What this kind of storage can do.
+    fn abilities(&self) -> Abilities;
 
     /// Writes a file as the application does, replacing one of that name.
     async fn put(&self, name: &FileName, bytes: &[u8]);
 
     /// Reads a file as the application does.
     async fn get(&self, name: &FileName) -> Option<Vec<u8>>;
+
+    /// The name of everything beneath `.rowbound/`, hidden versions too, sorted: what the storage keeps for itself.
+    async fn own(&self) -> Vec<String>;
 }
 
-/// A check: what it promises, and how it is proved.
-pub type Check = (&'static str, for<'a> fn(&'a dyn Place) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>);
+/// What a kind of storage can do. Start from [`Abilities::ALL`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Abilities {
+    /// It can have a trash.
+    pub trash: bool,
+    /// Opened without a trash, it erases a file and leaves those of that name in the trash. A bucket that erases every version does not.
+    pub erasing_spares_trash: bool,
+    /// `a` and `a/b` can both be files.
+    pub nests: bool,
+    /// Of [`ODD_NAMES`], those that it cannot hold: a look must refuse them.
+    pub refuses: &'static [&'static str],
+    /// Names up to so many bytes can be held, in segments of up to 200 bytes.
+    pub longest: usize,
+    /// A longer name is refused. Where nobody knows where a name becomes too long, an error must do.
+    pub refuses_longer: bool,
+    /// It can list its files. One that cannot must say so in an error.
+    pub lists: bool,
+    /// How exact its modification times are.
+    pub clock: Duration,
+    /// A file that was replaced by the same bytes looks different at once, however coarse the clock.
+    pub tells_same_bytes: bool,
+    /// What becomes of a file that is replaced at the very moment of its removal.
+    pub raced: Raced,
+}
+
+/// What becomes of a file that is replaced at the very moment of its removal, after the last look at the old one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Raced {
+    /// It stays.
+    Stays,
+    /// It stays, or comes back, if the storage was opened with a trash.
+    StaysWithTrash,
+    /// It may be lost.
+    Lost,
+}
+
+impl Abilities {
+    /// Everything.
+    pub const ALL: Abilities = Abilities {
+        trash: true,
+        erasing_spares_trash: true,
+        nests: true,
+        refuses: &[],
+        longest: 1024,
+        refuses_longer: true,
+        lists: true,
+        clock: Duration::ZERO,
+        tells_same_bytes: true,
+        raced: Raced::Stays,
+    };
+}
+
+/// A check.
+#[derive(Debug, Clone, Copy)]
+pub struct Check {
+    /// What it promises.
+    pub promise: &'static str,
+    /// Proves it, or panics.
+    pub prove: Proof,
+    /// What of it a storage with these abilities does not keep.
+    pub except: fn(&Abilities) -> Option<String>,
+}
+
+/// Proves a promise at a place.
+pub type Proof = for<'a> fn(&'a dyn Place) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+const fn check(promise: &'static str, prove: Proof) -> Check {
+    Check { promise, prove, except: |_| None }
+}
+
+const fn check_unless(promise: &'static str, prove: Proof, except: fn(&Abilities) -> Option<String>) -> Check {
+    Check { promise, prove, except }
+}
+
+/// The exception of a storage without a trash.
+fn no_trash(can: &Abilities) -> Option<String> {
+    (!can.trash).then(|| "has no trash".to_owned())
+}
 
 /// Every check.
-pub const CHECKS: [Check; 18] = [
-    ("refuses everything until it knows which storage it must be", |p| Box::pin(unexpected(p))),
-    ("keeps its marker", |p| Box::pin(marker(p))),
-    ("touches nothing under the marker of another storage", |p| Box::pin(another_marker(p))),
-    ("touches nothing without a marker", |p| Box::pin(no_marker(p))),
-    ("looks in order", |p| Box::pin(looks(p))),
-    ("answers an empty batch", |p| Box::pin(empty_batch(p))),
-    ("removes exactly what was asked for", |p| Box::pin(removes_exactly(p))),
-    ("keeps names apart that differ in any byte", |p| Box::pin(odd_names(p))),
-    ("removes again without harm", |p| Box::pin(removes_again(p))),
-    ("leaves a file that was replaced", |p| Box::pin(replaced(p))),
-    ("settles each item of a mixed batch for itself", |p| Box::pin(mixed(p))),
-    ("brings back what it took, byte for byte", |p| Box::pin(brings_back(p))),
-    ("keeps every version, and finds the latest", |p| Box::pin(versions(p))),
-    ("never restores over another file", |p| Box::pin(occupied(p))),
-    ("purges exactly what was asked for, again without harm", |p| Box::pin(purges(p))),
-    ("tells what has expired", |p| Box::pin(expires(p))),
-    ("lists everything in order, from anywhere", |p| Box::pin(lists(p))),
-    ("leaves nothing but the trash when the marker goes", |p| Box::pin(removes_marker(p))),
+pub const CHECKS: [Check; 24] = [
+    check("refuses everything until it knows which storage it must be", |p| Box::pin(unexpected(p))),
+    check("keeps its marker", |p| Box::pin(marker(p))),
+    check("touches nothing under the marker of another storage", |p| Box::pin(another_marker(p))),
+    check("touches nothing without a marker", |p| Box::pin(no_marker(p))),
+    check("leaves nothing behind when it tries what it can", |p| Box::pin(probes(p))),
+    check("looks in order", |p| Box::pin(looks(p))),
+    check("answers an empty batch", |p| Box::pin(empty_batch(p))),
+    check("removes exactly what was asked for", |p| Box::pin(removes_exactly(p))),
+    check_unless(
+        "keeps names apart that differ in any byte",
+        |p| Box::pin(odd_names(p)),
+        |can| match can.refuses {
+            [] => None,
+            some => {
+                Some(format!("refuses {}", some.iter().map(|name| format!("`{}`", name.escape_debug())).collect::<Vec<_>>().join(", ")))
+            }
+        },
+    ),
+    check_unless(
+        "holds a file beside files beneath its name",
+        |p| Box::pin(nests(p)),
+        |can| (!can.nests).then(|| "a name is a file or a folder".to_owned()),
+    ),
+    check_unless(
+        "holds names of 1,024 bytes, and refuses longer ones",
+        |p| Box::pin(long_names(p)),
+        |can| match (can.longest, can.refuses_longer) {
+            (1024.., true) => None,
+            (1024.., false) => Some("holds longer ones too, up to a limit of its own".to_owned()),
+            (less, true) => Some(format!("up to {less} bytes")),
+            (less, false) => Some(format!("up to {less} bytes, maybe more")),
+        },
+    ),
+    check("removes again without harm", |p| Box::pin(removes_again(p))),
+    check("leaves a file that was replaced", |p| Box::pin(replaced(p))),
+    check_unless(
+        "leaves a file that was replaced by the same bytes",
+        |p| Box::pin(same_bytes(p)),
+        |can| (!can.tells_same_bytes).then(|| "once its clock has moved on".to_owned()),
+    ),
+    check_unless(
+        "leaves a file that is replaced at the moment of its removal",
+        |p| Box::pin(raced(p)),
+        |can| match can.raced {
+            Raced::Stays => None,
+            Raced::StaysWithTrash => Some("with a trash".to_owned()),
+            Raced::Lost => Some("not in the moment after the last look".to_owned()),
+        },
+    ),
+    check("settles each item of a mixed batch for itself", |p| Box::pin(mixed(p))),
+    check_unless("brings back what it took, byte for byte", |p| Box::pin(brings_back(p)), no_trash),
+    check_unless(
+        "keeps every version, and finds the latest",
+        |p| Box::pin(versions(p)),
+        |can| no_trash(can).or_else(|| (!can.erasing_spares_trash).then(|| "erasing a file erases those in the trash".to_owned())),
+    ),
+    check_unless("never restores over another file", |p| Box::pin(occupied(p)), no_trash),
+    check_unless("purges exactly what was asked for, again without harm", |p| Box::pin(purges(p)), no_trash),
+    check_unless("tells what has expired", |p| Box::pin(expires(p)), no_trash),
+    check_unless("lists everything in order, from anywhere", |p| Box::pin(lists(p)), |can| (!can.lists).then(|| "cannot list".to_owned())),
+    check_unless(
+        "lists what begins with a prefix, and nothing else",
+        |p| Box::pin(lists_prefix(p)),
+        |can| (!can.lists).then(|| "cannot list".to_owned()),
+    ),
+    check("leaves nothing but the trash when the marker goes", |p| Box::pin(removes_marker(p))),
 ];
 
 /// Runs every check, each on a place that `make` made for it.
@@ -65,10 +204,39 @@ pub const CHECKS: [Check; 18] = [
 /// # Panics
 /// With the check's promise and what was seen instead.
 pub async fn run(make: impl AsyncFn() -> Box<dyn Place>) {
-    for (promise, check) in CHECKS {
-        eprintln!("storage suite: {promise}");
-        check(&*make().await).await;
+    for check in CHECKS {
+        eprintln!("storage suite: {}", check.promise);
+        let begun = Instant::now();
+        (check.prove)(&*make().await).await;
+        eprintln!("  {:?}", begun.elapsed());
     }
+}
+
+/// What each kind of storage keeps of each promise, as a table in Markdown. Each column is proved by [`run`] on a place with these abilities.
+pub fn table(storages: &[(&str, Abilities)]) -> String {
+    let mut notes: Vec<String> = Vec::new();
+    let mut text = format!("| promise | {} |\n", storages.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(" | "));
+    text += &format!("| --- |{}\n", " --- |".repeat(storages.len()));
+    for check in CHECKS {
+        text += &format!("| {} |", check.promise);
+        for (_, can) in storages {
+            let Some(note) = (check.except)(can) else {
+                text += " yes |";
+                continue;
+            };
+            let number = notes.iter().position(|n| *n == note).unwrap_or_else(|| {
+                notes.push(note);
+                notes.len() - 1
+            });
+            text += &format!(" ({}) |", number + 1);
+        }
+        text += "\n";
+    }
+    text += "\n";
+    for (i, note) in notes.iter().enumerate() {
+        text += &format!("{}. {note}\n", i + 1);
+    }
+    text
 }
 
 /// A checked name.
@@ -178,7 +346,14 @@ async fn open(place: &dyn Place, trash: bool) -> Arc<dyn Storage> {
 
 /// Both kinds of removal, where the place has both.
 fn modes(place: &dyn Place) -> &'static [bool] {
-    if place.has_trash() { &[false, true] } else { &[false] }
+    if place.abilities().trash { &[false, true] } else { &[false] }
+}
+
+/// Insists that these are the files, where the storage can list them.
+async fn assert_files(place: &dyn Place, storage: &dyn Storage, names: &[&str]) {
+    if place.abilities().lists {
+        assert_eq!(files(storage, None).await, names);
+    }
 }
 
 async fn put_all(place: &dyn Place, names: &[&str]) {
@@ -237,7 +412,7 @@ async fn marker(place: &dyn Place) {
     }
     storage.expect("second");
     storage.prove().await.unwrap();
-    assert_eq!(files(&*storage, None).await, [""; 0], "attaching leaves no file among the application's");
+    assert_files(place, &*storage, &[]).await; // attaching leaves no file among the application's
 }
 
 async fn another_marker(place: &dyn Place) {
@@ -262,18 +437,21 @@ async fn no_marker(place: &dyn Place) {
 async fn looks(place: &dyn Place) {
     let storage = open(place, false).await;
     let names = ["z", "a/1", "a/2", "b/c/d/e", "a/3", "empty"];
+    // The server's clock may be another, but not by much.
+    let slack = SignedDuration::try_from(place.abilities().clock).expect("a clock's precision") + SignedDuration::from_secs(5);
+    let earliest = Timestamp::now() - slack;
     put_all(place, &names[..5]).await;
     place.put(&name("empty"), b"").await;
+    let latest = Timestamp::now() + slack;
     let asked = ["a/3", "none", "z", "a/none", "b/c/d/e", "no/such/folder", "a/1", "empty", "z"];
     let found = storage.look(&asked.map(name)).await.unwrap();
     assert_eq!(found.len(), asked.len());
-    let now = Timestamp::now();
     for (text, found) in asked.into_iter().zip(found) {
         match found.unwrap() {
             Look::Missing => assert!(text.starts_with("no") || text.ends_with("none"), "{text}"),
             Look::Seen(seen) => {
                 assert_eq!(seen.size, if text == "empty" { 0 } else { text.len() as u64 }, "{text}");
-                assert!(seen.modified.duration_until(now).abs() < SignedDuration::from_hours(1), "{text}: {}", seen.modified);
+                assert!(earliest <= seen.modified && seen.modified <= latest, "{text}: {}", seen.modified);
             }
             other => panic!("{text}: {other:?}"),
         }
@@ -291,12 +469,15 @@ async fn empty_batch(place: &dyn Place) {
         assert!(storage.restore(&[]).await.unwrap().is_empty());
         assert!(storage.purge(&[]).await.unwrap().is_empty());
         assert!(storage.expired(Timestamp::MAX, 10).await.unwrap().is_empty());
-        assert_eq!(files(&*storage, None).await, [""; 0]);
+        assert_files(place, &*storage, &[]).await;
     }
 }
 
 async fn removes_exactly(place: &dyn Place) {
-    let neighbours = ["f", "foo", "foo.jp", "foo.jpg2", "foo.jpgx/y", "foobar/x", "g/foo.jpg", "g/g/foo.jpg"];
+    let mut neighbours = vec!["f", "foo", "foo.jp", "foo.jpg2", "foo.jpgx/y", "foobar/x", "g/foo.jpg", "g/g/foo.jpg"];
+    if place.abilities().nests {
+        neighbours.extend(["foo.jpg/x", "foo/x"]);
+    }
     for trash in modes(place) {
         let storage = open(place, *trash).await;
         put_all(place, &neighbours).await;
@@ -350,27 +531,172 @@ pub const ODD_NAMES: [&str; 34] = [
 ];
 
 async fn odd_names(place: &dyn Place) {
+    let refused = place.abilities().refuses;
+    let held: Vec<&str> = ODD_NAMES.into_iter().filter(|text| !refused.contains(text)).collect();
     for trash in modes(place) {
         let storage = open(place, *trash).await;
-        put_all(place, &ODD_NAMES).await;
-        let mut left: Vec<&str> = ODD_NAMES.to_vec();
-        while let Some(text) = left.pop() {
-            let removed = take(&*storage, &name(text)).await;
-            assert!(matches!(removed, Removed::Erased | Removed::Trashed(_)), "{text:?}: {removed:?}");
-            assert_eq!(place.get(&name(text)).await, None, "{text:?}");
-            for (other, bytes) in state(place, &left).await {
-                assert_eq!(bytes.as_deref(), Some(other.as_bytes()), "{text:?} was asked for, {other:?} is gone or changed");
+        put_all(place, &held).await;
+        // What is refused is some other name to this storage: no removal may reach that one.
+        for text in refused {
+            let looked = look(&*storage, &name(text)).await;
+            assert!(matches!(looked, Look::Refused(_)), "{text:?}: {looked:?}");
+            let forged = seen(&*storage, &name(held[0])).await;
+            match storage.remove(&[(name(text), forged)]).await.expect("remove").remove(0) {
+                Ok(Removed::Changed | Removed::Missing) | Err(_) => {}
+                Ok(removed) => panic!("{text:?} is refused, but {removed:?}"),
+            }
+        }
+        for (text, bytes) in state(place, &held).await {
+            assert_eq!(bytes.as_deref(), Some(text.as_bytes()), "a refused name was asked for, {text:?} is gone or changed");
+        }
+        // One by one, later (with a trash) in two batches, of which each has the neighbours of the other.
+        let batches: Vec<Vec<&str>> = if *trash {
+            let (odd, even): (Vec<_>, Vec<_>) = held.iter().enumerate().partition(|(i, _)| i % 2 == 1);
+            [odd, even].map(|half| half.into_iter().map(|(_, text)| *text).collect()).to_vec()
+        } else {
+            held.iter().map(|text| vec![*text]).collect()
+        };
+        let (mut left, mut unchecked) = (held.clone(), Vec::new());
+        for batch in batches {
+            let names: Vec<FileName> = batch.iter().map(|text| name(text)).collect();
+            let mut items = Vec::new();
+            for (name, look) in names.iter().zip(storage.look(&names).await.expect("look")) {
+                match look {
+                    Ok(Look::Seen(seen)) => items.push((name.clone(), seen)),
+                    other => panic!("{name:?}: {other:?}"),
+                }
+            }
+            for (text, removed) in batch.iter().zip(storage.remove(&items).await.expect("remove")) {
+                assert!(matches!(removed, Ok(Removed::Erased | Removed::Trashed(_))), "{text:?}: {removed:?}");
+                assert_eq!(place.get(&name(text)).await, None, "{text:?}");
+            }
+            left.retain(|text| !batch.contains(text));
+            unchecked.extend(batch);
+            if unchecked.len() >= 6 || left.is_empty() {
+                for (other, bytes) in state(place, &left).await {
+                    assert_eq!(
+                        bytes.as_deref(),
+                        Some(other.as_bytes()),
+                        "one of {unchecked:?} was asked for, {other:?} is gone or changed"
+                    );
+                }
+                unchecked.clear();
             }
         }
         if *trash {
-            for text in ODD_NAMES {
-                let item = in_trash(&*storage, &name(text)).await.unwrap_or_else(|| panic!("{text:?} is not in the trash"));
-                assert_eq!(restore(&*storage, &item).await, Restored::Back, "{text:?}");
+            let names: Vec<FileName> = held.iter().map(|text| name(text)).collect();
+            let mut items = Vec::new();
+            for (name, found) in names.iter().zip(storage.trashed(&names).await.expect("trashed")) {
+                items.push(found.expect("trashed, one name").unwrap_or_else(|| panic!("{name:?} is not in the trash")));
             }
-            for (text, bytes) in state(place, &ODD_NAMES).await {
+            for (name, restored) in names.iter().zip(storage.restore(&items).await.expect("restore")) {
+                assert_eq!(restored.expect("restore one"), Restored::Back, "{name:?}");
+            }
+            for (text, bytes) in state(place, &held).await {
                 assert_eq!(bytes.as_deref(), Some(text.as_bytes()), "{text:?}");
             }
         }
+    }
+}
+
+async fn nests(place: &dyn Place) {
+    for trash in modes(place) {
+        let storage = open(place, *trash).await;
+        if !place.abilities().nests {
+            put_all(place, &["a/b", "c"]).await;
+            for text in ["a", "c/d", "a/b/c"] {
+                // An error would do: nothing is concluded from it.
+                let looked = storage.look(&[name(text)]).await.expect("look").remove(0);
+                assert!(!matches!(looked, Ok(Look::Seen(_))), "{text:?}: {looked:?}");
+                let forged = seen(&*storage, &name("c")).await;
+                let removed = storage.remove(&[(name(text), forged)]).await.expect("remove").remove(0);
+                assert!(!matches!(removed, Ok(Removed::Erased | Removed::Trashed(_))), "{text:?}: {removed:?}");
+            }
+            assert_files(place, &*storage, &["a/b", "c"]).await;
+            assert!(place.get(&name("a/b")).await.is_some() && place.get(&name("c")).await.is_some());
+            continue;
+        }
+        let names = ["a", "a.b", "a/b", "a/b/c"];
+        put_all(place, &names).await;
+        assert_files(place, &*storage, &names).await;
+        for text in names {
+            assert_eq!(seen(&*storage, &name(text)).await.size, text.len() as u64);
+        }
+        // The one beneath others, the one above others, the one between.
+        for text in ["a/b/c", "a", "a/b"] {
+            let rest: Vec<_> = names.into_iter().filter(|n| *n != text).collect();
+            let removed = take(&*storage, &name(text)).await;
+            assert!(matches!(removed, Removed::Erased | Removed::Trashed(_)), "{text}: {removed:?}");
+            assert_eq!(look(&*storage, &name(text)).await, Look::Missing);
+            for (other, bytes) in state(place, &rest).await {
+                assert_eq!(bytes.as_deref(), Some(other.as_bytes()), "{text} was asked for, {other} is gone or changed");
+            }
+            if let Removed::Trashed(_) = removed {
+                let item = in_trash(&*storage, &name(text)).await.expect("it is in the trash");
+                assert_eq!(restore(&*storage, &item).await, Restored::Back);
+            } else {
+                put_all(place, &[text]).await;
+            }
+        }
+    }
+}
+
+/// A name of so many bytes, in segments of at most 200.
+fn long(bytes: usize, fill: char) -> FileName {
+    let mut text = String::new();
+    while text.len() < bytes {
+        text.push(if text.len() % 200 == 199 && text.len() + 1 < bytes { '/' } else { fill });
+    }
+    name(&text)
+}
+
+async fn long_names(place: &dyn Place) {
+    let can = place.abilities();
+    for trash in modes(place) {
+        let storage = open(place, *trash).await;
+        let (file, neighbour, longer) = (long(can.longest, 'x'), long(can.longest, 'y'), long(can.longest + 1, 'x'));
+        for name in [&file, &neighbour] {
+            place.put(name, b"long").await;
+            assert_eq!(seen(&*storage, name).await.size, 4);
+        }
+        if can.refuses_longer {
+            let looked = look(&*storage, &longer).await;
+            assert!(matches!(looked, Look::Refused(_)), "{} bytes: {looked:?}", longer.as_str().len());
+        } else {
+            let looked = storage.look(std::slice::from_ref(&longer)).await.expect("look").remove(0);
+            assert!(!matches!(looked, Ok(Look::Seen(_))), "{looked:?}");
+        }
+        let forged = seen(&*storage, &file).await;
+        let removed = storage.remove(&[(longer, forged)]).await.expect("remove").remove(0);
+        assert!(!matches!(removed, Ok(Removed::Erased | Removed::Trashed(_))), "{removed:?}");
+        let removed = take(&*storage, &file).await;
+        assert!(matches!(removed, Removed::Erased | Removed::Trashed(_)), "{removed:?}");
+        assert_eq!((place.get(&file).await, place.get(&neighbour).await.as_deref()), (None, Some(&b"long"[..])));
+        if *trash {
+            let item = in_trash(&*storage, &file).await.expect("it is in the trash");
+            assert_eq!(restore(&*storage, &item).await, Restored::Back);
+            assert_eq!(place.get(&file).await.as_deref(), Some(&b"long"[..]));
+        }
+    }
+}
+
+async fn probes(place: &dyn Place) {
+    for trash in modes(place) {
+        let storage = open(place, *trash).await;
+        put_all(place, &["a/b.jpg", "c"]).await;
+        let (marker, own) = (storage.marker().await.unwrap(), place.own().await);
+        let proved = storage.probe().await.expect("probe");
+        assert_eq!(place.own().await, own, "what was tried is left behind");
+        assert_eq!(storage.marker().await.unwrap(), marker);
+        assert_files(place, &*storage, &["a/b.jpg", "c"]).await;
+        assert_eq!(state(place, &["a/b.jpg", "c"]).await.into_values().flatten().count(), 2);
+        // The claims and the place agree; `replaced` and `raced` prove the place's.
+        assert!(!*trash || proved.trash != Kept::No, "a storage with a trash says that it has none");
+        let lost = place.abilities().raced == Raced::Lost;
+        assert!(lost || *trash || proved.delete != Conditional::No || proved.trash == Kept::Versions, "{proved:?}");
+        // Again, and unattached.
+        assert_eq!(place.open(*trash).probe().await.expect("probe again").delete, proved.delete);
+        assert_eq!(place.own().await, own);
     }
 }
 
@@ -398,16 +724,66 @@ async fn replaced(place: &dyn Place) {
         for (old, new) in [(&b"old"[..], &b"newer"[..]), (b"one", b"two")] {
             place.put(&file, old).await;
             let before = seen(&*storage, &file).await;
-            loop {
-                place.put(&file, new).await;
-                if seen(&*storage, &file).await != before {
-                    break; // the clock of the storage has moved
-                }
-            }
+            put_until_it_differs(place, &*storage, &file, new, &before).await;
             let removed = storage.remove(&[(file.clone(), before)]).await.unwrap().remove(0).unwrap();
             assert_eq!(removed, Removed::Changed);
             assert_eq!(place.get(&file).await.as_deref(), Some(new));
             assert_eq!(in_trash(&*storage, &file).await, None);
+        }
+    }
+}
+
+/// Replaces a file again and again until it looks different: until the storage's clock has moved.
+async fn put_until_it_differs(place: &dyn Place, storage: &dyn Storage, file: &FileName, bytes: &[u8], before: &Seen) {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        place.put(file, bytes).await;
+        if seen(storage, file).await != *before {
+            return;
+        }
+        assert!(Instant::now() < end, "a file that was replaced looks the same for {DEADLINE:?}");
+    }
+}
+
+async fn same_bytes(place: &dyn Place) {
+    for trash in modes(place) {
+        let storage = open(place, *trash).await;
+        let file = name("a/b.jpg");
+        place.put(&file, b"same").await;
+        let before = seen(&*storage, &file).await;
+        if place.abilities().tells_same_bytes {
+            place.put(&file, b"same").await;
+            assert_ne!(seen(&*storage, &file).await, before, "a file that was replaced looks the same");
+        } else {
+            put_until_it_differs(place, &*storage, &file, b"same", &before).await;
+        }
+        let removed = storage.remove(&[(file.clone(), before)]).await.unwrap().remove(0).unwrap();
+        assert_eq!(removed, Removed::Changed);
+        assert_eq!(place.get(&file).await.as_deref(), Some(&b"same"[..]));
+    }
+}
+
+async fn raced(place: &dyn Place) {
+    for trash in modes(place) {
+        match (place.abilities().raced, trash) {
+            (Raced::Stays, _) | (Raced::StaysWithTrash, true) => {}
+            (Raced::StaysWithTrash, false) | (Raced::Lost, _) => continue,
+        }
+        let (storage, other) = (open(place, *trash).await, open(place, *trash).await);
+        for round in 0..30 {
+            let (file, new) = (name(&format!("a/{round}.jpg")), format!("newer {round}"));
+            place.put(&file, b"old").await;
+            let before = seen(&*storage, &file).await;
+            let items = [(file.clone(), before)];
+            let (removed, ()) = tokio::join!(storage.remove(&items), async {
+                // Later and later within the removal, measured in looks.
+                for _ in 0..round % 6 {
+                    look(&*other, &file).await;
+                }
+                place.put(&file, new.as_bytes()).await;
+            });
+            // Whatever came first, the upload came after it or was not what had been seen.
+            assert_eq!(place.get(&file).await.as_deref(), Some(new.as_bytes()), "round {round}, trash {trash}: {removed:?}");
         }
     }
 }
@@ -426,7 +802,7 @@ async fn mixed(place: &dyn Place) {
         let taken = |r: &Removed| matches!(r, Removed::Erased | Removed::Trashed(_));
         assert!(taken(&done[0]) && taken(&done[3]), "{done:?}");
         assert_eq!(done[1..3], [Removed::Missing, Removed::Changed]);
-        assert_eq!(files(&*storage, None).await, ["x/stays", "y/changes"]);
+        assert_files(place, &*storage, &["x/stays", "y/changes"]).await;
         // Places differ, so each result belongs to its own item.
         if let (Removed::Trashed(first), Removed::Trashed(last)) = (&done[0], &done[3]) {
             assert_ne!(first, last);
@@ -436,7 +812,7 @@ async fn mixed(place: &dyn Place) {
 }
 
 async fn brings_back(place: &dyn Place) {
-    if !place.has_trash() {
+    if !place.abilities().trash {
         return;
     }
     let storage = open(place, true).await;
@@ -445,7 +821,7 @@ async fn brings_back(place: &dyn Place) {
     let Removed::Trashed(at) = take(&*storage, &file).await else { panic!("not in the trash") };
     let item = in_trash(&*storage, &file).await.unwrap();
     assert_eq!((&item.name, &item.place, item.size), (&file, &at, 8));
-    assert_eq!(files(&*storage, None).await, [""; 0], "the trash is not listed");
+    assert_files(place, &*storage, &[]).await; // the trash is not listed
     // Whether the storage has a trash now or not, what is there can come back.
     assert_eq!(restore(&*open(place, false).await, &item).await, Restored::Back);
     assert_eq!(place.get(&file).await.as_deref(), Some(&b"bytes \0\xff"[..]));
@@ -455,7 +831,7 @@ async fn brings_back(place: &dyn Place) {
 }
 
 async fn versions(place: &dyn Place) {
-    if !place.has_trash() {
+    if !place.abilities().trash {
         return;
     }
     let storage = open(place, true).await;
@@ -472,12 +848,15 @@ async fn versions(place: &dyn Place) {
         assert_eq!(restore(&*storage, &item).await, Restored::Back);
         assert_eq!(place.get(&file).await.as_deref(), Some(bytes));
         assert_eq!(take(&*open(place, false).await, &file).await, Removed::Erased);
+        if !place.abilities().erasing_spares_trash {
+            break;
+        }
     }
     assert_eq!(in_trash(&*storage, &file).await, None);
 }
 
 async fn occupied(place: &dyn Place) {
-    if !place.has_trash() {
+    if !place.abilities().trash {
         return;
     }
     let storage = open(place, true).await;
@@ -492,7 +871,7 @@ async fn occupied(place: &dyn Place) {
 }
 
 async fn purges(place: &dyn Place) {
-    if !place.has_trash() {
+    if !place.abilities().trash {
         return;
     }
     let storage = open(place, true).await;
@@ -511,11 +890,11 @@ async fn purges(place: &dyn Place) {
     assert_eq!(restore(&*storage, &items[0]).await, Restored::Missing);
     assert_eq!(place.get(&name("a/1")).await.as_deref(), Some(&b"again"[..]), "the file under the name is another");
     assert_eq!(in_trash(&*storage, &name("a/2")).await.as_ref(), Some(&items[1]));
-    assert_eq!(files(&*storage, None).await, ["a/1", "b"]);
+    assert_files(place, &*storage, &["a/1", "b"]).await;
 }
 
 async fn expires(place: &dyn Place) {
-    if !place.has_trash() {
+    if !place.abilities().trash {
         return;
     }
     let storage = open(place, true).await;
@@ -541,34 +920,49 @@ async fn expires(place: &dyn Place) {
     assert!(storage.expired(later, 10).await.unwrap().is_empty());
 }
 
-async fn lists(place: &dyn Place) {
-    let storage = open(place, place.has_trash()).await;
-    // The order is that of whole names: `a.txt` before `a/x`, because `.` is less than `/`.
-    let mut names: Vec<String> =
-        ["a/x", "a.txt", "a-b/y", "a0", "Z", "a/x.d/1", "a/x-d/1", "\u{e9}", "z\u{10ffff}", "z\u{e000}", "a/.rowbound/b", ".rowboundx"]
-            .map(String::from)
-            .to_vec();
-    names.extend((0..2500).map(|i| format!("many/{}/{i}", i % 7)));
+/// The order is that of whole names: `a.txt` before `a/x`, because `.` is less than `/`.
+const IN_ORDER: [&str; 12] =
+    [".rowboundx", "Z", "a-b/y", "a.txt", "a/.rowbound/b", "a/x", "a/x-d/1", "a/x.d/1", "a0", "\u{e9}", "z\u{e000}", "z\u{10ffff}"];
+
+/// [`IN_ORDER`] and so many names more.
+async fn put_many(place: &dyn Place, many: usize) -> Vec<String> {
+    let mut names: Vec<String> = IN_ORDER.map(String::from).to_vec();
+    names.extend((0..many).map(|i| format!("many/{}/{i}", i % 7)));
     for text in &names {
         place.put(&name(text), b"").await;
     }
     names.sort_unstable();
+    names
+}
+
+/// A storage that cannot list says so.
+async fn cannot_list(place: &dyn Place) -> bool {
+    if place.abilities().lists {
+        return false;
+    }
+    let storage = open(place, false).await;
+    put_all(place, &["a/b.jpg"]).await;
+    for prefix in ["", "a/"] {
+        let listed = match storage.list(prefix, None).await {
+            Ok(listing) => drain(listing).await.err(),
+            Err(e) => Some(e),
+        };
+        let error = listed.expect("a storage that cannot list has listed");
+        assert!(error.hint_text().is_some_and(|hint| !hint.is_empty()), "{}", error.full());
+    }
+    true
+}
+
+async fn lists(place: &dyn Place) {
+    if cannot_list(place).await {
+        return;
+    }
+    let storage = open(place, place.abilities().trash).await;
+    let names = put_many(place, 1100).await; // more than a page of most storages
     assert_eq!(files(&*storage, None).await, names);
     for after in ["a", "a/x", "a.txt", "a0", "many/3", "many/3/10", "many/3/zzz", "!", "zzz", "\u{e9}", "a/x.d/1/2"] {
         let want: Vec<_> = names.iter().filter(|n| n.as_str() > after).cloned().collect();
         assert_eq!(files(&*storage, Some(after)).await, want, "after {after:?}");
-    }
-    for prefix in
-        ["a", "a/", "a/x", "a/x.d/", "many/3/1", "many", "none/", "no/such/", "\u{e9}", ".rowbound", ".rowbound/", "a/x/", "a/.rowbound/"]
-    {
-        let want: Vec<_> = names.iter().filter(|n| n.starts_with(prefix)).cloned().collect();
-        let (found, last) = drain(storage.list(prefix, None).await.unwrap()).await.unwrap();
-        let found: Vec<_> = found.iter().map(|e| if let Listed::File(n) = e { n.as_str() } else { panic!("{e:?}") }).collect();
-        assert_eq!(found, want, "beginning with {prefix:?}");
-        assert!(last);
-        let (found, last) = drain(storage.list(prefix, Some(name("a/x.d"))).await.unwrap()).await.unwrap();
-        assert_eq!(found.len(), want.iter().filter(|n| n.as_str() > "a/x.d").count(), "beginning with {prefix:?}, after a/x.d");
-        assert!(last);
     }
     // Nobody has to read to the end.
     let mut listing = storage.list("", None).await.unwrap();
@@ -577,11 +971,31 @@ async fn lists(place: &dyn Place) {
     drop(listing);
 }
 
+async fn lists_prefix(place: &dyn Place) {
+    if cannot_list(place).await {
+        return;
+    }
+    let storage = open(place, place.abilities().trash).await;
+    let names = put_many(place, 100).await;
+    for prefix in
+        ["a", "a/", "a/x", "a/x.d/", "many/3/1", "many", "none/", "no/such/", "\u{e9}", ".rowbound", ".rowbound/", "a/x/", "a/.rowbound/"]
+    {
+        let want: Vec<_> = names.iter().filter(|n| n.starts_with(prefix)).cloned().collect();
+        for after in [None, Some("a/x.d"), Some("many/3/17"), Some("zzz")] {
+            let (found, last) = drain(storage.list(prefix, after.map(name)).await.unwrap()).await.unwrap();
+            let found: Vec<_> = found.iter().map(|e| if let Listed::File(n) = e { n.as_str() } else { panic!("{e:?}") }).collect();
+            let want: Vec<_> = want.iter().filter(|n| after.is_none_or(|after| n.as_str() > after)).collect();
+            assert_eq!(found, want, "beginning with {prefix:?}, after {after:?}");
+            assert!(last);
+        }
+    }
+}
+
 async fn removes_marker(place: &dyn Place) {
-    let storage = open(place, place.has_trash()).await;
+    let storage = open(place, place.abilities().trash).await;
     put_all(place, &["a/b.jpg", "c"]).await;
     take(&*storage, &name("a/b.jpg")).await;
-    assert_eq!(storage.remove_marker().await.unwrap(), u64::from(place.has_trash()));
+    assert_eq!(storage.remove_marker().await.unwrap(), u64::from(place.abilities().trash));
     assert_eq!(storage.marker().await.unwrap(), None);
     attach(&*storage).await;
     if let Some(item) = in_trash(&*storage, &name("a/b.jpg")).await {

@@ -153,7 +153,7 @@ impl World {
     }
 }
 
-fn files_below(root: &Path) -> Vec<String> {
+pub(crate) fn files_below(root: &Path) -> Vec<String> {
     let mut names = Vec::new();
     let mut folders = vec![root.to_path_buf()];
     while let Some(folder) = folders.pop() {
@@ -213,6 +213,9 @@ pub fn config(plan: &Plan) -> String {
         if !b.keep.is_empty() {
             text += &format!("keep = {}\n", list(&b.keep));
         }
+        if !b.derivatives.is_empty() {
+            text += &format!("derivatives = {}\n", list(&b.derivatives));
+        }
         if b.mode == Mode::Shadow {
             text += "mode = \"shadow\"\n";
         }
@@ -248,7 +251,13 @@ mod tests {
         let plan = Plan::builder("sqlite:/tmp/a${b}\"c.sqlite3")
             .storage(StoragePlan::folder("default", "/tmp/media").grace(Duration::from_millis(1500)).trash(Trash::Off))
             .storage(StoragePlan::folder("other", "/tmp/other").prune_folders(false))
-            .binding(Binding::name("\"odd.table\".file", "default").unwrap().keep(["defaults/*", "a\"b"]).mode(Mode::Shadow))
+            .binding(
+                Binding::name("\"odd.table\".file", "default")
+                    .unwrap()
+                    .keep(["defaults/*", "a\"b"])
+                    .derivatives(["imagekit", "{stem}_*"])
+                    .mode(Mode::Shadow),
+            )
             .binding(Binding::url("doc.url", "other", "https://cdn.example.com/m/").unwrap().body(Body::Fast))
             .build()
             .unwrap();

@@ -11,11 +11,12 @@ use rand::Rng;
 use serde::Serialize;
 
 use crate::{
-    capture::{Bound, Drift, Gap, Inspection, Installation, VERSION},
+    binding::Column,
+    capture::{Bound, Drift, Gap, Inspection, Installation, Snapshot, VERSION},
     database::{Database, Dialect},
     error::{Error, Kind, Result},
     plan::Plan,
-    storage::{self, Marker, Storage},
+    storage::{self, Marker, Proved, Storage},
 };
 
 /// What the person confirmed. Everything is off by default.
@@ -40,6 +41,8 @@ pub struct Attached {
     pub inspection: Inspection,
     /// Statements that were run. The application's rows were not touched by any.
     pub statements: Vec<String>,
+    /// What each storage was seen to honour.
+    pub proved: BTreeMap<String, Proved>,
     /// Bindings that had capture before and have none now.
     pub removed: Vec<String>,
 }
@@ -84,7 +87,10 @@ pub(crate) fn copied(was: &str, is: &str) -> Error {
 /// # Errors
 /// As [`attach`].
 pub async fn preview(plan: &Plan, db: &dyn Database) -> Result<(Inspection, Vec<String>)> {
-    let record = db.installation().await?;
+    let mut record = db.installation().await?;
+    if let Some(record) = &mut record {
+        carry_renamed(plan, db, record).await?;
+    }
     let bound = number(plan, &record.map(|r| r.bindings).unwrap_or_default());
     let inspection = db.inspect(&bound).await?;
     Ok((inspection, db.script(&bound).await?))
@@ -117,14 +123,19 @@ pub async fn attach(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result
             gaps: Vec::new(),
         },
     };
+    if before.is_some() {
+        carry_renamed(plan, db, &mut record).await?;
+    }
     let bound = number(plan, &record.bindings);
     let inspection = db.inspect(&bound).await?;
 
     // All storages are asked before anything is written.
-    let mut markers = Vec::new();
+    let (mut markers, mut proved) = (Vec::new(), BTreeMap::new());
     for (name, storage) in open_storages(plan)? {
         let mut marker = claim_marker(&name, storage.marker().await?, &record, consent)?;
-        marker.proved = Some(storage.probe().await.map_err(|e| e.with("storage", &name))?);
+        let seen = storage.probe().await.map_err(|e| e.with("storage", &name))?;
+        proved.insert(name.clone(), seen.clone());
+        marker.proved = Some(seen);
         record.storages.insert(name, marker.storage.clone());
         markers.push((storage, marker));
     }
@@ -169,7 +180,53 @@ pub async fn attach(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result
     for (storage, marker) in &markers {
         storage.set_marker(marker).await?;
     }
-    Ok(Attached { installation, inspection, statements, removed })
+    Ok(Attached { installation, inspection, statements, proved, removed })
+}
+
+/// A column that was renamed keeps its number under its new name, so that what still waits from before is not settled as unbound.
+async fn carry_renamed(plan: &Plan, db: &dyn Database, record: &mut Installation) -> Result<()> {
+    let new: Vec<Bound> = number(plan, &record.bindings).into_iter().filter(|b| !record.bindings.contains_key(&b.binding.key())).collect();
+    if new.is_empty() {
+        return Ok(());
+    }
+    let now = db.snapshot(&new).await?;
+    for b in new {
+        let storage = format!(" -> {}", b.binding.storage);
+        let renamed = record.bindings.iter().find(|(key, id)| {
+            record.active.contains(id)
+                && plan.bindings.iter().all(|b| b.key() != **key)
+                && key
+                    .strip_suffix(&storage)
+                    .is_some_and(|column| still_the_column(db.dialect(), **id, &record.snapshot, column, &now, &b.binding.column))
+        });
+        if let Some((key, id)) = renamed.map(|(key, id)| (key.clone(), *id)) {
+            record.bindings.remove(&key);
+            record.bindings.insert(b.binding.key(), id);
+        }
+    }
+    Ok(())
+}
+
+/// The parts of a column's item by which PostgreSQL knows it: its table's and its own number.
+fn numbers(text: &str) -> Vec<&str> {
+    text.split(", ").take(2).collect()
+}
+
+/// Whether `now` proves that the column bound as `id` is `column` today.
+fn still_the_column(dialect: Dialect, id: i32, was: &Snapshot, old: &str, now: &Snapshot, column: &Column) -> bool {
+    match dialect {
+        Dialect::Postgres => {
+            let (was, now) = (was.0.get(&format!("column {old}")), now.0.get(&format!("column {column}")));
+            was.zip(now).is_some_and(|(was, now)| numbers(was) == numbers(now))
+        }
+        // SQLite rewrites the triggers of a column that is renamed: its number stands beside its new name.
+        Dialect::Sqlite => {
+            let released = format!(" {id}, old.\"{}\",", column.column.replace('"', "\"\""));
+            let table = format!(" on {}", column.table);
+            now.0.iter().any(|(item, text)| item.starts_with("trigger ") && item.ends_with(&table) && text.contains(&released))
+        }
+        Dialect::Mysql => false,
+    }
 }
 
 /// Only bindings that stood there before can have drifted.
@@ -181,9 +238,8 @@ fn bound_as_before(bound: &[Bound], before: &Installation) -> Vec<Bound> {
 /// numbers, but rewrites the triggers of a column that is renamed. MySQL has neither, so there it cannot be told.
 fn another_column(d: &Drift, dialect: Dialect, bound: &[Bound]) -> bool {
     let (Some(was), Some(is)) = (&d.was, &d.is) else { return false };
-    let number = |text: &str| text.split(", ").take(2).map(str::to_owned).collect::<Vec<_>>();
     match dialect {
-        Dialect::Postgres => d.item.starts_with("column ") && number(was) != number(is),
+        Dialect::Postgres => d.item.starts_with("column ") && numbers(was) != numbers(is),
         Dialect::Sqlite => bound.iter().any(|b| {
             let column = format!("old.\"{}\"", b.binding.column.column.replace('"', "\"\""));
             let on_its_table = d.item.starts_with("trigger ") && d.item.ends_with(&format!(" on {}", b.binding.column.table));

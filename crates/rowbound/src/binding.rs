@@ -144,6 +144,8 @@ pub struct Binding {
     pub reading: Reading,
     /// Names that are never deleted, by anyone; `*` also matches `/`, so that a pattern protects more, not less.
     pub keep: Vec<String>,
+    /// How the derivatives of its files are named, which go with them: patterns or presets.
+    pub derivatives: Vec<String>,
     /// Live or shadow.
     pub mode: Mode,
     /// Tolerant or fast triggers.
@@ -183,6 +185,7 @@ impl Binding {
             storage: storage.to_owned(),
             reading: Reading::Name,
             keep: Vec::new(),
+            derivatives: Vec::new(),
             mode: Mode::Live,
             body: Body::Tolerant,
         })
@@ -199,6 +202,12 @@ impl Binding {
     /// Adds patterns of names that are never deleted.
     pub fn keep<S: Into<String>>(mut self, patterns: impl IntoIterator<Item = S>) -> Self {
         self.keep.extend(patterns.into_iter().map(Into::into));
+        self
+    }
+
+    /// Adds patterns (`CACHE/images/{stem}/*`) or presets (`imagekit`) of the derivatives that go with each file. The plan checks them.
+    pub fn derivatives<S: Into<String>>(mut self, patterns: impl IntoIterator<Item = S>) -> Self {
+        self.derivatives.extend(patterns.into_iter().map(Into::into));
         self
     }
 

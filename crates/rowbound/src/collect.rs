@@ -5,7 +5,7 @@
 //! steps loses nothing: its lease runs out, the next worker repeats the work, and every step is idempotent.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
@@ -15,7 +15,6 @@ use std::{
 
 use jiff::Timestamp;
 use rand::Rng;
-use serde::Serialize;
 use tokio::sync::{Notify, watch};
 
 use crate::{
@@ -24,17 +23,29 @@ use crate::{
     capture::{Bound, Drift, Gap, Installation, VERSION},
     crash,
     database::{Database, Dialect, Hold, OpenTransaction, drifted},
+    derivative::Derivatives,
     error::{Error, Kind, Result, Retry},
     name::FileName,
     plan::{Plan, StoragePlan},
-    queue::{Candidate, Claim, Outcome, PutBack, Settled, Settlement},
+    queue::{Candidate, Claim, Outcome, PutBack, Settlement},
     references,
     storage::{Look, Removed, Restored, Seen, Storage, Trashed},
     trash,
 };
 
-/// How much later than its release a file's modification time must be to count as newer is uncertain by this much: the database's clock and the
-/// storage's differ, kernels stamp files with a coarse clock (up to 10 ms behind), FAT counts in 2 s.
+mod derived; // what was made from a file that goes; what a file was made from
+mod metrics; // what it counts, for export
+mod summary; // what a collector did
+mod verdict; // a candidate's end -> settlement
+
+use derived::Origin;
+use metrics::Counters;
+pub use metrics::{Metrics, StorageMetrics};
+pub use summary::Summary;
+use verdict::{Settle, Verdict};
+
+/// Modification times and releases this close cannot be put in order: the database's clock and the storage's differ, kernels stamp files with a
+/// coarse clock (up to 10 ms behind), FAT counts in 2 s.
 const CLOCK_MARGIN: Duration = Duration::from_secs(2);
 
 /// How a collector works. The defaults suit production.
@@ -73,50 +84,11 @@ impl Default for Settings {
 /// Without work only a storage's first worker looks for some; the others wait until somebody claims, or so many times the longest pause.
 const RESERVE: u32 = 10;
 
+/// On a storage with requests a batch with derivatives to list is no larger, so that it is settled well within its lease.
+const LISTED: u32 = 500;
+
 /// On SQLite a batch aims at holding the write lock no longer than this.
 const LOCK_GOAL: Duration = Duration::from_millis(50);
-
-/// What a collector did, summed up.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Summary {
-    /// Settled candidates by outcome.
-    pub outcomes: BTreeMap<Outcome, u64>,
-    /// Candidates put back because something failed.
-    pub failed: u64,
-    /// Candidates put back because it is too early: a young file, an open transaction.
-    pub waiting: u64,
-    /// Bytes of the files taken away.
-    pub bytes: u64,
-    /// A few of the errors and reasons, each with its first name.
-    pub notes: BTreeMap<String, String>,
-}
-
-impl Summary {
-    /// How many candidates were settled.
-    pub fn settled(&self) -> u64 {
-        self.outcomes.values().sum()
-    }
-
-    /// How many had this outcome.
-    pub fn count(&self, outcome: Outcome) -> u64 {
-        self.outcomes.get(&outcome).copied().unwrap_or(0)
-    }
-
-    /// Adds another summary.
-    pub fn add(&mut self, other: &Summary) {
-        for (outcome, n) in &other.outcomes {
-            *self.outcomes.entry(*outcome).or_default() += n;
-        }
-        self.failed += other.failed;
-        self.waiting += other.waiting;
-        self.bytes += other.bytes;
-        for (note, name) in &other.notes {
-            if self.notes.len() < 20 {
-                self.notes.entry(note.clone()).or_insert_with(|| name.clone());
-            }
-        }
-    }
-}
 
 /// What a batch came to.
 #[derive(Debug, Default)]
@@ -125,6 +97,8 @@ pub struct Batch {
     pub claimed: usize,
     /// Whether there may be more right now.
     pub full: bool,
+    /// Derivatives that became candidates.
+    pub derived: usize,
     /// What became of them.
     pub summary: Summary,
 }
@@ -137,6 +111,10 @@ struct Lane {
     keep: Keep,
     /// Numbers of the bindings on this storage.
     bindings: Vec<i32>,
+    /// How derivatives are named: by binding, of those that are live, and of all.
+    derivatives: HashMap<i32, Derivatives>,
+    live_derivatives: Derivatives,
+    all_derivatives: Derivatives,
     batch: AtomicU32,
     /// Somebody claimed candidates: there may be more.
     claimed: Notify,
@@ -156,26 +134,12 @@ pub struct Collector {
     settings: Settings,
     owner: String,
     total: Mutex<Summary>,
+    since: Timestamp,
+    counters: Counters,
     /// When capture was last seen whole.
     whole: Mutex<Timestamp>,
     /// SQLite: the right to be the only worker.
     _only: Mutex<Option<Hold>>,
-}
-
-/// What becomes of a candidate.
-enum Verdict {
-    Settle(Outcome, Option<u64>, Option<String>, Option<String>),
-    Back(Duration, bool, String),
-}
-
-impl Verdict {
-    fn plain(outcome: Outcome) -> Self {
-        Verdict::Settle(outcome, None, None, None)
-    }
-
-    fn noted(outcome: Outcome, note: impl Into<String>) -> Self {
-        Verdict::Settle(outcome, None, None, Some(note.into()))
-    }
 }
 
 impl Collector {
@@ -194,12 +158,21 @@ impl Collector {
                 Error::new(Kind::NotAttached, "this storage is not attached yet").with("storage", &name).hint("rowbound attach")
             })?;
             storage.expect(id);
+            let own: Vec<&Bound> = bound.iter().filter(|b| b.binding.storage == name).collect();
+            let batch = match own.iter().any(|b| !b.binding.derivatives.is_empty()) && !storage.quick() {
+                true => settings.batch.min(LISTED),
+                false if db.dialect() == Dialect::Sqlite => settings.batch.min(500),
+                false => settings.batch,
+            };
             let lane = Lane {
+                derivatives: own.iter().map(|b| Ok((b.id, Derivatives::new([&b.binding])?))).collect::<Result<_>>()?,
+                live_derivatives: Derivatives::new(own.iter().map(|b| &b.binding).filter(|b| b.mode == Mode::Live))?,
+                all_derivatives: Derivatives::new(own.iter().map(|b| &b.binding))?,
                 plan: plan.storages[&name].clone(),
                 storage,
                 keep: Keep::new(plan.on_storage(&name))?,
-                bindings: bound.iter().filter(|b| b.binding.storage == name).map(|b| b.id).collect(),
-                batch: AtomicU32::new(if db.dialect() == Dialect::Sqlite { settings.batch.min(500) } else { settings.batch }),
+                bindings: own.iter().map(|b| b.id).collect(),
+                batch: AtomicU32::new(batch),
                 claimed: Notify::new(),
                 rest: Mutex::new(None),
                 blockers: Mutex::new(Vec::new()),
@@ -217,6 +190,8 @@ impl Collector {
             settings,
             owner,
             total: Mutex::default(),
+            since: Timestamp::now(),
+            counters: Counters::default(),
             whole: Mutex::new(last_whole(&record).max(record.attached_at)),
             _only: Mutex::new(only),
         })
@@ -225,6 +200,41 @@ impl Collector {
     /// What was done so far, by all workers of this collector.
     pub fn summary(&self) -> Summary {
         self.total.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    /// Its figures: counted since its start, by all its workers, and what waits now, out of the database.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn metrics(&self) -> Result<Metrics> {
+        let mut storages = BTreeMap::new();
+        for (name, lane) in &self.lanes {
+            let waits = self.db.backlog(&self.claim(lane, 1)).await?;
+            let figures = StorageMetrics {
+                requests: lane.storage.requests(),
+                backlog: waits.total,
+                due: waits.due,
+                failing: waits.failing,
+                oldest_seconds: waits.oldest_seconds,
+            };
+            storages.insert(name.clone(), figures);
+        }
+        let summary = self.summary();
+        let count = |outcomes: &[Outcome]| outcomes.iter().map(|o| summary.count(*o)).sum();
+        Ok(Metrics {
+            since: self.since,
+            claimed: self.counters.claimed.load(Relaxed),
+            released: summary.settled(),
+            kept: count(&[Outcome::Kept, Outcome::Protected]),
+            deleted: count(&[Outcome::Erased, Outcome::Trashed]),
+            failed: summary.failed,
+            waiting: summary.waiting,
+            purged: self.counters.purged.load(Relaxed),
+            bytes_trashed: self.counters.bytes_trashed.load(Relaxed),
+            bytes_freed: self.counters.bytes_freed.load(Relaxed),
+            storages,
+            outcomes: summary.outcomes,
+        })
     }
 
     /// The installation record, if capture is whole. Where only triggers are missing (a table was rebuilt, a partition was attached) they
@@ -296,16 +306,18 @@ impl Collector {
         self.verify().await?;
         let waiting = self.db.backlog(&self.claim(lane, 1)).await?;
         // The oldest come first, so those that are due now are among the first so many claims, whoever makes them.
-        let goal = if self.settings.retry_now { waiting.total } else { waiting.due };
+        let goal = AtomicU64::new(if self.settings.retry_now { waiting.total } else { waiting.due });
         let claimed = AtomicU64::new(0);
         let workers = if self.db.dialect() == Dialect::Sqlite { 1 } else { self.settings.workers.max(1) };
         let ended = futures_util::future::join_all((0..workers).map(|_| async {
-            while !*stop.borrow() && claimed.load(Relaxed) < goal {
+            while !*stop.borrow() && claimed.load(Relaxed) < goal.load(Relaxed) {
                 let batch = self.batch(name).await?;
                 if batch.claimed == 0 {
                     break;
                 }
                 claimed.fetch_add(batch.claimed as u64, Relaxed);
+                // What goes with a file is this drain's too.
+                goal.fetch_add(batch.derived as u64, Relaxed);
             }
             Ok::<_, Error>(())
         }))
@@ -340,6 +352,7 @@ impl Collector {
         let shortest = Duration::from_millis(20).min(poll);
         let mut idle = shortest;
         let mut trouble: Option<(String, Duration)> = None;
+        let mut mended = false;
         let mut verified = Instant::now();
         let mut emptied: Option<Instant> = None;
         while !*stop.borrow() {
@@ -360,6 +373,7 @@ impl Collector {
             };
             let pause = match step.await {
                 Ok((batch, next)) => {
+                    mended = false;
                     if trouble.take().is_some() {
                         tracing::info!(storage = name, "works again");
                     }
@@ -373,6 +387,11 @@ impl Collector {
                     } else {
                         poll * RESERVE
                     }
+                }
+                // Triggers that a migration dropped between two steps of a batch are put back here and that is said; nobody has to act on it.
+                Err(e) if e.kind() == Kind::Drift && !mended && self.verify().await.is_ok() => {
+                    mended = true;
+                    shortest
                 }
                 Err(e) => {
                     let text = e.full();
@@ -410,8 +429,10 @@ impl Collector {
             let record = self.verify().await?;
             let done =
                 trash::purge(self.db.as_ref(), &self.bound, &record.snapshot, &lane.plan.name, lane.storage.as_ref(), &files).await?;
-            count += done;
-            if done == 0 {
+            Counters::add(&self.counters.purged, done.purged);
+            Counters::add(&self.counters.bytes_freed, done.bytes);
+            count += done.left;
+            if done.left == 0 {
                 return Ok(count);
             }
         }
@@ -446,11 +467,12 @@ impl Collector {
         // 1. Claim.
         let limit = lane.batch.load(Relaxed);
         let candidates = self.db.claim(&self.claim(lane, limit)).await?;
-        let mut batch = Batch { claimed: candidates.len(), full: candidates.len() as u32 == limit, summary: Summary::default() };
+        let mut batch = Batch { claimed: candidates.len(), full: candidates.len() as u32 == limit, ..Batch::default() };
         if candidates.is_empty() {
             return Ok(batch);
         }
         lane.claimed.notify_waiters();
+        Counters::add(&self.counters.claimed, candidates.len() as u64);
         crash::point("claimed");
 
         let mut settlement = Settlement { owner: self.owner.clone(), storage: storage.to_owned(), ..Settlement::default() };
@@ -462,7 +484,7 @@ impl Collector {
                 // if that fails too, the lease runs out.
                 if self.db.dialect() != Dialect::Sqlite {
                     let back = candidates.iter().map(|c| PutBack { id: c.id, wait: Duration::from_secs(1), failed: false, note: e.full() });
-                    let settlement = Settlement { settled: Vec::new(), back: back.collect(), ..settlement };
+                    let settlement = Settlement { settled: Vec::new(), derived: Vec::new(), back: back.collect(), ..settlement };
                     if let Err(also) = self.db.settle(&settlement, None).await {
                         return Err(e.because(also));
                     }
@@ -476,11 +498,19 @@ impl Collector {
             self.rest(lane).await;
         }
         crash::point("settling");
+        batch.derived = settlement.derived.len();
         let locked = hold.as_ref().map(|(_, since)| *since);
         self.db.settle(&settlement, hold.map(|(h, _)| h)).await?;
         crash::point("settled");
         if let Some(since) = locked {
             self.adapt(lane, since.elapsed(), candidates.len());
+        }
+        for s in &settlement.settled {
+            match s.outcome {
+                Outcome::Erased => Counters::add(&self.counters.bytes_freed, s.size.unwrap_or(0)),
+                Outcome::Trashed => Counters::add(&self.counters.bytes_trashed, s.size.unwrap_or(0)),
+                _ => {}
+            }
         }
         self.total.lock().unwrap_or_else(|e| e.into_inner()).add(&batch.summary);
         Ok(batch)
@@ -543,7 +573,7 @@ impl Collector {
     ) -> Result<Option<(Hold, Instant)>> {
         let storage = &lane.plan.name;
         let now = Timestamp::now();
-        let mut file = Settle { settlement, summary };
+        let mut file = Settle { settlement, summary, derived: HashMap::new() };
 
         // What a value names. Equal names of a batch share one fate, that of the latest release.
         // Sorted, so that a batch reads in the ledger as a listing does.
@@ -587,6 +617,28 @@ impl Collector {
                 Err(e) => file.all(&groups[&name], &name, self.failure(groups[&name][0], &e)),
             }
         }
+        // Derivatives are listed before anything is taken away: once their original is gone without them, nobody would look for them.
+        for (name, found) in derived::list(lane, &self.modes, &groups, seen.keys().chain(&missing)).await {
+            match found {
+                Ok(found) => drop(file.derived.insert(name, found)),
+                Err(e) => {
+                    file.all(&groups[&name], &name, self.failure(groups[&name][0], &e));
+                    seen.remove(&name);
+                    missing.retain(|m| *m != name);
+                }
+            }
+        }
+        crash::point("listed");
+        let mut origins: HashMap<FileName, Origin> = HashMap::new();
+        for (name, origin) in derived::origins(lane, &groups, seen.keys()).await? {
+            match origin {
+                Ok(origin) => drop(origins.insert(name, origin)),
+                Err(e) => {
+                    file.all(&groups[&name], &name, self.failure(groups[&name][0], &e));
+                    seen.remove(&name);
+                }
+            }
+        }
         self.settle_missing(lane, &groups, &missing, &mut file).await?;
 
         // 4. Check.
@@ -594,8 +646,10 @@ impl Collector {
         if names.is_empty() {
             return Ok(None);
         }
+        let asked: BTreeSet<&FileName> = names.iter().chain(origins.values().flat_map(|o| &o.names)).collect();
+        let asked: Vec<FileName> = asked.into_iter().cloned().collect();
         self.rest(lane).await;
-        let (held, hold) = references::find(self.db.as_ref(), &self.bound, &record.snapshot, storage, &names).await?;
+        let (held, hold) = references::find(self.db.as_ref(), &self.bound, &record.snapshot, storage, &asked).await?;
         let hold = hold.map(|h| (h, Instant::now()));
         crash::point("checked");
         let mut doomed = Vec::with_capacity(names.len());
@@ -604,6 +658,8 @@ impl Collector {
             let s = &seen[&name];
             if held.contains(&name) {
                 file.all(group, &name, Verdict::plain(Outcome::Kept));
+            } else if let Some(why) = origins.get(&name).and_then(|o| o.lives(&held)) {
+                file.all(group, &name, Verdict::noted(Outcome::Kept, why));
             } else if let Some(wait) = young(s, group[0].released_at, now, lane.plan.min_age) {
                 file.all(
                     group,
@@ -615,6 +671,20 @@ impl Collector {
             } else {
                 doomed.push(name);
             }
+        }
+        // What keeps one derivative keeps what was made from it.
+        loop {
+            let go: HashSet<&FileName> = doomed.iter().collect();
+            let stays = |name: &FileName| origins.get(name).and_then(|o| o.going.iter().find(|g| !go.contains(*g)));
+            let kept: Vec<_> = doomed.iter().filter_map(|n| Some((n.clone(), stays(n)?))).collect();
+            if kept.is_empty() {
+                break;
+            }
+            for (name, original) in &kept {
+                file.all(&groups[name], name, Verdict::noted(Outcome::Kept, format!("a derivative of {original}, which is there")));
+            }
+            let kept: HashSet<FileName> = kept.into_iter().map(|(name, _)| name).collect();
+            doomed.retain(|n| !kept.contains(n));
         }
         if doomed.is_empty() {
             return Ok(hold);
@@ -638,7 +708,7 @@ impl Collector {
         }
         let mut back: HashMap<FileName, Result<Restored>> = HashMap::new();
         if hold.is_none() && !trashed.is_empty() {
-            back = self.check_again(lane, record, trashed).await;
+            back = self.check_again(lane, record, trashed, &origins).await;
         }
         crash::point("checked-again");
 
@@ -674,11 +744,23 @@ impl Collector {
     }
 
     /// Step 6. A check that fails leaves its names in the trash unverified: they go back to the queue and are looked at again, in the trash too.
-    async fn check_again(&self, lane: &Lane, record: &Installation, trashed: Vec<Trashed>) -> HashMap<FileName, Result<Restored>> {
-        let names: Vec<FileName> = trashed.iter().map(|t| t.name.clone()).collect();
+    async fn check_again(
+        &self,
+        lane: &Lane,
+        record: &Installation,
+        trashed: Vec<Trashed>,
+        origins: &HashMap<FileName, Origin>,
+    ) -> HashMap<FileName, Result<Restored>> {
+        let none = Origin::default();
+        let originals = |name: &FileName| &origins.get(name).unwrap_or(&none).names;
+        let names: BTreeSet<FileName> = trashed.iter().flat_map(|t| originals(&t.name).iter().chain([&t.name])).cloned().collect();
+        let names: Vec<FileName> = names.into_iter().collect();
         let found = references::find(self.db.as_ref(), &self.bound, &record.snapshot, &lane.plan.name, &names).await;
         let wanted: Vec<Trashed> = match &found {
-            Ok((held, _)) => trashed.into_iter().filter(|t| held.contains(&t.name)).collect(),
+            Ok((held, _)) => {
+                let lives = |name: &FileName| held.contains(name) || originals(name).iter().any(|o| held.contains(o));
+                trashed.into_iter().filter(|t| lives(&t.name)).collect()
+            }
             // Not known: the safe answer is to bring all of them back.
             Err(_) => trashed,
         };
@@ -787,54 +869,6 @@ impl Collector {
                 None => e.full(),
             },
         )
-    }
-}
-
-/// Where verdicts are written down.
-struct Settle<'a> {
-    settlement: &'a mut Settlement,
-    summary: &'a mut Summary,
-}
-
-impl Settle<'_> {
-    /// The verdict for a name: its first candidate has it, the others are duplicates; all go back together.
-    fn all(&mut self, group: &[&Candidate], name: &FileName, verdict: Verdict) {
-        for (i, c) in group.iter().enumerate() {
-            let same = match &verdict {
-                Verdict::Settle(..) if i > 0 => Verdict::plain(Outcome::Duplicate),
-                Verdict::Settle(o, size, place, note) => Verdict::Settle(*o, *size, place.clone(), note.clone()),
-                Verdict::Back(wait, failed, note) => Verdict::Back(*wait, *failed, note.clone()),
-            };
-            self.one(c, Some(name), same);
-        }
-    }
-
-    fn one(&mut self, c: &Candidate, name: Option<&FileName>, verdict: Verdict) {
-        let shown = || name.map_or_else(|| String::from_utf8_lossy(&c.value).into_owned(), ToString::to_string);
-        match verdict {
-            Verdict::Settle(outcome, size, place, note) => {
-                *self.summary.outcomes.entry(outcome).or_default() += 1;
-                if matches!(outcome, Outcome::Erased | Outcome::Trashed) {
-                    self.summary.bytes += size.unwrap_or(0);
-                }
-                if outcome == Outcome::Refused && self.summary.notes.len() < 20 {
-                    self.summary.notes.entry(note.clone().unwrap_or_default()).or_insert_with(shown);
-                }
-                let name = name.filter(|n| n.as_str().as_bytes() != c.value).map(ToString::to_string);
-                self.settlement.settled.push(Settled { id: c.id, outcome, name, size, place, note });
-            }
-            Verdict::Back(wait, failed, note) => {
-                if failed {
-                    self.summary.failed += 1;
-                } else {
-                    self.summary.waiting += 1;
-                }
-                if self.summary.notes.len() < 20 {
-                    self.summary.notes.entry(note.clone()).or_insert_with(shown);
-                }
-                self.settlement.back.push(PutBack { id: c.id, wait, failed, note });
-            }
-        }
     }
 }
 

@@ -3,10 +3,11 @@
 //! Built only with the feature `crash-points`, which the tests switch on; otherwise a point is nothing.
 
 /// Every point, in the order in which a batch passes them. A test kills the process at each.
-pub const POINTS: [&str; 10] = [
+pub const POINTS: [&str; 11] = [
     "claimed",        // the lease is committed, nothing else was done
     "barrier-passed", // every older transaction has ended
     "looked",         // files were seen
+    "listed",         // the derivatives of what may go are known
     "checked",        // references were looked for; on SQLite the write lock is held
     "remove-one",     // one file of the batch was taken away, others were not
     "removed",        // files are gone or in the trash, the queue does not know yet

@@ -178,7 +178,7 @@ pub trait Database: Send + Sync + std::fmt::Debug {
     /// [`Kind::Drift`] when the snapshot is not `snapshot`; a missing table or column is an error too, never "not found".
     async fn check(&self, bound: &[Bound], snapshot: &Snapshot, searches: &[ColumnSearch]) -> Result<Checked>;
 
-    /// Ledger entries in, candidates out, put-backs updated: all in one transaction, under `hold` if there is one. A
+    /// Ledger entries in, candidates out, put-backs updated, derivatives announced: all in one transaction, under `hold` if there is one. A
     /// candidate that `owner` no longer holds is left alone. Returns how many were settled.
     async fn settle(&self, settlement: &Settlement, hold: Option<Hold>) -> Result<u64>;
 

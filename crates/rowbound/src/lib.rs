@@ -7,6 +7,7 @@ pub mod crash; // places at which a test kills the process
 mod error; // what went wrong, whether trying again helps, what to do next
 mod name; // bytes -> FileName: the only string that can reach a storage
 pub mod binding; // a column's value -> names, and how to find them again
+pub mod derivative; // an original's name -> its derivatives' names, and back
 pub mod plan; // rowbound.toml -> storages and bindings, checked
 pub mod queue; // candidates, and what is decided of them
 pub mod ledger; // what was decided, when, why, and which row let go

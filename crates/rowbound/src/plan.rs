@@ -17,6 +17,7 @@ pub use location::{Bucket, Location, Service};
 
 use crate::{
     binding::{Binding, Body, Column, Keep, Mode, Reading},
+    derivative::Derivatives,
     error::{Error, Kind, Result},
 };
 
@@ -297,6 +298,7 @@ impl Plan {
         }
         for (i, a) in self.storages.values().enumerate() {
             Keep::new(self.on_storage(&a.name))?;
+            Derivatives::check(&self.on_storage(&a.name).collect::<Vec<_>>())?;
             for b in self.storages.values().skip(i + 1) {
                 if a.location.overlaps(&b.location) {
                     // Two views of one file would each ignore the other's references.
@@ -421,7 +423,7 @@ mod raw {
         keep: Option<OneOrMany>,
         mode: Option<String>,
         capture: Option<String>,
-        derivatives: Option<toml::Value>,
+        derivatives: Option<OneOrMany>,
     }
 
     #[derive(Debug, Deserialize)]
@@ -505,13 +507,11 @@ mod raw {
                 ("url", prefixes) => Reading::Url { prefixes: prefixes.map(Into::into).unwrap_or_default() },
                 (other, _) => return Err(one_of("kind", other, "name, url")),
             };
-            if self.derivatives.is_some() {
-                return Err(Error::new(Kind::Config, "`derivatives` is not known to this version").with("binding", &shown));
-            }
             Ok(Binding {
                 storage: self.storage.unwrap_or_else(|| "default".to_owned()),
                 reading,
                 keep: self.keep.map(Into::into).unwrap_or_default(),
+                derivatives: self.derivatives.map(Into::into).unwrap_or_default(),
                 mode: match self.mode.as_deref().unwrap_or("live") {
                     "live" => Mode::Live,
                     "shadow" => Mode::Shadow,

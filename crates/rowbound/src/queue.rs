@@ -13,13 +13,14 @@ use serde::{Deserialize, Serialize};
 pub struct Candidate {
     /// Its number in this database.
     pub id: i64,
-    /// The binding whose column let go of it; `None` when a stage or a sweep announced it, then `value` is a name.
+    /// The binding whose column let go of it; `None` when a stage or a sweep announced it or its original went, then `value` is a name.
     pub binding: Option<i32>,
     /// The column's old value, as it stood in the row. Bytes, because a database may hold what is not UTF-8.
     pub value: Vec<u8>,
-    /// The row that let go of it: its primary key as text, a JSON array where the key has several columns.
+    /// The row that let go of it: its primary key as text, a JSON array where the key has several columns. Of a derivative: its original's name.
     pub key: Option<String>,
-    /// What happened to the row: `delete`, `update`, `truncate`, `cascade`, `replace`, `stage`, `sweep`.
+    /// What happened to the row: `delete`, `update`, `truncate`, `cascade`, `replace`, `stage`, `sweep`; `derivative`: its
+    /// original went.
     pub event: String,
     /// When the row let go of it, by the database's clock. At the latest the true moment, perhaps earlier (the start of
     /// the transaction).
@@ -43,7 +44,7 @@ pub struct Claim {
     pub owner: String,
     /// How long the claim holds. After that another worker may take it.
     pub lease: Duration,
-    /// Whether candidates that wait for another try are taken before they are due (`collect --now`).
+    /// Whether candidates that wait for another try are taken before they are due (`collect --retry-now`).
     pub not_due_too: bool,
 }
 
@@ -148,6 +149,16 @@ pub struct PutBack {
     pub note: String,
 }
 
+/// A file made from one that went: a candidate to be written together with the settlement, due at once, with the event `derivative`,
+/// no binding and the original's name as its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Derived {
+    /// Its name.
+    pub name: crate::name::FileName,
+    /// The file that it was made from.
+    pub original: crate::name::FileName,
+}
+
 /// The end of a batch: written in one transaction.
 #[derive(Debug, Clone, Default)]
 pub struct Settlement {
@@ -159,6 +170,8 @@ pub struct Settlement {
     pub settled: Vec<Settled>,
     /// Stay in it.
     pub back: Vec<PutBack>,
+    /// Enter it. One that is there already enters again: it is settled as a duplicate.
+    pub derived: Vec<Derived>,
 }
 
 /// A candidate to be written by stage or sweep.

@@ -12,13 +12,14 @@ use crate::{
     capture::{Gap, Installation, VERSION},
     collect::same_bindings,
     database::{Database, Dialect, Holder, drifted, redact},
+    derivative::{Derivatives, stem},
     error::{Error, Kind, Result},
     ledger::{Entry, Filter, Total},
     name::FileName,
     plan::Plan,
     queue::{Backlog, Claim, Waiting},
     references,
-    storage::{Look, Trashed},
+    storage::{Listed, Look, Proved, Storage, Trashed, each},
 };
 
 /// Something that a person should look at.
@@ -49,6 +50,8 @@ pub struct StorageStatus {
     pub url: String,
     /// Whether it has just proved to be there.
     pub reachable: bool,
+    /// What it was seen to honour when it was attached; `None` when it cannot be read.
+    pub proved: Option<Proved>,
     /// What waits.
     pub backlog: Backlog,
 }
@@ -180,7 +183,7 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
         },
     }
     for (name, storage) in open_storages(plan)? {
-        let mut reachable = false;
+        let (mut reachable, mut proved) = (false, None);
         match record.storages.get(&name) {
             None => {
                 let e = Error::new(Kind::NotAttached, "this storage is not attached yet").with("storage", &name).hint("rowbound attach");
@@ -189,7 +192,10 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
             Some(id) => {
                 storage.expect(id);
                 match storage.prove().await {
-                    Ok(()) => reachable = true,
+                    Ok(()) => {
+                        reachable = true;
+                        proved = storage.marker().await?.and_then(|m| m.proved);
+                    }
                     Err(e) => status.problems.push(Problem::new(&e, true)),
                 }
             }
@@ -197,6 +203,7 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
         status.storages.push(StorageStatus {
             url: plan.storages[&name].url(),
             reachable,
+            proved,
             backlog: db.backlog(&claim_of(plan, Some(&record), &name)).await?,
             name,
         });
@@ -291,6 +298,10 @@ pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileN
         Look::Seen(s) => ("file".to_owned(), Some(s.size), Some(s.modified)),
         Look::Refused(why) => (why.clone(), None, None),
     };
+    let original = match (&look, holders.len(), waiting.first()) {
+        (Look::Seen(_), 0, None) => original_of(plan, storage, place.as_ref(), name).await?,
+        _ => None,
+    };
     let verdict = match (&look, holders.len(), waiting.first(), &trash) {
         (Look::Refused(why), ..) => format!("never deleted: it {why}"),
         (Look::Missing, n @ 1.., _, Some(_)) => {
@@ -305,6 +316,9 @@ pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileN
             Some(note) => format!("it waits to be collected: {note}"),
             None => "it waits to be collected".to_owned(),
         },
+        (Look::Seen(_), 0, None, _) if original.is_some() => {
+            format!("it stays: a derivative of {}, which is there", original.unwrap_or_default())
+        }
         (Look::Seen(_), 0, None, _) => "an orphan: no row names it and no candidate stands for it, so nothing will collect it".to_owned(),
     };
     Ok(Explanation {
@@ -320,4 +334,29 @@ pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileN
         trash,
         history,
     })
+}
+
+/// A file that lies in the storage and of which `name` could be a derivative.
+async fn original_of(plan: &Plan, storage: &str, place: &dyn Storage, name: &FileName) -> Result<Option<String>> {
+    let originals = Derivatives::new(plan.on_storage(storage))?.originals(name);
+    let exact: Vec<FileName> = originals.names.into_iter().collect();
+    for (original, look) in exact.iter().zip(place.look(&exact).await?) {
+        if matches!(look?, Look::Seen(_)) {
+            return Ok(Some(original.to_string()));
+        }
+    }
+    let mut found = None;
+    for s in &originals.stems {
+        each(place, s, |entry| {
+            if let Listed::File(file) = entry
+                && file != *name
+                && stem(file.as_str()) == s
+            {
+                found = Some(file.to_string());
+            }
+            found.is_none()
+        })
+        .await?;
+    }
+    Ok(found)
 }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    error::Result,
+    error::{Error, Kind, Result},
     name::{FileName, Refused},
     plan::{Location, StoragePlan},
 };
@@ -247,6 +247,26 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     fn requests(&self) -> u64;
 }
 
+/// Calls `take` with every entry whose name begins with `prefix`, until it says no.
+///
+/// # Errors
+/// The listing's; [`Kind::Storage`] when it ended before its last page.
+pub async fn each(storage: &dyn Storage, prefix: &str, mut take: impl FnMut(Listed) -> bool) -> Result<()> {
+    let mut pages = storage.list(prefix, None).await?;
+    while let Some(page) = pages.recv().await {
+        let page = page?;
+        for entry in page.entries {
+            if !take(entry) {
+                return Ok(());
+            }
+        }
+        if page.last {
+            return Ok(());
+        }
+    }
+    Err(Error::new(Kind::Storage, "a listing ended before its last page"))
+}
+
 /// Opens the storage that the plan describes. Does no IO: [`Storage::prove`] and [`Storage::marker`] do.
 ///
 /// # Errors
@@ -259,7 +279,7 @@ pub fn open(plan: &StoragePlan) -> Result<Arc<dyn Storage>> {
         #[cfg(feature = "s3")]
         Location::S3(bucket) => Ok(Arc::new(s3::S3::new(plan, bucket))),
         #[cfg(not(feature = "s3"))]
-        Location::S3(_) => Err(crate::Error::new(crate::Kind::Config, "this build knows no S3")
+        Location::S3(_) => Err(Error::new(Kind::Config, "this build knows no S3")
             .with("storage", &plan.name)
             .with("url", plan.url())
             .hint("build it with the feature `s3`, which is on by default: cargo install rowbound-cli --features s3")),

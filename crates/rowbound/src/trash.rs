@@ -15,7 +15,18 @@ use crate::{
     storage::{Look, Restored, Storage, Trashed},
 };
 
-/// Erases `files`, whose retention is over, unless a row names one: that one is brought back if its name is free. Returns how many left the trash.
+/// What left the trash.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Emptied {
+    /// Files, erased or brought back.
+    pub left: u64,
+    /// Of those, erased.
+    pub purged: u64,
+    /// Bytes of the erased ones.
+    pub bytes: u64,
+}
+
+/// Erases `files`, whose retention is over, unless a row names one: that one is brought back if its name is free.
 ///
 /// # Errors
 /// The check's (then nothing was erased), or the first of a single file (the others are done).
@@ -26,7 +37,7 @@ pub async fn purge(
     storage_name: &str,
     storage: &dyn Storage,
     files: &[Trashed],
-) -> Result<u64> {
+) -> Result<Emptied> {
     let names: Vec<FileName> = files.iter().map(|t| t.name.clone()).collect();
     let (held, hold) = references::find(db, bound, snapshot, storage_name, &names).await?;
     drop(hold);
@@ -74,7 +85,10 @@ pub async fn purge(
     }
     match first {
         Some(e) => Err(e),
-        None => Ok(entries.len() as u64),
+        None => {
+            let purged = entries.iter().filter(|e| e.outcome == Outcome::Purged);
+            Ok(Emptied { left: entries.len() as u64, purged: purged.clone().count() as u64, bytes: purged.filter_map(|e| e.size).sum() })
+        }
     }
 }
 

@@ -96,7 +96,7 @@ async fn delete(here: &Path, python: &Path, backend: Backend, way: Way, count: u
 }
 
 /// The interpreter that `scripts/django-venv` makes.
-fn venv(here: &Path) -> Option<PathBuf> {
+pub fn venv(here: &Path) -> Option<PathBuf> {
     let made = Command::new(here.join("../../scripts/django-venv")).stderr(std::process::Stdio::inherit()).output();
     match made {
         Ok(out) if out.status.success() => Some(PathBuf::from(String::from_utf8_lossy(&out.stdout).trim())),

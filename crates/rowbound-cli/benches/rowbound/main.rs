@@ -16,6 +16,7 @@ mod floor; // what the kernel asks for the same files
 mod idle; // a daemon without work
 mod measure;
 mod rows;
+mod s3; // objects in a bucket, beside boto3
 mod settle; // files of deleted rows, until they are gone
 mod writes; // what capture costs the application
 
@@ -64,7 +65,7 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("cannot start");
     runtime.block_on(async {
         println!("{}", machine());
-        for name in ["settle", "delete", "bulk", "update", "django", "idle", "check"] {
+        for name in ["settle", "delete", "bulk", "update", "django", "s3", "idle", "check"] {
             if !name.contains(&options.filter) {
                 continue;
             }
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
                 "bulk" => writes::bulk(&options).await,
                 "update" => writes::update(&options).await,
                 "django" => django::django(&options).await,
+                "s3" => s3::s3(&options).await,
                 "idle" => idle::idle(&options).await,
                 _ => check::check(&options).await,
             }

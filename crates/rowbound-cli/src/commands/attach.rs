@@ -43,8 +43,8 @@ fn text(done: &Attached) -> String {
     for key in &done.removed {
         out.push_str(&format!("removed   {key}: what it names counts no longer as referenced\n"));
     }
-    for name in done.installation.storages.keys() {
-        out.push_str(&format!("storage   {name}: marker is there\n"));
+    for (name, proved) in &done.proved {
+        out.push_str(&format!("storage   {name}: {proved}\n"));
     }
     out.push_str(&notes(&done.inspection));
     out.push_str("next: keep `rowbound run` going\n");

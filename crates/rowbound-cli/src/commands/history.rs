@@ -57,7 +57,9 @@ pub fn table(entries: &[Entry], columns: &BTreeMap<i32, String>) -> String {
         .map(|e| {
             let mut why = e.event.clone();
             if let Some(key) = &e.key {
-                why.push_str(&format!(" of row {}", output::safe(key)));
+                // A derivative's key is its original's name.
+                let row = if e.binding.is_some() { "row " } else { "" };
+                why.push_str(&format!(" of {row}{}", output::safe(key)));
             }
             if let Some(column) = e.binding.and_then(|n| columns.get(&n)) {
                 why.push_str(&format!(" in {}", output::safe(column)));

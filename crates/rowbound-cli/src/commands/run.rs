@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use rowbound::{Collector, Result, collect::Settings};
+use rowbound::{
+    Collector, Result,
+    collect::{Settings, StorageMetrics},
+};
 
 use crate::{
     args::{Args, Format, RunArgs, WorkArgs},
@@ -29,6 +32,29 @@ pub async fn run(args: &Args, a: &RunArgs) -> Result<u8> {
     progress.end();
     let summary = collector.summary();
     tracing::info!("ended: {}", logs::line(&summary));
+    match collector.metrics().await {
+        Ok(m) => {
+            let waits = |of: fn(&StorageMetrics) -> u64| m.storages.values().map(of).sum::<u64>();
+            // Other names than those of a batch's line: whoever sums those up must not meet the sums.
+            tracing::info!(
+                claimed_total = m.claimed,
+                released_total = m.released,
+                kept_total = m.kept,
+                deleted_total = m.deleted,
+                failed_total = m.failed,
+                waiting_total = m.waiting,
+                purged_total = m.purged,
+                trashed_bytes_total = m.bytes_trashed,
+                freed_bytes_total = m.bytes_freed,
+                requests_total = waits(|s| s.requests),
+                backlog = waits(|s| s.backlog),
+                oldest_seconds = m.storages.values().filter_map(|s| s.oldest_seconds).max(),
+                "figures"
+            );
+        }
+        // Everything is settled: a database that went away meanwhile is no failure of this run.
+        Err(e) => tracing::warn!("the last figures cannot be had: {}", e.full()),
+    }
     // For people the log has said it.
     if args.format == Format::Json {
         output::answer(args.format, &summary, |_| String::new())?;

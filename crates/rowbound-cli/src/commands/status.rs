@@ -38,6 +38,9 @@ fn text(s: &Status) -> String {
     }
     for st in &s.storages {
         out.push_str(&format!("storage   {} at {}: {}\n", st.name, st.url, if st.reachable { "there" } else { "NOT THERE" }));
+        if let Some(proved) = &st.proved {
+            out.push_str(&format!("  {proved}\n"));
+        }
         out.push_str(&backlog(&st.backlog));
     }
     for t in &s.open_transactions {

@@ -102,7 +102,14 @@ def file_columns():
 
 
 def bindings():
-    return [{"column": f"{table}.{column}", "keep": ["defaults/*"] if table == "blog_profile" else []} for table, column in file_columns()]
+    return [
+        {
+            "column": f"{table}.{column}",
+            "keep": ["defaults/*"] if table == "blog_profile" else [],
+            "derivatives": ["imagekit"] if table == "blog_article" else [],
+        }
+        for table, column in file_columns()
+    ]
 
 
 def named():
@@ -152,6 +159,13 @@ def put(name):
 
 def article(**fields):
     return Article.objects.create(**({"title": "title", "image": picture()} | fields))
+
+
+def thumbnail(a):
+    """Has imagekit make the article's thumbnail, as a page that shows it does, and returns its name."""
+    assert a.thumbnail.url
+    assert default_storage.exists(a.thumbnail.name), a.thumbnail.name
+    return a.thumbnail.name
 
 
 def sql(statement, *params):
@@ -814,6 +828,34 @@ def two_thousand_rows():
     Setting.objects.filter(slug__startswith="many").delete()
     gone(*(set(names) - {shared.front.name}))
     stays(shared.front.name)
+
+
+@scenario()
+def imagekits_cache_files_go_with_their_original():
+    a, b, c = article(), article(), article()
+    names, thumbnails = [x.image.name for x in (a, b, c)], [thumbnail(x) for x in (a, b, c)]
+    assert thumbnails[0].startswith("CACHE/images/"), thumbnails
+    a.delete()
+    b.image = picture()
+    b.save()
+    gone(*names[:2], *thumbnails[:2])
+    stays(names[2])
+    orphan(thumbnails[2])
+
+
+@scenario()
+def imagekits_cache_files_stay_as_long_as_a_sibling_does():
+    """photo.jpg and photo.png share CACHE/images/photo/."""
+    a = article()
+    shared = thumbnail(a)
+    sibling = a.image.name.removesuffix(".jpg") + ".png"
+    put(sibling)
+    Sheet.objects.create(front=sibling)
+    name = a.image.name
+    a.delete()
+    gone(name)
+    stays(sibling)
+    orphan(shared)
 
 
 # --- the collector itself ----------------------------------------------------------------------------------------------------------------

@@ -4,7 +4,9 @@ import os
 from urllib.parse import unquote, urlsplit
 
 DATABASE_URL = os.environ["DJANGO_DATABASE"]
-MEDIA_ROOT = os.environ["DJANGO_MEDIA"]
+MEDIA_ROOT = os.environ.get("DJANGO_MEDIA", "")
+# Names a bucket: then the files are there, by django-storages with its defaults, which overwrite a file of the same name.
+MEDIA_BUCKET = os.environ.get("DJANGO_BUCKET")
 
 
 def database(url):
@@ -39,4 +41,19 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 SECRET_KEY = "only for the test"
 USE_TZ = True
 MEDIA_URL = "/media/"
+if MEDIA_BUCKET:
+    STORAGES = {
+        "default": {
+            "BACKEND": "storages.backends.s3.S3Storage",
+            # Keys and region are where boto3 looks for them.
+            "OPTIONS": {
+                "bucket_name": MEDIA_BUCKET,
+                "location": os.environ.get("DJANGO_PREFIX", ""),
+                "endpoint_url": os.environ["DJANGO_ENDPOINT"],
+                "addressing_style": "path",
+                "querystring_auth": False,
+            },
+        },
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    }
 LOGGING_CONFIG = None

@@ -7,7 +7,7 @@ use rowbound::{
     Binding, Kind,
     database::Dialect,
     ledger::{Filter, NewEntry},
-    queue::{Announce, Outcome, PutBack, Settled, Settlement},
+    queue::{Announce, Derived, Outcome, PutBack, Settled, Settlement},
 };
 
 use super::{Attached, DEADLINE, Fixture, ok, refused, settle_all, value};
@@ -172,7 +172,7 @@ pub async fn what_is_put_back_is_due_later(f: &Fixture) {
     assert!(ok(attached.database.history(&Filter::default()).await).is_empty(), "nothing was decided");
 }
 
-/// `collect --now` takes what waits for another try.
+/// `collect --retry-now` takes what waits for another try.
 pub async fn not_due_too_takes_what_waits(f: &Fixture) {
     let attached = candidates(f, 1).await;
     let got = ok(attached.database.claim(&attached.claim()).await);
@@ -250,6 +250,51 @@ pub async fn another_owner_settles_nothing(f: &Fixture) {
     settlement.settled = theirs.iter().map(|c| settled(c.id, Outcome::Erased)).collect();
     assert_eq!(ok(attached.database.settle(&settlement, None).await), 2, "the holder settles");
     assert!(ok(attached.database.history(&Filter::default()).await).iter().all(|e| e.note.is_none()));
+}
+
+/// Derivatives become candidates in the transaction that settles their original, or not at all; twice is as good as once.
+pub async fn derivatives_enter_with_the_settlement(f: &Fixture) {
+    let attached = candidates(f, 1).await;
+    let got = ok(attached.database.claim(&attached.claim()).await);
+    let derived = ["t/1.jpg/a'\"b.jpg", "t/1.jpg/ü.jpg", "t/1.jpg/ü.jpg"]
+        .map(|name| Derived { name: World::file_name(name), original: World::file_name("1.jpg") });
+    let settlement = Settlement { derived: derived.to_vec(), ..settle_all(&got, Outcome::Trashed) };
+
+    // The last step of the transaction fails: nothing of it stays.
+    let (refuse, allow) = match f.db.dialect() {
+        Dialect::Sqlite => (
+            "create trigger no before insert on rowbound_candidate when new.event = 'derivative' begin select raise(abort, 'no'); end",
+            "drop trigger no",
+        ),
+        Dialect::Postgres => (
+            "alter table rowbound.candidate add constraint no check (event <> 'derivative')",
+            "alter table rowbound.candidate drop constraint no",
+        ),
+        Dialect::Mysql => (
+            "alter table rowbound_candidate add constraint no_derivative check (event <> 'derivative')",
+            "alter table rowbound_candidate drop constraint no_derivative",
+        ),
+    };
+    f.db.exec(refuse).await;
+    refused(attached.database.settle(&settlement, None).await, "the derivatives cannot enter");
+    assert_eq!(ok(attached.database.backlog(&attached.claim()).await).total, 1, "its original is not settled either");
+    assert!(ok(attached.database.history(&Filter::default()).await).is_empty());
+    f.db.exec(allow).await;
+
+    assert_eq!(ok(attached.database.settle(&settlement, None).await), 1);
+    let mut claim = attached.claim();
+    claim.grace = HOUR; // they do not wait for it
+    assert_eq!(ok(attached.database.next_due(&claim).await), Some(Duration::ZERO));
+    let got = ok(attached.database.claim(&claim).await);
+    let seen: Vec<_> = got.iter().map(|c| (value(c), c.binding, c.key.as_deref(), c.event.as_str())).collect();
+    let want = |name: &str| (name.to_owned(), None, Some("1.jpg"), "derivative");
+    assert_eq!(seen, [want("t/1.jpg/a'\"b.jpg"), want("t/1.jpg/ü.jpg"), want("t/1.jpg/ü.jpg")]);
+    let age = Timestamp::now().duration_since(got[0].released_at);
+    assert!(age > SignedDuration::from_secs(-5) && age < SignedDuration::from_secs(60), "{age:#}");
+    assert_eq!(ok(attached.database.settle(&settle_all(&got, Outcome::Erased), None).await), 3);
+    let entries = ok(attached.database.history(&Filter { name: Some("t/1.jpg/ü.jpg".into()), ..Filter::default() }).await);
+    assert_eq!(entries.len(), 2);
+    assert_eq!((entries[0].event.as_str(), entries[0].key.as_deref()), ("derivative", Some("1.jpg")));
 }
 
 /// An announced name is a candidate without a binding, due after its wait.

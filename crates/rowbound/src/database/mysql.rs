@@ -27,6 +27,7 @@ mod queue; // candidates: claim, settle
 mod record; // the ledger
 mod snapshot; // catalog -> what every batch is compared with
 mod triggers; // bindings and ancestors -> trigger bodies
+mod values; // rows and lists as literals, for statements whose length varies
 mod watch; // open transactions
 
 use std::time::Duration;
@@ -95,6 +96,8 @@ impl Mysql {
                 .because(e)
                 .hint("write mysql://user:password@host:3306/name; percent-encode what is not a letter or digit in the password")
         })?;
+        // A statement that looks for names holds all of them: nothing for a log.
+        let connect = connect.disable_statement_logging();
         if connect.get_database().is_none_or(str::is_empty) {
             return Err(Error::new(Kind::Config, "`database` names no database on the server")
                 .with("database", &shown)

@@ -7,7 +7,7 @@
 use std::str::FromStr;
 
 use sqlx::{
-    Connection as _, Executor as _, PgConnection, PgPool, Row,
+    ConnectOptions as _, Connection as _, Executor as _, PgConnection, PgPool, Row,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -64,7 +64,8 @@ impl Postgres {
         let place = |e: Error| e.with("database", redact(url));
         let connect = PgConnectOptions::from_str(url)
             .map_err(|e| place(Error::new(Kind::Config, "`database` is no PostgreSQL URL").because(e)))?
-            .application_name(APPLICATION);
+            .application_name(APPLICATION)
+            .disable_statement_logging(); // whole statements have no place in a log
         // The pool would hide why a connection fails; the first one is made without it.
         let first = async {
             let mut conn = PgConnection::connect_with(&connect).await?;

@@ -55,6 +55,8 @@ struct Inner {
     expected: RwLock<Option<String>>,
     /// What was seen to be honoured, where the marker does not say it.
     proved: OnceCell<Proved>,
+    /// Whether listings that say that they encode their keys do it.
+    encodes: OnceCell<bool>,
 }
 
 /// What becomes of files that are removed.
@@ -72,16 +74,28 @@ enum Mode {
 
 impl S3 {
     /// The storage that `plan` describes, in this bucket. Does no IO: the client is made when it is first needed.
+    ///
+    /// Credentials come from the usual chain: environment, profile, web identity, container, instance metadata.
     pub fn new(plan: &StoragePlan, at: &Bucket) -> Self {
+        Self::made(plan, at, None)
+    }
+
+    /// The same with a key of one's own, for programs that have theirs from elsewhere.
+    pub fn with_key(plan: &StoragePlan, at: &Bucket, access_key: &str, secret_key: &str) -> Self {
+        Self::made(plan, at, Some(aws_sdk_s3::config::Credentials::new(access_key, secret_key, None, None, "given")))
+    }
+
+    fn made(plan: &StoragePlan, at: &Bucket, key: Option<aws_sdk_s3::config::Credentials>) -> Self {
         S3 {
             inner: Arc::new(Inner {
                 name: plan.name.clone(),
                 at: at.clone(),
                 trash: plan.trash,
                 erase: plan.erase,
-                wire: Wire::new(&plan.name, at),
+                wire: Wire::new(&plan.name, at, key),
                 expected: RwLock::default(),
                 proved: OnceCell::new(),
+                encodes: OnceCell::new(),
             }),
         }
     }
@@ -169,7 +183,13 @@ impl Storage for S3 {
             return Ok(Vec::new());
         }
         let proved = inner.proved(marker).await?;
-        let mut done = each(items, |item| inner.restore(&proved, item)).await;
+        let mut done: Vec<Option<Result<Restored>>> = items.iter().map(|_| None).collect();
+        for now in rounds(items.len(), |i| &items[i].name) {
+            for (i, one) in now.iter().zip(join_all(now.iter().map(|i| inner.restore(&proved, &items[*i]))).await) {
+                done[*i] = Some(one);
+            }
+        }
+        let mut done: PerName<_> = done.into_iter().map(|one| one.expect("every item had its turn")).collect();
         inner.still_there(&mut done, &Restored::Missing).await;
         Ok(done)
     }
@@ -177,7 +197,14 @@ impl Storage for S3 {
     async fn purge(&self, items: &[Trashed]) -> Result<PerName<bool>> {
         let inner = &self.inner;
         inner.prove().await?;
-        let mut done = each(items, |item| inner.purge(item)).await;
+        let mut done: Vec<Option<Result<bool>>> = items.iter().map(|_| None).collect();
+        for now in rounds(items.len(), |i| &items[i].name) {
+            let asked: Vec<&Trashed> = now.iter().map(|i| &items[*i]).collect();
+            for (i, one) in now.into_iter().zip(inner.purge(&asked).await) {
+                done[i] = Some(one);
+            }
+        }
+        let mut done: PerName<_> = done.into_iter().map(|one| one.expect("every item had its turn")).collect();
         inner.still_there(&mut done, &false).await;
         Ok(done)
     }
@@ -199,27 +226,17 @@ impl Storage for S3 {
     }
 }
 
-/// Does `work` for every item: many at once, but the items of one name one after the other.
-async fn each<'a, T, F>(items: &'a [Trashed], work: impl Fn(&'a Trashed) -> F) -> PerName<T>
-where
-    F: Future<Output = Result<T>>,
-{
-    let mut done: Vec<Option<Result<T>>> = items.iter().map(|_| None).collect();
-    let mut left: Vec<usize> = (0..items.len()).collect();
+/// Divides what is asked for so that no name is twice in a part: many names at once, but each name's items one after the other.
+fn rounds<'a>(count: usize, name: impl Fn(usize) -> &'a FileName) -> Vec<Vec<usize>> {
+    let mut rounds = Vec::new();
+    let mut left: Vec<usize> = (0..count).collect();
     while !left.is_empty() {
         let mut names = HashSet::new();
-        let (now, later): (Vec<usize>, Vec<usize>) = left.into_iter().partition(|i| names.insert(&items[*i].name));
-        for (i, one) in join_all(now.into_iter().map(|i| {
-            let work = work(&items[i]);
-            async move { (i, work.await) }
-        }))
-        .await
-        {
-            done[i] = Some(one);
-        }
+        let (now, later): (Vec<usize>, Vec<usize>) = left.into_iter().partition(|i| names.insert(name(*i)));
+        rounds.push(now);
         left = later;
     }
-    done.into_iter().map(|one| one.expect("every item had its turn")).collect()
+    rounds
 }
 
 impl Inner {

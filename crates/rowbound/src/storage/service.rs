@@ -256,9 +256,17 @@ impl Inner {
         Ok(proved)
     }
 
+    /// Why a name must never be sent.
+    fn refusal(&self, name: &FileName) -> Option<&'static str> {
+        if self.kind.strips && name.as_str().contains(|c: char| c.is_control() || services::URL_MARKS.contains(&c)) {
+            return Some("it holds `;`, `?`, `#` or a control character: the service may take another name for it");
+        }
+        look::exact(name.as_str()).err()
+    }
+
     /// What lies under a name, without a proof.
     async fn look(&self, name: &FileName) -> Result<Look> {
-        if let Err(why) = look::exact(name.as_str()) {
+        if let Some(why) = self.refusal(name) {
             return Ok(Look::Refused(why.to_owned()));
         }
         match self.stat(name.as_str()).await {

@@ -32,7 +32,13 @@ pub struct ServiceKind {
     pub(crate) behind: Duration,
     /// It says "not found" of files whose line in a listing it could not read.
     pub(crate) overlooks: bool,
+    /// The name that a file is renamed to stands in a URL, in a header, which some servers decode before they take it apart: what follows [`URL_MARKS`]
+    /// is lost, and control characters are left out, so that a rename would go astray. Such names are refused.
+    pub(crate) strips: bool,
 }
+
+/// What separates the parts of a URL behind the path.
+pub(crate) const URL_MARKS: [char; 3] = [';', '?', '#'];
 
 /// What stands between `://` and `?` in a service's URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +62,7 @@ const fn kind(scheme: &'static str, feature: &'static str, built: bool) -> Servi
         at_once: 32,
         behind: Duration::ZERO,
         overlooks: false,
+        strips: false,
     }
 }
 
@@ -105,6 +112,7 @@ pub const SERVICES: [ServiceKind; 6] = [
         url: "webdav://HOST/ROOT?username=NAME&password=${DAV_PASSWORD}",
         secrets: &["password", "token"],
         at_once: 8,
+        strips: true,
         proved_on: Some("WsgiDAV"),
         ..kind("webdav", "service-webdav", cfg!(feature = "service-webdav"))
     },

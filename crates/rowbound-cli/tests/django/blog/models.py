@@ -1,7 +1,7 @@
 """The models. Nothing here knows of Rowbound: no signal, no mixin, no overridden delete()."""
 
 from django.db import models
-from imagekit.models import ProcessedImageField
+from imagekit.models import ImageSpecField, ProcessedImageField
 from imagekit.processors import Thumbnail
 
 
@@ -10,6 +10,8 @@ class Article(models.Model):
     image = ProcessedImageField(
         upload_to="%Y/%m/%d/", processors=[Thumbnail(300, 300)], format="JPEG", options={"quality": 90}, blank=True, null=True
     )
+    # No column: imagekit keeps what it makes beneath CACHE/images/, and nobody but its name says of what it was made.
+    thumbnail = ImageSpecField(source="image", processors=[Thumbnail(80, 80)], format="JPEG")
 
 
 class ArticleProxy(Article):

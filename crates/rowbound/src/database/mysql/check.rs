@@ -13,26 +13,24 @@ use super::{
     catalog::{Catalog, Class},
     fault, maybe_text, quote, snapshot, text,
     triggers::{key, value},
+    values::{blob, chars},
 };
 use crate::{
     binding::Search,
     capture::{Bound, Snapshot},
-    database::{Checked, ColumnSearch, Found, Holder},
+    database::{Checked, ColumnSearch, Found, Holder, drifted},
     error::{Error, Kind, Result},
 };
 
 /// A name as a literal that compares with the column: in the column's own character set, because a name with characters that it cannot hold
 /// would be an error (1267, "illegal mix of collations"). Those become `?`, which finds too much at worst.
 ///
-/// A literal, in hexadecimal so that no byte of it means anything, and not a parameter: every length of the list would be prepared and closed
-/// again, and the server answers no close, so that the next statement waits for a delayed acknowledgement (44 ms per column and batch
-/// over TCP; the driver does not set TCP_NODELAY).
+/// A literal and not a parameter: see `values`.
 fn literal(class: &Class, name: &str) -> String {
-    let hex: String = name.bytes().map(|b| format!("{b:02x}")).collect();
     match class {
-        Class::Text { charset, .. } if charset == "utf8mb4" => format!("_utf8mb4 x'{hex}'"),
-        Class::Text { charset, collation } => format!("convert(_utf8mb4 x'{hex}' using {charset}) collate {collation}"),
-        _ => format!("x'{hex}'"),
+        Class::Text { charset, .. } if charset == "utf8mb4" => chars(name),
+        Class::Text { charset, collation } => format!("convert({} using {charset}) collate {collation}", chars(name)),
+        _ => blob(name.as_bytes()),
     }
 }
 
@@ -85,10 +83,7 @@ pub(super) async fn check(db: &Mysql, bound: &[Bound], expected: &Snapshot, sear
     tx.rollback().await.map_err(fault)?;
     let drift = expected.drift(&now);
     if !drift.is_empty() {
-        let said: Vec<_> = drift.iter().map(ToString::to_string).collect();
-        return Err(Error::new(Kind::Drift, "tables or triggers are not what `attach` left")
-            .with("drift", said.join(", "))
-            .hint("if a column or table was renamed, write its new name into rowbound.toml first; then `rowbound attach`"));
+        return Err(drifted(&drift));
     }
     failed.map_or(Ok(Checked { found, hold: None }), Err)
 }

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use sqlx::AssertSqlSafe;
 
-use super::{Mysql, bytes, fault, int, interval, marks, maybe_text, micros, moment, text};
+use super::{
+    Mysql, bytes, fault, int, interval, maybe_text, micros, moment, text,
+    values::{blob, chars, hex, insert, lists},
+};
 use crate::{
     error::{Error, Kind, Result},
     queue::{Announce, Backlog, Candidate, Claim, Settlement, Waiting},
@@ -107,14 +110,6 @@ pub(super) async fn next_due(db: &Mysql, claim: &Claim) -> Result<Option<Duratio
     Ok(wait.map(|micros| Duration::from_micros(u64::try_from(micros).unwrap_or(0))))
 }
 
-fn hex(text: &str) -> String {
-    use std::fmt::Write;
-    text.bytes().fold(String::with_capacity(text.len() * 2), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
-}
-
 /// See [`super::Database::settle`].
 pub(super) async fn settle(db: &Mysql, settlement: &Settlement) -> Result<u64> {
     let mut tx = db.pool.begin().await.map_err(fault)?;
@@ -130,7 +125,7 @@ pub(super) async fn settle(db: &Mysql, settlement: &Settlement) -> Result<u64> {
                 let texts = [("name", s.name.clone()), ("place", s.place.clone()), ("note", s.note.as_deref().map(cut))];
                 for (field, text) in texts {
                     if let Some(text) = text {
-                        item.insert(field.into(), hex(&text).into());
+                        item.insert(field.into(), hex(text.as_bytes()).into());
                     }
                 }
                 if let Some(size) = s.size {
@@ -167,7 +162,7 @@ pub(super) async fn settle(db: &Mysql, settlement: &Settlement) -> Result<u64> {
             .iter()
             .map(|b| {
                 serde_json::json!({
-                    "id": b.id, "wait": interval(b.wait), "failed": i32::from(b.failed), "note": hex(&cut(&b.note)),
+                    "id": b.id, "wait": interval(b.wait), "failed": i32::from(b.failed), "note": hex(cut(&b.note).as_bytes()),
                 })
             })
             .collect();
@@ -178,6 +173,12 @@ pub(super) async fn settle(db: &Mysql, settlement: &Settlement) -> Result<u64> {
             .await
             .map_err(fault)?;
     }
+    let storage = chars(&settlement.storage);
+    let derived = settlement.derived.iter().map(|d| {
+        let (name, original) = (blob(d.name.as_str().as_bytes()), chars(d.original.as_str()));
+        format!("({storage}, {name}, {original}, 'derivative', utc_timestamp(6), utc_timestamp(6))")
+    });
+    insert(&mut tx, "rowbound_candidate (storage, value, `key`, event, released_at, due_at)", derived).await?;
     tx.commit().await.map_err(fault)?;
     Ok(count)
 }
@@ -185,18 +186,16 @@ pub(super) async fn settle(db: &Mysql, settlement: &Settlement) -> Result<u64> {
 /// See [`super::Database::announce`].
 pub(super) async fn announce(db: &Mysql, items: &[Announce]) -> Result<()> {
     let mut tx = db.pool.begin().await.map_err(fault)?;
-    for part in items.chunks(1_000) {
-        let row = "(?, ?, ?, utc_timestamp(6), utc_timestamp(6) + interval ? microsecond)";
-        let sql = format!(
-            "insert into rowbound_candidate (storage, value, event, released_at, due_at) values {}",
-            vec![row; part.len()].join(", ")
-        );
-        let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(part.len() == 1);
-        for item in part {
-            query = query.bind(&item.storage).bind(item.name.as_str().as_bytes()).bind(item.event).bind(interval(item.wait));
-        }
-        query.execute(&mut *tx).await.map_err(fault)?;
-    }
+    let rows = items.iter().map(|item| {
+        format!(
+            "({}, {}, {}, utc_timestamp(6), utc_timestamp(6) + interval {} microsecond)",
+            chars(&item.storage),
+            blob(item.name.as_str().as_bytes()),
+            chars(item.event),
+            interval(item.wait)
+        )
+    });
+    insert(&mut tx, "rowbound_candidate (storage, value, event, released_at, due_at)", rows).await?;
     tx.commit().await.map_err(fault)
 }
 
@@ -249,13 +248,9 @@ pub(super) async fn backlog(db: &Mysql, claim: &Claim) -> Result<Backlog> {
 /// See [`super::Database::waiting`].
 pub(super) async fn waiting(db: &Mysql, values: &[String]) -> Result<Vec<Waiting>> {
     let mut out = Vec::new();
-    for part in values.chunks(db.flavor.in_list()) {
-        let sql = format!("select {} from rowbound_candidate where value in ({}) order by id", waiting_columns(), marks(part.len()));
-        let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(part.len() == 1);
-        for value in part {
-            query = query.bind(value.as_bytes());
-        }
-        for row in query.fetch_all(&db.pool).await.map_err(fault)? {
+    for list in lists(values.iter().map(|v| blob(v.as_bytes())), db.flavor.in_list()) {
+        let sql = format!("select {} from rowbound_candidate where value in ({list}) order by id", waiting_columns());
+        for row in sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&db.pool).await.map_err(fault)? {
             out.push(read_waiting(&row)?);
         }
     }

@@ -3,7 +3,12 @@
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, Row};
 
-use super::{Mysql, fault, int, marks, maybe_text, micros, moment, queue::binding, queue::cut, text};
+use super::{
+    Mysql, fault, int, marks, maybe_text, micros, moment,
+    queue::{binding, cut},
+    text,
+    values::{blob, chars, insert, or_null},
+};
 use crate::{
     error::{Error, Kind, Result},
     ledger::{Entry, Filter, NewEntry, Total},
@@ -13,24 +18,19 @@ use crate::{
 /// See [`super::Database::enter`].
 pub(super) async fn enter(db: &Mysql, entries: &[NewEntry]) -> Result<()> {
     let mut tx = db.pool.begin().await.map_err(fault)?;
-    for part in entries.chunks(1_000) {
-        let sql = format!(
-            "insert into rowbound_ledger (at, storage, name, event, outcome, size, place, note) values {}",
-            vec!["(utc_timestamp(6), ?, ?, ?, ?, ?, ?, ?)"; part.len()].join(", ")
-        );
-        let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(part.len() == 1);
-        for entry in part {
-            query = query
-                .bind(&entry.storage)
-                .bind(entry.name.as_bytes())
-                .bind(entry.event)
-                .bind(entry.outcome.word())
-                .bind(entry.size)
-                .bind(&entry.place)
-                .bind(entry.note.as_deref().map(cut));
-        }
-        query.execute(&mut *tx).await.map_err(fault)?;
-    }
+    let rows = entries.iter().map(|entry| {
+        format!(
+            "(utc_timestamp(6), {}, {}, {}, {}, {}, {}, {})",
+            chars(&entry.storage),
+            blob(entry.name.as_bytes()),
+            chars(entry.event),
+            chars(entry.outcome.word()),
+            or_null(entry.size.map(|size| size.to_string())),
+            or_null(entry.place.as_deref().map(chars)),
+            or_null(entry.note.as_deref().map(|note| chars(&cut(note))))
+        )
+    });
+    insert(&mut tx, "rowbound_ledger (at, storage, name, event, outcome, size, place, note)", rows).await?;
     tx.commit().await.map_err(fault)
 }
 

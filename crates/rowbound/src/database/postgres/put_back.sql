@@ -1,6 +1,8 @@
--- Not decided: free again, and due later. The CASE as in settle.sql.
+-- Not decided: free again, and due later. Each CASE as in settle.sql.
 -- $1 owner, then one array element per candidate: $2 id, $3 wait in microseconds, $4 whether an attempt failed, $5 note
 update rowbound.candidate c
 set due_at = now() + b.wait * interval '1 microsecond', owner = null, attempts = c.attempts + b.failed::int, note = b.note
 from unnest($2::int8[], $3::int8[], $4::bool[], $5::text[]) as b(id, wait, failed, note)
-where c.id = b.id and case when c.owner = $1 then true else false end
+where c.id = b.id
+    and case when c.due_at is null then false else true end
+    and case when c.owner = $1 then true else false end

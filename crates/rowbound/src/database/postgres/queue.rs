@@ -59,7 +59,7 @@ pub(super) async fn next_due(pool: &PgPool, claim: &Claim) -> Result<Option<Dura
 pub(super) async fn settle(pool: &PgPool, settlement: &Settlement) -> Result<u64> {
     let mut tx = pool.begin_with("begin isolation level read committed").await.map_err(|e| failed("cannot begin a transaction", e))?;
     let mut count = 0;
-    let Settlement { owner, storage, settled, back } = settlement;
+    let Settlement { owner, storage, settled, back, derived } = settlement;
     if !settled.is_empty() {
         count = sqlx::query(include_str!("settle.sql"))
             .persistent(false)
@@ -87,6 +87,18 @@ pub(super) async fn settle(pool: &PgPool, settlement: &Settlement) -> Result<u64
             .execute(&mut *tx)
             .await
             .map_err(|e| failed("cannot put candidates back", e))?;
+    }
+    if !derived.is_empty() {
+        sqlx::query(
+            "insert into rowbound.candidate (storage, value, key, event, due_at)
+             select $1, d.name, d.original, 'derivative', now() from unnest($2::text[], $3::text[]) as d(name, original)",
+        )
+        .bind(storage)
+        .bind(derived.iter().map(|d| d.name.as_str()).collect::<Vec<_>>())
+        .bind(derived.iter().map(|d| d.original.as_str()).collect::<Vec<_>>())
+        .execute(&mut *tx)
+        .await
+        .map_err(|e| failed("cannot announce derivatives", e))?;
     }
     tx.commit().await.map_err(|e| failed("cannot settle candidates", e))?;
     Ok(count)

@@ -10,8 +10,10 @@ create table rowbound.installation (
 
 -- A name that may have become unreferenced. No btree on `value`: an entry is limited to 2704 bytes, and a longer name would make
 -- the application's own statement fail. Vacuum runs by a fixed count, because a queue is empty most of the time.
+-- No primary key: each index that a fresh row enters is paid by the application's DELETE, so it enters one. Nobody looks a fresh row up
+-- by its id; a claim moves it into the other two.
 create table rowbound.candidate (
-    id bigint generated always as identity primary key,
+    id bigint generated always as identity,
     storage text not null,
     binding int,
     value text not null,
@@ -36,6 +38,10 @@ create table rowbound.candidate (
 create index candidate_fresh on rowbound.candidate (storage, released_at) where due_at is null;
 
 create index candidate_later on rowbound.candidate (storage, due_at) where due_at is not null;
+
+-- What a settlement looks up. A CASE instead of "due_at is not null", because the planner knows nothing of a CASE: statistics gathered
+-- while nothing was claimed say that hardly a row has a due_at, and it would compare every one that has with every decision.
+create unique index candidate_claimed on rowbound.candidate (id) where case when due_at is null then false else true end;
 
 -- What was decided, when, why, and which row let go. Append-only.
 create table rowbound.ledger (

@@ -6,7 +6,10 @@ with gone as (
     delete from rowbound.candidate c
     using unnest($3::int8[], $4::text[], $5::text[], $6::int8[], $7::text[], $8::text[]) with ordinality
         as d(id, outcome, name, size, place, note, n)
-    where c.id = d.id and case when c.owner = $1 then true else false end
+    where c.id = d.id
+        -- what has an owner has a due_at: the index candidate_claimed
+        and case when c.due_at is null then false else true end
+        and case when c.owner = $1 then true else false end
     returning c.binding, c.value, c.key, c.event, c.released_at, d.outcome, d.name, d.size, d.place, d.note, d.n
 )
 insert into rowbound.ledger (storage, binding, name, key, event, released_at, outcome, size, place, note, owner)

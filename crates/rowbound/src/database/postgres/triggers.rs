@@ -3,7 +3,7 @@
 //! In: [`Table`]s and the triggers that stand now. Out: [`Step`]s; none where everything is as it should be, so that a repeated
 //! `attach` takes no lock on a table of the application.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
@@ -375,8 +375,11 @@ fn row_body(table: &Table) -> String {
 }
 
 /// For a whole DELETE statement. A statement that names a missing column fails only when it is reached, so it is not.
+///
+/// Usually nothing is missing. `has_column_privilege` says so from the server's cache (whatever it answers, a missing column is an error),
+/// while reading `pg_attribute` costs a statement on one row half as much again.
 fn statement_body(table: &Table) -> String {
-    let mut sql = String::from("\ndeclare\n    have text[];\nbegin\n");
+    let mut sql = String::from("\ndeclare\n    whole bool;\n    have text[];\nbegin\n");
     let select = |c: &BoundColumn, key: &str| {
         let f = ident(&c.column);
         format!(
@@ -391,8 +394,18 @@ fn statement_body(table: &Table) -> String {
             let _ = write!(sql, "    {}", select(c, &key));
         }
     } else {
+        let names = table.columns.iter().map(|c| &c.column).chain(&table.key).collect::<BTreeSet<_>>();
+        let there = |name: &&String| format!("has_column_privilege(tg_relid, {}, 'select') is not null", literal(name));
+        let _ = writeln!(
+            sql,
+            "    begin\n        whole := {};\n    exception when undefined_column then\n        whole := false;\n    end;\n    if whole then",
+            names.iter().map(there).collect::<Vec<_>>().join(" and ")
+        );
+        for c in &table.columns {
+            let _ = write!(sql, "        {}", select(c, &key));
+        }
         sql.push_str(
-            "    have := array(select attname::text from pg_attribute where attrelid = tg_relid and attnum > 0 and not attisdropped);\n",
+            "        return null;\n    end if;\n    have := array(select attname::text from pg_attribute where attrelid = tg_relid and attnum > 0 and not attisdropped);\n",
         );
         for c in &table.columns {
             let _ = writeln!(sql, "    if {} = any (have) and {} then", literal(&c.column), has_key(table));

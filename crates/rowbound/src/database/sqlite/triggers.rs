@@ -3,7 +3,7 @@
 //! A trigger mentions only its own table and the candidates: one that read another table would make a rebuild of that
 //! table fail half-way ("error in trigger .. no such table").
 
-use super::Table;
+use super::tables::Table;
 use crate::capture::Bound;
 
 /// An identifier in double quotes.

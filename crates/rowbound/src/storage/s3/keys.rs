@@ -14,6 +14,7 @@ use jiff::Timestamp;
 
 use super::{
     Inner,
+    marker::Only,
     wire::{Failure, pause},
 };
 use crate::{
@@ -86,7 +87,7 @@ fn plain_in_xml(key: &str) -> bool {
 }
 
 /// Decodes a key of a listing with `encoding-type=url`.
-pub(super) fn decoded(text: &str) -> Result<String, Failure> {
+fn decoded(text: &str) -> Result<String, Failure> {
     let spaced = text.replace('+', "%20");
     match percent_encoding::percent_decode_str(&spaced).decode_utf8() {
         Ok(key) => Ok(key.into_owned()),
@@ -108,6 +109,34 @@ impl Inner {
         }
     }
 
+    /// A key as it was written, from the text of a listing that says (`url`) or does not say that its keys are encoded.
+    pub(super) async fn written(&self, text: &str, url: bool) -> Result<String, Failure> {
+        match url && text.contains(['%', '+']) && Box::pin(self.encodes()).await? {
+            true => decoded(text),
+            false => Ok(text.to_owned()),
+        }
+    }
+
+    /// Whether listings that say so really encode their keys (s3s-fs 0.14 does not): seen once, by a key of our own.
+    async fn encodes(&self) -> Result<bool, Failure> {
+        let try_it = async {
+            let key = self.probe_key();
+            let client = self.client().await?;
+            let written = self.write_own(&key, b"probe\n", Only::Always).await?;
+            let list = || client.list_objects_v2().bucket(self.wire.bucket()).prefix(&key).encoding_type(EncodingType::Url).send();
+            let page = self.wire.call(list).await;
+            let item = Doomed { key: &key, etag: None, version: written.version_id() };
+            self.delete(&[item], Conditional::No).await.remove(0)?;
+            let page = page?;
+            match page.contents().iter().filter_map(|o| o.key()).collect::<Vec<_>>()[..] {
+                [text] if text == key => Ok(false),
+                [text] if decoded(text)? == key => Ok(true),
+                ref shown => Err(Failure::of_key(None, Some(&format!("{key:?} was written, and listed as {shown:?}")))),
+            }
+        };
+        self.encodes.get_or_try_init(|| try_it).await.copied()
+    }
+
     /// One page of the keys that begin with `prefix`, after `after` or from where `token` says.
     pub(super) async fn slice(&self, prefix: &str, after: Option<&str>, token: Option<&str>) -> Result<Slice, Failure> {
         let client = self.client().await?;
@@ -125,11 +154,11 @@ impl Inner {
                     .send()
             })
             .await?;
-        let encoded = page.encoding_type() == Some(&EncodingType::Url);
+        let url = page.encoding_type() == Some(&EncodingType::Url);
         let mut objects: Vec<Object> = Vec::with_capacity(page.contents().len());
         for object in page.contents() {
             let key = object.key().ok_or_else(|| Failure::strange("the listing holds an entry without a key"))?;
-            let key = if encoded { decoded(key)? } else { key.to_owned() };
+            let key = self.written(key, url).await?;
             let before = objects.last().map(|o| o.key.as_str()).or(after.filter(|_| token.is_none()));
             if !key.starts_with(prefix) || before.is_some_and(|before| before >= key.as_str()) {
                 return Err(Failure::of_key(None, Some(&format!("the listing is not in the order of its keys' bytes at {key:?}"))));

@@ -29,7 +29,7 @@ const WRONG: &str = "\"00000000000000000000000000000000\"";
 
 impl Inner {
     /// A key of our own that every layer that likes to rewrite names would rewrite.
-    fn probe_key(&self) -> String {
+    pub(super) fn probe_key(&self) -> String {
         self.own(&format!("probe-{:08x} +%2B&\u{e9}\u{1f600}", rand::random::<u32>()))
     }
 
@@ -116,10 +116,10 @@ impl Inner {
         if !matches!(&listed.objects[..], [one] if one.key == key) {
             let shown: Vec<_> = listed.objects.iter().map(|o| o.key.as_str()).collect();
             return Err(self
-                .error(Kind::Config, "the service does not list a key as it was written")
+                .error(Kind::Config, "the service does not list a key as it was written: names would be mistaken for others")
                 .with("written", format_args!("{key:?}"))
                 .with("listed", format_args!("{shown:?}"))
-                .hint("names would be mistaken for others: this service cannot be used"));
+                .hint("this service cannot be used"));
         }
         let create = self.honours_create(key).await?;
         let delete = self.honours_delete(key).await?;

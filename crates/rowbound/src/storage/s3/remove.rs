@@ -1,12 +1,11 @@
 //! Deletions by name: another look, then a request for up to 1,000 of them.
 
-use std::collections::HashSet;
-
 use futures_util::future::join_all;
 
 use super::{
     Inner, Mode, copies,
     keys::{Doomed, Gone, PAGE},
+    rounds,
     trash::Entry,
     versions,
 };
@@ -21,15 +20,11 @@ impl Inner {
     pub(super) async fn remove(&self, proved: &Proved, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
         let mode = self.mode(proved)?;
         let mut done: Vec<Option<Result<Removed>>> = items.iter().map(|_| None).collect();
-        let mut left: Vec<usize> = (0..items.len()).collect();
         // A name that is there twice has its second turn when the first is over.
-        while !left.is_empty() {
-            let mut names = HashSet::new();
-            let (now, later): (Vec<usize>, Vec<usize>) = left.into_iter().partition(|i| names.insert(&items[*i].0));
+        for now in rounds(items.len(), |i| &items[i].0) {
             for (i, one) in self.remove_once(mode, proved, items, &now).await? {
                 done[i] = Some(one);
             }
-            left = later;
         }
         Ok(done.into_iter().map(|one| one.expect("every item had its turn")).collect())
     }
@@ -79,6 +74,10 @@ impl Inner {
         chunk: &[usize],
         batch: &str,
     ) -> Vec<(usize, Result<Removed>)> {
+        if mode == Mode::EraseVersions {
+            let asked: Vec<_> = chunk.iter().map(|i| &items[*i]).collect();
+            return chunk.iter().copied().zip(self.erase_all(&asked).await).collect();
+        }
         let names: Vec<&FileName> = chunk.iter().map(|i| &items[*i].0).collect();
         let looked = self.looked(&names).await;
         let mut done = Vec::with_capacity(chunk.len());
@@ -92,9 +91,6 @@ impl Inner {
             }
         }
         match mode {
-            Mode::EraseVersions => {
-                done.extend(join_all(same.iter().map(|i| async { (*i, self.erase_all(&items[*i].0, &items[*i].1).await) })).await);
-            }
             Mode::Copies => {
                 let moved = join_all(same.iter().map(|i| async {
                     let (name, seen) = &items[*i];
@@ -102,7 +98,7 @@ impl Inner {
                 }));
                 done.extend(moved.await);
             }
-            Mode::Erase | Mode::Versions => done.extend(self.delete_same(proved.delete, items, &same).await),
+            Mode::Erase | Mode::Versions | Mode::EraseVersions => done.extend(self.delete_same(proved.delete, items, &same).await),
         }
         done
     }

@@ -18,14 +18,14 @@ use crate::{
     crash,
     error::{Error, Kind, Result, Retry},
     name::FileName,
-    storage::{Proved, Restored, Trashed},
+    storage::{PerName, Proved, Restored, Trashed},
 };
 
 /// Where the manifests lie.
 const FOLDER: &str = "trash/";
 
 /// How long after its manifest a delete marker may be that a crashed batch laid, and how much the clocks may differ.
-const BATCH_TIME: SignedDuration = SignedDuration::from_mins(15);
+const BATCH_TIME: SignedDuration = SignedDuration::from_hours(1);
 
 /// How many entries of a manifest are looked at in one go.
 const PIECE: usize = 500;
@@ -33,6 +33,9 @@ const PIECE: usize = 500;
 /// What a batch takes.
 #[derive(Debug, Serialize, Deserialize)]
 struct Manifest {
+    /// Whether the batch has ended; only then is a manifest of which nothing is left of no use.
+    #[serde(default)]
+    done: bool,
     files: Vec<Entry>,
 }
 
@@ -50,7 +53,6 @@ pub(super) struct Entry {
 #[derive(Debug)]
 pub(super) struct Batch {
     pub id: String,
-    entries: usize,
     versioned: bool,
 }
 
@@ -73,14 +75,14 @@ impl Inner {
         self.own(&format!("{FOLDER}{batch}.json"))
     }
 
-    fn manifest_bytes(&self, files: Vec<Entry>) -> Vec<u8> {
-        serde_json::to_vec(&Manifest { files }).expect("a manifest is JSON")
+    fn manifest_bytes(&self, done: bool, files: Vec<Entry>) -> Vec<u8> {
+        serde_json::to_vec(&Manifest { done, files }).expect("a manifest is JSON")
     }
 
     /// Writes what is about to be taken.
     pub(super) async fn announce(&self, id: String, entries: Vec<Entry>, versioned: bool) -> Result<Batch> {
-        let batch = Batch { id, entries: entries.len(), versioned };
-        let written = self.write_own(&self.manifest_key(&batch.id), &self.manifest_bytes(entries), Only::Always).await;
+        let batch = Batch { id, versioned };
+        let written = self.write_own(&self.manifest_key(&batch.id), &self.manifest_bytes(false, entries), Only::Always).await;
         let written = written.map_err(|f| self.wire.error(&f, "s3:PutObject", "cannot write down what goes to the trash"))?;
         crash::point("announced");
         if versioned && matches!(written.version_id(), None | Some("" | "null")) {
@@ -97,10 +99,8 @@ impl Inner {
         let key = self.manifest_key(&batch.id);
         if taken.is_empty() {
             self.erase_own(&key, batch.versioned).await
-        } else if batch.versioned || taken.len() < batch.entries {
-            self.write_own(&key, &self.manifest_bytes(taken), Only::Always).await.map(drop)
         } else {
-            Ok(())
+            self.write_own(&key, &self.manifest_bytes(true, taken), Only::Always).await.map(drop)
         }
     }
 
@@ -156,7 +156,7 @@ impl Inner {
                     }
                 }
                 // A batch that is under way may have taken nothing yet.
-                if !any && at + BATCH_TIME < Timestamp::now().min(before) || !any && self.finished(&manifest) {
+                if !any && (manifest.done || at + BATCH_TIME < Timestamp::now()) {
                     let erased = self.erase_own(&object.key, versioned).await;
                     erased.map_err(|f| self.wire.error(&f, "s3:DeleteObject", "cannot delete a manifest of the trash"))?;
                 }
@@ -166,11 +166,6 @@ impl Inner {
                 return Ok(());
             }
         }
-    }
-
-    /// Whether the batch has ended: only then are the ids of delete markers in its manifest.
-    fn finished(&self, manifest: &Manifest) -> bool {
-        manifest.files.iter().all(|e| e.place.as_deref().is_some_and(|place| place.starts_with(versions::PLACE)))
     }
 
     async fn manifest(&self, key: &str) -> Result<Option<Manifest>> {
@@ -227,13 +222,20 @@ impl Inner {
         }
     }
 
-    /// Erases a file of the trash.
-    pub(super) async fn purge(&self, item: &Trashed) -> Result<bool> {
-        match (item.place.strip_prefix(versions::PLACE), item.place.strip_prefix(copies::PLACE)) {
-            (Some(id), _) => self.purge_versions(item, id).await,
-            (_, Some(place)) => self.purge_copy(item, place).await,
-            _ => Err(self.no_place(item)),
-        }
+    /// Erases files of the trash, each of another name.
+    pub(super) async fn purge(&self, items: &[&Trashed]) -> PerName<bool> {
+        let hidden: Vec<usize> = (0..items.len()).filter(|i| items[*i].place.starts_with(versions::PLACE)).collect();
+        let covered: Vec<_> = hidden.iter().map(|i| (items[*i], &items[*i].place[versions::PLACE.len()..])).collect();
+        let erased = self.purge_versions(&covered);
+        let rest = (0..items.len()).filter(|i| !items[*i].place.starts_with(versions::PLACE));
+        let copies = join_all(rest.map(async |i| match items[i].place.strip_prefix(copies::PLACE) {
+            Some(place) => (i, self.purge_copy(items[i], place).await),
+            None => (i, Err(self.no_place(items[i]))),
+        }));
+        let (erased, copies) = futures_util::future::join(erased, copies).await;
+        let mut done: Vec<_> = hidden.into_iter().zip(erased).chain(copies).collect();
+        done.sort_unstable_by_key(|(i, _)| *i);
+        done.into_iter().map(|(_, one)| one).collect()
     }
 
     fn no_place(&self, item: &Trashed) -> Error {

@@ -3,18 +3,21 @@
 //! In: names, and the delete markers that hide them. Out: what became of them. Promise: only versions of the exact key are touched, one by
 //! one by their ids, so nothing that is put there meanwhile; what lies beneath goes first, so that nothing old comes to light.
 
+use std::collections::HashMap;
+
 use aws_sdk_s3::{primitives::DateTime, types::EncodingType};
+use futures_util::future::join_all;
 use jiff::Timestamp;
 
 use super::{
     Inner,
-    keys::{Doomed, Gone, decoded, seen},
+    keys::{Doomed, Gone, seen},
     wire::Failure,
 };
 use crate::{
     error::{Kind, Result},
     name::FileName,
-    storage::{Conditional, Removed, Restored, Seen, Trashed},
+    storage::{Conditional, PerName, Removed, Restored, Seen, Trashed},
 };
 
 /// What a place in the trash begins with if it is a delete marker; its version id follows.
@@ -36,7 +39,7 @@ pub(super) struct Version {
 }
 
 /// The versions of one key, each kind from the newest to the oldest.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Versions {
     pub files: Vec<Version>,
     pub markers: Vec<Version>,
@@ -50,12 +53,6 @@ impl Versions {
     /// What the key shows now.
     pub(super) fn top(&self) -> Option<&Version> {
         self.files.iter().chain(&self.markers).find(|v| v.latest)
-    }
-
-    /// Where the key shows a delete marker: it, and the newest file that it hides.
-    pub(super) fn hidden(&self) -> Option<(&Version, &Version)> {
-        let top = self.top().filter(|top| top.size.is_none())?;
-        Some((top, self.files.first()?))
     }
 }
 
@@ -92,15 +89,14 @@ impl Inner {
                         .send()
                 })
                 .await?;
-            let encoded = page.encoding_type() == Some(&EncodingType::Url);
-            let same = |text: Option<&str>| match text {
-                Some(text) if encoded => decoded(text).map(|text| text == key),
-                Some(text) => Ok(text == key),
+            let url = page.encoding_type() == Some(&EncodingType::Url);
+            let same = async |text: Option<&str>| match text {
+                Some(text) => Ok(self.written(text, url).await? == key),
                 None => Err(Failure::strange("the listing holds a version without a key")),
             };
             let no_id = || Failure::strange("the listing holds a version without an id");
             for v in page.versions() {
-                if same(v.key())? {
+                if same(v.key()).await? {
                     all.files.push(Version {
                         id: v.version_id().ok_or_else(no_id)?.to_owned(),
                         at: at_latest(v.last_modified()),
@@ -111,7 +107,7 @@ impl Inner {
                 }
             }
             for m in page.delete_markers() {
-                if same(m.key())? {
+                if same(m.key()).await? {
                     all.markers.push(Version {
                         id: m.version_id().ok_or_else(no_id)?.to_owned(),
                         at: at_latest(m.last_modified()),
@@ -124,17 +120,21 @@ impl Inner {
             match (page.is_truncated(), page.next_key_marker()) {
                 (Some(false), _) => return Ok(all),
                 // The exact key comes first of all that begin with it.
-                (Some(true), Some(next)) if !same(Some(next))? => return Ok(all),
+                (Some(true), Some(next)) if !same(Some(next)).await? => return Ok(all),
                 (Some(true), Some(_)) => from = Some((key.to_owned(), page.next_version_id_marker().map(str::to_owned))),
                 _ => return Err(Failure::strange("the listing of versions does not say whether there is more")),
             }
         }
     }
 
-    /// What lies hidden under a name.
+    /// What was hidden last under a name, whether or not there is a newer file above it.
     pub(super) async fn hidden(&self, name: &FileName) -> Result<Option<Trashed>, Failure> {
-        let all = self.versions_of(&self.key(name)).await?;
-        Ok(all.hidden().map(|(marker, file)| Trashed {
+        let key = self.key(name);
+        let all = self.versions_of(&key).await?;
+        let Some(marker) = all.markers.first() else { return Ok(None) };
+        let shown = all.top().is_some_and(|top| top.size.is_some());
+        let beneath = if shown { self.versions_after(&key, Some(&marker.id)).await? } else { all.clone() };
+        Ok(beneath.files.first().map(|file| Trashed {
             name: name.clone(),
             place: format!("{PLACE}{}", marker.id),
             at: marker.at,
@@ -172,46 +172,110 @@ impl Inner {
         Ok(Restored::Back)
     }
 
-    /// Erases the delete marker and all that is older.
-    pub(super) async fn purge_versions(&self, item: &Trashed, id: &str) -> Result<bool> {
-        let key = self.key(&item.name);
-        let listing = |f: Failure| self.failed(&f, "s3:ListBucketVersions", "cannot look at the file's versions", &item.name);
-        let all = self.versions_of(&key).await.map_err(listing)?;
-        if all.markers.iter().all(|m| m.id != id) {
-            return Ok(false);
-        }
-        let older = self.versions_after(&key, Some(id)).await.map_err(listing)?;
-        let all: Vec<String> = all.ids();
-        let beneath: Vec<String> = older.ids().into_iter().filter(|older| all.contains(older)).collect();
-        self.erase_versions(&key, &beneath, id)
-            .await
-            .map_err(|f| self.failed(&f, "s3:DeleteObjectVersion", "cannot erase a version", &item.name))?;
-        Ok(true)
+    /// Erases delete markers, each with all that is older; each of another name.
+    pub(super) async fn purge_versions(&self, items: &[(&Trashed, &str)]) -> PerName<bool> {
+        let ends = join_all(items.iter().map(async |(item, id)| {
+            let key = self.key(&item.name);
+            let all = self.versions_of(&key).await?;
+            if all.markers.iter().all(|m| m.id != *id) {
+                return Ok(None);
+            }
+            let beneath = match all.top() {
+                Some(top) if top.id == *id => all.ids(),
+                _ => self.versions_after(&key, Some(id)).await?.ids(),
+            };
+            Ok(Some(End { key, last: (*id).to_owned(), beneath }))
+        }));
+        let ends = ends.await.into_iter().zip(items).map(|(end, (item, _))| {
+            end.map_err(|f| self.failed(&f, "s3:ListBucketVersions", "cannot look at the file's versions", &item.name))
+        });
+        let erased = self.erase_ends(ends.collect()).await;
+        let fail = |f: &Failure, item: &Trashed| self.failed(f, "s3:DeleteObjectVersion", "cannot erase a version", &item.name);
+        let each = erased.into_iter().zip(items).map(|(one, (item, _))| match one? {
+            Some(gone) => gone.map(|gone| gone != Gone::Missing).map_err(|f| fail(&f, item)),
+            None => Ok(false),
+        });
+        each.collect()
     }
 
-    /// Erases versions of one key; `last` when all others are gone.
-    async fn erase_versions(&self, key: &str, beneath: &[String], last: &str) -> Result<Gone, Failure> {
-        let doomed: Vec<_> = beneath.iter().map(|id| Doomed { key, etag: None, version: Some(id) }).collect();
-        for gone in self.delete(&doomed, Conditional::No).await {
-            gone?;
+    /// Erases files with every version of them, each if it still is what was seen; each of another name.
+    pub(super) async fn erase_all(&self, items: &[&(FileName, Seen)]) -> PerName<Removed> {
+        let looked = join_all(items.iter().map(async |(name, seen)| {
+            let key = self.key(name);
+            let all = self.versions_of(&key).await;
+            let all = all.map_err(|f| self.failed(&f, "s3:ListBucketVersions", "cannot look at the file's versions", name))?;
+            Ok(match all.top().filter(|top| top.size.is_some()) {
+                None => Err(Removed::Missing),
+                Some(top) if top.seen.as_ref() != Some(seen) => Err(Removed::Changed),
+                Some(top) => Ok(End { key, last: top.id.clone(), beneath: all.ids() }),
+            })
+        }));
+        let looked = looked.await;
+        let mut settled = Vec::with_capacity(looked.len());
+        let mut ends = Vec::with_capacity(looked.len());
+        for one in looked {
+            match one {
+                Ok(Ok(end)) => {
+                    settled.push(None);
+                    ends.push(Ok(Some(end)));
+                }
+                Ok(Err(removed)) => {
+                    settled.push(Some(removed));
+                    ends.push(Ok(None));
+                }
+                Err(e) => {
+                    settled.push(None);
+                    ends.push(Err(e));
+                }
+            }
         }
-        self.delete(&[Doomed { key, etag: None, version: Some(last) }], Conditional::No).await.remove(0)
+        let erased = self.erase_ends(ends).await;
+        let fail = |f: &Failure, name| self.failed(f, "s3:DeleteObjectVersion", "cannot erase a version", name);
+        let all = erased.into_iter().zip(settled).zip(items);
+        all.map(|((one, settled), (name, _))| match (one?, settled) {
+            (_, Some(removed)) => Ok(removed),
+            (Some(Ok(Gone::Missing)) | None, None) => Ok(Removed::Missing),
+            (Some(Ok(_)), None) => Ok(Removed::Erased),
+            (Some(Err(f)), None) => Err(fail(&f, name)),
+        })
+        .collect()
     }
 
-    /// Erases a file with every version of it, if it still is what was seen.
-    pub(super) async fn erase_all(&self, name: &FileName, seen: &Seen) -> Result<Removed> {
-        let key = self.key(name);
-        let all = self.versions_of(&key).await;
-        let all = all.map_err(|f| self.failed(&f, "s3:ListBucketVersions", "cannot look at the file's versions", name))?;
-        let Some(top) = all.top().filter(|top| top.size.is_some()) else { return Ok(Removed::Missing) };
-        if top.seen.as_ref() != Some(seen) {
-            return Ok(Removed::Changed);
+    /// Erases versions of many keys: in two goes, so that nothing old comes to light if one fails.
+    async fn erase_ends(&self, ends: Vec<Result<Option<End>>>) -> PerName<Option<Result<Gone, Failure>>> {
+        let mut failed: Vec<Option<Failure>> = ends.iter().map(|_| None).collect();
+        let mut beneath = Vec::new();
+        for (i, end) in ends.iter().enumerate() {
+            let Ok(Some(end)) = end else { continue };
+            let ids = end.beneath.iter().filter(|id| **id != end.last);
+            beneath.extend(ids.map(|id| (i, Doomed { key: &end.key, etag: None, version: Some(id) })));
         }
-        let beneath: Vec<String> = all.ids().into_iter().filter(|id| *id != top.id).collect();
-        match self.erase_versions(&key, &beneath, &top.id).await {
-            Ok(Gone::Missing) => Ok(Removed::Missing),
-            Ok(_) => Ok(Removed::Erased),
-            Err(f) => Err(self.failed(&f, "s3:DeleteObjectVersion", "cannot erase a version", name)),
+        let doomed: Vec<_> = beneath.iter().map(|(_, doomed)| *doomed).collect();
+        for ((i, _), gone) in beneath.iter().zip(self.delete(&doomed, Conditional::No).await) {
+            if let Err(failure) = gone {
+                failed[*i] = Some(failure);
+            }
         }
+        let free = |i: &usize| failed[*i].is_none();
+        let mut last = Vec::new();
+        for i in (0..ends.len()).filter(free) {
+            if let Ok(Some(end)) = &ends[i] {
+                last.push((i, Doomed { key: &end.key, etag: None, version: Some(&end.last) }));
+            }
+        }
+        let doomed: Vec<_> = last.iter().map(|(_, doomed)| *doomed).collect();
+        let gone = self.delete(&doomed, Conditional::No).await;
+        let mut gone: HashMap<usize, _> = last.iter().map(|(i, _)| *i).zip(gone).collect();
+        let one =
+            |(i, end): (usize, Result<Option<End>>)| end.map(|end| end.and_then(|_| failed[i].take().map(Err).or_else(|| gone.remove(&i))));
+        ends.into_iter().enumerate().map(one).collect()
     }
+}
+
+/// Versions of one key that are to go, the last when all others are gone.
+#[derive(Debug)]
+struct End {
+    key: String,
+    last: String,
+    beneath: Vec<String>,
 }

@@ -14,8 +14,9 @@ use std::{
 use aws_sdk_s3::{
     Client,
     config::{
-        BehaviorVersion, ConfigBag, Intercept, ProvideCredentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
-        RuntimeComponents, interceptors::BeforeTransmitInterceptorContextRef, retry::RetryConfig, timeout::TimeoutConfig,
+        BehaviorVersion, ConfigBag, Credentials, Intercept, ProvideCredentials, Region, RequestChecksumCalculation,
+        ResponseChecksumValidation, RuntimeComponents, interceptors::BeforeTransmitInterceptorContextRef, retry::RetryConfig,
+        timeout::TimeoutConfig,
     },
     error::{BoxError, DisplayErrorContext, ProvideErrorMetadata, SdkError},
 };
@@ -78,8 +79,8 @@ impl Failure {
         let code = e.as_service_error().and_then(|e| e.code()).map(str::to_owned);
         let what = match e {
             SdkError::TimeoutError(_) => What::Unreachable,
-            SdkError::DispatchFailure(d) if d.is_io() || d.is_timeout() => What::Unreachable,
-            SdkError::ResponseError(_) if status.is_none_or(|s| s < 300 || s >= 500) => What::Slow,
+            SdkError::DispatchFailure(d) if !d.is_user() => What::Unreachable, // also a connection that was cut off
+            SdkError::ResponseError(_) if status.is_none_or(|s| !(300..500).contains(&s)) => What::Slow,
             _ if matches!(status, Some(429 | 500 | 502 | 503 | 504)) || code.as_deref().is_some_and(|c| SLOW.contains(&c)) => What::Slow,
             _ => What::Answer,
         };
@@ -196,14 +197,15 @@ impl Intercept for Count {
 pub(super) struct Wire {
     storage: String,
     at: Bucket,
+    key: Option<Credentials>,
     client: OnceCell<Client>,
     sent: Arc<AtomicU64>,
     pace: Pace,
 }
 
 impl Wire {
-    pub(super) fn new(storage: &str, at: &Bucket) -> Self {
-        Wire { storage: storage.to_owned(), at: at.clone(), client: OnceCell::new(), sent: Arc::default(), pace: Pace::new() }
+    pub(super) fn new(storage: &str, at: &Bucket, key: Option<Credentials>) -> Self {
+        Wire { storage: storage.to_owned(), at: at.clone(), key, client: OnceCell::new(), sent: Arc::default(), pace: Pace::new() }
     }
 
     pub(super) fn sent(&self) -> u64 {
@@ -236,6 +238,9 @@ impl Wire {
         }
         if let Some(region) = &self.at.region {
             load = load.region(Region::new(region.clone()));
+        }
+        if let Some(key) = &self.key {
+            load = load.credentials_provider(key.clone());
         }
         let shared = load.load().await;
         // Asked for once here, because a request would wrap what goes wrong beyond recognition.
@@ -277,7 +282,8 @@ impl Wire {
     {
         let mut attempt = 1;
         loop {
-            let failure = match self.pace.through(async { make().await.map_err(|e| Failure::of(&e)) }).await {
+            // Boxed, because the SDK's futures are several kilobytes and nest deeply.
+            let failure = match self.pace.through(async { Box::pin(make()).await.map_err(|e| Failure::of(&e)) }).await {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };

@@ -9,7 +9,11 @@ use futures_util::{FutureExt, TryStreamExt};
 use opendal::{EntryMode, ErrorKind};
 use tokio::sync::mpsc;
 
-use super::{Inner, look, wire::Failure};
+use super::{
+    Inner,
+    look::{self, Stat},
+    wire::Failure,
+};
 use crate::{
     error::Result,
     name::{FileName, RESERVED},
@@ -49,6 +53,16 @@ impl Inner {
         Ok(found)
     }
 
+    /// Whether what begins with this path (`""`, or it ends with `/`) can have files, but for Rowbound's own.
+    async fn is_folder(&self, top: &str) -> Result<bool, Failure> {
+        let Some(path) = top.strip_suffix('/') else { return Ok(true) };
+        if top.starts_with(&self.own("")) || look::exact(path).is_err() {
+            return Ok(false);
+        }
+        // Where folders are more than a part of names, the listing of a file as a folder is anything: OpenDAL may even panic.
+        Ok(!self.wire.can.create_dir || matches!(self.stat(path).await?, Stat::Other(_)))
+    }
+
     async fn read_folder(&self, folder: &str) -> Result<Vec<(String, EntryMode)>, Failure> {
         let path = if folder.is_empty() { "/" } else { folder };
         // A folder may be long: each answer has its own time.
@@ -68,8 +82,7 @@ impl Inner {
         let top = prefix.rfind('/').map_or("", |at| &prefix[..=at]);
         let ours = self.own("");
         let mut folders = Vec::new();
-        // A prefix that no path can begin with has no files.
-        if top.is_empty() || !top.starts_with(&ours) && look::exact(&top[..top.len() - 1]).is_ok() {
+        if self.is_folder(top).await.map_err(broke)? {
             folders.push(self.entries(top).await.map_err(broke)?.into_iter());
         }
         let mut entries = Vec::with_capacity(PAGE);

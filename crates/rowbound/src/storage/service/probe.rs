@@ -32,6 +32,10 @@ const OTHERS: [(&str, &str); 8] = [
     ("sub/\u{e9}.", "begin alike"),
 ];
 
+/// What a file is renamed and copied to: characters that mean something in a URL or a header, but for those that are refused anyway.
+const TO: &str = "to %41+&=\u{e9}.x";
+const TO_MORE: &str = "to %41+&=;?#\u{e9}.x";
+
 /// What no file has.
 const WRONG: &str = "\"0123456789abcdef0123456789abcdef\"";
 
@@ -48,9 +52,19 @@ impl Inner {
         Ok(proved)
     }
 
+    /// Where a file is renamed and copied to.
+    fn target(&self, folder: &str) -> String {
+        format!("{folder}{}", if self.kind.strips { TO } else { TO_MORE })
+    }
+
+    /// Erases whatever lies in the folder of a probe, also under names that the service made up.
     async fn clean(&self, folder: &str) -> Result<(), Failure> {
-        for rest in [NAME, "moved", "copied"] {
-            self.erase(&format!("{folder}{rest}")).await?;
+        for (path, mode) in self.entries(folder).await? {
+            if mode.is_dir() {
+                Box::pin(self.clean(&path)).await?;
+            } else {
+                self.erase(&path).await?;
+            }
         }
         self.prune(folder).await.map(drop)
     }
@@ -164,7 +178,7 @@ impl Inner {
 
     /// Whether a rename leaves a file as it was but for its name.
     async fn try_rename(&self, folder: &str, path: &str, thorough: bool) -> Result<bool> {
-        let to = format!("{folder}moved");
+        let to = self.target(folder);
         let seen = self.write(path, "probe\n").await?;
         if thorough {
             // A service that stamps a file when it is renamed shows it only in another second than that of the file.
@@ -190,7 +204,7 @@ impl Inner {
     /// A file must be copied.
     async fn try_copy(&self, folder: &str, path: &str) -> Result<Kept> {
         let seen = self.write(path, "probe\n").await?;
-        let to = format!("{folder}copied");
+        let to = self.target(folder);
         self.wire.once(self.wire.op.copy(path, &to)).await.map_err(|e| self.broke(&e, "cannot copy a file"))?;
         match self.stat(&to).await.map_err(|e| self.broke(&e, "cannot look at a file"))? {
             Stat::File(copy) if copy.size == seen.size => Ok(Kept::Copied),

@@ -24,7 +24,7 @@ enum Gone {
 impl Inner {
     /// Takes a file away if it still is what was seen.
     pub(super) async fn remove(&self, proved: &Proved, name: &FileName, seen: &Seen, batch: &str) -> Result<Removed> {
-        if super::look::exact(name.as_str()).is_err() {
+        if self.refusal(name).is_some() {
             return Ok(Removed::Changed); // it can't have been seen
         }
         let failed = |e: Failure| self.failed(&e, "cannot remove the file", name);
@@ -71,11 +71,20 @@ impl Inner {
                 Ok(Removed::Erased)
             }
             Stat::Missing => match (self.stat(name.as_str()).await.map_err(failed)?, moved) {
-                (Stat::Missing, _) => Ok(Removed::Missing),
+                (Stat::Missing, Ok(())) => {
+                    // A link that leads nowhere from the trash looks like nothing: it goes back.
+                    let back = self.wire.once(self.wire.op.rename(&to, name.as_str())).await;
+                    Err(self
+                        .lied("the file cannot be seen where it was moved to: is it a link?", name)
+                        .with("place", &place)
+                        .with("back", if back.is_ok() { "yes" } else { "no" }))
+                }
+                (Stat::Missing, Err(e)) if e.kind() == ErrorKind::NotFound => Ok(Removed::Missing),
+                (Stat::Missing, Err(e)) => Err(failed(e)),
                 (Stat::File(now), _) if now != *seen => Ok(Removed::Changed),
                 (Stat::Other(_), _) => Ok(Removed::Changed),
-                (_, Err(e)) => Err(failed(e)),
-                (_, Ok(())) => Err(self.lied("the service said that it moved the file, but it is where it was", name)),
+                (Stat::File(_), Err(e)) => Err(failed(e)),
+                (Stat::File(_), Ok(())) => Err(self.lied("the service said that it moved the file, but it is where it was", name)),
             },
             Stat::File(_) | Stat::Other(_) => {
                 // Another file, which was put there after the last look: back with it. If yet another has the name, both stay.

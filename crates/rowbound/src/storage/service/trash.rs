@@ -52,7 +52,7 @@ impl Inner {
     fn path_of(&self, item: &Trashed) -> Result<String> {
         let batch = item.place.split('/').next().unwrap_or_default();
         let (place, path) = self.place(batch, &item.name);
-        if moment(batch).is_none() || place != item.place || exact(&path).is_err() {
+        if moment(batch).is_none() || place != item.place || self.refusal(&item.name).is_some() {
             return Err(self
                 .error(Kind::NotFound, "this is no place in the trash of a service")
                 .with("name", &item.name)
@@ -76,7 +76,7 @@ impl Inner {
     /// The latest of each name: the names are looked for in every batch, from the latest on, until they are found.
     pub(super) async fn trashed(&self, names: &[FileName]) -> Result<PerName<Option<Trashed>>> {
         let mut done: PerName<Option<Trashed>> = names.iter().map(|_| Ok(None)).collect();
-        let mut left: Vec<usize> = (0..names.len()).filter(|i| exact(names[*i].as_str()).is_ok()).collect();
+        let mut left: Vec<usize> = (0..names.len()).filter(|i| self.refusal(&names[*i]).is_none()).collect();
         for batch in self.batches().await?.iter().rev() {
             if left.is_empty() {
                 break;
@@ -141,7 +141,9 @@ impl Inner {
                 let Some(name) = path.strip_prefix(&top) else { continue };
                 if mode.is_dir() && exact(path.trim_end_matches('/')).is_ok() {
                     folders.push(path);
-                } else if let (true, Ok(name)) = (mode.is_file(), FileName::parse(name)) {
+                } else if let (true, Ok(name)) = (mode.is_file(), FileName::parse(name))
+                    && self.refusal(&name).is_none()
+                {
                     let (place, _) = self.place(&batch.id, &name);
                     files.push((name, place));
                 }

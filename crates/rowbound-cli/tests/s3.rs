@@ -1,0 +1,377 @@
+//! The real binary on real S3 servers: an application that overwrites, servers that go away, answers that lie about half a batch, workers that
+//! are killed.
+
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use rand::Rng;
+use rowbound::{StoragePlan, Trash};
+use rowbound_testkit::{
+    Backend, Rowbound, Running, World,
+    faults::{Ask, Fault, FaultProxy, Rule},
+    s3::{S3Bucket, S3Kind, S3Server},
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::Command,
+};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_rowbound");
+const DEADLINE: Duration = Duration::from_secs(60);
+/// What every key of the storage begins with; the bucket holds others beside them.
+const PREFIX: &str = "media/";
+
+/// An application with its rows in a database and its files in a bucket.
+struct Shop {
+    world: World,
+    server: S3Server,
+    bucket: S3Bucket,
+}
+
+impl Shop {
+    /// A table `doc` bound to a fresh bucket, attached.
+    async fn open(kind: S3Kind, backend: Backend, change: impl FnOnce(StoragePlan) -> StoragePlan) -> Shop {
+        let server = S3Server::start(kind);
+        let bucket = server.bucket().await;
+        let location = bucket.location(PREFIX);
+        Self::attached(server, bucket, backend, |plan| change(StoragePlan { location, ..plan })).await
+    }
+
+    async fn attached(server: S3Server, bucket: S3Bucket, backend: Backend, change: impl FnOnce(StoragePlan) -> StoragePlan) -> Shop {
+        let world = World::new(backend).await.with_docs().await.storage(change);
+        let shop = Shop { world, server, bucket };
+        shop.rowbound().run(&["attach"]).await.expect(0);
+        shop
+    }
+
+    fn rowbound(&self) -> Rowbound {
+        let start = Rowbound::new(BINARY, &self.world).env("ROWBOUND_LOG", "info");
+        self.server.env().iter().fold(start, |rowbound, (name, value)| rowbound.env(name, value))
+    }
+
+    async fn daemon(&self) -> Running {
+        let daemon = self.rowbound().spawn(&["run", "--poll", "50ms"]);
+        daemon.wait_for_line("collecting", DEADLINE).await;
+        daemon
+    }
+
+    async fn put(&self, name: &str) {
+        self.bucket.put(&format!("{PREFIX}{name}"), name.as_bytes()).await;
+    }
+
+    /// Files and the rows that name them.
+    async fn put_docs(&self, names: impl Iterator<Item = String>) {
+        let names: Vec<String> = names.collect();
+        for some in names.chunks(32) {
+            futures_util::future::join_all(some.iter().map(|name| self.put(name))).await;
+            let values: Vec<_> = some.iter().map(|name| format!("({})", self.world.db.backend().literal(name))).collect();
+            self.world.db.exec(&format!("insert into doc (file) values {}", values.join(", "))).await;
+        }
+    }
+
+    /// The names of the files that are there.
+    async fn files(&self) -> BTreeSet<String> {
+        let keys = self.bucket.keys(PREFIX).await;
+        let names = keys.iter().map(|key| key[PREFIX.len()..].to_owned());
+        names.filter(|name| !name.starts_with(".rowbound/")).collect()
+    }
+
+    async fn refs(&self) -> BTreeSet<String> {
+        self.world.refs().await.into_iter().collect()
+    }
+
+    /// Until the files are those that rows name.
+    async fn followed(&self, daemon: &Running) {
+        daemon.until(DEADLINE, "the files follow the rows", || async { self.files().await == self.refs().await }).await;
+    }
+
+    /// Drains the queue: status 0, and nothing is lost or left.
+    async fn drained(&self) {
+        self.rowbound().run(&["collect", "--retry-now", "--wait", "60s"]).await.expect(0);
+        let (files, refs) = (self.files().await, self.refs().await);
+        let leaked: Vec<_> = files.difference(&refs).collect();
+        let lost: Vec<_> = refs.difference(&files).collect();
+        assert!(leaked.is_empty() && lost.is_empty(), "leaked (file, no row): {leaked:?}\nlost (row, no file): {lost:?}");
+    }
+
+    async fn ends(&self, daemon: Running) {
+        daemon.terminate();
+        daemon.wait(DEADLINE).await.expect(0);
+    }
+}
+
+/// Many files go, in several requests; what lies beside the prefix, and what rows name, stays.
+async fn follows_rows(kind: S3Kind, backend: Backend) {
+    let shop = Shop::open(kind, backend, |s| s).await;
+    shop.bucket.put("beside.txt", b"not ours").await;
+    shop.bucket.put("mediaX/1.jpg", b"not ours").await;
+    shop.put_docs((0..1_200).map(|n| format!("2026/11/{:02}/{n}.jpg", n % 30))).await;
+    shop.world.db.exec("delete from doc where id % 10 <> 0").await;
+    shop.world.db.exec("update doc set file = '' where id % 20 = 0").await;
+    shop.drained().await;
+    assert_eq!(shop.files().await.len(), 60);
+    assert_eq!(shop.bucket.get("beside.txt").await.as_deref(), Some(&b"not ours"[..]));
+    assert_eq!(shop.bucket.get("mediaX/1.jpg").await.as_deref(), Some(&b"not ours"[..]));
+    shop.rowbound().run(&["detach"]).await.expect(0);
+    assert_eq!(shop.bucket.keys(&format!("{PREFIX}.rowbound/")).await, [""; 0], "detach leaves nothing of ours");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_files_follow_rows_on_s3s_fs() {
+    follows_rows(S3Kind::S3sFs, Backend::Sqlite).await;
+    follows_rows(S3Kind::S3sFs, Backend::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_files_follow_rows_on_moto() {
+    follows_rows(S3Kind::Moto, Backend::Mariadb).await;
+}
+
+/// django-storages' S3Storage with its defaults overwrites: a row is deleted and made again under the same name while the collector runs. The grace
+/// covers for a server that cannot delete on a condition.
+async fn django_overwrites(kind: S3Kind, grace: Duration, names: u32, rounds: u32) {
+    let server = S3Server::start(kind);
+    let bucket = server.bucket().await;
+    let location = bucket.location(PREFIX);
+    let change = |s: StoragePlan| StoragePlan { location, ..s }.grace(grace).min_age(Duration::from_secs(5)).trash(Trash::Off);
+    let mut shop = Shop::attached(server, bucket, Backend::Sqlite, change).await;
+    shop.rowbound().run(&["detach"]).await.expect(0);
+    shop.world.db.exec("drop table doc").await;
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/django");
+    let python = here.join("../../../../.venv/bin/python");
+    assert!(python.exists(), "there is no Python with Django in .venv: run `make test`, or scripts/django-venv");
+    let mut django = Command::new(python);
+    django
+        .current_dir(&here)
+        .env("DJANGO_SETTINGS_MODULE", "settings")
+        .env("DJANGO_DATABASE", shop.world.db.url())
+        .env("DJANGO_BUCKET", shop.bucket.name())
+        .env("DJANGO_PREFIX", PREFIX.trim_end_matches('/'))
+        .env("DJANGO_ENDPOINT", shop.server.endpoint())
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .env("PYTHONUNBUFFERED", "1")
+        .envs(shop.server.env())
+        .kill_on_drop(true);
+    let mut migrate = Command::from(clone(django.as_std()));
+    let migrated = migrate.args(["-m", "django", "migrate", "--verbosity", "0"]).output().await.expect("cannot run Python");
+    assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
+    shop.world.bindings = vec![rowbound::Binding::name("blog_document.file", "default").expect("a column")];
+    shop.rowbound().run(&["attach"]).await.expect(0);
+
+    let mut app = django
+        .args(["overwrite.py", &names.to_string(), &rounds.to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("cannot start Python");
+    let mut lines = BufReader::new(app.stdout.take().expect("stdout is piped")).lines();
+    assert_eq!(lines.next_line().await.expect("cannot read from the application").as_deref(), Some("ready"));
+    let daemon = shop.daemon().await;
+    app.stdin.take().expect("stdin is piped").write_all(b"go\n").await.expect("the application does not read");
+    let line = lines.next_line().await.expect("cannot read from the application").unwrap_or_default();
+    let done: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line:?}"));
+    println!("{kind}: {done}");
+    assert_eq!(done["errors"], serde_json::json!([]));
+    assert_eq!(done["lost"], serde_json::json!([]), "{}", daemon.said());
+    assert_eq!(done["rounds"], names * rounds);
+    assert_eq!(shop.files().await, shop.refs().await);
+    assert_eq!(shop.files().await.len(), names as usize);
+    // The rows go for good: so do the files.
+    shop.world.db.exec("delete from blog_document").await;
+    shop.followed(&daemon).await;
+    assert!(shop.files().await.is_empty());
+    shop.ends(daemon).await;
+}
+
+/// `std::process::Command` cannot be cloned; what these two share is program, folder and environment.
+fn clone(of: &std::process::Command) -> std::process::Command {
+    let mut command = std::process::Command::new(of.get_program());
+    command.envs(of.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if let Some(folder) = of.get_current_dir() {
+        command.current_dir(folder);
+    }
+    command
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn django_overwrites_a_released_name_on_moto() {
+    django_overwrites(S3Kind::Moto, Duration::ZERO, 20, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn django_overwrites_a_released_name_on_s3s_fs() {
+    django_overwrites(S3Kind::S3sFs, Duration::from_secs(3), 20, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes: make soak"]
+async fn soak_django_overwrites_a_thousand_times() {
+    django_overwrites(S3Kind::Moto, Duration::ZERO, 40, 25).await;
+    django_overwrites(S3Kind::S3sFs, Duration::from_secs(3), 40, 25).await;
+}
+
+/// The server is down for a while: nothing is believed to be gone, and everything is done afterwards.
+async fn server_down(time: Duration) {
+    let shop = Shop::open(S3Kind::S3sFs, Backend::Postgres, |s| s).await;
+    shop.put_docs((0..200).map(|n| format!("{n}.jpg"))).await;
+    let daemon = shop.daemon().await;
+    shop.server.kill();
+    shop.world.db.exec("delete from doc where id % 2 = 0").await;
+    daemon.until(DEADLINE, "the daemon says that the storage is away", || async { daemon.said().contains("ERROR") }).await;
+    let status = shop.rowbound().run(&["status", "--format", "json"]).await;
+    assert_eq!(status.json()["storages"][0]["reachable"], false, "{}", status.stdout);
+    assert_eq!(status.json()["storages"][0]["backlog"]["total"], 100, "no candidate is believed to be missing");
+    assert_eq!(shop.rowbound().run(&["collect"]).await.code, Some(3));
+    let back = Instant::now() + time;
+    daemon.until(time + DEADLINE, "the time is over", || async { Instant::now() > back }).await;
+    shop.server.start_again();
+    shop.followed(&daemon).await;
+    shop.ends(daemon).await;
+    shop.drained().await;
+    assert_eq!(shop.files().await.len(), 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_server_down_for_seconds() {
+    server_down(Duration::from_secs(3)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes: make soak"]
+async fn soak_s3_server_down_for_two_minutes() {
+    server_down(Duration::from_secs(120)).await;
+}
+
+/// Two workers on one bucket, one of them killed at random moments, while the application goes on.
+async fn workers_killed(backend: Backend, kills: u32) {
+    let shop = Shop::open(S3Kind::S3sFs, backend, |s| s).await;
+    let rowbound = shop.rowbound();
+    let start = || rowbound.spawn(&["run", "--poll", "20ms", "--lease", "2s"]);
+    let steady = start();
+    let mut victim = start();
+    let mut next = 0;
+    for _ in 0..kills {
+        shop.put_docs((next..next + 60).map(|n| format!("{}/{n}.jpg", n % 7))).await;
+        next += 60;
+        shop.world.db.exec("delete from doc where id % 3 <> 0").await;
+        let moment = Duration::from_millis(rand::rng().random_range(0..60));
+        let end = Instant::now() + moment;
+        victim.until(DEADLINE, "its moment", || async { Instant::now() >= end }).await;
+        victim.kill();
+        drop(victim);
+        victim = start();
+    }
+    shop.followed(&steady).await;
+    shop.ends(victim).await;
+    shop.ends(steady).await;
+    shop.drained().await;
+    println!("{backend:?}: {kills} kills, {next} files, {} left", shop.files().await.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_workers_killed_at_random() {
+    workers_killed(Backend::Postgres, 12).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "minutes: make soak"]
+async fn soak_s3_workers_killed_a_hundred_times() {
+    workers_killed(Backend::Postgres, 100).await;
+    workers_killed(Backend::Mariadb, 100).await;
+}
+
+/// A shop whose collector reaches the server through a proxy that fails as it is told; the application does not.
+async fn behind(backend: Backend) -> (Shop, FaultProxy) {
+    let server = S3Server::start(S3Kind::S3sFs);
+    let proxy = FaultProxy::to_s3(&server);
+    let bucket = server.bucket().await;
+    let location = bucket.location_at(&proxy.endpoint(), PREFIX);
+    let shop = Shop::attached(server, bucket, backend, |s| StoragePlan { location, ..s }).await;
+    (shop, proxy)
+}
+
+/// Whatever goes wrong on the way, at the end nothing is lost, nothing is left, and the ledger has told of no deletion that was none.
+async fn troubled(rules: impl Fn(&FaultProxy)) -> Shop {
+    let (shop, proxy) = behind(Backend::Sqlite).await;
+    shop.put_docs((0..600).map(|n| format!("{}/{n}.jpg", n % 5))).await;
+    let daemon = shop.daemon().await;
+    rules(&proxy);
+    shop.world.db.exec("delete from doc where id % 3 <> 0").await;
+    shop.followed(&daemon).await;
+    shop.ends(daemon).await;
+    proxy.clear();
+    shop.drained().await;
+    assert_eq!(shop.files().await.len(), 200);
+    let told = shop.rowbound().run(&["history", "--format", "json", "--outcome", "erased", "--limit", "10000"]).await.expect(0);
+    let told: Vec<String> = told.json().as_array().expect("a list of entries").iter().map(|e| e["name"].to_string()).collect();
+    let once: BTreeSet<&String> = told.iter().collect();
+    assert_eq!(once.len(), told.len(), "a deletion was reported twice");
+    shop
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_every_third_request_is_refused() {
+    troubled(|proxy| proxy.rule(Rule::new(Fault::Answer(503)).every(3))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_connections_break_in_a_deletion() {
+    troubled(|proxy| {
+        proxy.rule(Rule::new(Fault::CutAmid).on([Ask::DeleteMany]).times(2));
+        proxy.rule(Rule::new(Fault::CutAfter).on([Ask::DeleteMany]).times(2));
+        proxy.rule(Rule::new(Fault::CutBefore).on([Ask::DeleteMany]).times(2));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_answers_break_off() {
+    troubled(|proxy| {
+        proxy.rule(Rule::new(Fault::Truncate(100)).on([Ask::DeleteMany, Ask::List]).times(4));
+        proxy.rule(Rule::new(Fault::Answer(500)).every(5));
+    })
+    .await;
+}
+
+/// One key of a batch is refused: its candidate stays and says why, the others are done, and the exit status tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_one_key_of_a_batch_is_refused() {
+    let (shop, proxy) = behind(Backend::Postgres).await;
+    shop.put_docs((0..100).map(|n| format!("{n}.jpg"))).await;
+    proxy.rule(Rule::new(Fault::FailKeys(vec![format!("{PREFIX}7.jpg")], "AccessDenied".into())));
+    shop.world.db.exec("delete from doc where id <= 50").await;
+    let end = shop.rowbound().run(&["collect"]).await.expect(1);
+    assert!(end.stdout.contains("7.jpg") || end.stderr.contains("7.jpg"), "{}{}", end.stdout, end.stderr);
+    let files = shop.files().await;
+    assert!(files.contains("7.jpg") && files.len() == 51, "{files:?}");
+    let status = shop.rowbound().run(&["status", "--format", "json"]).await.expect(1).json();
+    let backlog = &status["storages"][0]["backlog"];
+    assert_eq!((&backlog["total"], &backlog["failing"]), (&1.into(), &1.into()), "{backlog}");
+    assert!(backlog["sample"][0]["note"].to_string().contains("AccessDenied"), "{backlog}");
+    proxy.clear();
+    shop.drained().await;
+}
+
+/// A credential that may read and list but not delete: everything stays, and both exit status and `status` say why.
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_without_the_right_to_delete() {
+    let (shop, proxy) = behind(Backend::Mariadb).await;
+    shop.put_docs((0..20).map(|n| format!("{n}.jpg"))).await;
+    proxy.rule(Rule::new(Fault::Answer(403)).on([Ask::Delete, Ask::DeleteMany]));
+    shop.world.db.exec("delete from doc").await;
+    let end = shop.rowbound().run(&["collect"]).await.expect(1);
+    assert!((end.stdout + &end.stderr).contains("s3:DeleteObject"), "the missing right is named");
+    assert_eq!(shop.files().await.len(), 20);
+    let status = shop.rowbound().run(&["status"]).await.expect(1);
+    assert!(status.stdout.contains("s3:DeleteObject"), "{}", status.stdout);
+    // A storage that cannot be deleted from cannot be attached either.
+    let attach = shop.rowbound().run(&["attach"]).await;
+    assert_eq!(attach.code, Some(2), "{}{}", attach.stdout, attach.stderr);
+    proxy.clear();
+    shop.drained().await;
+    assert!(shop.files().await.is_empty());
+}

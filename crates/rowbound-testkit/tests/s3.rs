@@ -1,0 +1,578 @@
+//! The storage in a bucket, on every S3 server that can be started here, in every mode.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use rowbound::{
+    FileName, Kind, Retry,
+    plan::{Erase, Location, StoragePlan, Trash},
+    storage::{Conditional, Kept, Look, Marker, Removed, Restored, Seen, Storage, s3::S3},
+};
+use rowbound_testkit::{
+    faults::{Ask, Fault, FaultProxy, Rule},
+    s3::{S3Bucket, S3Kind, S3Server},
+    storage_suite::{CHECKS, Place, attach, files, in_trash, look, marker_of, name, restore, seen, take},
+};
+
+const PREFIX: &str = "media files/";
+
+/// How files leave the bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// No versions, no trash.
+    Erase,
+    /// No versions, a trash of copies.
+    Copies,
+    /// Versions are the trash.
+    Versions,
+    /// Every version is erased.
+    AllVersions,
+}
+
+impl Way {
+    fn versioned(self) -> bool {
+        matches!(self, Way::Versions | Way::AllVersions)
+    }
+
+    fn plan(self, location: Location, trash: bool) -> StoragePlan {
+        let plan = StoragePlan::at("s3", location);
+        match (self, trash) {
+            (Way::Copies, true) => plan.trash(Trash::Keep(Duration::from_secs(86_400))),
+            (Way::Copies | Way::Erase, _) => plan.trash(Trash::Off),
+            (Way::Versions, true) => plan,
+            (Way::Versions | Way::AllVersions, _) => plan.erase(Erase::AllVersions),
+        }
+    }
+}
+
+struct InBucket {
+    server: Arc<S3Server>,
+    bucket: S3Bucket,
+    way: Way,
+    /// The storage's way to the server, if it is not the straight one.
+    endpoint: Option<String>,
+}
+
+fn opened(server: &S3Server, plan: &StoragePlan) -> Arc<dyn Storage> {
+    let Location::S3(at) = &plan.location else { panic!("no bucket") };
+    Arc::new(S3::with_key(plan, at, server.access_key(), server.secret_key()))
+}
+
+#[async_trait]
+impl Place for InBucket {
+    fn open(&self, trash: bool) -> Arc<dyn Storage> {
+        let endpoint = self.endpoint.clone().unwrap_or_else(|| self.server.endpoint());
+        opened(&self.server, &self.way.plan(self.bucket.location_at(&endpoint, PREFIX), trash))
+    }
+
+    fn has_trash(&self) -> bool {
+        matches!(self.way, Way::Copies | Way::Versions)
+    }
+
+    async fn put(&self, name: &FileName, bytes: &[u8]) {
+        self.bucket.put(&format!("{PREFIX}{name}"), bytes).await;
+    }
+
+    async fn get(&self, name: &FileName) -> Option<Vec<u8>> {
+        self.bucket.get(&format!("{PREFIX}{name}")).await
+    }
+}
+
+async fn place(server: &Arc<S3Server>, way: Way) -> InBucket {
+    let bucket = if way.versioned() { server.versioned_bucket().await } else { server.bucket().await };
+    InBucket { server: server.clone(), bucket, way, endpoint: None }
+}
+
+/// Servers hold fewer names than the suite has.
+const NAMES: &str = "keeps names apart that differ in any byte";
+
+async fn suite(kind: S3Kind, way: Way, without: &[&str]) {
+    let without = [&[NAMES], without].concat();
+    let server = Arc::new(S3Server::start(kind));
+    for (promise, check) in CHECKS {
+        if without.contains(&promise) {
+            continue;
+        }
+        eprintln!("storage suite on {kind}, {way:?}: {promise}");
+        check(&place(&server, way).await).await;
+    }
+}
+
+#[tokio::test]
+async fn moto_erasing_passes_the_suite() {
+    suite(S3Kind::Moto, Way::Erase, &[]).await;
+}
+
+#[tokio::test]
+async fn moto_with_copies_passes_the_suite() {
+    suite(S3Kind::Moto, Way::Copies, &[]).await;
+}
+
+#[tokio::test]
+async fn moto_with_versions_passes_the_suite() {
+    // That one erases only the latest, and every version goes here.
+    suite(S3Kind::Moto, Way::Versions, &["keeps every version, and finds the latest"]).await;
+}
+
+#[tokio::test]
+async fn moto_erasing_versions_passes_the_suite() {
+    suite(S3Kind::Moto, Way::AllVersions, &[]).await;
+}
+
+#[tokio::test]
+async fn s3s_fs_erasing_passes_the_suite() {
+    suite(S3Kind::S3sFs, Way::Erase, &[]).await;
+}
+
+#[tokio::test]
+async fn s3s_fs_with_copies_passes_the_suite() {
+    suite(S3Kind::S3sFs, Way::Copies, &[]).await;
+}
+
+/// Names that some layer likes to trim, decode, collapse or cannot say in XML, each beside its likely victims.
+fn odd_names() -> Vec<String> {
+    let mut names: Vec<String> = [
+        "photo.jpg",
+        "photo.jpg ",
+        " photo.jpg",
+        "photo.jpg\t",
+        "photo.jpg.",
+        "photo.jpg\u{a0}",
+        "photo.jpg\u{3000}",
+        "Photo.jpg",
+        "d/photo.jpg",
+        "d /photo.jpg",
+        "\u{e9}.jpg",
+        "e\u{301}.jpg",
+        "%C3%A9.jpg",
+        "%2e%2e",
+        "%2E%2E/x",
+        "a+b",
+        "a b",
+        "a%20b",
+        "a%2Bb",
+        "a%2520b",
+        "a\\b",
+        "a\u{1}b",
+        "a\u{1f}b",
+        "a\u{7f}b",
+        "a\u{85}b",
+        "a\u{2028}b",
+        "a\u{fffe}b",
+        "a\u{feff}b",
+        "\u{feff}a",
+        "*",
+        "?",
+        "?versionId=1",
+        "#x",
+        "a&b",
+        "a&amp;b",
+        "<Key>a</Key>",
+        "]]>",
+        "\"'",
+        "...",
+        "..a/a..",
+        "\u{1f600}\u{10ffff}",
+        "a=b;c",
+        "a:b@c",
+        "d/...",
+        "~",
+        "a\nb",
+        "a\rb",
+        "a\r\nb",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    names.push("x".repeat(1024 - PREFIX.len()));
+    names.push(format!("{}\u{1f600}", "y".repeat(1020 - PREFIX.len())));
+    names
+}
+
+/// Whether the server holds this key: it is put, and read back under this name and no other.
+async fn holds(bucket: &S3Bucket, key: &str) -> bool {
+    let body = aws_sdk_s3::primitives::ByteStream::from(key.as_bytes().to_vec());
+    let put = bucket.client().put_object().bucket(bucket.name()).key(key).body(body).send().await;
+    let held = put.is_ok() && {
+        let read = bucket.client().get_object().bucket(bucket.name()).key(key).send().await;
+        match read {
+            Ok(found) => found.body.collect().await.is_ok_and(|b| b.to_vec() == key.as_bytes()),
+            Err(_) => false,
+        }
+    };
+    // One key that it cannot list would hide the others.
+    let list = bucket.client().list_objects_v2().bucket(bucket.name()).encoding_type(aws_sdk_s3::types::EncodingType::Url);
+    let listed = list.send().await.is_ok_and(|page| page.contents().len() == 1);
+    let deleted = bucket.client().delete_object().bucket(bucket.name()).key(key).send().await;
+    held && listed && deleted.is_ok()
+}
+
+async fn deletes_exactly(kind: S3Kind, way: Way) {
+    let server = Arc::new(S3Server::start(kind));
+    let place = place(&server, way).await;
+    let storage = place.open(place.has_trash());
+    attach(&*storage).await;
+    let mut held = Vec::new();
+    for name in odd_names() {
+        let scratch = server.bucket().await;
+        if holds(&scratch, &format!("{PREFIX}{name}")).await {
+            held.push(name);
+        } else {
+            eprintln!("{kind} does not hold {:?}", name.chars().take(40).collect::<String>());
+        }
+    }
+    assert!(held.len() >= 40, "{kind} holds only {}", held.len());
+    for text in &held {
+        place.put(&name(text), text.as_bytes()).await;
+    }
+    let mut left = held.clone();
+    while let Some(text) = left.pop() {
+        let removed = take(&*storage, &name(&text)).await;
+        assert!(matches!(removed, Removed::Erased | Removed::Trashed(_)), "{text:?}: {removed:?}");
+        assert_eq!(place.get(&name(&text)).await, None, "{text:?}");
+        for other in &left {
+            let bytes = place.get(&name(other)).await;
+            assert_eq!(bytes.as_deref(), Some(other.as_bytes()), "{text:?} was asked for, {other:?} is gone or changed");
+        }
+    }
+    if place.has_trash() {
+        for text in &held {
+            let item = in_trash(&*storage, &name(text)).await.unwrap_or_else(|| panic!("{text:?} is not in the trash"));
+            assert_eq!(restore(&*storage, &item).await, Restored::Back, "{text:?}");
+            assert_eq!(place.get(&name(text)).await.as_deref(), Some(text.as_bytes()), "{text:?}");
+        }
+    } else {
+        for text in &held {
+            place.put(&name(text), text.as_bytes()).await;
+        }
+    }
+    // All at once, and each is found by a listing.
+    let mut want = held.clone();
+    want.sort_unstable();
+    assert_eq!(files(&*storage, None).await, want);
+    let mut items = Vec::new();
+    for text in &held {
+        items.push((name(text), seen(&*storage, &name(text)).await));
+    }
+    for (removed, text) in storage.remove(&items).await.unwrap().into_iter().zip(&held) {
+        assert!(matches!(removed, Ok(Removed::Erased | Removed::Trashed(_))), "{text:?}: {removed:?}");
+    }
+    assert_eq!(files(&*storage, None).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn moto_deletes_exactly_the_key_that_was_asked_for() {
+    deletes_exactly(S3Kind::Moto, Way::Erase).await;
+}
+
+#[tokio::test]
+async fn s3s_fs_deletes_exactly_the_key_that_was_asked_for() {
+    deletes_exactly(S3Kind::S3sFs, Way::Copies).await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_too_long_is_refused() {
+    let server = Arc::new(S3Server::start(S3Kind::S3sFs));
+    let place = place(&server, Way::Erase).await;
+    let storage = place.open(false);
+    attach(&*storage).await;
+    let long = name(&"x".repeat(1025 - PREFIX.len()));
+    assert!(matches!(look(&*storage, &long).await, Look::Refused(_)));
+    let seen = Seen { size: 1, modified: Timestamp::UNIX_EPOCH, version: "\"x\"".into() };
+    assert_eq!(storage.remove(&[(long, seen)]).await.unwrap().remove(0).unwrap(), Removed::Changed);
+}
+
+#[tokio::test]
+async fn the_probe_sees_what_each_server_honours() {
+    for kind in S3Kind::here() {
+        let server = Arc::new(S3Server::start(kind));
+        let proved = |way, trash| {
+            let server = server.clone();
+            async move {
+                let place = place(&server, way).await;
+                let proved = place.open(trash).probe().await.unwrap();
+                assert_eq!(place.bucket.keys("").await, [""; 0], "{kind}: the probe leaves nothing");
+                if way.versioned() {
+                    assert_eq!(place.bucket.versions("").await, [], "{kind}: the probe leaves no version");
+                }
+                (proved.delete, proved.create, proved.trash)
+            }
+        };
+        let (delete, create) = match kind {
+            S3Kind::S3sFs => (Conditional::No, true),
+            S3Kind::Moto => (Conditional::OneByOne, true),
+            S3Kind::Garage => (Conditional::No, false),
+        };
+        assert_eq!(proved(Way::Erase, false).await, (delete, create, Kept::No), "{kind}");
+        assert_eq!(proved(Way::Copies, true).await, (delete, create, Kept::Copied), "{kind}");
+        if kind.has_versions() {
+            assert_eq!(proved(Way::Versions, true).await, (delete, create, Kept::Versions), "{kind}");
+            assert_eq!(proved(Way::AllVersions, false).await, (delete, create, Kept::Versions), "{kind}");
+            let place = place(&server, Way::Versions).await;
+            let off = StoragePlan::at("s3", place.bucket.location(PREFIX)).trash(Trash::Off);
+            let error = opened(&server, &off).probe().await.unwrap_err();
+            assert_eq!(error.kind(), Kind::Config);
+            assert!(error.hint_text().unwrap().contains("all-versions"), "{error:?}");
+            assert_eq!(place.bucket.versions("").await, []);
+        }
+    }
+}
+
+/// With what the probe proved in the marker, as `attach` writes it.
+async fn attached(place: &InBucket, trash: bool) -> Arc<dyn Storage> {
+    let storage = place.open(trash);
+    let proved = storage.probe().await.unwrap();
+    storage.set_marker(&Marker { proved: Some(proved), ..marker_of("suite") }).await.unwrap();
+    storage.expect("suite");
+    storage
+}
+
+#[tokio::test]
+async fn a_file_that_is_replaced_after_the_last_look_stays() {
+    let server = Arc::new(S3Server::start(S3Kind::Moto));
+    for way in [Way::Erase, Way::Copies, Way::Versions] {
+        let mut place = place(&server, way).await;
+        attached(&place, true).await;
+        let proxy = FaultProxy::to_s3(&server);
+        place.endpoint = Some(proxy.endpoint());
+        let storage = place.open(place.has_trash());
+        storage.expect("suite");
+        place.put(&name("a"), b"old").await;
+        let item = (name("a"), seen(&*storage, &name("a")).await);
+        // The deletion is on its way when the file is replaced.
+        proxy.rule(Rule::new(Fault::Hold).on([Ask::Delete, Ask::DeleteMany]).path("/media%20files/a").times(1));
+        let asked = {
+            let (storage, item) = (storage.clone(), item.clone());
+            tokio::spawn(async move { storage.remove(&[item]).await })
+        };
+        proxy.held(1).await;
+        place.put(&name("a"), b"new").await;
+        proxy.release();
+        let removed = asked.await.unwrap().unwrap().remove(0).unwrap();
+        assert_eq!(removed, Removed::Changed, "{way:?}");
+        assert_eq!(place.get(&name("a")).await.as_deref(), Some(&b"new"[..]), "{way:?}");
+        assert_eq!(in_trash(&*storage, &name("a")).await, None, "{way:?}");
+        assert!(storage.expired(Timestamp::MAX, 10).await.unwrap().is_empty(), "{way:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_service_is_said() {
+    let server = Arc::new(S3Server::start(S3Kind::S3sFs));
+    let place = place(&server, Way::Erase).await;
+    attach(&*place.open(false)).await;
+    let Location::S3(at) = place.bucket.location(PREFIX) else { unreachable!() };
+    let plan = StoragePlan::at("s3", Location::S3(at.clone()));
+    let said = async |at: rowbound::plan::Bucket, secret: &str| {
+        let storage = S3::with_key(&plan, &at, server.access_key(), secret);
+        storage.expect("suite");
+        let error = storage.look(&[name("a")]).await.unwrap_err();
+        assert!(error.hint_text().is_some_and(|h| !h.is_empty()), "{error:?}");
+        (error.kind(), error.retry_status(), error.full())
+    };
+    let secret = server.secret_key();
+    let (kind, retry, text) = said(rowbound::plan::Bucket { bucket: "rb-not-there".into(), ..at.clone() }, secret).await;
+    assert_eq!((kind, retry), (Kind::StorageUnreachable, Retry::Later), "{text}");
+    let (kind, retry, text) = said(at.clone(), "another secret").await;
+    assert_eq!((kind, retry), (Kind::Permission, Retry::Never), "{text}");
+    assert!(text.contains("SignatureDoesNotMatch") && !text.contains("another secret"), "{text}");
+    server.stop();
+    let (kind, retry, text) = said(at, secret).await;
+    assert_eq!((kind, retry), (Kind::StorageUnreachable, Retry::Later), "{text}");
+}
+
+#[tokio::test]
+async fn a_batch_of_which_a_part_is_forbidden_settles_the_rest() {
+    let server = Arc::new(S3Server::start(S3Kind::S3sFs));
+    let mut place = place(&server, Way::Erase).await;
+    let storage = attached(&place, false).await;
+    let names: Vec<String> = (0..30).map(|i| format!("many/{i:02}")).collect();
+    let mut items = Vec::new();
+    for text in &names {
+        place.put(&name(text), b"x").await;
+        items.push((name(text), seen(&*storage, &name(text)).await));
+    }
+    let proxy = FaultProxy::to_s3(&server);
+    place.endpoint = Some(proxy.endpoint());
+    let forbidden: Vec<String> = (0..30).step_by(3).map(|i| format!("{PREFIX}{}", names[i])).collect();
+    proxy.rule(Rule::new(Fault::FailKeys(forbidden, "AccessDenied".into())).on([Ask::DeleteMany]));
+    let storage = place.open(false);
+    storage.expect("suite");
+    for (i, removed) in storage.remove(&items).await.unwrap().into_iter().enumerate() {
+        if i % 3 == 0 {
+            let error = removed.unwrap_err();
+            assert_eq!((error.kind(), error.retry_status()), (Kind::Permission, Retry::Never));
+            assert!(error.to_string().contains("s3:DeleteObject") && error.to_string().contains(&names[i]), "{error}");
+            assert!(place.get(&name(&names[i])).await.is_some());
+        } else {
+            assert_eq!(removed.unwrap(), Removed::Erased);
+            assert_eq!(place.get(&name(&names[i])).await, None);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_stumbles_is_asked_again() {
+    let server = Arc::new(S3Server::start(S3Kind::S3sFs));
+    for fault in [Fault::Answer(503), Fault::Answer(500), Fault::CutBefore, Fault::CutAfter, Fault::Truncate(20)] {
+        let mut place = place(&server, Way::Copies).await;
+        attached(&place, true).await;
+        let proxy = FaultProxy::to_s3(&server);
+        place.endpoint = Some(proxy.endpoint());
+        let storage = place.open(true);
+        storage.expect("suite");
+        let names: Vec<String> = (0..40).map(|i| format!("many/{i:02}")).collect();
+        for text in &names {
+            place.put(&name(text), text.as_bytes()).await;
+        }
+        proxy.rule(Rule::new(fault.clone()).every(4));
+        let files: Vec<_> = names.iter().map(|n| name(n)).collect();
+        let mut gone = 0;
+        // What did not go now goes later, and nothing goes without a copy.
+        for _ in 0..20 {
+            let mut items = Vec::new();
+            let Ok(looked) = storage.look(&files).await else { continue };
+            for (file, look) in files.iter().zip(looked) {
+                if let Ok(Look::Seen(seen)) = look {
+                    items.push((file.clone(), seen));
+                }
+            }
+            if items.is_empty() {
+                break;
+            }
+            let Ok(removed) = storage.remove(&items).await else { continue };
+            gone += removed.iter().filter(|r| matches!(r, Ok(Removed::Trashed(_)))).count();
+        }
+        proxy.clear();
+        assert!(gone <= 40);
+        for file in &files {
+            assert_eq!(place.get(file).await, None, "{fault:?}");
+            let item = in_trash(&*storage, file).await.unwrap_or_else(|| panic!("{fault:?}: {file:?} is lost"));
+            assert_eq!(restore(&*storage, &item).await, Restored::Back);
+            assert_eq!(place.get(file).await.as_deref(), Some(file.as_str().as_bytes()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn markers_that_others_left_do_not_expire() {
+    let server = Arc::new(S3Server::start(S3Kind::Moto));
+    let place = place(&server, Way::Versions).await;
+    let storage = attached(&place, true).await;
+    for text in ["theirs", "ours", "restored"] {
+        place.put(&name(text), text.as_bytes()).await;
+    }
+    place.bucket.delete(&format!("{PREFIX}theirs")).await;
+    for text in ["ours", "restored"] {
+        take(&*storage, &name(text)).await;
+    }
+    let item = in_trash(&*storage, &name("restored")).await.unwrap();
+    assert_eq!(restore(&*storage, &item).await, Restored::Back);
+    place.bucket.delete(&format!("{PREFIX}restored")).await;
+    let all = storage.expired(Timestamp::MAX, 10).await.unwrap();
+    assert_eq!(all.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), ["ours"]);
+    assert!(storage.purge(&all).await.unwrap().remove(0).unwrap());
+    assert_eq!(place.bucket.versions(&format!("{PREFIX}ours")).await, [], "no version is left");
+    assert!(storage.expired(Timestamp::MAX, 10).await.unwrap().is_empty());
+    assert_eq!(place.bucket.versions(&format!("{PREFIX}.rowbound/trash/")).await, [], "no manifest is left");
+    // A person can still have back what was deleted by others.
+    let item = in_trash(&*storage, &name("theirs")).await.unwrap();
+    assert_eq!(restore(&*storage, &item).await, Restored::Back);
+}
+
+#[tokio::test]
+async fn a_batch_that_was_never_settled_expires_all_the_same() {
+    let server = Arc::new(S3Server::start(S3Kind::Moto));
+    for way in [Way::Versions, Way::Copies] {
+        let mut place = place(&server, way).await;
+        attached(&place, true).await;
+        let proxy = FaultProxy::to_s3(&server);
+        place.endpoint = Some(proxy.endpoint());
+        let storage = place.open(true);
+        storage.expect("suite");
+        place.put(&name("a"), b"a").await;
+        // The manifest is written before the batch; writing it again fails.
+        proxy.rule(Rule::new(Fault::Answer(403)).on([Ask::Put]).path("/trash/").skip(1));
+        assert!(matches!(take(&*storage, &name("a")).await, Removed::Trashed(_)));
+        proxy.clear();
+        let all = storage.expired(Timestamp::MAX, 10).await.unwrap();
+        assert_eq!(all.len(), 1, "{way:?}");
+        assert_eq!(Some(&all[0]), in_trash(&*storage, &name("a")).await.as_ref(), "{way:?}");
+        assert!(storage.purge(&all).await.unwrap().remove(0).unwrap());
+        assert!(storage.expired(Timestamp::MAX, 10).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn every_version_of_exactly_this_key_is_erased() {
+    let server = Arc::new(S3Server::start(S3Kind::Moto));
+    let place = place(&server, Way::AllVersions).await;
+    let storage = attached(&place, false).await;
+    for _ in 0..3 {
+        for text in ["a", "a/b", "ab"] {
+            place.put(&name(text), text.as_bytes()).await;
+        }
+        place.bucket.delete(&format!("{PREFIX}a")).await;
+        place.put(&name("a"), b"again").await;
+    }
+    assert_eq!(take(&*storage, &name("a")).await, Removed::Erased);
+    let left = place.bucket.versions(&format!("{PREFIX}a")).await;
+    assert_eq!(left.len(), 6, "{left:?}");
+    assert!(left.iter().all(|v| !v.marker && v.key != format!("{PREFIX}a")), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_listing_that_breaks_off_is_an_error() {
+    let server = Arc::new(S3Server::start(S3Kind::S3sFs));
+    let mut place = place(&server, Way::Erase).await;
+    attached(&place, false).await;
+    for i in 0..1500 {
+        place.put(&name(&format!("f{i:04}")), b"").await;
+    }
+    let proxy = FaultProxy::to_s3(&server);
+    place.endpoint = Some(proxy.endpoint());
+    let storage = place.open(false);
+    storage.expect("suite");
+    for fault in [Fault::Answer(403), Fault::Answer(500), Fault::Truncate(300), Fault::CutBefore] {
+        proxy.rule(Rule::new(fault.clone()).on([Ask::List]).skip(1));
+        let ended = rowbound_testkit::storage_suite::drain(storage.list("", None).await.unwrap()).await;
+        assert!(ended.is_err(), "{fault:?}");
+        proxy.clear();
+    }
+    assert_eq!(files(&*storage, None).await.len(), 1500);
+}
+
+#[tokio::test]
+async fn many_looks_are_one_listing_and_see_the_same() {
+    let server = Arc::new(S3Server::start(S3Kind::Moto));
+    let mut place = place(&server, Way::Erase).await;
+    attached(&place, false).await;
+    let proxy = FaultProxy::to_s3(&server);
+    place.endpoint = Some(proxy.endpoint());
+    let storage = place.open(false);
+    storage.expect("suite");
+    let names: Vec<FileName> = (0..40).map(|i| name(&format!("a{}/f{i:02}", i % 2))).collect();
+    for name in &names[..35] {
+        place.put(name, name.as_str().as_bytes()).await;
+    }
+    let looked = storage.look(&names).await.unwrap();
+    // One listing for each folder, and one that shows how the service encodes; what they do not hold is asked for once more.
+    assert_eq!((proxy.count(Ask::List), proxy.count(Ask::Head)), (3, 5));
+    for (i, (name, many)) in names.iter().zip(looked).enumerate() {
+        let many = many.unwrap();
+        assert_eq!(matches!(many, Look::Missing), i >= 35);
+        assert_eq!(many, look(&*storage, name).await, "{name}");
+    }
+    let asks = [Ask::Head, Ask::Get, Ask::List, Ask::Put, Ask::DeleteMany];
+    assert_eq!(storage.requests(), asks.iter().map(|ask| proxy.count(*ask)).sum::<u64>());
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_not_there_is_named() {
+    let server = S3Server::start(S3Kind::Moto);
+    let Location::S3(at) = server.bucket().await.location("") else { unreachable!() };
+    let at = rowbound::plan::Bucket { bucket: "rb-not-there".into(), ..at };
+    let error = opened(&server, &StoragePlan::at("s3", Location::S3(at))).marker().await.unwrap_err();
+    assert_eq!(error.kind(), Kind::StorageUnreachable);
+    assert!(error.full().contains("NoSuchBucket") && error.hint_text().is_some(), "{error:?}");
+}

@@ -1,0 +1,49 @@
+//! What a collector did.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::queue::Outcome;
+
+/// What a collector did, summed up.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Settled candidates by outcome.
+    pub outcomes: BTreeMap<Outcome, u64>,
+    /// Candidates put back because something failed.
+    pub failed: u64,
+    /// Candidates put back because it is too early: a young file, an open transaction.
+    pub waiting: u64,
+    /// Bytes of the files taken away.
+    pub bytes: u64,
+    /// A few of the errors and reasons, each with its first name.
+    pub notes: BTreeMap<String, String>,
+}
+
+impl Summary {
+    /// How many candidates were settled.
+    pub fn settled(&self) -> u64 {
+        self.outcomes.values().sum()
+    }
+
+    /// How many had this outcome.
+    pub fn count(&self, outcome: Outcome) -> u64 {
+        self.outcomes.get(&outcome).copied().unwrap_or(0)
+    }
+
+    /// Adds another summary.
+    pub fn add(&mut self, other: &Summary) {
+        for (outcome, n) in &other.outcomes {
+            *self.outcomes.entry(*outcome).or_default() += n;
+        }
+        self.failed += other.failed;
+        self.waiting += other.waiting;
+        self.bytes += other.bytes;
+        for (note, name) in &other.notes {
+            if self.notes.len() < 20 {
+                self.notes.entry(note.clone()).or_insert_with(|| name.clone());
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Attach and detach: one transaction each.
+
+use sqlx::{AssertSqlSafe, SqliteConnection};
+
+use super::{
+    Sqlite,
+    fault::failed,
+    json,
+    tables::{has_column, missing_table, standing_triggers, table},
+    triggers::{ident, wanted},
+};
+use crate::{
+    capture::{Blind, Bound, Inspection, Installation},
+    database::by_table,
+    error::{Error, Kind, Result},
+};
+
+pub(super) async fn inspect(db: &Sqlite, bound: &[Bound]) -> Result<Inspection> {
+    let mut connection = db.acquire().await?;
+    let mut seen = Inspection::default();
+    for ((schema, name), columns) in by_table(bound) {
+        let b = columns[0];
+        if schema.as_deref().is_some_and(|s| !s.eq_ignore_ascii_case("main")) {
+            return Err(Error::new(Kind::Schema, "a SQLite table has no schema but `main`").with("binding", &b.binding.column));
+        }
+        let table =
+            table(&mut connection, &name).await.map_err(|e| e.with("binding", &b.binding.column))?.ok_or_else(|| missing_table(b))?;
+        for b in &columns {
+            has_column(&table, b)?;
+        }
+        seen.blind.push(Blind {
+            table: table.name.clone(),
+            event: "DROP TABLE".into(),
+            advice: "DELETE the rows first, else their files stay behind".into(),
+        });
+        seen.blind.push(Blind {
+            table: table.name.clone(),
+            event: "a rebuild that drops the triggers (migrations), until `run` or `attach` puts them back".into(),
+            advice: "keep `rowbound run` going, or run `rowbound attach` after each migration".into(),
+        });
+        for index in &table.unique_expressions {
+            seen.blind.push(Blind {
+                table: table.name.clone(),
+                event: format!("REPLACE that conflicts in {index}, a unique index on an expression"),
+                advice: "set PRAGMA recursive_triggers = ON in the application's connections".into(),
+            });
+        }
+        for b in &columns {
+            seen.warnings.push(format!(
+                "{}: ALTER TABLE .. DROP COLUMN of this column fails while it is bound (SQLite checks triggers): take the binding out and attach first",
+                b.binding.column
+            ));
+        }
+    }
+    Ok(seen)
+}
+
+pub(super) async fn script(db: &Sqlite, bound: &[Bound]) -> Result<Vec<String>> {
+    let mut connection = db.acquire().await?;
+    changes(&mut connection, bound).await
+}
+
+pub(super) async fn install(db: &Sqlite, bound: &[Bound], record: &Installation) -> Result<Installation> {
+    let mut lock = db.write_lock().await?;
+    for sql in changes(lock.connection(), bound).await? {
+        sqlx::query(AssertSqlSafe(sql)).execute(lock.connection()).await.map_err(failed("install"))?;
+    }
+    db.open.lock().unwrap_or_else(|e| e.into_inner()).seen = None;
+    let snapshot = db.snapshot_on(lock.connection(), bound).await?;
+    let record = Installation { snapshot, ..record.clone() };
+    store(lock.connection(), &record).await?;
+    lock.end("COMMIT").await?;
+    Ok(record)
+}
+
+pub(super) async fn record(db: &Sqlite, record: &Installation) -> Result<()> {
+    let mut lock = db.write_lock().await?;
+    store(lock.connection(), record).await?;
+    lock.end("COMMIT").await.map(drop)
+}
+
+pub(super) async fn remove(db: &Sqlite) -> Result<()> {
+    let mut lock = db.write_lock().await?;
+    for sql in removal(lock.connection()).await? {
+        sqlx::query(AssertSqlSafe(sql)).execute(lock.connection()).await.map_err(failed("remove"))?;
+    }
+    lock.end("COMMIT").await?;
+    match std::fs::remove_file(db.lock_file()) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::new(Kind::Permission, "cannot remove the lock file").with("file", db.lock_file().display()).because(e))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) async fn remove_script(db: &Sqlite) -> Result<Vec<String>> {
+    let mut connection = db.acquire().await?;
+    removal(&mut connection).await
+}
+
+/// What differs between what stands and what should: statements to run, in order.
+async fn changes(connection: &mut SqliteConnection, bound: &[Bound]) -> Result<Vec<String>> {
+    let mut statements: Vec<String> = TABLES.split("\n\n").filter_map(statement).collect();
+    let mut standing = standing_triggers(connection).await?;
+    let mut create = Vec::new();
+    for ((_, name), columns) in by_table(bound) {
+        let table = table(connection, &name).await?.ok_or_else(|| missing_table(columns[0]))?;
+        // SQLite would take a trigger on a column that does not exist, and fail the application's next write.
+        columns.iter().try_for_each(|b| has_column(&table, b))?;
+        for (trigger, sql) in wanted(&table, &columns) {
+            match standing.remove(&trigger) {
+                Some((_, is)) if is == sql => {}
+                Some(_) => create.extend([format!("DROP TRIGGER {}", ident(&trigger)), sql]),
+                None => create.push(sql),
+            }
+        }
+    }
+    statements.extend(standing.keys().map(|left| format!("DROP TRIGGER {}", ident(left))));
+    statements.extend(create);
+    Ok(statements)
+}
+
+/// A paragraph of a `.sql` file as one statement, without comments; `None` if nothing is left.
+fn statement(paragraph: &str) -> Option<String> {
+    let lines: Vec<_> = paragraph.lines().filter(|l| !l.trim_start().starts_with("--")).collect();
+    let text = lines.join("\n").trim().trim_end_matches(';').to_owned();
+    (!text.is_empty()).then_some(text)
+}
+
+async fn store(connection: &mut SqliteConnection, record: &Installation) -> Result<()> {
+    sqlx::query("INSERT INTO rowbound_installation (id, record) VALUES (1, ?1) ON CONFLICT (id) DO UPDATE SET record = excluded.record")
+        .bind(json(record)?)
+        .execute(connection)
+        .await
+        .map_err(failed("store installation"))
+        .map(drop)
+}
+
+async fn removal(connection: &mut SqliteConnection) -> Result<Vec<String>> {
+    let mut statements: Vec<_> = standing_triggers(connection).await?.keys().map(|t| format!("DROP TRIGGER {}", ident(t))).collect();
+    for table in ["rowbound_ledger", "rowbound_candidate", "rowbound_installation"] {
+        statements.push(format!("DROP TABLE IF EXISTS {table}"));
+    }
+    Ok(statements)
+}
+
+const TABLES: &str = include_str!("tables.sql");

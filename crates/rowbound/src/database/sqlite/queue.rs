@@ -1,0 +1,272 @@
+//! Candidates and the ledger.
+//!
+//! No claim is written: the one worker holds a file lock.
+
+use std::{borrow::Cow, time::Duration};
+
+use jiff::Timestamp;
+use sqlx::{AssertSqlSafe, Row, sqlite::SqliteRow};
+
+use super::{Sqlite, WriteLock, fault::failed, json};
+use crate::{
+    database::{Hold, read_outcome},
+    error::{Error, Kind, Result},
+    ledger::{Entry, Filter, NewEntry, Total},
+    queue::{Announce, Backlog, Candidate, Claim, Settlement, Waiting},
+};
+
+pub(super) async fn claim(db: &Sqlite, claim: &Claim) -> Result<Vec<Candidate>> {
+    let mut connection = db.acquire().await?;
+    // One row for all: a row of its own for each would be handed over from the connection's thread with a wake-up of ours, which takes
+    // longer than everything else here. In hex, because a value may be anything.
+    let sql = format!(
+        "SELECT json_group_array(json_array(id, binding, hex(value), iif(key IS NULL, NULL, hex(key)), event, released_at, attempts)) FROM \
+         (SELECT * FROM rowbound_candidate \
+         WHERE storage = ?1 AND CASE WHEN due_at IS NULL THEN released_at + ?2 <= {NOW} ELSE ?3 OR due_at <= {NOW} END ORDER BY id LIMIT ?4)"
+    );
+    let all: String = sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(&claim.storage)
+        .bind(millis(claim.grace))
+        .bind(claim.not_due_too)
+        .bind(claim.limit)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed("claim"))?;
+    let broken = || Error::new(Kind::Database, "the claimed candidates cannot be read");
+    let rows: Vec<ClaimedRow<'_>> = serde_json::from_str(&all).map_err(|e| broken().because(e))?;
+    rows.into_iter()
+        .map(|(id, binding, value, key, event, released_at, attempts)| {
+            Ok(Candidate {
+                id,
+                binding,
+                value: unhex(value).ok_or_else(broken)?,
+                key: key.map(|k| unhex(k).ok_or_else(broken)).transpose()?.map(|k| String::from_utf8_lossy(&k).into_owned()),
+                event: event.into_owned(),
+                released_at: time(released_at),
+                attempts,
+            })
+        })
+        .collect()
+}
+
+pub(super) async fn next_due(db: &Sqlite, claim: &Claim) -> Result<Option<Duration>> {
+    let mut connection = db.acquire().await?;
+    let sql = format!(
+        "SELECT min(due) - {NOW} FROM (\
+           SELECT * FROM (SELECT released_at + ?2 AS due FROM rowbound_candidate WHERE storage = ?1 AND due_at IS NULL ORDER BY id LIMIT 1) \
+           UNION ALL SELECT min(due_at) FROM rowbound_candidate WHERE storage = ?1 AND due_at IS NOT NULL)"
+    );
+    let wait: Option<i64> = sqlx::query_scalar(AssertSqlSafe(sql))
+        .bind(&claim.storage)
+        .bind(millis(claim.grace))
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed("poll"))?;
+    Ok(wait.map(|ms| Duration::from_millis(ms.max(0).unsigned_abs())))
+}
+
+pub(super) async fn settle(db: &Sqlite, settlement: &Settlement, hold: Option<Hold>) -> Result<u64> {
+    let mut lock = match hold.and_then(|h| h.0.downcast::<WriteLock>().ok()) {
+        Some(lock) => *lock,
+        None => db.write_lock().await?,
+    };
+    let mut count = 0;
+    if !settlement.settled.is_empty() {
+        let rows: Vec<_> = settlement.settled.iter().map(|s| (s.id, s.outcome.word(), &s.name, s.size, &s.place, &s.note)).collect();
+        let rows = json(&rows)?;
+        sqlx::query(
+            "INSERT INTO rowbound_ledger (storage, binding, name, key, event, released_at, outcome, size, place, note, owner) \
+             SELECT c.storage, c.binding, ifnull(j.value ->> 2, c.value), c.key, c.event, c.released_at, j.value ->> 1, j.value ->> 3, \
+             j.value ->> 4, j.value ->> 5, ?2 FROM json_each(?1) AS j CROSS JOIN rowbound_candidate AS c ON c.id = j.value ->> 0 ORDER BY j.id",
+        )
+        .bind(&rows)
+        .bind(&settlement.owner)
+        .execute(lock.connection())
+        .await
+        .map_err(failed("settle"))?;
+        let ids: Vec<i64> = settlement.settled.iter().map(|s| s.id).collect();
+        count = sqlx::query("DELETE FROM rowbound_candidate WHERE id IN (SELECT value FROM json_each(?1))")
+            .bind(json(&ids)?)
+            .execute(lock.connection())
+            .await
+            .map_err(failed("settle"))?
+            .rows_affected();
+    }
+    if !settlement.back.is_empty() {
+        let rows: Vec<_> = settlement.back.iter().map(|b| (b.id, millis(b.wait), b.failed, &b.note)).collect();
+        let sql = format!(
+            "UPDATE rowbound_candidate SET due_at = {NOW} + (j.value ->> 1), attempts = attempts + (j.value ->> 2), note = j.value ->> 3 \
+             FROM json_each(?1) AS j WHERE rowbound_candidate.id = j.value ->> 0"
+        );
+        sqlx::query(AssertSqlSafe(sql)).bind(json(&rows)?).execute(lock.connection()).await.map_err(failed("put back"))?;
+    }
+    if !settlement.derived.is_empty() {
+        let rows: Vec<_> = settlement.derived.iter().map(|d| (d.name.as_str(), d.original.as_str())).collect();
+        let sql = format!(
+            "INSERT INTO rowbound_candidate (storage, value, key, event, due_at) \
+             SELECT ?2, j.value ->> 0, j.value ->> 1, 'derivative', {NOW} FROM json_each(?1) AS j"
+        );
+        let announced = sqlx::query(AssertSqlSafe(sql)).bind(json(&rows)?).bind(&settlement.storage);
+        announced.execute(lock.connection()).await.map_err(failed("announce derivatives"))?;
+    }
+    lock.end("COMMIT").await?;
+    Ok(count)
+}
+
+pub(super) async fn announce(db: &Sqlite, items: &[Announce]) -> Result<()> {
+    let rows: Vec<_> = items.iter().map(|a| (&a.storage, a.name.as_str(), a.event, millis(a.wait))).collect();
+    let rows = json(&rows)?;
+    let sql = format!(
+        "INSERT INTO rowbound_candidate (storage, value, event, due_at) \
+         SELECT j.value ->> 0, j.value ->> 1, j.value ->> 2, {NOW} + (j.value ->> 3) FROM json_each(?1) AS j"
+    );
+    let mut lock = db.write_lock().await?;
+    sqlx::query(AssertSqlSafe(sql)).bind(rows).execute(lock.connection()).await.map_err(failed("announce"))?;
+    lock.end("COMMIT").await.map(drop)
+}
+
+pub(super) async fn enter(db: &Sqlite, entries: &[NewEntry]) -> Result<()> {
+    let rows: Vec<_> = entries.iter().map(|e| (&e.storage, &e.name, e.outcome.word(), e.event, e.size, &e.place, &e.note)).collect();
+    let rows = json(&rows)?;
+    let mut lock = db.write_lock().await?;
+    sqlx::query(
+        "INSERT INTO rowbound_ledger (storage, name, outcome, event, size, place, note) SELECT j.value ->> 0, j.value ->> 1, j.value ->> 2, \
+         j.value ->> 3, j.value ->> 4, j.value ->> 5, j.value ->> 6 FROM json_each(?1) AS j ORDER BY j.id",
+    )
+    .bind(rows)
+    .execute(lock.connection())
+    .await
+    .map_err(failed("enter"))?;
+    lock.end("COMMIT").await.map(drop)
+}
+
+pub(super) async fn backlog(db: &Sqlite, claim: &Claim) -> Result<Backlog> {
+    let mut connection = db.acquire().await?;
+    let sql = format!(
+        "SELECT count(*), count(*) FILTER (WHERE ifnull(due_at, released_at + ?2) <= {NOW}), count(*) FILTER (WHERE attempts > 0), \
+         ({NOW} - min(released_at)) / 1000 FROM rowbound_candidate WHERE storage = ?1"
+    );
+    let row = sqlx::query(AssertSqlSafe(sql))
+        .bind(&claim.storage)
+        .bind(millis(claim.grace))
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed("status"))?;
+    let count = |i: usize| row.get::<i64, _>(i).unsigned_abs();
+    let sample = sqlx::query(AssertSqlSafe(format!("{WAITING} WHERE storage = ?1 AND note IS NOT NULL ORDER BY id LIMIT 10")))
+        .bind(&claim.storage)
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(failed("status"))?;
+    Ok(Backlog {
+        total: count(0),
+        due: count(1),
+        failing: count(2),
+        oldest_seconds: row.get::<Option<i64>, _>(3).map(|s| s.max(0).unsigned_abs()),
+        sample: sample.iter().map(waiting_row).collect(),
+    })
+}
+
+pub(super) async fn waiting(db: &Sqlite, values: &[String]) -> Result<Vec<Waiting>> {
+    let mut connection = db.acquire().await?;
+    let sql = format!("{WAITING} WHERE CAST(value AS BLOB) IN (SELECT CAST(value AS BLOB) FROM json_each(?1)) ORDER BY id");
+    let rows = sqlx::query(AssertSqlSafe(sql)).bind(json(&values)?).fetch_all(&mut *connection).await.map_err(failed("explain"))?;
+    Ok(rows.iter().map(waiting_row).collect())
+}
+
+pub(super) async fn history(db: &Sqlite, filter: &Filter) -> Result<Vec<Entry>> {
+    let mut connection = db.acquire().await?;
+    let outcomes: Vec<_> = filter.outcomes.iter().map(|o| o.word()).collect();
+    let rows = sqlx::query(
+        "SELECT id, at, storage, binding, CAST(name AS BLOB), key, event, released_at, outcome, size, place, note FROM rowbound_ledger \
+         WHERE (?1 IS NULL OR storage = ?1) AND (?2 IS NULL OR name IN (?2, CAST(?2 AS BLOB))) \
+         AND (?3 = '[]' OR outcome IN (SELECT value FROM json_each(?3))) AND (?4 IS NULL OR at >= ?4) ORDER BY id DESC LIMIT ?5",
+    )
+    .bind(&filter.storage)
+    .bind(&filter.name)
+    .bind(json(&outcomes)?)
+    .bind(filter.since.map(|t| t.as_millisecond()))
+    .bind(filter.limit.map_or(-1, i64::from))
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(failed("history"))?;
+    rows.into_iter()
+        .map(|r| {
+            Ok(Entry {
+                id: r.get(0),
+                at: time(r.get(1)),
+                storage: r.get(2),
+                binding: r.get(3),
+                name: String::from_utf8_lossy(&r.get::<Vec<u8>, _>(4)).into_owned(),
+                key: r.get(5),
+                event: r.get(6),
+                released_at: opt_time(r.get(7)),
+                outcome: read_outcome(&r.get::<String, _>(8))?,
+                size: r.get::<Option<i64>, _>(9).map(i64::unsigned_abs),
+                place: r.get(10),
+                note: r.get(11),
+            })
+        })
+        .collect()
+}
+
+pub(super) async fn totals(db: &Sqlite, since: Option<Timestamp>) -> Result<Vec<Total>> {
+    let mut connection = db.acquire().await?;
+    let rows = sqlx::query(
+        "SELECT storage, outcome, count(*), ifnull(sum(size), 0) FROM rowbound_ledger WHERE ?1 IS NULL OR at >= ?1 GROUP BY 1, 2 ORDER BY 1, 2",
+    )
+    .bind(since.map(|t| t.as_millisecond()))
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(failed("status"))?;
+    rows.into_iter()
+        .map(|r| {
+            Ok(Total {
+                storage: r.get(0),
+                outcome: read_outcome(&r.get::<String, _>(1))?,
+                count: r.get::<i64, _>(2).unsigned_abs(),
+                bytes: r.get::<i64, _>(3).unsigned_abs(),
+            })
+        })
+        .collect()
+}
+
+/// A candidate as a claim reads it: id, binding, value and key in hex, event, release, attempts.
+type ClaimedRow<'a> = (i64, Option<i32>, &'a str, Option<&'a str>, Cow<'a, str>, i64, u32);
+
+/// Now, by the clock that fills `released_at`.
+const NOW: &str = "CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)";
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |b: &u8| char::from(*b).to_digit(16).map(|d| d as u8);
+    let pairs = text.as_bytes().chunks(2);
+    pairs.map(|pair| if let [a, b] = pair { Some(digit(a)? << 4 | digit(b)?) } else { None }).collect()
+}
+
+const WAITING: &str = "SELECT id, binding, CAST(value AS BLOB), key, event, released_at, due_at, attempts, note FROM rowbound_candidate";
+
+fn waiting_row(r: &SqliteRow) -> Waiting {
+    Waiting {
+        id: r.get(0),
+        binding: r.get(1),
+        value: String::from_utf8_lossy(&r.get::<Vec<u8>, _>(2)).into_owned(),
+        key: r.get(3),
+        event: r.get(4),
+        released_at: time(r.get(5)),
+        due_at: opt_time(r.get(6)),
+        attempts: r.get(7),
+        note: r.get(8),
+    }
+}
+
+fn opt_time(ms: Option<i64>) -> Option<Timestamp> {
+    ms.map(time)
+}
+
+fn time(ms: i64) -> Timestamp {
+    Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MIN)
+}
+
+fn millis(d: Duration) -> i64 {
+    i64::try_from(d.as_millis()).unwrap_or(i64::MAX / 4)
+}
