@@ -10,7 +10,7 @@ demo: ## the story of two bindings, on SQLite and a folder
 	cargo build --quiet --locked -p rowbound-cli
 	cargo run --quiet --locked -p rowbound-cli -- demo
 
-test: ## every test, on SQLite, PostgreSQL, MariaDB (and MySQL if MYSQL_URL is set)
+test: ## every test, on SQLite, PostgreSQL, MariaDB (MySQL with MYSQL_URL) and S3 (Garage with GARAGE)
 	scripts/with-test-servers scripts/test
 
 lint: ## format, clippy, rustdoc, licences

@@ -18,14 +18,13 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use rowbound::{
     FileName, Kind, Refused, Result, Retry,
     storage::{Listed, Look, OddEntry, Removed, Restored, Seen, Storage, Trashed, folder::Folder},
 };
-use rowbound_testkit::storage_suite::{self as suite, Place, attach, drain, files, in_trash, look, marker_of, name, restore, seen, take};
+use rowbound_testkit::storage_suite::{attach, drain, files, in_trash, look, marker_of, name, restore, seen, take};
 use tempfile::TempDir;
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -61,29 +60,6 @@ impl Media {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, bytes).unwrap();
         path
-    }
-}
-
-#[async_trait]
-impl Place for Media {
-    fn open(&self, trash: bool) -> Arc<dyn Storage> {
-        Arc::new((self.open)("default", &self.root(), trash.then_some(DAY), true))
-    }
-
-    fn has_trash(&self) -> bool {
-        true
-    }
-
-    async fn put(&self, name: &FileName, bytes: &[u8]) {
-        Media::put(self, name.as_str(), bytes);
-    }
-
-    async fn get(&self, name: &FileName) -> Option<Vec<u8>> {
-        match fs::read(self.root().join(name.as_str())) {
-            Ok(bytes) => Some(bytes),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
-            Err(e) => panic!("{name:?}: {e}"),
-        }
     }
 }
 
@@ -139,16 +115,6 @@ async fn everything(storage: &Folder) -> Vec<Listed> {
     let (entries, last) = drain(storage.list("", None).await.unwrap()).await.unwrap();
     assert!(last);
     entries
-}
-
-#[tokio::test]
-async fn passes_the_suite_with_the_newest_calls() {
-    suite::run(async || Box::new(Media::new(Folder::new)) as Box<dyn Place>).await;
-}
-
-#[tokio::test]
-async fn passes_the_suite_with_the_oldest_calls() {
-    suite::run(async || Box::new(Media::new(Folder::with_old_calls)) as Box<dyn Place>).await;
 }
 
 // ---- names and links ----------------------------------------------------------------------------------------------------------------

@@ -1,133 +1,27 @@
-//! The storage in a bucket, on every S3 server that can be started here, in every mode.
+//! The storage in a bucket: what the suite (tests/storage_contract.rs) does not ask, on every S3 server that can be started here.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use async_trait::async_trait;
 use jiff::Timestamp;
 use rowbound::{
-    FileName, Kind, Retry,
-    plan::{Erase, Location, StoragePlan, Trash},
+    FileName, Kind, Retry, StoragePlan, Trash,
+    plan::Location,
     storage::{Conditional, Kept, Look, Marker, Removed, Restored, Seen, Storage, s3::S3},
 };
 use rowbound_testkit::{
     faults::{Ask, Fault, FaultProxy, Rule},
+    places::{BucketPlace, PREFIX, Way},
     s3::{S3Bucket, S3Kind, S3Server},
-    storage_suite::{CHECKS, Place, attach, files, in_trash, look, marker_of, name, restore, seen, take},
+    storage_suite::{Place, attach, files, in_trash, look, marker_of, name, restore, seen, take},
 };
-
-const PREFIX: &str = "media files/";
-
-/// How files leave the bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    /// No versions, no trash.
-    Erase,
-    /// No versions, a trash of copies.
-    Copies,
-    /// Versions are the trash.
-    Versions,
-    /// Every version is erased.
-    AllVersions,
-}
-
-impl Way {
-    fn versioned(self) -> bool {
-        matches!(self, Way::Versions | Way::AllVersions)
-    }
-
-    fn plan(self, location: Location, trash: bool) -> StoragePlan {
-        let plan = StoragePlan::at("s3", location);
-        match (self, trash) {
-            (Way::Copies, true) => plan.trash(Trash::Keep(Duration::from_secs(86_400))),
-            (Way::Copies | Way::Erase, _) => plan.trash(Trash::Off),
-            (Way::Versions, true) => plan,
-            (Way::Versions | Way::AllVersions, _) => plan.erase(Erase::AllVersions),
-        }
-    }
-}
-
-struct InBucket {
-    server: Arc<S3Server>,
-    bucket: S3Bucket,
-    way: Way,
-    /// The storage's way to the server, if it is not the straight one.
-    endpoint: Option<String>,
-}
 
 fn opened(server: &S3Server, plan: &StoragePlan) -> Arc<dyn Storage> {
     let Location::S3(at) = &plan.location else { panic!("no bucket") };
     Arc::new(S3::with_key(plan, at, server.access_key(), server.secret_key()))
 }
 
-#[async_trait]
-impl Place for InBucket {
-    fn open(&self, trash: bool) -> Arc<dyn Storage> {
-        let endpoint = self.endpoint.clone().unwrap_or_else(|| self.server.endpoint());
-        opened(&self.server, &self.way.plan(self.bucket.location_at(&endpoint, PREFIX), trash))
-    }
-
-    fn has_trash(&self) -> bool {
-        matches!(self.way, Way::Copies | Way::Versions)
-    }
-
-    async fn put(&self, name: &FileName, bytes: &[u8]) {
-        self.bucket.put(&format!("{PREFIX}{name}"), bytes).await;
-    }
-
-    async fn get(&self, name: &FileName) -> Option<Vec<u8>> {
-        self.bucket.get(&format!("{PREFIX}{name}")).await
-    }
-}
-
-async fn place(server: &Arc<S3Server>, way: Way) -> InBucket {
-    let bucket = if way.versioned() { server.versioned_bucket().await } else { server.bucket().await };
-    InBucket { server: server.clone(), bucket, way, endpoint: None }
-}
-
-/// Servers hold fewer names than the suite has.
-const NAMES: &str = "keeps names apart that differ in any byte";
-
-async fn suite(kind: S3Kind, way: Way, without: &[&str]) {
-    let without = [&[NAMES], without].concat();
-    let server = Arc::new(S3Server::start(kind));
-    for (promise, check) in CHECKS {
-        if without.contains(&promise) {
-            continue;
-        }
-        eprintln!("storage suite on {kind}, {way:?}: {promise}");
-        check(&place(&server, way).await).await;
-    }
-}
-
-#[tokio::test]
-async fn moto_erasing_passes_the_suite() {
-    suite(S3Kind::Moto, Way::Erase, &[]).await;
-}
-
-#[tokio::test]
-async fn moto_with_copies_passes_the_suite() {
-    suite(S3Kind::Moto, Way::Copies, &[]).await;
-}
-
-#[tokio::test]
-async fn moto_with_versions_passes_the_suite() {
-    // That one erases only the latest, and every version goes here.
-    suite(S3Kind::Moto, Way::Versions, &["keeps every version, and finds the latest"]).await;
-}
-
-#[tokio::test]
-async fn moto_erasing_versions_passes_the_suite() {
-    suite(S3Kind::Moto, Way::AllVersions, &[]).await;
-}
-
-#[tokio::test]
-async fn s3s_fs_erasing_passes_the_suite() {
-    suite(S3Kind::S3sFs, Way::Erase, &[]).await;
-}
-
-#[tokio::test]
-async fn s3s_fs_with_copies_passes_the_suite() {
-    suite(S3Kind::S3sFs, Way::Copies, &[]).await;
+async fn place(server: &Arc<S3Server>, way: Way) -> BucketPlace {
+    BucketPlace::new(server, way).await
 }
 
 /// Names that some layer likes to trim, decode, collapse or cannot say in XML, each beside its likely victims.
@@ -210,7 +104,7 @@ async fn holds(bucket: &S3Bucket, key: &str) -> bool {
 async fn deletes_exactly(kind: S3Kind, way: Way) {
     let server = Arc::new(S3Server::start(kind));
     let place = place(&server, way).await;
-    let storage = place.open(place.has_trash());
+    let storage = place.open(place.abilities().trash);
     attach(&*storage).await;
     let mut held = Vec::new();
     for name in odd_names() {
@@ -235,7 +129,7 @@ async fn deletes_exactly(kind: S3Kind, way: Way) {
             assert_eq!(bytes.as_deref(), Some(other.as_bytes()), "{text:?} was asked for, {other:?} is gone or changed");
         }
     }
-    if place.has_trash() {
+    if place.abilities().trash {
         for text in &held {
             let item = in_trash(&*storage, &name(text)).await.unwrap_or_else(|| panic!("{text:?} is not in the trash"));
             assert_eq!(restore(&*storage, &item).await, Restored::Back, "{text:?}");
@@ -319,7 +213,7 @@ async fn the_probe_sees_what_each_server_honours() {
 }
 
 /// With what the probe proved in the marker, as `attach` writes it.
-async fn attached(place: &InBucket, trash: bool) -> Arc<dyn Storage> {
+async fn attached(place: &BucketPlace, trash: bool) -> Arc<dyn Storage> {
     let storage = place.open(trash);
     let proved = storage.probe().await.unwrap();
     storage.set_marker(&Marker { proved: Some(proved), ..marker_of("suite") }).await.unwrap();
@@ -335,7 +229,7 @@ async fn a_file_that_is_replaced_after_the_last_look_stays() {
         attached(&place, true).await;
         let proxy = FaultProxy::to_s3(&server);
         place.endpoint = Some(proxy.endpoint());
-        let storage = place.open(place.has_trash());
+        let storage = place.open(place.abilities().trash);
         storage.expect("suite");
         place.put(&name("a"), b"old").await;
         let item = (name("a"), seen(&*storage, &name("a")).await);

@@ -1,4 +1,4 @@
-//! Services through OpenDAL, on real servers: the suite, what the library and the servers do on their own, and what is refused.
+//! Services through OpenDAL, on real servers: what the suite (tests/storage_contract.rs) does not ask. What the library and the servers do on their own, and what is refused.
 
 use std::{fs, os::unix::ffi::OsStrExt, sync::Arc, time::Duration};
 
@@ -13,21 +13,6 @@ use rowbound_testkit::{
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
-
-async fn passes_the_suite(kind: ServiceServerKind) {
-    let server = Arc::new(ServiceServer::start(kind));
-    suite::run(async || Box::new(ServicePlace::new(&server)) as Box<dyn Place>).await;
-}
-
-#[tokio::test]
-async fn webdav_passes_the_suite() {
-    passes_the_suite(ServiceServerKind::Webdav).await;
-}
-
-#[tokio::test]
-async fn sftp_passes_the_suite() {
-    passes_the_suite(ServiceServerKind::Sftp).await;
-}
 
 async fn storage_at(place: &ServicePlace, trash: Trash) -> Arc<dyn storage::Storage> {
     let storage = storage::open(&place.plan(trash)).unwrap_or_else(|e| panic!("{}", e.full()));
