@@ -13,8 +13,9 @@ pub mod faults; // an HTTP service that fails as it is told
 mod loopback; // HTTP on a port of one's own
 pub mod process; // the real binary: run, watched, killed
 pub mod s3; // S3 servers to stop and kill, and a plain client
-pub mod server; // servers out of the environment, and servers of one's own to stop and kill
 pub mod places; // the storages of this workspace, as the suite wants them
+pub mod server; // servers out of the environment, and servers of one's own to stop and kill
+pub mod services; // WebDAV and SFTP servers
 pub mod storage_suite; // the contract of a storage, sentence by sentence
 pub mod world; // a database, a media folder, a plan
 pub mod writer; // an application that never rests

@@ -6,6 +6,7 @@ use rowbound::storage::memory::Memory;
 use rowbound_testkit::{
     S3Kind, S3Server,
     places::{BucketPlace, FolderPlace, MemoryPlace, Way},
+    services::{ServicePlace, ServiceServer, ServiceServerKind},
     storage_suite::{self as suite, Abilities, Place},
 };
 
@@ -89,6 +90,21 @@ mod garage {
     }
 }
 
+async fn on_service(kind: ServiceServerKind) {
+    let server = Arc::new(ServiceServer::start(kind));
+    suite::run(async || Box::new(ServicePlace::new(&server)) as Box<dyn Place>).await;
+}
+
+#[tokio::test]
+async fn webdav_passes_the_suite() {
+    on_service(ServiceServerKind::Webdav).await;
+}
+
+#[tokio::test]
+async fn sftp_passes_the_suite() {
+    on_service(ServiceServerKind::Sftp).await;
+}
+
 /// The columns of the table in docs/storages.md; each is proved by a test above.
 fn columns() -> Vec<(&'static str, Abilities)> {
     vec![
@@ -100,6 +116,8 @@ fn columns() -> Vec<(&'static str, Abilities)> {
         ("no trash", Way::Erase.can(S3Kind::Moto)),
         ("S3 (s3s-fs): copies", Way::Copies.can(S3Kind::S3sFs)),
         ("no trash", Way::Erase.can(S3Kind::S3sFs)),
+        ("WebDAV (WsgiDAV)", ServicePlace::can(ServiceServerKind::Webdav)),
+        ("SFTP (OpenSSH)", ServicePlace::can(ServiceServerKind::Sftp)),
     ]
 }
 

@@ -18,9 +18,10 @@ pub const POINTS: [&str; 11] = [
 ];
 
 /// Points within a storage that others have not: a bucket's trash.
-pub const STORAGE_POINTS: [&str; 2] = [
+pub const STORAGE_POINTS: [&str; 3] = [
     "announced", // what is about to go to the trash is written down, nothing was taken
     "copied",    // a file lies in the trash and under its name
+    "moved",     // a file lies in the trash, nobody was told
 ];
 
 /// Kills this process by SIGKILL if `ROWBOUND_CRASH_AT` is `name`, or `name:N` and this is the Nth time it is passed.

@@ -19,6 +19,9 @@ pub mod folder;
 pub mod memory;
 #[cfg(feature = "s3")]
 pub mod s3;
+#[cfg(feature = "service")]
+pub mod service;
+pub mod services;
 
 /// The file in [`crate::name::RESERVED`] that proves that a storage is there and which one it is.
 pub const MARKER: &str = "storage.json";
@@ -280,6 +283,12 @@ pub fn open(plan: &StoragePlan) -> Result<Arc<dyn Storage>> {
             .with("storage", &plan.name)
             .with("url", plan.url())
             .hint("build it with the feature `s3`, which is on by default: cargo install rowbound-cli --features s3")),
-        _ => Err(Error::new(Kind::Config, "this build has no storage of this kind").with("storage", &plan.name).with("url", plan.url())),
+        #[cfg(feature = "service")]
+        Location::Service(at) => Ok(Arc::new(service::Service::new(plan, at)?)),
+        #[cfg(not(feature = "service"))]
+        Location::Service(at) => match services::find(&at.scheme) {
+            Err(e) => Err(e.with("storage", &plan.name).with("url", plan.url())),
+            Ok(_) => unreachable!("a service that is built in enables the feature `service`"),
+        },
     }
 }

@@ -1,0 +1,177 @@
+//! Removals: out of its place, looked at, gone.
+
+use opendal::ErrorKind;
+
+use super::{
+    Inner, Kept, Trash,
+    look::{Stat, Version, alike},
+    wire::Failure,
+};
+use crate::{
+    crash,
+    error::{Kind, Result, Retry},
+    name::FileName,
+    storage::{Conditional, Proved, Removed, Seen},
+};
+
+/// What became of a deletion.
+enum Gone {
+    Deleted,
+    Changed,
+    Missing,
+}
+
+impl Inner {
+    /// Takes a file away if it still is what was seen.
+    pub(super) async fn remove(&self, proved: &Proved, name: &FileName, seen: &Seen, batch: &str) -> Result<Removed> {
+        if self.refusal(name).is_some() {
+            return Ok(Removed::Changed); // it can't have been seen
+        }
+        let failed = |e: Failure| self.failed(&e, "cannot remove the file", name);
+        match self.stat(name.as_str()).await.map_err(failed)? {
+            Stat::Missing => return Ok(Removed::Missing),
+            Stat::File(now) if now == *seen => {}
+            Stat::File(_) | Stat::Other(_) => return Ok(Removed::Changed),
+        }
+        let keep = matches!(self.trash, Trash::Keep(_));
+        match (self.moves(proved), keep) {
+            (true, _) => self.move_away(name, seen, batch, keep).await,
+            (false, true) => self.copy_away(proved, name, seen, batch).await,
+            (false, false) => Ok(match self.delete(proved, name, seen).await.map_err(failed)? {
+                Gone::Deleted => Removed::Erased,
+                Gone::Changed => Removed::Changed,
+                Gone::Missing => Removed::Missing,
+            }),
+        }
+    }
+
+    /// Whether files leave their place by a rename that was seen to keep size and time.
+    fn moves(&self, proved: &Proved) -> bool {
+        self.wire.can.rename && (proved.trash == Kept::Moved || proved.delete == Conditional::OneByOne && !self.conditions())
+    }
+
+    /// Whether OpenDAL has a condition for this service's deletions.
+    pub(super) fn conditions(&self) -> bool {
+        self.wire.can.delete_with_if_match || self.wire.can.delete_with_if_version_match
+    }
+
+    /// Moves the file into the trash and looks at what it took there.
+    async fn move_away(&self, name: &FileName, seen: &Seen, batch: &str, keep: bool) -> Result<Removed> {
+        let (place, to) = self.place(batch, name);
+        let moved = self.wire.once(self.wire.op.rename(name.as_str(), &to)).await;
+        // Whatever the answer: the first one may have been lost on its way.
+        let failed = |e: Failure| self.failed(&e, "cannot move the file to the trash", name);
+        match self.stat(&to).await.map_err(failed)? {
+            Stat::File(taken) if alike(&taken, seen) => {
+                crash::point("moved");
+                if keep {
+                    return Ok(Removed::Trashed(place));
+                }
+                self.erase(&to).await.map_err(|e| self.failed(&e, "cannot erase the file, which lies in the trash now", name))?;
+                Ok(Removed::Erased)
+            }
+            Stat::Missing => match (self.stat(name.as_str()).await.map_err(failed)?, moved) {
+                (Stat::Missing, Ok(())) => {
+                    // A link that leads nowhere from the trash looks like nothing: it goes back.
+                    let back = self.wire.once(self.wire.op.rename(&to, name.as_str())).await;
+                    Err(self
+                        .lied("the file cannot be seen where it was moved to: is it a link?", name)
+                        .with("place", &place)
+                        .with("back", if back.is_ok() { "yes" } else { "no" }))
+                }
+                (Stat::Missing, Err(e)) if e.kind() == ErrorKind::NotFound => Ok(Removed::Missing),
+                (Stat::Missing, Err(e)) => Err(failed(e)),
+                (Stat::File(now), _) if now != *seen => Ok(Removed::Changed),
+                (Stat::Other(_), _) => Ok(Removed::Changed),
+                (Stat::File(_), Err(e)) => Err(failed(e)),
+                (Stat::File(_), Ok(())) => Err(self.lied("the service said that it moved the file, but it is where it was", name)),
+            },
+            Stat::File(_) | Stat::Other(_) => {
+                // Another file, which was put there after the last look: back with it. If yet another has the name, both stay.
+                self.bring_back(&to, name).await.map_err(|e| self.stranded(&e, name, &place))?;
+                Ok(Removed::Changed)
+            }
+        }
+    }
+
+    /// Copies what was seen into the trash, then deletes it.
+    async fn copy_away(&self, proved: &Proved, name: &FileName, seen: &Seen, batch: &str) -> Result<Removed> {
+        let (place, to) = self.place(batch, name);
+        let failed = |e: Failure| self.failed(&e, "cannot copy the file to the trash", name);
+        let copied = self.wire.once(self.wire.op.copy(name.as_str(), &to)).await;
+        match (self.stat(&to).await.map_err(failed)?, copied) {
+            (Stat::File(copy), Ok(_)) if copy.size == seen.size => {}
+            (Stat::Missing, Err(e)) if e.kind() == ErrorKind::NotFound => {
+                return match self.stat(name.as_str()).await.map_err(failed)? {
+                    Stat::Missing => Ok(Removed::Missing),
+                    Stat::File(_) | Stat::Other(_) => Err(failed(e)),
+                };
+            }
+            (_, copied) => {
+                self.erase(&to).await.map_err(failed)?;
+                return match copied {
+                    Ok(_) => Ok(Removed::Changed),
+                    Err(e) => Err(failed(e)),
+                };
+            }
+        }
+        crash::point("copied");
+        // The copy is of what was seen only if that is there still.
+        let gone = match self.stat(name.as_str()).await.map_err(failed)? {
+            Stat::File(now) if now == *seen => self.delete(proved, name, seen).await.map_err(failed)?,
+            Stat::Missing => Gone::Missing,
+            Stat::File(_) | Stat::Other(_) => Gone::Changed,
+        };
+        match gone {
+            // Whoever deleted it in this moment: what was seen is in the trash.
+            Gone::Deleted => Ok(Removed::Trashed(place)),
+            Gone::Changed | Gone::Missing => {
+                self.erase(&to).await.map_err(failed)?;
+                Ok(if matches!(gone, Gone::Changed) { Removed::Changed } else { Removed::Missing })
+            }
+        }
+    }
+
+    /// Deletes what was seen, on a condition if the service honours one.
+    async fn delete(&self, proved: &Proved, name: &FileName, seen: &Seen) -> Result<Gone, Failure> {
+        let path = name.as_str();
+        let condition = (proved.delete == Conditional::OneByOne).then(|| Version::of(seen)).flatten();
+        let deleted = self.delete_if(path, condition.as_ref()).await;
+        if let Ok(true) = deleted {
+            return Ok(Gone::Deleted);
+        }
+        // What was not conditional is looked at: some services say "done" of what they did not do.
+        match (self.stat(path).await?, deleted) {
+            (Stat::Missing, Err(e)) if e.kind() == ErrorKind::ConditionNotMatch => Ok(Gone::Missing),
+            (Stat::Missing, _) => Ok(Gone::Deleted),
+            (_, Err(e)) if e.kind() == ErrorKind::ConditionNotMatch => Ok(Gone::Changed),
+            (Stat::File(now), Err(e)) if now == *seen => Err(e),
+            (Stat::File(now), Ok(_)) if now == *seen => {
+                Err(Failure::new(ErrorKind::Unexpected, "the service said that it deleted the file, but it is there"))
+            }
+            (_, Err(_)) => Ok(Gone::Changed),
+            (_, Ok(_)) => Ok(Gone::Deleted), // and another has its name already
+        }
+    }
+
+    /// Deletes a path; `true` if that was on a condition.
+    pub(super) async fn delete_if(&self, path: &str, condition: Option<&Version>) -> Result<bool, Failure> {
+        let (op, can) = (&self.wire.op, &self.wire.can);
+        match condition {
+            Some(Version { version: Some(version), .. }) if can.delete_with_if_version_match => {
+                self.wire.call(|| async { op.delete_with(path).if_version_match(version).await }).await.map(|()| true)
+            }
+            Some(Version { etag: Some(etag), .. }) if can.delete_with_if_match => {
+                self.wire.call(|| async { op.delete_with(path).if_match(etag).await }).await.map(|()| true)
+            }
+            _ => self.wire.call(|| op.delete(path)).await.map(|()| false),
+        }
+    }
+
+    fn lied(&self, message: &str, name: &FileName) -> crate::Error {
+        self.error(Kind::Storage, message)
+            .with("name", name)
+            .retry(Retry::Later)
+            .hint("it will be tried again; if it lasts, look at the service")
+    }
+}
