@@ -137,9 +137,8 @@ impl Inner {
         let path = name.as_str();
         let condition = (proved.delete == Conditional::OneByOne).then(|| Version::of(seen)).flatten();
         let deleted = self.delete_if(path, condition.as_ref()).await;
-        match deleted {
-            Ok(true) => return Ok(Gone::Deleted),
-            Ok(false) | Err(_) => {}
+        if let Ok(true) = deleted {
+            return Ok(Gone::Deleted);
         }
         // What was not conditional is looked at: some services say "done" of what they did not do.
         match (self.stat(path).await?, deleted) {
