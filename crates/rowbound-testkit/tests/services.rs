@@ -1,4 +1,5 @@
-//! Services through OpenDAL, on real servers: what the suite (tests/storage_contract.rs) does not ask. What the library and the servers do on their own, and what is refused.
+//! Services through OpenDAL, on real servers: what the suite (tests/storage_contract.rs) does not ask. What the library and the servers do on
+//! their own, and what is refused.
 
 use std::{fs, os::unix::ffi::OsStrExt, sync::Arc, time::Duration};
 
@@ -158,7 +159,7 @@ async fn a_wrong_login_is_an_error_and_shows_no_secret() {
 }
 
 #[tokio::test]
-async fn a_name_with_no_other_stamp_than_the_trashs_cannot_be_forged() {
+async fn a_place_that_is_not_in_the_trash_is_refused() {
     let place = ServicePlace::new(&Arc::new(ServiceServer::start(ServiceServerKind::Webdav)));
     let storage = storage_at(&place, Trash::Keep(DAY)).await;
     place.put(&name("a"), b"1").await;

@@ -13,7 +13,7 @@ pub mod queue; // candidates, and what is decided of them
 pub mod ledger; // what was decided, when, why, and which row let go
 pub mod capture; // what stands in the database for a binding, and whether it still does
 pub mod database; // claim, barrier, check, settle: SQLite, PostgreSQL, MySQL/MariaDB
-pub mod storage; // look, remove, restore, list: folders, memory
+pub mod storage; // look, remove, restore, list: folders, S3, services, memory
 
 pub mod attach; // a plan -> capture and markers, and back
 pub mod references; // which of these names does some row hold?
