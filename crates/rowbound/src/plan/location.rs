@@ -43,7 +43,7 @@ pub struct Bucket {
 /// A service that is reached through OpenDAL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
-    /// OpenDAL's name of the service: `gcs`, `azblob`, `sftp`, ...
+    /// OpenDAL's name of the service: `azblob`, `sftp`, `webdav`, ...
     pub scheme: String,
     /// What stands between `://` and `?`, not decoded: host or container, then the path.
     pub place: String,

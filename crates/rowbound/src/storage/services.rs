@@ -67,7 +67,7 @@ const fn kind(scheme: &'static str, feature: &'static str, built: bool) -> Servi
 }
 
 /// Every service.
-pub const SERVICES: [ServiceKind; 6] = [
+pub const SERVICES: [ServiceKind; 5] = [
     ServiceKind {
         django: "`storages.backends.azure_storage.AzureStorage`",
         url: "azblob://CONTAINER/ROOT?endpoint=https://ACCOUNT.blob.core.windows.net&account_name=ACCOUNT&account_key=${AZURE_KEY}",
@@ -84,13 +84,6 @@ pub const SERVICES: [ServiceKind; 6] = [
         behind: Duration::from_secs(60), // LIST tells minutes
         overlooks: true,
         ..kind("ftp", "service-ftp", cfg!(feature = "service-ftp"))
-    },
-    ServiceKind {
-        django: "`storages.backends.gcloud.GoogleCloudStorage`",
-        url: "gcs://BUCKET/ROOT?credential_path=/etc/gcs.json",
-        secrets: &["credential", "token"],
-        place: Place::Container("bucket"),
-        ..kind("gcs", "service-gcs", cfg!(feature = "service-gcs"))
     },
     ServiceKind {
         django: "`storages.backends.sftpstorage.SFTPStorage`",

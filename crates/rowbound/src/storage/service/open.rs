@@ -18,8 +18,6 @@ pub(super) fn operator(kind: &ServiceKind, at: &Service) -> Result<Operator> {
         "azblob" => web(build::<opendal::services::AzblobConfig>(&options)?),
         #[cfg(feature = "service-ftp")]
         "ftp" => build::<opendal::services::FtpConfig>(&options),
-        #[cfg(feature = "service-gcs")]
-        "gcs" => web(build::<opendal::services::GcsConfig>(&options)?),
         #[cfg(feature = "service-sftp")]
         "sftp" => build::<opendal::services::SftpConfig>(&options),
         #[cfg(feature = "service-swift")]
