@@ -45,7 +45,7 @@ use crate::{
     s3::S3Server,
 };
 
-/// What a request asks for, in S3's words; other services use a part of them.
+/// What a request asks for, in S3's words; WebDAV has two of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Ask {
     /// `HEAD`.
@@ -64,6 +64,10 @@ pub enum Ask {
     List,
     /// `GET ?versions`.
     ListVersions,
+    /// `MKCOL`.
+    MakeFolder,
+    /// `MOVE`.
+    Move,
     /// All else.
     Other,
 }
@@ -77,6 +81,8 @@ impl Ask {
         // Of a bucket only the name stands in the path.
         let object = head.uri.path().trim_start_matches('/').split_once('/').is_some_and(|(_, key)| !key.is_empty());
         match head.method {
+            ref method if method == "MKCOL" => Ask::MakeFolder,
+            ref method if method == "MOVE" => Ask::Move,
             Method::HEAD => Ask::Head,
             Method::GET if has("versions") => Ask::ListVersions,
             Method::GET if object && !has("uploadId") => Ask::Get,

@@ -190,14 +190,20 @@ pub struct ServicePlace {
     kind: ServiceServerKind,
     root: PathBuf,
     url: String,
-    _server: Arc<ServiceServer>,
+    server: Arc<ServiceServer>,
 }
 
 impl ServicePlace {
     /// A fresh one.
     pub fn new(server: &Arc<ServiceServer>) -> Self {
         let (root, url) = server.folder();
-        ServicePlace { kind: server.kind(), root, url, _server: Arc::clone(server) }
+        ServicePlace { kind: server.kind(), root, url, server: Arc::clone(server) }
+    }
+
+    /// The same one, reached at `endpoint`: through a [`FaultProxy`](crate::FaultProxy) before a WebDAV server.
+    pub fn through(mut self, endpoint: &str) -> Self {
+        self.url = self.url.replace(&format!("http://127.0.0.1:{}", self.server.port()), endpoint);
+        self
     }
 
     /// What a service can do that is a folder in the end.

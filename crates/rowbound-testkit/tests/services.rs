@@ -6,9 +6,10 @@ use std::{fs, os::unix::ffi::OsStrExt, sync::Arc, time::Duration};
 use rowbound::{
     Kind, StoragePlan, Trash,
     plan::Location,
-    storage::{self, Conditional, Kept, Listed, Look, OddEntry, Removed, services},
+    storage::{self, Conditional, Kept, Listed, Look, OddEntry, Removed, Restored, services},
 };
 use rowbound_testkit::{
+    Ask, Fault, FaultProxy, Rule,
     services::{ServicePlace, ServiceServer, ServiceServerKind},
     storage_suite::{self as suite, Place, attach, drain, look, name, seen},
 };
@@ -146,6 +147,38 @@ async fn a_server_that_is_gone_is_no_empty_storage() {
             assert!(!error.full().contains("rowbound-test-password"), "{}", error.full());
         }
     }
+}
+
+/// As WsgiDAV does when two removals need the same new folder at once.
+#[tokio::test]
+async fn a_move_that_fails_for_the_moment_is_made_again() {
+    let server = Arc::new(ServiceServer::start(ServiceServerKind::Webdav));
+    let proxy = FaultProxy::to(([127, 0, 0, 1], server.port()).into());
+    let place = ServicePlace::new(&server).through(&proxy.endpoint());
+    let storage = storage_at(&place, Trash::Keep(DAY)).await;
+    // The first removal tries what the service can.
+    place.put(&name("first"), b"1").await;
+    suite::take(&*storage, &name("first")).await;
+    for (ask, fault) in [(Ask::MakeFolder, Fault::Answer(500)), (Ask::Move, Fault::Answer(500)), (Ask::Move, Fault::CutAfter)] {
+        place.put(&name("a/b.jpg"), b"1").await;
+        proxy.reset_counts();
+        proxy.rule(Rule::new(fault.clone()).on([ask]).times(1));
+        assert!(matches!(suite::take(&*storage, &name("a/b.jpg")).await, Removed::Trashed(_)), "{ask:?} {fault:?}");
+        proxy.clear();
+        // What took effect is not done again.
+        assert_eq!(proxy.count(Ask::Move), if (ask, &fault) == (Ask::Move, &Fault::Answer(500)) { 2 } else { 1 }, "{ask:?} {fault:?}");
+        proxy.rule(Rule::new(fault.clone()).on([ask]).times(1));
+        let item = suite::in_trash(&*storage, &name("a/b.jpg")).await.unwrap();
+        assert_eq!(storage.restore(&[item]).await.unwrap().remove(0).unwrap(), Restored::Back, "{ask:?} {fault:?}");
+        proxy.clear();
+        assert_eq!(place.get(&name("a/b.jpg")).await.as_deref(), Some(&b"1"[..]));
+    }
+    // What lasts is an error, and the file stays.
+    proxy.rule(Rule::new(Fault::Answer(500)).on([Ask::Move]));
+    let item = (name("a/b.jpg"), seen(&*storage, &name("a/b.jpg")).await);
+    let error = storage.remove(&[item]).await.unwrap().remove(0).unwrap_err();
+    assert_eq!(error.retry_status(), rowbound::Retry::Later, "{}", error.full());
+    assert!(place.get(&name("a/b.jpg")).await.is_some());
 }
 
 #[tokio::test]

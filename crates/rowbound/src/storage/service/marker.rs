@@ -35,7 +35,7 @@ impl Inner {
                 .error(Kind::StorageUnreachable, "the service does not answer")
                 .with("url", &self.url)
                 .because(self.wire.hushed(failure))
-                .hint("is the service up, and does `url` lead to it?"),
+                .hint("is the service up, and are the address and the login in `url` right?"),
         }
     }
 

@@ -58,7 +58,10 @@ impl Inner {
     /// Moves the file into the trash and looks at what it took there.
     async fn move_away(&self, name: &FileName, seen: &Seen, batch: &str, keep: bool) -> Result<Removed> {
         let (place, to) = self.place(batch, name);
-        let moved = self.wire.once(self.wire.op.rename(name.as_str(), &to)).await;
+        let unmoved = || async {
+            matches!((self.stat(&to).await, self.stat(name.as_str()).await), (Ok(Stat::Missing), Ok(Stat::File(now))) if now == *seen)
+        };
+        let moved = self.wire.carry(|| self.wire.op.rename(name.as_str(), &to), unmoved).await;
         // Whatever the answer: the first one may have been lost on its way.
         let failed = |e: Failure| self.failed(&e, "cannot move the file to the trash", name);
         match self.stat(&to).await.map_err(failed)? {
@@ -98,7 +101,8 @@ impl Inner {
     async fn copy_away(&self, proved: &Proved, name: &FileName, seen: &Seen, batch: &str) -> Result<Removed> {
         let (place, to) = self.place(batch, name);
         let failed = |e: Failure| self.failed(&e, "cannot copy the file to the trash", name);
-        let copied = self.wire.once(self.wire.op.copy(name.as_str(), &to)).await;
+        let uncopied = || async { matches!(self.stat(&to).await, Ok(Stat::Missing)) };
+        let copied = self.wire.carry(|| self.wire.op.copy(name.as_str(), &to), uncopied).await;
         match (self.stat(&to).await.map_err(failed)?, copied) {
             (Stat::File(copy), Ok(_)) if copy.size == seen.size => {}
             (Stat::Missing, Err(e)) if e.kind() == ErrorKind::NotFound => {

@@ -176,11 +176,14 @@ impl Inner {
                 return Ok(Restored::Back);
             }
         };
-        let brought = if self.wire.can.rename {
-            self.wire.once(async { op.rename_with(path, name.as_str()).if_not_exists(self.wire.can.rename_with_if_not_exists).await }).await
+        let can = &self.wire.can;
+        let absent = || async { matches!(self.stat(name.as_str()).await, Ok(Stat::Missing)) };
+        let brought = if can.rename {
+            let rename = || async { op.rename_with(path, name.as_str()).if_not_exists(can.rename_with_if_not_exists).await };
+            self.wire.carry(rename, absent).await
         } else {
-            let copied = op.copy_with(path, name.as_str()).if_not_exists(self.wire.can.copy_with_if_not_exists);
-            self.wire.once(async { copied.await.map(drop) }).await
+            let copy = || async { op.copy_with(path, name.as_str()).if_not_exists(can.copy_with_if_not_exists).await.map(drop) };
+            self.wire.carry(copy, absent).await
         };
         match (self.stat(name.as_str()).await?, brought) {
             (_, Err(e)) if [opendal::ErrorKind::ConditionNotMatch, opendal::ErrorKind::AlreadyExists].contains(&e.kind()) => {

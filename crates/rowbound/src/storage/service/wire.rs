@@ -73,6 +73,29 @@ impl Wire {
         self.within(LONGEST, call).await.0
     }
 
+    /// Makes a call that moves or copies a file, and makes it again only if it failed for now and `nothing` came of it. Where two of them
+    /// need the same new folder at the same moment, some servers fail one.
+    pub(super) async fn carry<T, F, N>(&self, call: impl Fn() -> F, nothing: impl Fn() -> N) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+        N: Future<Output = bool>,
+    {
+        let mut pause = PAUSE;
+        let mut attempt = 1;
+        loop {
+            match self.within(LONGEST, call()).await {
+                (Err(e), false) if attempt < ATTEMPTS && e.is_temporary() => {
+                    tokio::time::sleep(pause).await;
+                    if !nothing().await {
+                        return Err(e);
+                    }
+                    (attempt, pause) = (attempt + 1, pause * 4);
+                }
+                (answer, _) => return answer,
+            }
+        }
+    }
+
     /// The next answer of a call that has several.
     pub(super) async fn step<T>(&self, call: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         match tokio::time::timeout(ANSWER, call).await {
