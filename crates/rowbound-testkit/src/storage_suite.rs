@@ -130,11 +130,12 @@ fn no_trash(can: &Abilities) -> Option<String> {
 }
 
 /// Every check.
-pub const CHECKS: [Check; 24] = [
+pub const CHECKS: [Check; 25] = [
     check("refuses everything until it knows which storage it must be", |p| Box::pin(unexpected(p))),
     check("keeps its marker", |p| Box::pin(marker(p))),
     check("touches nothing under the marker of another storage", |p| Box::pin(another_marker(p))),
     check("touches nothing without a marker", |p| Box::pin(no_marker(p))),
+    check("can be looked at without a marker, and then changes nothing", |p| Box::pin(surveys(p))),
     check("leaves nothing behind when it tries what it can", |p| Box::pin(probes(p))),
     check("looks in order", |p| Box::pin(looks(p))),
     check("answers an empty batch", |p| Box::pin(empty_batch(p))),
@@ -432,6 +433,30 @@ async fn no_marker(place: &dyn Place) {
     assert!(place.get(&name("a/b.jpg")).await.is_some());
     attach(&*storage).await;
     assert!(matches!(look(&*storage, &name("a/b.jpg")).await, Look::Seen(_)));
+}
+
+async fn surveys(place: &dyn Place) {
+    put_all(place, &["a/b.jpg", "c.jpg"]).await;
+    let storage = place.open(place.abilities().trash);
+    storage.survey();
+    storage.prove().await.expect("the place is there");
+    let file = seen(&*storage, &name("a/b.jpg")).await;
+    assert_eq!(look(&*storage, &name("none")).await, Look::Missing);
+    if place.abilities().lists {
+        assert_eq!(files(&*storage, None).await, ["a/b.jpg", "c.jpg"]);
+    }
+    let item = Trashed { name: name("a/b.jpg"), place: "none".to_owned(), at: Timestamp::now(), size: file.size };
+    for refused in [
+        storage.remove(&[(name("a/b.jpg"), file)]).await.map(drop),
+        storage.restore(std::slice::from_ref(&item)).await.map(drop),
+        storage.purge(&[item]).await.map(drop),
+    ] {
+        assert_eq!(refused.unwrap_err().kind(), Kind::NotAttached);
+    }
+    assert_eq!(place.own().await, [""; 0]);
+    assert!(place.get(&name("a/b.jpg")).await.is_some());
+    storage.expect("another");
+    assert_eq!(storage.look(&[name("a/b.jpg")]).await.unwrap_err().kind(), Kind::StorageUnreachable);
 }
 
 async fn looks(place: &dyn Place) {

@@ -251,6 +251,11 @@ impl Binding {
         }
     }
 
+    /// Calls `take` with everything that `value` names, in the order in which it stands there.
+    pub fn each_name(&self, value: &[u8], mut take: impl FnMut(Resolved)) {
+        take(self.resolve(value));
+    }
+
     /// What to look for in the column to find every value that resolves to one of `names`.
     pub fn search<'a>(&self, names: impl IntoIterator<Item = &'a FileName>) -> Search {
         match &self.reading {

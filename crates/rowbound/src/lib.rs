@@ -20,6 +20,7 @@ pub mod references; // which of these names does some row hold?
 pub mod trash; // where collected files wait, come back or go for good
 pub mod collect; // the only deleter: the seven steps
 pub mod status; // what waits, fails, was deleted; who holds a name
+pub mod sweep; // a whole storage against all references
 
 pub use binding::Binding;
 pub use collect::Collector;

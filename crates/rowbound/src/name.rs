@@ -115,6 +115,14 @@ impl serde::Serialize for FileName {
     }
 }
 
+impl<'de> serde::Deserialize<'de> for FileName {
+    /// Checked as [`FileName::parse`] checks.
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        FileName::parse(&text).map_err(|why| serde::de::Error::custom(format!("{text:?} {why}")))
+    }
+}
+
 impl fmt::Debug for FileName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)

@@ -3,7 +3,10 @@
 //! In: checked names. Out: what lies there, and what became of it, name by name. Promise: an operation touches exactly the files it was
 //! asked for, and absence is answered only after the storage has proved, in the same operation, to be the one that was attached.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -216,6 +219,10 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     /// From now on, every operation demands that the marker holds this storage id.
     fn expect(&self, storage_id: &str);
 
+    /// From now on, what only reads needs no marker (the place itself must be there), and what changes anything is refused: for a storage that is
+    /// not attached yet. Its trash counts as something to change. [`Storage::expect`] ends it.
+    fn survey(&self);
+
     /// Proves that the storage is there: its marker is read and is the expected one.
     async fn prove(&self) -> Result<()>;
 
@@ -247,6 +254,61 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
 
     /// How many requests were sent to the storage since it was opened; system calls are not counted.
     fn requests(&self) -> u64;
+}
+
+/// Which storage this must be.
+#[derive(Debug, Default)]
+pub(crate) struct Expected(RwLock<Must>);
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+enum Must {
+    #[default]
+    Unknown,
+    /// Whichever: it is only read.
+    Anything,
+    Be(String),
+}
+
+impl Expected {
+    fn must(&self) -> Must {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, must: Must) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = must;
+    }
+
+    /// It must hold this id.
+    pub(crate) fn be(&self, storage_id: &str) {
+        self.set(Must::Be(storage_id.to_owned()));
+    }
+
+    /// It is only read.
+    pub(crate) fn survey(&self) {
+        self.set(Must::Anything);
+    }
+
+    /// The id that its marker must hold.
+    pub(crate) fn id(&self) -> Option<String> {
+        match self.must() {
+            Must::Be(id) => Some(id),
+            Must::Unknown | Must::Anything => None,
+        }
+    }
+
+    /// Whether it is only read.
+    pub(crate) fn surveyed(&self) -> bool {
+        self.must() == Must::Anything
+    }
+
+    /// # Errors
+    /// [`Kind::NotAttached`] where it is only read.
+    pub(crate) fn may_change(&self) -> Result<()> {
+        match self.surveyed() {
+            false => Ok(()),
+            true => Err(Error::new(Kind::NotAttached, "the storage is only looked at: nothing in it is changed").hint("rowbound attach")),
+        }
+    }
 }
 
 /// Calls `take` with every entry whose name begins with `prefix`, until it says no.

@@ -21,7 +21,7 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -36,7 +36,9 @@ use rustix::{
 };
 use tokio::sync::mpsc;
 
-use super::{Conditional, Kept, Listed, Listing, Look, Marker, OddEntry, Page, PerName, Proved, Removed, Restored, Seen, Storage, Trashed};
+use super::{
+    Conditional, Expected, Kept, Listed, Listing, Look, Marker, OddEntry, Page, PerName, Proved, Removed, Restored, Seen, Storage, Trashed,
+};
 use crate::{
     crash,
     error::{Error, Kind, Result, Retry},
@@ -78,7 +80,7 @@ struct Inner {
     path: PathBuf,
     retention: Option<Duration>,
     prune: bool,
-    expected: RwLock<Option<String>>,
+    expected: Expected,
     ways: Ways,
     own: prune::Own,
     /// This process' part of the trash where files cannot be moved atomically.
@@ -118,7 +120,7 @@ impl Folder {
                 path: root.to_owned(),
                 retention,
                 prune,
-                expected: RwLock::default(),
+                expected: Expected::default(),
                 ways,
                 own: prune::Own::default(),
                 private: rand::random_range(1 << 16..u32::MAX),
@@ -165,7 +167,11 @@ impl Storage for Folder {
     }
 
     fn expect(&self, storage_id: &str) {
-        *self.inner.expected.write().unwrap_or_else(PoisonError::into_inner) = Some(storage_id.to_owned());
+        self.inner.expected.be(storage_id);
+    }
+
+    fn survey(&self) {
+        self.inner.expected.survey();
     }
 
     async fn prove(&self) -> Result<()> {
@@ -182,11 +188,13 @@ impl Storage for Folder {
     }
 
     async fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
+        self.inner.expected.may_change()?;
         let items = items.to_vec();
         self.blocking(move |inner| inner.remove(&items)).await
     }
 
     async fn trashed(&self, names: &[FileName]) -> Result<PerName<Option<Trashed>>> {
+        self.inner.expected.may_change()?;
         let names = names.to_vec();
         self.blocking(move |inner| {
             let root = inner.proved()?;
@@ -197,6 +205,7 @@ impl Storage for Folder {
     }
 
     async fn expired(&self, before: Timestamp, limit: usize) -> Result<Vec<Trashed>> {
+        self.inner.expected.may_change()?;
         self.blocking(move |inner| {
             let root = inner.proved()?;
             inner.own.prune(&inner.ways, &root.0, Vec::new());
@@ -206,6 +215,7 @@ impl Storage for Folder {
     }
 
     async fn restore(&self, items: &[Trashed]) -> Result<PerName<Restored>> {
+        self.inner.expected.may_change()?;
         let items = items.to_vec();
         self.blocking(move |inner| {
             let root = inner.proved()?;
@@ -217,6 +227,7 @@ impl Storage for Folder {
     }
 
     async fn purge(&self, items: &[Trashed]) -> Result<PerName<bool>> {
+        self.inner.expected.may_change()?;
         let items = items.to_vec();
         self.blocking(move |inner| {
             let root = inner.proved()?;
@@ -298,7 +309,7 @@ impl Inner {
     }
 
     fn expected(&self) -> Option<String> {
-        self.expected.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.expected.id()
     }
 
     /// Opens the root and proves that it is the one that was attached.
@@ -308,6 +319,9 @@ impl Inner {
     }
 
     fn prove(&self, root: &Root) -> Result<()> {
+        if self.expected.surveyed() {
+            return Ok(());
+        }
         let expected = self.expected().ok_or_else(|| {
             self.error(Kind::NotAttached, "it is not known which storage this folder must be").hint("run `rowbound attach` first")
         })?;

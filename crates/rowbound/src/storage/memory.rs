@@ -25,7 +25,7 @@
 use std::{
     collections::BTreeMap,
     ops::Bound,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -33,7 +33,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use super::{Conditional, Kept, Listed, Listing, Look, Marker, Page, PerName, Proved, Removed, Restored, Seen, Storage, Trashed};
+use super::{Conditional, Expected, Kept, Listed, Listing, Look, Marker, Page, PerName, Proved, Removed, Restored, Seen, Storage, Trashed};
 use crate::{
     error::{Error, Kind, Result},
     name::FileName,
@@ -50,7 +50,7 @@ static PLACES: Mutex<BTreeMap<String, Arc<Mutex<Place>>>> = Mutex::new(BTreeMap:
 pub struct Memory {
     name: String,
     retention: Option<Duration>,
-    expected: RwLock<Option<String>>,
+    expected: Expected,
     place: Arc<Mutex<Place>>,
 }
 
@@ -95,7 +95,7 @@ impl Memory {
     /// The storage `name` at `place`; `retention` is how long collected files wait in the trash, `None` erases them at once.
     pub fn new(name: &str, place: &str, retention: Option<Duration>) -> Self {
         let place = PLACES.lock().unwrap_or_else(PoisonError::into_inner).entry(place.to_owned()).or_default().clone();
-        Memory { name: name.to_owned(), retention, expected: RwLock::default(), place }
+        Memory { name: name.to_owned(), retention, expected: Expected::default(), place }
     }
 
     /// What `memory:PLACE` names, to put files there and to look at them as the application does.
@@ -126,12 +126,15 @@ impl Memory {
     }
 
     fn expected(&self) -> Option<String> {
-        self.expected.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.expected.id()
     }
 
     /// The place, if it is the one that was attached; it stays so while the lock is held.
     fn proved(&self) -> Result<MutexGuard<'_, Place>> {
         let error = |kind, message: &str| Error::new(kind, message).with("storage", &self.name);
+        if self.expected.surveyed() {
+            return Ok(self.lock());
+        }
         let expected = self.expected().ok_or_else(|| {
             error(Kind::NotAttached, "it is not known which storage this memory must be").hint("run `rowbound attach` first")
         })?;
@@ -169,7 +172,11 @@ impl Storage for Memory {
     }
 
     fn expect(&self, storage_id: &str) {
-        *self.expected.write().unwrap_or_else(PoisonError::into_inner) = Some(storage_id.to_owned());
+        self.expected.be(storage_id);
+    }
+
+    fn survey(&self) {
+        self.expected.survey();
     }
 
     async fn prove(&self) -> Result<()> {
@@ -190,6 +197,7 @@ impl Storage for Memory {
     }
 
     async fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
+        self.expected.may_change()?;
         let mut place = self.proved()?;
         let mut remove = |name: &FileName, seen: &Seen| match place.files.get(name) {
             None => Removed::Missing,
@@ -209,18 +217,21 @@ impl Storage for Memory {
     }
 
     async fn trashed(&self, names: &[FileName]) -> Result<PerName<Option<Trashed>>> {
+        self.expected.may_change()?;
         let place = self.proved()?;
         let latest = |name: &FileName| place.trash.iter().rev().find(|(_, (n, ..))| n == name);
         Ok(names.iter().map(|name| Ok(latest(name).map(|(number, (name, file, at))| trashed(*number, name, file, *at)))).collect())
     }
 
     async fn expired(&self, before: Timestamp, limit: usize) -> Result<Vec<Trashed>> {
+        self.expected.may_change()?;
         let place = self.proved()?;
         let old = place.trash.iter().filter(|(_, (.., at))| *at < before).take(limit);
         Ok(old.map(|(number, (name, file, at))| trashed(*number, name, file, *at)).collect())
     }
 
     async fn restore(&self, items: &[Trashed]) -> Result<PerName<Restored>> {
+        self.expected.may_change()?;
         let mut place = self.proved()?;
         let mut restore = |item: &Trashed| match place.in_trash(item) {
             None => Restored::Missing,
@@ -238,6 +249,7 @@ impl Storage for Memory {
     }
 
     async fn purge(&self, items: &[Trashed]) -> Result<PerName<bool>> {
+        self.expected.may_change()?;
         let mut place = self.proved()?;
         let mut purge = |item: &Trashed| place.in_trash(item).is_some_and(|number| place.trash.remove(&number).is_some());
         Ok(items.iter().map(|item| Ok(purge(item))).collect())

@@ -9,17 +9,14 @@
 //! Deletions look again just before. Where they can be conditional, a file that is replaced in the moment between stays; where they
 //! cannot, it is lost, unless the bucket keeps versions.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::{collections::HashSet, sync::Arc};
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::{OnceCell, mpsc};
 
-use super::{Kept, Listing, Look, Marker, PerName, Proved, Removed, Restored, Seen, Storage, Trashed};
+use super::{Expected, Kept, Listing, Look, Marker, PerName, Proved, Removed, Restored, Seen, Storage, Trashed};
 use crate::{
     error::{Error, Kind, Result},
     name::{FileName, RESERVED},
@@ -52,7 +49,7 @@ struct Inner {
     trash: Trash,
     erase: Erase,
     wire: Wire,
-    expected: RwLock<Option<String>>,
+    expected: Expected,
     /// What was seen to be honoured, where the marker does not say it.
     proved: OnceCell<Proved>,
     /// Whether listings that say that they encode their keys do it.
@@ -93,7 +90,7 @@ impl S3 {
                 trash: plan.trash,
                 erase: plan.erase,
                 wire: Wire::new(&plan.name, at, key),
-                expected: RwLock::default(),
+                expected: Expected::default(),
                 proved: OnceCell::new(),
                 encodes: OnceCell::new(),
             }),
@@ -120,7 +117,11 @@ impl Storage for S3 {
     }
 
     fn expect(&self, storage_id: &str) {
-        *self.inner.expected.write().unwrap_or_else(PoisonError::into_inner) = Some(storage_id.to_owned());
+        self.inner.expected.be(storage_id);
+    }
+
+    fn survey(&self) {
+        self.inner.expected.survey();
     }
 
     async fn prove(&self) -> Result<()> {
@@ -141,6 +142,7 @@ impl Storage for S3 {
     }
 
     async fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
+        self.inner.expected.may_change()?;
         let inner = &self.inner;
         let marker = inner.prove().await?;
         if items.is_empty() {
@@ -153,6 +155,7 @@ impl Storage for S3 {
     }
 
     async fn trashed(&self, names: &[FileName]) -> Result<PerName<Option<Trashed>>> {
+        self.inner.expected.may_change()?;
         let inner = &self.inner;
         let marker = inner.prove().await?;
         if names.is_empty() {
@@ -172,11 +175,13 @@ impl Storage for S3 {
     }
 
     async fn expired(&self, before: Timestamp, limit: usize) -> Result<Vec<Trashed>> {
+        self.inner.expected.may_change()?;
         self.inner.prove().await?;
         self.inner.expired(before, limit).await
     }
 
     async fn restore(&self, items: &[Trashed]) -> Result<PerName<Restored>> {
+        self.inner.expected.may_change()?;
         let inner = &self.inner;
         let marker = inner.prove().await?;
         if items.is_empty() {
@@ -195,6 +200,7 @@ impl Storage for S3 {
     }
 
     async fn purge(&self, items: &[Trashed]) -> Result<PerName<bool>> {
+        self.inner.expected.may_change()?;
         let inner = &self.inner;
         inner.prove().await?;
         let mut done: Vec<Option<Result<bool>>> = items.iter().map(|_| None).collect();
@@ -266,11 +272,15 @@ impl Inner {
     }
 
     fn expected(&self) -> Option<String> {
-        self.expected.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.expected.id()
     }
 
     /// Reads the marker and proves that it is the one of the storage that was attached.
     async fn prove(&self) -> Result<Marker> {
+        if self.expected.surveyed() {
+            let nobodys = Marker { storage: String::new(), installations: Vec::new(), proved: None };
+            return Ok(self.read_marker().await?.map(|(marker, _)| marker).unwrap_or(nobodys));
+        }
         let expected = self.expected().ok_or_else(|| {
             self.error(Kind::NotAttached, "it is not known which storage this bucket must be").hint("run `rowbound attach` first")
         })?;

@@ -10,17 +10,14 @@
 //! Where files can be renamed, a file is taken out of its place first, then looked at: if it is another than was seen, it goes back. Elsewhere
 //! it is deleted on a condition, if the service has one; where it has none, a file that is replaced in the moment after the last look is lost.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::{collections::HashSet, sync::Arc};
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::{OnceCell, mpsc};
 
-use super::{Kept, Listing, Look, Marker, PerName, Proved, Removed, Restored, Seen, Storage, Trashed, services};
+use super::{Expected, Kept, Listing, Look, Marker, PerName, Proved, Removed, Restored, Seen, Storage, Trashed, services};
 use crate::{
     error::{Error, Kind, Result, Retry},
     name::{FileName, RESERVED},
@@ -52,7 +49,7 @@ struct Inner {
     trash: Trash,
     kind: &'static services::ServiceKind,
     wire: Wire,
-    expected: RwLock<Option<String>>,
+    expected: Expected,
     /// What was seen to be honoured, where the marker does not say it.
     proved: OnceCell<Proved>,
 }
@@ -74,7 +71,7 @@ impl Service {
                 trash: plan.trash,
                 kind,
                 wire: Wire::new(op, kind.at_once, secrets),
-                expected: RwLock::default(),
+                expected: Expected::default(),
                 proved: OnceCell::new(),
             }),
         })
@@ -100,7 +97,11 @@ impl Storage for Service {
     }
 
     fn expect(&self, storage_id: &str) {
-        *self.inner.expected.write().unwrap_or_else(PoisonError::into_inner) = Some(storage_id.to_owned());
+        self.inner.expected.be(storage_id);
+    }
+
+    fn survey(&self) {
+        self.inner.expected.survey();
     }
 
     async fn prove(&self) -> Result<()> {
@@ -120,6 +121,7 @@ impl Storage for Service {
     }
 
     async fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
+        self.inner.expected.may_change()?;
         let inner = &self.inner;
         let marker = inner.prove().await?;
         if items.is_empty() {
@@ -133,6 +135,7 @@ impl Storage for Service {
     }
 
     async fn trashed(&self, names: &[FileName]) -> Result<PerName<Option<Trashed>>> {
+        self.inner.expected.may_change()?;
         let inner = &self.inner;
         inner.prove().await?;
         if names.is_empty() {
@@ -144,11 +147,13 @@ impl Storage for Service {
     }
 
     async fn expired(&self, before: Timestamp, limit: usize) -> Result<Vec<Trashed>> {
+        self.inner.expected.may_change()?;
         self.inner.prove().await?;
         self.inner.expired(before, limit).await
     }
 
     async fn restore(&self, items: &[Trashed]) -> Result<PerName<Restored>> {
+        self.inner.expected.may_change()?;
         let inner = &self.inner;
         inner.prove().await?;
         let mut done = each(items, |item| &item.name, |item| inner.restore(item)).await;
@@ -157,6 +162,7 @@ impl Storage for Service {
     }
 
     async fn purge(&self, items: &[Trashed]) -> Result<PerName<bool>> {
+        self.inner.expected.may_change()?;
         let inner = &self.inner;
         inner.prove().await?;
         let mut done = each(items, |item| &item.name, |item| inner.purge(item)).await;
@@ -218,7 +224,7 @@ impl Inner {
     }
 
     fn expected(&self) -> Option<String> {
-        self.expected.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.expected.id()
     }
 
     /// The path of something of Rowbound's own.
@@ -227,6 +233,10 @@ impl Inner {
     }
 
     async fn prove(&self) -> Result<Marker> {
+        if self.expected.surveyed() {
+            let nobodys = Marker { storage: String::new(), installations: Vec::new(), proved: None };
+            return Ok(self.read_marker().await?.unwrap_or(nobodys));
+        }
         let expected = self.expected().ok_or_else(|| {
             self.error(Kind::NotAttached, "it is not known which storage this service must be").hint("run `rowbound attach` first")
         })?;
