@@ -78,6 +78,11 @@ pub enum Command {
     /// column, a right or a storage is missing. Rows of the application are never touched. Locks are waited for shortly and tried again, so that
     /// the application never queues behind it.
     Attach(AttachArgs),
+    /// End shadow mode: what a binding's rows let go of is deleted from now on
+    ///
+    /// Look at `rowbound status` first: it counts what would have been deleted since `rowbound attach --shadow`. Those files stay. A binding with
+    /// mode = "shadow" in rowbound.toml stays in shadow mode until that line is gone. Workers follow with their next batch.
+    Promote(PromoteArgs),
     /// Remove capture, candidates and ledger: the schema is what it was before
     ///
     /// Files in the trash stay where they are. Names that wait to be collected are forgotten: their files stay, and no row names them.
@@ -137,6 +142,20 @@ pub struct AttachArgs {
     /// Another database uses the same storage, and no file is ever named by both
     #[arg(long)]
     pub shared: bool,
+    /// Delete nothing yet: every binding in shadow mode, whatever rowbound.toml says, until `rowbound promote`
+    #[arg(long)]
+    pub shadow: bool,
+}
+
+/// Options of `promote`.
+#[derive(Debug, clap::Args)]
+pub struct PromoteArgs {
+    /// The bound column, as rowbound.toml writes it: [schema.]table.column
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub column: Option<String>,
+    /// Every binding
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// Options of `detach`.

@@ -17,6 +17,7 @@ mod demo;
 mod detach;
 mod explain;
 mod history;
+mod promote;
 mod restore;
 mod run;
 mod status;
@@ -26,6 +27,7 @@ pub async fn run(args: Args) -> Result<u8> {
     match &args.command {
         Command::Demo(a) => demo::demo(&args, a).await,
         Command::Attach(a) => attach::attach(&args, a).await,
+        Command::Promote(a) => promote::promote(&args, a).await,
         Command::Detach(a) => detach::detach(&args, a).await,
         Command::Run(a) => run::run(&args, a).await,
         Command::Collect(a) => collect::collect(&args, a).await,

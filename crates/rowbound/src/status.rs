@@ -11,7 +11,7 @@ use crate::{
     binding::{Keep, Mode, Resolved},
     capture::{Gap, Installation, VERSION},
     collect::same_bindings,
-    database::{Database, Dialect, Holder, drifted, redact},
+    database::{Database, Dialect, Holder, Shadowed, drifted, redact},
     derivative::{Derivatives, stem},
     error::{Error, Kind, Result},
     ledger::{Entry, Filter, Total},
@@ -67,6 +67,20 @@ pub struct BindingStatus {
     pub mode: &'static str,
     /// Its number in candidates and ledger, once attached.
     pub number: Option<i32>,
+    /// What shadow mode has come to; `None` for a live binding, and before it is attached.
+    pub shadow: Option<ShadowStatus>,
+}
+
+/// A binding in shadow mode in [`Status`].
+#[derive(Debug, Clone, Serialize)]
+pub struct ShadowStatus {
+    /// Since when, if a person put it there (`attach --shadow`); `None` if only the plan says so.
+    pub since: Option<Timestamp>,
+    /// Whether the plan says so: then `promote` cannot end it.
+    pub planned: bool,
+    /// What would have been deleted since, or ever.
+    #[serde(flatten)]
+    pub would_have: Shadowed,
 }
 
 /// Everything that `rowbound status` shows.
@@ -148,6 +162,7 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
                 storage: b.storage.clone(),
                 mode: if b.mode == Mode::Live { "live" } else { "shadow" },
                 number: record.as_ref().and_then(|r| r.bindings.get(&b.key()).copied()),
+                shadow: None,
             })
             .collect(),
         storages: Vec::new(),
@@ -162,6 +177,14 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
         status.problems.push(Problem::new(&e, true));
         return Ok(status);
     };
+    for (binding, shown) in plan.bindings.iter().zip(&mut status.bindings) {
+        let Some(id) = shown.number else { continue };
+        let (since, planned) = (record.shadow.get(&id).copied(), binding.mode == Mode::Shadow);
+        if planned || since.is_some() {
+            shown.mode = "shadow";
+            shown.shadow = Some(ShadowStatus { since, planned, would_have: db.shadowed(id, since).await? });
+        }
+    }
     if record.version != VERSION {
         let e = Error::new(Kind::NotAttached, "an older rowbound attached to this database").hint("rowbound attach");
         status.problems.push(Problem::new(&e, true));
