@@ -21,6 +21,7 @@ mod promote;
 mod restore;
 mod run;
 mod status;
+mod sweep;
 
 /// Runs the command; returns the exit status.
 pub async fn run(args: Args) -> Result<u8> {
