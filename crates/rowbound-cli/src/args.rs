@@ -80,7 +80,7 @@ pub enum Command {
     Attach(AttachArgs),
     /// End shadow mode: what a binding's rows let go of is deleted from now on
     ///
-    /// Look at `rowbound status` first: it counts what would have been deleted since `rowbound attach --shadow`. Those files stay. A binding with
+    /// Look at `rowbound status` first: it counts what would have been deleted meanwhile. Those files stay. A binding with
     /// mode = "shadow" in rowbound.toml stays in shadow mode until that line is gone. Workers follow with their next batch.
     Promote(PromoteArgs),
     /// Remove capture, candidates and ledger: the schema is what it was before

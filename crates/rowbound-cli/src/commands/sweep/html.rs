@@ -196,7 +196,7 @@ fn done(r: &Report) -> String {
 }
 
 fn bars(groups: &[Group], all: Amount, label: impl Fn(&str) -> String) -> Vec<Bar> {
-    let percent = |a: Amount| if all.bytes > 0 { a.bytes.saturating_mul(100) / all.bytes } else { 0 }.min(100);
+    let percent = |a: Amount| a.bytes.saturating_mul(100).checked_div(all.bytes).unwrap_or(0).min(100);
     let bar = |g: &Group| Bar {
         label: label(&g.label),
         files: number(g.amount.files),
