@@ -20,6 +20,7 @@ mod history;
 mod restore;
 mod run;
 mod status;
+mod sweep;
 
 /// Runs the command; returns the exit status.
 pub async fn run(args: Args) -> Result<u8> {
@@ -29,6 +30,7 @@ pub async fn run(args: Args) -> Result<u8> {
         Command::Detach(a) => detach::detach(&args, a).await,
         Command::Run(a) => run::run(&args, a).await,
         Command::Collect(a) => collect::collect(&args, a).await,
+        Command::Sweep(a) => sweep::sweep(&args, a).await,
         Command::Status => status::status(&args).await,
         Command::History(a) => history::history(&args, a).await,
         Command::Explain(a) => explain::explain(&args, a).await,
