@@ -52,6 +52,8 @@ pub enum Format {
     Text,
     /// For programs: one JSON value, documented in docs/cli.md
     Json,
+    /// For spreadsheets and programs: a table; `sweep` only
+    Csv,
 }
 
 /// How messages are logged.
@@ -95,6 +97,12 @@ pub enum Command {
     ///
     /// Status 1 says that something is left: it waits for its time, for an open transaction or for another try, and the output says which.
     Collect(CollectArgs),
+    /// Find files that no row names (orphans), and rows whose file is missing
+    ///
+    /// Compares whole storages with all rows. It finds what no trigger saw: files from before `attach`, uploads whose row never came, dropped tables. Without --delete and --heal it only reports, and needs
+    /// no `attach`. With --delete orphans become candidates, which `run` or `collect` delete after all their checks. A sweep that was interrupted goes on
+    /// where it stopped.
+    Sweep(SweepArgs),
     /// Show what waits, what fails and what was deleted
     Status,
     /// Show the ledger: what was deleted, when, why, and which row let go of it
@@ -208,6 +216,53 @@ pub struct CollectArgs {
     pub retry_now: bool,
 }
 
+/// Options of `sweep`.
+#[derive(Debug, clap::Args)]
+pub struct SweepArgs {
+    /// Only this storage; all of them without it
+    #[arg(long, value_name = "NAME")]
+    pub storage: Option<String>,
+    /// Make candidates of the orphans: `run` or `collect` deletes them
+    #[arg(long)]
+    pub delete: bool,
+    /// Bring back from the trash what rows name and what is missing
+    #[arg(long)]
+    pub heal: bool,
+    /// Print the names of all orphans, one per line, instead of the summary
+    #[arg(long)]
+    pub list: bool,
+    /// Write a page with the findings and thumbnails of orphaned pictures, to look at before deleting
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// How many orphans the page shows with a picture
+    #[arg(long, value_name = "N", default_value_t = 400, requires = "report", value_parser = pictures)]
+    pub pictures: usize,
+    /// Only names that begin with this
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub prefix: String,
+    /// Only names behind this one; with --until, several processes can share a storage
+    #[arg(long, value_name = "NAME")]
+    pub after: Option<String>,
+    /// Only names up to this one, itself included
+    #[arg(long, value_name = "NAME")]
+    pub until: Option<String>,
+    /// How old a file must be to be an orphan, instead of the storage's `min_age`
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub min_age: Option<std::time::Duration>,
+    /// The share of the files that may be orphaned (0.2 is 20 %); beyond it, nothing is deleted
+    #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = share)]
+    pub max_share: f64,
+    /// It is meant that no row names any file
+    #[arg(long)]
+    pub allow_no_references: bool,
+    /// Forget a sweep that was interrupted, and begin anew
+    #[arg(long)]
+    pub restart: bool,
+    /// The folder in which findings are kept while the sweep lasts [default: $XDG_STATE_HOME/rowbound or ~/.local/state/rowbound]
+    #[arg(long, value_name = "FOLDER", env = "ROWBOUND_STATE")]
+    pub state: Option<PathBuf>,
+}
+
 /// Options of `history`.
 #[derive(Debug, clap::Args)]
 pub struct HistoryArgs {
@@ -236,6 +291,18 @@ pub struct NameArgs {
     /// The storage; need not be said if there is one only, or if it is `default`
     #[arg(long, value_name = "NAME")]
     pub storage: Option<String>,
+}
+
+fn pictures(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n <= 10_000).ok_or_else(|| "write a number from 0 to 10000".to_owned())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = match text.strip_suffix('%') {
+        Some(percent) => percent.trim().parse::<f64>().map(|p| p / 100.0),
+        None => text.parse(),
+    };
+    share.ok().filter(|s| (0.0..=1.0).contains(s)).ok_or_else(|| "write a share from 0 to 1, such as 0.35, or 35%".to_owned())
 }
 
 fn time(text: &str) -> Result<std::time::Duration, String> {

@@ -8,7 +8,7 @@ use rowbound::{
 };
 use tokio::sync::watch;
 
-use crate::args::{Args, Command};
+use crate::args::{Args, Command, Format};
 
 mod attach;
 mod collect;
@@ -25,6 +25,9 @@ mod sweep;
 
 /// Runs the command; returns the exit status.
 pub async fn run(args: Args) -> Result<u8> {
+    if args.format == Format::Csv && !matches!(args.command, Command::Sweep(_)) {
+        return Err(Error::new(Kind::Config, "only `sweep` answers as CSV").hint("add --format json"));
+    }
     match &args.command {
         Command::Demo(a) => demo::demo(&args, a).await,
         Command::Attach(a) => attach::attach(&args, a).await,
@@ -32,6 +35,7 @@ pub async fn run(args: Args) -> Result<u8> {
         Command::Detach(a) => detach::detach(&args, a).await,
         Command::Run(a) => run::run(&args, a).await,
         Command::Collect(a) => collect::collect(&args, a).await,
+        Command::Sweep(a) => sweep::sweep(&args, a).await,
         Command::Status => status::status(&args).await,
         Command::History(a) => history::history(&args, a).await,
         Command::Explain(a) => explain::explain(&args, a).await,

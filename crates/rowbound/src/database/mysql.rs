@@ -25,6 +25,7 @@ mod inspect; // what a person should know before anything is changed
 mod install; // the steps from what stands there to what should, and back
 mod queue; // candidates: claim, settle
 mod record; // the ledger
+mod scan; // a column from one end to the other
 mod snapshot; // catalog -> what every batch is compared with
 mod triggers; // bindings and ancestors -> trigger bodies
 mod values; // rows and lists as literals, for statements whose length varies
@@ -39,7 +40,7 @@ use sqlx::{
     mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlRow},
 };
 
-use super::{Checked, ColumnSearch, Database, Dialect, Hold, Holder, OpenTransaction, Options, Shadowed, over, shaded};
+use super::{Checked, ColumnSearch, Database, Dialect, Hold, Holder, OpenTransaction, Options, Scan, Shadowed, Values, over, shaded};
 use crate::{
     capture::{Bound, Inspection, Installation, Snapshot},
     error::{Error, Kind, Result},
@@ -402,6 +403,10 @@ impl Database for Mysql {
 
     async fn holders(&self, searches: &[ColumnSearch], limit: u32) -> Result<Vec<Holder>> {
         check::holders(self, searches, limit).await
+    }
+
+    async fn scan(&self, scan: &Scan) -> Result<Values> {
+        scan::scan(self, scan).await
     }
 
     async fn close(&self) {

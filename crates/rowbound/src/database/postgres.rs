@@ -24,6 +24,7 @@ mod fault; // what a failure means
 mod inspect; // what is said before anything changes
 mod install; // the transaction of attach and detach
 mod queue; // candidates and the ledger
+mod scan; // a column from one end to the other
 mod tables; // what the catalogs say
 mod triggers; // what must stand, and the statements that get there
 
@@ -309,6 +310,10 @@ impl Database for Postgres {
 
     async fn holders(&self, searches: &[ColumnSearch], limit: u32) -> Result<Vec<Holder>> {
         check::holders(&self.pool, searches, limit).await
+    }
+
+    async fn scan(&self, scan: &Scan) -> Result<Values> {
+        scan::scan(&self.pool, scan).await
     }
 
     async fn close(&self) {

@@ -21,7 +21,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions},
 };
 
-use super::{Checked, ColumnSearch, Database, Dialect, Hold, Holder, OpenTransaction, Options, Shadowed, by_table};
+use super::{Checked, ColumnSearch, Database, Dialect, Hold, Holder, OpenTransaction, Options, Scan, Shadowed, Values, by_table};
 use crate::{
     capture::{Bound, Inspection, Installation, Snapshot},
     error::{Error, Kind, Result},
@@ -33,6 +33,7 @@ mod check; // references: found, never overlooked
 mod fault; // what a failure means
 mod install; // attach and detach
 mod queue; // candidates and the ledger
+mod scan; // a column from one end to the other
 mod tables; // what the schema says
 mod triggers; // what must stand
 
@@ -360,6 +361,10 @@ impl Database for Sqlite {
 
     async fn holders(&self, searches: &[ColumnSearch], limit: u32) -> Result<Vec<Holder>> {
         check::holders(self, searches, limit).await
+    }
+
+    async fn scan(&self, scan: &Scan) -> Result<Values> {
+        scan::scan(self, scan).await
     }
 
     async fn close(&self) {

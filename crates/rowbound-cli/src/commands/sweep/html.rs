@@ -3,7 +3,11 @@
 //! In: what was swept. Out: a file, written whole or not at all. Promise: names and pictures are somebody else's; all text is escaped, and a
 //! policy within the page forbids everything but its own styles and pictures.
 
-use std::{io::Write, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    io::Write,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use askama::Template;
 use jiff::Timestamp;
@@ -11,6 +15,7 @@ use rowbound::{
     Error, Kind, Result,
     sweep::{Amount, Dangling, Group, Orphan, Report},
 };
+use tempfile::NamedTempFile;
 
 use super::{
     report::{Sample, Section, number, shown},
@@ -86,27 +91,46 @@ struct Tile {
     why: &'static str,
 }
 
-/// Writes the page.
-///
-/// # Errors
-/// [`Kind::Config`] when the file cannot be written; there is no half of one then.
-pub async fn write(path: &Path, swept: Vec<Section>) -> Result<()> {
-    let fail = |message: &'static str| {
-        move |e: std::io::Error| {
-            Error::new(Kind::Config, message).with("file", path.display()).because(e).hint("is the folder there, and may it be written to?")
-        }
-    };
-    // Made first: pictures take a while, and a path that cannot be written should be known before.
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix(".rowbound-report.")
-        // As any file that a program makes: the umask decides.
-        .permissions(std::fs::Permissions::from_mode(0o666))
-        .tempfile_in(folder)
-        .map_err(fail("cannot make the report's file"))?;
-    let page = page(swept).await.render().map_err(|e| Error::new(Kind::Config, "cannot make the report").because(e))?;
-    file.write_all(page.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(fail("cannot write the report"))?;
-    file.persist(path).map(drop).map_err(|e| fail("cannot write the report")(e.error))
+/// Where the page is to be. Made before anything is swept, so that a place that cannot be written is known before anything is done.
+#[derive(Debug)]
+pub struct Target {
+    path: PathBuf,
+    file: NamedTempFile,
+}
+
+impl Target {
+    /// A place for the page; there is nothing under `path` until it is written.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] when no file can be made there.
+    pub fn new(path: &Path) -> Result<Self> {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let file = tempfile::Builder::new()
+            .prefix(".rowbound-report.")
+            // As any file that a program makes: the umask decides.
+            .permissions(std::fs::Permissions::from_mode(0o666))
+            .tempfile_in(folder)
+            .map_err(|e| failed(path, e))?;
+        Ok(Target { path: path.to_owned(), file })
+    }
+
+    /// Makes the page and puts it there, over what was there before.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] when it cannot be written; there is no half of one then.
+    pub async fn write(self, swept: Vec<Section>) -> Result<()> {
+        let Target { path, mut file } = self;
+        let page = page(swept).await.render().map_err(|e| Error::new(Kind::Config, "cannot make the report").because(e))?;
+        file.write_all(page.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(|e| failed(&path, e))?;
+        file.persist(&path).map(drop).map_err(|e| failed(&path, e.error))
+    }
+}
+
+fn failed(path: &Path, why: std::io::Error) -> Error {
+    Error::new(Kind::Config, "cannot write the report")
+        .with("file", path.display())
+        .because(why)
+        .hint("is the folder there, and may it be written to?")
 }
 
 async fn page(swept: Vec<Section>) -> Page {
@@ -167,8 +191,8 @@ fn part(r: &Report, sample: &Sample, pictures: Vec<Picture>) -> Part {
             .filter(|(_, files, _)| *files > 0)
             .map(|(why, files, bytes)| Left { why, files: number(files), bytes })
             .collect(),
-        dangling: sample.dangling.iter().map(row).collect(),
-        more_dangling: (rows > 0).then(|| format!("and {} more: rowbound sweep --list", number(rows))),
+        dangling: sample.dangling.iter().map(|d| row(d, r.healed > 0)).collect(),
+        more_dangling: (rows > 0).then(|| format!("and {} more: rowbound sweep --format csv", number(rows))),
         tiles_note: match (sample.shown.len() as u64, r.orphans.files) {
             (n, all) if n >= all => count(all, "file"),
             (n, all) => format!("{} of {} files, drawn by lot from all folders", number(n), number(all)),
@@ -206,15 +230,15 @@ fn bars(groups: &[Group], all: Amount, label: impl Fn(&str) -> String) -> Vec<Ba
     groups.iter().filter(|g| g.amount.files > 0).map(bar).collect()
 }
 
-fn row(d: &Dangling) -> Row {
+fn row(d: &Dangling, healed: bool) -> Row {
     Row {
         name: shown(d.name.as_str()),
         column: shown(&d.column),
         key: d.key.as_deref().map(shown).unwrap_or_default(),
-        state: match (d.healed, d.in_trash) {
-            (true, _) => "came back from the trash",
-            (false, true) => "in the trash",
-            (false, false) => "gone",
+        state: match (d.in_trash, healed) {
+            (false, _) => "gone",
+            (true, false) => "in the trash",
+            (true, true) => "was in the trash",
         },
     }
 }

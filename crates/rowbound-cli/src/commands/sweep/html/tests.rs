@@ -112,7 +112,7 @@ fn swept(root: &Path) -> Report400 {
     }
     for (n, (name, in_trash)) in [(HOSTILE[0], false), (HOSTILE[13], true), ("articles/2016/04/lost.jpg", false)].into_iter().enumerate() {
         let name = FileName::parse(name).unwrap();
-        findings.dangling(&Dangling { name, column: "blog_article.image".into(), key: Some(format!("{n}")), in_trash, healed: false });
+        findings.dangling(&Dangling { name, column: "blog_article.image".into(), key: Some(format!("{n}")), in_trash });
     }
     let group = |label: &str, files, bytes| Group { label: label.into(), amount: Amount { files, bytes } };
     let moment = |text: &str| text.parse::<Timestamp>().unwrap();
@@ -178,7 +178,7 @@ async fn four_hundred_orphans_read_well_in_a_browser() {
     let dir = tempfile::tempdir().unwrap();
     let Report400 { swept, pictures } = swept(&dir.path().join("media"));
     let page = dir.path().join("report.html");
-    write(&page, vec![swept]).await.unwrap();
+    Target::new(&page).unwrap().write(vec![swept]).await.unwrap();
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "no half of a report is left beside it");
     let url = format!("file://{}", page.display());
     let mut browser = Browser::start().await;
@@ -274,11 +274,11 @@ async fn nothing_found_and_nothing_swept_are_pages_too() {
     none.report.orphans = Amount::default();
     (none.report.by_folder, none.report.by_age, none.report.brake) = (Vec::new(), Vec::new(), None);
     let page = dir.path().join("report.html");
-    write(&page, vec![none]).await.unwrap();
+    Target::new(&page).unwrap().write(vec![none]).await.unwrap();
     let text = std::fs::read_to_string(&page).unwrap();
     assert!(text.contains("0 orphans of default") && text.contains("is named by a row"), "{text}");
     assert!(!text.contains("class=\"grid\""));
-    write(&page, Vec::new()).await.unwrap();
+    Target::new(&page).unwrap().write(Vec::new()).await.unwrap();
 }
 
 #[tokio::test]
@@ -291,12 +291,12 @@ async fn more_than_fits_is_drawn_listed_and_counted() {
     }
     for n in 0..1_500 {
         let name = FileName::parse("x").unwrap();
-        findings.dangling(&Dangling { name, column: "t.c".into(), key: Some(n.to_string()), in_trash: false, healed: n % 2 == 0 });
+        findings.dangling(&Dangling { name, column: "t.c".into(), key: Some(n.to_string()), in_trash: false });
     }
     some.findings = findings;
     some.report.orphans.files = 6_000;
     let page = dir.path().join("report.html");
-    write(&page, vec![some]).await.unwrap();
+    Target::new(&page).unwrap().write(vec![some]).await.unwrap();
     let text = std::fs::read_to_string(&page).unwrap();
     for said in
         ["10 of 6,000 files, drawn by lot from all folders", "5000 more by name", "and 990 more: rowbound", "and 500 more: rowbound"]
@@ -305,10 +305,10 @@ async fn more_than_fits_is_drawn_listed_and_counted() {
     }
 }
 
-#[tokio::test]
-async fn a_report_that_cannot_be_written_is_said_before_any_picture_is_read() {
+#[test]
+fn a_report_that_cannot_be_written_is_said_before_anything_is_swept() {
     let dir = tempfile::tempdir().unwrap();
-    let e = write(&dir.path().join("none/report.html"), Vec::new()).await.unwrap_err();
+    let e = Target::new(&dir.path().join("none/report.html")).unwrap_err();
     assert_eq!(e.kind(), Kind::Config);
     assert!(e.full().contains("none/report.html"), "{}", e.full());
 }
