@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rowbound::{
+    Trash,
     binding::Mode,
     database::{self, Options},
     queue::Announce,
@@ -134,3 +135,36 @@ macro_rules! on {
 }
 
 on!(sqlite Sqlite, postgres Postgres, mariadb Mariadb);
+
+/// `explain` tells a file's whole story: who let go of it, why it stays or waits, what was tried, where it lies, when it went.
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_tells_the_story_of_a_file() {
+    let Some(world) = world(Backend::Sqlite).await else { return };
+    let explain = async |world: &World, name: &str| Rowbound::new(BINARY, world).run(&["explain", name]).await.expect(0).stdout;
+    let says = |text: &str, parts: &[&str]| parts.iter().for_each(|part| assert!(text.contains(part), "no {part:?} in\n{text}"));
+
+    says(&explain(&world, "a.jpg").await, &["it stays: 1 row(s) name it", "row       doc.file of row 1"]);
+    world.db.exec("delete from doc where file = 'a.jpg'").await;
+    says(
+        &explain(&world, "a.jpg").await,
+        &["it waits, and will stay: shadow mode", "waits     released by delete of row 1 in doc.file at ", ", due "],
+    );
+    Rowbound::new(BINARY, &world).run(&["collect"]).await.expect(0);
+    says(
+        &explain(&world, "a.jpg").await,
+        &["it stays: shadow mode; it would have gone at ", "shadow  5 B  a.jpg  delete of row 1 in doc.file"],
+    );
+    Rowbound::new(BINARY, &world).run(&["promote", "doc.file"]).await.expect(0);
+
+    let mut world = world.storage(|s| s.trash(Trash::Keep(Duration::from_secs(3600))));
+    world.db.exec("delete from doc where file = 'b.jpg'").await;
+    Rowbound::new(BINARY, &world).run(&["collect"]).await.expect(0);
+    let place = world.trashed().pop().expect("one lies in the trash");
+    let place = place.strip_prefix("trash/").unwrap_or(&place);
+    says(&explain(&world, "b.jpg").await, &["collected: it waits in the trash", &format!("trash     {place}, 5 B, erased after ")]);
+
+    world = world.storage(|s| s.trash(Trash::Off));
+    world.db.exec("delete from doc where file = 'c.jpg'").await;
+    Rowbound::new(BINARY, &world).run(&["collect"]).await.expect(0);
+    says(&explain(&world, "c.jpg").await, &["deleted: it was erased at ", "erased  5 B  c.jpg  delete of row 3 in doc.file"]);
+}

@@ -17,7 +17,7 @@ use crate::{
     ledger::{Entry, Filter, Total},
     name::FileName,
     plan::Plan,
-    queue::{Backlog, Claim, Waiting},
+    queue::{Backlog, Claim, Outcome, Waiting},
     references,
     storage::{Look, Proved, Trashed},
 };
@@ -328,6 +328,11 @@ pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileN
         }
         _ => None,
     };
+    // What a row let go of in shadow mode stays; of what no row let go of, nobody knows whose it was.
+    let in_shadow = |id: Option<i32>| {
+        bound.iter().any(|b| b.binding.storage == storage && id.is_none_or(|id| id == b.id) && record.mode(b) == Mode::Shadow)
+    };
+    let decided = history.iter().find(|e| e.outcome != Outcome::Duplicate).map(|e| (e.outcome, e.at.strftime("%Y-%m-%d %H:%M:%SZ")));
     let verdict = match (&look, holders.len(), waiting.first(), &trash) {
         (Look::Refused(why), ..) => format!("never deleted: it {why}"),
         (Look::Missing, n @ 1.., _, Some(_)) => {
@@ -335,9 +340,15 @@ pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileN
         }
         (Look::Missing, n @ 1.., ..) => format!("{n} row(s) name it, but there is no file"),
         (Look::Missing, 0, _, Some(_)) => "collected: it waits in the trash".to_owned(),
-        (Look::Missing, 0, ..) => "there is no such file, and no row names it".to_owned(),
+        (Look::Missing, 0, ..) => match decided {
+            Some((Outcome::Erased, at)) => format!("deleted: it was erased at {at}"),
+            Some((Outcome::Purged, at)) => format!("deleted: the trash was emptied of it at {at}"),
+            Some((Outcome::Trashed, at)) => format!("deleted: it went to the trash at {at}, and is not there any more"),
+            _ => "there is no such file, and no row names it".to_owned(),
+        },
         (Look::Seen(_), 1.., ..) => format!("it stays: {} row(s) name it", holders.len()),
         (Look::Seen(_), 0, ..) if protected => "it stays: a `keep` pattern protects it".to_owned(),
+        (Look::Seen(_), 0, Some(w), _) if in_shadow(w.binding) => "it waits, and will stay: shadow mode".to_owned(),
         (Look::Seen(_), 0, Some(w), _) => match &w.note {
             Some(note) => format!("it waits to be collected: {note}"),
             None => "it waits to be collected".to_owned(),
@@ -345,7 +356,11 @@ pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileN
         (Look::Seen(_), 0, None, _) if original.is_some() => {
             format!("it stays: a derivative of {}, which is there", original.unwrap_or_default())
         }
-        (Look::Seen(_), 0, None, _) => "an orphan: no row names it and no candidate stands for it, so nothing will collect it".to_owned(),
+        (Look::Seen(_), 0, None, _) => match decided {
+            Some((Outcome::Shadow, at)) => format!("it stays: shadow mode; it would have gone at {at}"),
+            Some((Outcome::Unbound, at)) => format!("it stays: at {at} its binding was no longer in the plan; a sweep finds it"),
+            _ => "an orphan: no row names it and no candidate stands for it, so nothing will collect it before a sweep finds it".to_owned(),
+        },
     };
     Ok(Explanation {
         storage: storage.to_owned(),
