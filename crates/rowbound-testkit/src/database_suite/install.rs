@@ -59,9 +59,7 @@ pub async fn a_stored_record_ends_no_shadow_mode(f: &Fixture) {
     ok(database.record(&returned).await);
     assert_eq!(stands().await, [(2, noon)], "nor does he begin one");
     ok(database.remove().await);
-    if f.db.dialect() != Dialect::Mysql {
-        refused(database.set_shadow(&[1], Some(noon)).await, "nothing is attached");
-    }
+    refused(database.set_shadow(&[1], Some(noon)).await, "nothing is attached");
 }
 
 /// Installing again changes nothing and captures nothing twice.

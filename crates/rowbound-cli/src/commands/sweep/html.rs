@@ -204,6 +204,9 @@ fn part(r: &Report, sample: &Sample, pictures: Vec<Picture>) -> Part {
 }
 
 fn done(r: &Report) -> String {
+    if r.brake.is_some() {
+        return "Nothing was changed.".to_owned();
+    }
     let mut said = match (r.orphans.files, r.announced) {
         (0, _) => "Every file that is old enough to judge is named by a row.".to_owned(),
         (_, 0) => {

@@ -103,9 +103,11 @@ pub struct Section {
     pub storage: Arc<dyn Storage>,
 }
 
-/// A name for people: what cannot be seen, and what would turn the direction of what follows, is escaped.
+/// A name for people: what cannot be seen, blanks at its ends too, and what would turn the direction of what follows, is escaped.
 pub fn shown(name: &str) -> String {
-    name.chars().map(|c| if unseen(c) { c.escape_unicode().to_string() } else { c.to_string() }).collect()
+    let (first, last) = (name.len() - name.trim_start().len(), name.trim_end().len());
+    let escaped = |i: usize, c: char| unseen(c) || i < first || i >= last;
+    name.char_indices().map(|(i, c)| if escaped(i, c) { c.escape_unicode().to_string() } else { c.to_string() }).collect()
 }
 
 fn unseen(c: char) -> bool {
@@ -155,6 +157,7 @@ mod tests {
     #[test]
     fn names_and_numbers_read_well() {
         assert_eq!(shown("a\u{202e}gpj.exe\n\u{e9}\u{1f408}"), "a\\u{202e}gpj.exe\\u{a}\u{e9}\u{1f408}");
+        assert_eq!((shown(" a  b "), shown("  "), shown("")), ("\\u{20}a  b\\u{20}".into(), "\\u{20}\\u{20}".into(), String::new()));
         for (n, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
             assert_eq!(number(n), text);
         }

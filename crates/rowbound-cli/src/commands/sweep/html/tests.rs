@@ -230,9 +230,13 @@ async fn four_hundred_orphans_read_well_in_a_browser() {
 
         painted(&mut browser, &at).await;
         if let Some(folder) = std::env::var_os("ROWBOUND_SCREENSHOTS") {
-            browser.open(&url, View { width, height: 2600, dark }).await;
-            let png = base64::engine::general_purpose::STANDARD.decode(browser.screenshot().await).unwrap();
-            std::fs::write(Path::new(&folder).join(format!("sweep-{width}-{}.png", if dark { "dark" } else { "light" })), png).unwrap();
+            browser.open(&url, View { width, height: 1800, dark }).await;
+            for part in ["top", "end"] {
+                browser.eval(&format!("scrollTo(0, '{part}' === 'top' ? 0 : document.body.scrollHeight)")).await;
+                let png = base64::engine::general_purpose::STANDARD.decode(browser.screenshot().await).unwrap();
+                let name = format!("sweep-{width}-{}-{part}.png", if dark { "dark" } else { "light" });
+                std::fs::write(Path::new(&folder).join(name), png).unwrap();
+            }
         }
     }
 }
