@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rowbound::{
     Trash,
     binding::Mode,
     database::{self, Options},
     queue::Announce,
+    storage::{Storage, folder::Folder},
 };
-use rowbound_testkit::{Backend, Rowbound, World};
+use rowbound_testkit::{Backend, Rowbound, World, wait_until};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_rowbound");
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -135,6 +137,29 @@ macro_rules! on {
 }
 
 on!(sqlite Sqlite, postgres Postgres, mariadb Mariadb);
+
+/// Whoever goes back to shadow mode because too much has gone keeps what lies in the trash, however long.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trash_is_not_emptied_in_shadow_mode() {
+    let retention = Duration::from_millis(500);
+    let Some(world) = world(Backend::Sqlite).await else { return };
+    let world = world.storage(|s| s.trash(Trash::Keep(retention)));
+    let rowbound = Rowbound::new(BINARY, &world);
+    rowbound.run(&["promote", "--all"]).await.expect(0);
+    world.db.exec("delete from doc where file = 'a.jpg'").await;
+    rowbound.run(&["collect"]).await.expect(0);
+    assert_eq!(world.trashed().len(), 1);
+    rowbound.run(&["attach", "--shadow"]).await.expect(0);
+    let folder = Folder::new("default", &world.media(), Some(retention), true);
+    folder.expect(&folder.marker().await.expect("it can be read").expect("a marker").storage);
+    let expired = async || !folder.expired(Timestamp::now() - retention, 10).await.expect("the trash can be read").is_empty();
+    wait_until(DEADLINE, "its retention is over", expired).await;
+    rowbound.run(&["collect"]).await.expect(0);
+    assert_eq!(world.trashed().len(), 1);
+    rowbound.run(&["promote", "--all"]).await.expect(0);
+    rowbound.run(&["collect"]).await.expect(0);
+    assert!(world.trashed().is_empty(), "{:?}", world.trashed());
+}
 
 /// `explain` tells a file's whole story: who let go of it, why it stays or waits, what was tried, where it lies, when it went.
 #[tokio::test(flavor = "multi_thread")]

@@ -425,6 +425,10 @@ impl Collector {
                 return Ok(count);
             }
             let record = self.verify().await?;
+            // What somebody put into shadow mode because too much had gone must not go on losing what lies in the trash.
+            if Shadow::of(&record, self.on(&lane.plan.name)).all() {
+                return Ok(count);
+            }
             let done =
                 trash::purge(self.db.as_ref(), &self.bound, &record.snapshot, &lane.plan.name, lane.storage.as_ref(), &files).await?;
             Counters::add(&self.counters.purged, done.purged);
@@ -434,6 +438,10 @@ impl Collector {
                 return Ok(count);
             }
         }
+    }
+
+    fn on<'a>(&'a self, storage: &'a str) -> impl Iterator<Item = &'a Bound> {
+        self.bound.iter().filter(move |b| b.binding.storage == storage)
     }
 
     fn claim(&self, lane: &Lane, limit: u32) -> Claim {
@@ -571,7 +579,7 @@ impl Collector {
     ) -> Result<Option<(Hold, Instant)>> {
         let storage = &lane.plan.name;
         let now = Timestamp::now();
-        let shadow = Shadow::of(record, self.bound.iter().filter(|b| b.binding.storage == *storage));
+        let shadow = Shadow::of(record, self.on(storage));
         let mut file = Settle { settlement, summary, derived: HashMap::new() };
 
         // What a value names. Equal names of a batch share one fate, that of the latest release.

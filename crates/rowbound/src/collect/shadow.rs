@@ -29,6 +29,11 @@ impl Shadow {
         shadow
     }
 
+    /// Whether nothing of the storage may go.
+    pub(super) fn all(&self) -> bool {
+        self.all
+    }
+
     /// Whether a candidate only says what would have gone. No column let go of an orphan or of an upload without a row: it may have been that of
     /// any binding, so that one in shadow mode is enough. A derivative goes because its original went, which was live then: it stays only if
     /// nothing of the storage may go.
