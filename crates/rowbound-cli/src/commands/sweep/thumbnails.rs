@@ -11,7 +11,7 @@ use std::{
 
 use base64::Engine;
 use futures_util::{StreamExt, stream};
-use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage, codecs::jpeg::JpegEncoder, imageops};
+use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage, Rgba, codecs::jpeg::JpegEncoder};
 use rowbound::{storage::Storage, sweep::Orphan};
 
 /// A thumbnail's longer side, in pixels.
@@ -116,7 +116,7 @@ fn thumbnail(bytes: &[u8]) -> Picture {
     }
 }
 
-/// The picture as its maker holds it, small; `None` if it is too large.
+/// The picture as its maker holds it, small, and its colours as far as they can be seen through it; `None` if it is too large.
 fn decode(bytes: &[u8]) -> image::ImageResult<Option<DynamicImage>> {
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
     let mut limits = Limits::default();
@@ -130,6 +130,14 @@ fn decode(bytes: &[u8]) -> image::ImageResult<Option<DynamicImage>> {
     // Cameras write how they were held, and leave the pixels as they are.
     let turned = decoder.orientation()?;
     let mut image = DynamicImage::from_decoder(decoder)?;
+    if image.color().has_alpha() {
+        // Else what is made small would take colour from what cannot be seen.
+        let mut seen = image.into_rgba8();
+        for Rgba([r, g, b, a]) in seen.pixels_mut() {
+            [*r, *g, *b] = [*r, *g, *b].map(|c| (u16::from(c) * u16::from(*a) / 255) as u8);
+        }
+        image = seen.into();
+    }
     if width > SIDE || height > SIDE {
         image = image.thumbnail(SIDE, SIDE);
     }
@@ -147,21 +155,18 @@ fn encode(image: &DynamicImage) -> Option<Picture> {
 
 /// What is transparent shows squares of two greys, on which neither a white drawing nor a black one is lost.
 fn over_squares(image: &DynamicImage) -> RgbImage {
-    if !image.color().has_alpha() {
-        return image.to_rgb8();
-    }
-    let mut under = image::RgbaImage::from_fn(image.width(), image.height(), |x, y| {
-        let grey = if (x / 8 + y / 8) % 2 == 0 { 0xff } else { 0xd8 };
-        image::Rgba([grey, grey, grey, 0xff])
-    });
-    imageops::overlay(&mut under, &image.to_rgba8(), 0, 0);
-    DynamicImage::ImageRgba8(under).to_rgb8()
+    let DynamicImage::ImageRgba8(seen) = image else { return image.to_rgb8() };
+    RgbImage::from_fn(seen.width(), seen.height(), |x, y| {
+        let grey = if (x / 8 + y / 8) % 2 == 0 { 0xff_u16 } else { 0xd8 };
+        let Rgba([r, g, b, a]) = *seen.get_pixel(x, y);
+        image::Rgb([r, g, b].map(|c| (u16::from(c) + grey * (255 - u16::from(a)) / 255).min(255) as u8))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use image::{ImageFormat, Rgba, RgbaImage};
+    use image::{ImageFormat, RgbaImage};
 
     fn file(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
         let mut bytes = Cursor::new(Vec::new());
@@ -196,10 +201,13 @@ mod tests {
     }
 
     #[test]
-    fn a_white_drawing_on_nothing_can_be_seen() {
-        let clear = DynamicImage::ImageRgba8(RgbaImage::from_pixel(32, 32, Rgba([255, 255, 255, 0])));
-        let seen = over_squares(&clear);
-        assert_ne!(seen.get_pixel(0, 0), seen.get_pixel(8, 0));
+    fn a_white_drawing_on_nothing_can_be_seen_and_nothing_has_no_colour() {
+        let drawing = RgbaImage::from_fn(640, 640, |x, _| if x < 320 { Rgba([255, 255, 255, 255]) } else { Rgba([0, 0, 0, 0]) });
+        let seen = over_squares(&decode(&file(&drawing.into(), ImageFormat::Png)).unwrap().unwrap());
+        let grey = |x: u32, y: u32| seen.get_pixel(x, y).0;
+        assert_eq!((grey(12, 0), grey(12, 8)), ([255; 3], [255; 3]), "white");
+        assert_eq!((grey(100, 0), grey(100, 8)), ([0xff; 3], [0xd8; 3]), "squares");
+        assert!(seen.pixels().all(|p| p.0[0] >= 0xd7), "nothing black shines through");
     }
 
     #[test]
