@@ -15,6 +15,7 @@ pub mod capture; // what stands in the database for a binding, and whether it st
 pub mod database; // claim, barrier, check, settle: SQLite, PostgreSQL, MySQL/MariaDB
 pub mod storage; // look, remove, restore, list: folders, S3, services, memory
 
+pub mod evidence; // which columns seem to name files, and how that is known
 pub mod attach; // a plan -> capture and markers, and back
 pub mod references; // which of these names does some row hold?
 pub mod trash; // where collected files wait, come back or go for good

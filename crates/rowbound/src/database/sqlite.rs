@@ -21,7 +21,10 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions},
 };
 
-use super::{Checked, ColumnSearch, Database, Dialect, Hold, Holder, OpenTransaction, Options, by_table};
+use super::{
+    Checked, ColumnSearch, Database, Dialect, Hold, Holder, OpenTransaction, Options, by_table,
+    survey::{Sample, TextColumn},
+};
 use crate::{
     capture::{Bound, Inspection, Installation, Snapshot},
     error::{Error, Kind, Result},
@@ -33,6 +36,7 @@ mod check; // references: found, never overlooked
 mod fault; // what a failure means
 mod install; // attach and detach
 mod queue; // candidates and the ledger
+mod survey; // text columns and samples
 mod tables; // what the schema says
 mod triggers; // what must stand
 
@@ -352,6 +356,18 @@ impl Database for Sqlite {
 
     async fn holders(&self, searches: &[ColumnSearch], limit: u32) -> Result<Vec<Holder>> {
         check::holders(self, searches, limit).await
+    }
+
+    async fn text_columns(&self) -> Result<Vec<TextColumn>> {
+        survey::text_columns(self).await
+    }
+
+    async fn sample(&self, column: &TextColumn, limit: usize) -> Result<Sample> {
+        survey::sample(self, column, limit).await
+    }
+
+    async fn now(&self) -> Result<Timestamp> {
+        survey::now(self).await
     }
 
     async fn close(&self) {
