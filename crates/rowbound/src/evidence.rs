@@ -62,6 +62,9 @@ pub struct Evidence {
     pub value: String,
     /// The file that it names.
     pub name: FileName,
+    /// A few more such files.
+    #[serde(skip)]
+    pub names: Vec<FileName>,
 }
 
 impl Evidence {
@@ -253,6 +256,7 @@ async fn look(storage: &dyn Storage, column: &TextColumn, values: &[String]) -> 
     }
     let Some((reading, (count, prefixes, paths))) = found.into_iter().rev().max_by_key(|(_, (count, ..))| *count) else { return Ok(None) };
     let (i, name) = example[&reading];
+    let names = read.iter().flatten().filter(exists).filter(|m| m.reading == reading).map(|m| m.name.clone()).take(10).collect();
     let by_frequency = |of: BTreeMap<&str, usize>| {
         let mut all: Vec<_> = of.into_iter().collect();
         all.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
@@ -269,6 +273,7 @@ async fn look(storage: &dyn Storage, column: &TextColumn, values: &[String]) -> 
         partial: false,
         value: short(&values[i]),
         name: name.clone(),
+        names,
     }))
 }
 

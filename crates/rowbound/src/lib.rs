@@ -22,6 +22,8 @@ pub mod trash; // where collected files wait, come back or go for good
 pub mod collect; // the only deleter: the seven steps
 pub mod status; // what waits, fails, was deleted; who holds a name
 pub mod sweep; // a whole storage against all references
+pub mod doctor; // what is wrong or risky
+pub mod init; // a database and its storages -> a proposed rowbound.toml
 
 pub use binding::Binding;
 pub use collect::Collector;
