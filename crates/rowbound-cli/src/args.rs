@@ -16,7 +16,7 @@ const GLOBAL: &str = "Global options";
 /// Rowbound binds to an existing SQLite, PostgreSQL, MySQL or MariaDB database. Triggers note, within the application's own transaction, each
 /// file name that a row lets go of; a collector checks that no row names it any more, and deletes the file.
 ///
-/// Begin with `rowbound demo`. Then write rowbound.toml, `rowbound attach`, and keep `rowbound run` going.
+/// Begin with `rowbound demo`. Then let `rowbound init` propose rowbound.toml, `rowbound attach`, and keep `rowbound run` going.
 #[derive(Debug, Parser)]
 #[command(name = "rowbound", version, after_help = exit::ALL, max_term_width = 100)]
 pub struct Args {
@@ -72,6 +72,11 @@ pub enum Command {
     /// updates, raw SQL, cascades, rollbacks, shared and moved files and a killed collector, and shows after each step what the rows say and what
     /// the folder holds. Ends with status 1 if the two ever differ.
     Demo(DemoArgs),
+    /// Look at a database and its storages, and propose rowbound.toml
+    ///
+    /// Samples the values of every text column and looks them up in the storages: as names, as URLs, inside JSON and inside text. Writes a proposal
+    /// with the evidence for each binding and what it is unsure of. Reads only: nothing is attached, and no file is overwritten.
+    Init(InitArgs),
     /// Install or repair capture for the bindings of rowbound.toml
     ///
     /// Idempotent: run it after each change of rowbound.toml and after migrations. Looks at everything first and changes nothing if a table, a
@@ -90,8 +95,18 @@ pub enum Command {
     ///
     /// Status 1 says that something is left: it waits for its time, for an open transaction or for another try, and the output says which.
     Collect(CollectArgs),
+    /// Find files that no row names (orphans), and rows whose file is missing
+    ///
+    /// Compares whole storages with all rows. It finds what no trigger saw: files from before `attach`, uploads whose row never came, dropped tables. Without --delete and --heal it only reports, and needs
+    /// no `attach`. With --delete orphans become candidates, which `run` or `collect` delete after all their checks. A sweep that was interrupted goes on
+    /// where it stopped.
+    Sweep(SweepArgs),
     /// Show what waits, what fails and what was deleted
     Status,
+    /// Tell what is wrong or risky, and what to do about it
+    ///
+    /// Works before `attach` and after it. Status 0: nothing, or only notes; 1: warnings; 4: a danger, such as a column that names files but is not bound.
+    Doctor,
     /// Show the ledger: what was deleted, when, why, and which row let go of it
     History(HistoryArgs),
     /// Tell who holds a file and what happened to it
@@ -117,6 +132,20 @@ pub struct DemoArgs {
     /// Keep the database and the media folder here, to look at afterwards
     #[arg(long, value_name = "FOLDER")]
     pub keep: Option<PathBuf>,
+}
+
+/// Options of `init`.
+#[derive(Debug, clap::Args)]
+pub struct InitArgs {
+    /// Where the files are: folder:PATH, s3://BUCKET/PREFIX, ..; several as NAME=URL, the first name usually `default`
+    #[arg(long, value_name = "[NAME=]URL", required = true)]
+    pub storage: Vec<String>,
+    /// Write the proposal here instead of rowbound.toml; `-` prints it
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Overwrite the file if it is there
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Options of `attach`.
@@ -189,6 +218,47 @@ pub struct CollectArgs {
     pub retry_now: bool,
 }
 
+/// Options of `sweep`.
+#[derive(Debug, clap::Args)]
+pub struct SweepArgs {
+    /// Only this storage; all of them without it
+    #[arg(long, value_name = "NAME")]
+    pub storage: Option<String>,
+    /// Make candidates of the orphans: `run` or `collect` deletes them
+    #[arg(long)]
+    pub delete: bool,
+    /// Bring back from the trash what rows name and what is missing
+    #[arg(long)]
+    pub heal: bool,
+    /// Print the names of all orphans, one per line, instead of the summary
+    #[arg(long)]
+    pub list: bool,
+    /// Only names that begin with this
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub prefix: String,
+    /// Only names behind this one; with --until, several processes can share a storage
+    #[arg(long, value_name = "NAME")]
+    pub after: Option<String>,
+    /// Only names up to this one, itself included
+    #[arg(long, value_name = "NAME")]
+    pub until: Option<String>,
+    /// How old a file must be to be an orphan, instead of the storage's `min_age`
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub min_age: Option<std::time::Duration>,
+    /// The share of the files that may be orphaned (0.2 is 20 %); beyond it, nothing is deleted
+    #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = share)]
+    pub max_share: f64,
+    /// It is meant that no row names any file
+    #[arg(long)]
+    pub allow_no_references: bool,
+    /// Forget a sweep that was interrupted, and begin anew
+    #[arg(long)]
+    pub restart: bool,
+    /// The folder in which findings are kept while the sweep lasts [default: $XDG_STATE_HOME/rowbound or ~/.local/state/rowbound]
+    #[arg(long, value_name = "FOLDER", env = "ROWBOUND_STATE")]
+    pub state: Option<PathBuf>,
+}
+
 /// Options of `history`.
 #[derive(Debug, clap::Args)]
 pub struct HistoryArgs {
@@ -217,6 +287,14 @@ pub struct NameArgs {
     /// The storage; need not be said if there is one only, or if it is `default`
     #[arg(long, value_name = "NAME")]
     pub storage: Option<String>,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = match text.strip_suffix('%') {
+        Some(percent) => percent.trim().parse::<f64>().map(|p| p / 100.0),
+        None => text.parse(),
+    };
+    share.ok().filter(|s| (0.0..=1.0).contains(s)).ok_or_else(|| "write a share from 0 to 1, such as 0.35, or 35%".to_owned())
 }
 
 fn time(text: &str) -> Result<std::time::Duration, String> {

@@ -194,17 +194,19 @@ async fn all_bound(plan: &Plan, db: &dyn Database, inspection: &mut Inspection) 
         storage.survey();
     }
     let limits = Limits { values: 100, time: std::time::Duration::from_secs(15) };
-    let survey = survey(db, &storages, limits, |c| plan.bindings.iter().any(|b| c.is(&b.column)) || plan.ignore.iter().any(|i| c.is(i))).await?;
+    let survey =
+        survey(db, &storages, limits, |c| plan.bindings.iter().any(|b| c.is(&b.column)) || plan.ignore.iter().any(|i| c.is(i))).await?;
     for unread in &survey.unread {
         inspection.warnings.push(format!("{} was not looked at, and may name files: {}", unread.column.column, unread.why));
     }
     let Some(first) = survey.evidence.first() else { return Ok(()) };
-    let mut error = Error::new(
-        Kind::Unbound,
-        "a column that is not bound names files of a storage: they would be deleted although its rows name them",
-    );
+    let mut error =
+        Error::new(Kind::Unbound, "a column that is not bound names files of a storage: they would be deleted although its rows name them");
     for seen in survey.evidence.iter().take(5) {
-        error = error.with("column", format_args!("{}, {} name files of {}, such as {:?}", seen.column.column, seen.share(), seen.storage, seen.name.as_str()));
+        error = error.with(
+            "column",
+            format_args!("{}, {} name files of {}, such as {:?}", seen.column.column, seen.share(), seen.storage, seen.name.as_str()),
+        );
     }
     if survey.evidence.len() > 5 {
         error = error.with("and", format_args!("{} more", survey.evidence.len() - 5));

@@ -39,6 +39,7 @@ mod summary; // what a collector did
 mod verdict; // a candidate's end -> settlement
 
 use derived::Origin;
+pub(crate) use derived::living_originals;
 use metrics::Counters;
 pub use metrics::{Metrics, StorageMetrics};
 pub use summary::Summary;

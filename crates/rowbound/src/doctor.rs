@@ -236,7 +236,9 @@ fn guarantees(x: &mut Examination<'_>, name: &str, proved: Option<&crate::storag
     };
     let hint = match state {
         State::Ok => None,
-        _ if proved.trash == Kept::No => Some("switch versions on for the bucket, or set `trash`: what is deleted by mistake can then come back"),
+        _ if proved.trash == Kept::No => {
+            Some("switch versions on for the bucket, or set `trash`: what is deleted by mistake can then come back")
+        }
         _ => Some("write each upload under a name of its own: a file that replaces another between look and deletion would go with it"),
     };
     x.find("guarantees", state, format!("{name} {proved}"), hint);
@@ -259,11 +261,14 @@ async fn unbound(x: &mut Examination<'_>, there: &BTreeMap<String, Arc<dyn Stora
             continue;
         }
         named = true;
-        let hint = format!("those files are deleted although rows name them. Bind it ([[binding]] with column = \"{column}\"), or, if its rows need no files, write ignore = [\"{column}\"]");
+        let hint = format!(
+            "those files are deleted although rows name them. Bind it ([[binding]] with column = \"{column}\"), or, if its rows need no files, write ignore = [\"{column}\"]"
+        );
         x.find("unbound", State::Danger, said, Some(&hint));
     }
     for a in alike.iter().filter(|a| !plan.ignore.iter().any(|i| a.column.is(i))) {
-        let said = format!("{} looks as if it named files, but none of its values is in a storage of the plan: {:?}", a.column.column, a.value);
+        let said =
+            format!("{} looks as if it named files, but none of its values is in a storage of the plan: {:?}", a.column.column, a.value);
         x.find("unbound", State::Note, said, Some("if they are in another storage, nothing here touches them"));
     }
     for u in unread.iter().filter(|u| !plan.ignore.iter().any(|i| u.column.is(i))) {
@@ -287,7 +292,12 @@ async fn indexes(x: &mut Examination<'_>, columns: &[TextColumn]) {
         Ok(began.elapsed())
     };
     // Once for nothing: connections are opened, catalogs read.
-    let without = match async { time(&[]).await?; time(&[]).await }.await {
+    let without = match async {
+        time(&[]).await?;
+        time(&[]).await
+    }
+    .await
+    {
         Ok(without) => without,
         Err(e) => return x.error("indexes", State::Note, &Error::new(e.kind(), format!("no check could be timed: {}", e.full()))),
     };
@@ -316,7 +326,10 @@ async fn indexes(x: &mut Examination<'_>, columns: &[TextColumn]) {
         }
         let hint = match db.dialect() {
             Dialect::Postgres => {
-                format!("create index concurrently on {} using hash ({}); SQL in lower case, names quoted where needed", column.table, column.column)
+                format!(
+                    "create index concurrently on {} using hash ({}); SQL in lower case, names quoted where needed",
+                    column.table, column.column
+                )
             }
             Dialect::Mysql | Dialect::Sqlite => format!("create index {0}_{1} on {0} ({1})", column.table, column.column),
         };

@@ -185,8 +185,28 @@ pub async fn survey(
 /// Whether a column's name speaks of files.
 pub fn speaks_of_files(column: &str) -> bool {
     const WORDS: [&str; 22] = [
-        "file", "image", "img", "photo", "picture", "avatar", "attachment", "document", "upload", "media", "logo", "icon", "thumb", "cover",
-        "banner", "poster", "video", "audio", "path", "url", "src", "blob",
+        "file",
+        "image",
+        "img",
+        "photo",
+        "picture",
+        "avatar",
+        "attachment",
+        "document",
+        "upload",
+        "media",
+        "logo",
+        "icon",
+        "thumb",
+        "cover",
+        "banner",
+        "poster",
+        "video",
+        "audio",
+        "path",
+        "url",
+        "src",
+        "blob",
     ];
     let column = column.to_ascii_lowercase();
     WORDS.iter().any(|w| column.contains(w))
@@ -195,8 +215,8 @@ pub fn speaks_of_files(column: &str) -> bool {
 /// One of the values, if at least four of five end like files that people upload.
 fn looks_like_names(values: &[String]) -> Option<String> {
     const ENDS: [&str; 34] = [
-        "jpg", "jpeg", "png", "gif", "webp", "avif", "svg", "heic", "bmp", "tif", "tiff", "ico", "pdf", "doc", "docx", "xls", "xlsx", "ppt",
-        "pptx", "odt", "ods", "csv", "zip", "gz", "mp3", "mp4", "mov", "avi", "webm", "mkv", "wav", "ogg", "m4a", "psd",
+        "jpg", "jpeg", "png", "gif", "webp", "avif", "svg", "heic", "bmp", "tif", "tiff", "ico", "pdf", "doc", "docx", "xls", "xlsx",
+        "ppt", "pptx", "odt", "ods", "csv", "zip", "gz", "mp3", "mp4", "mov", "avi", "webm", "mkv", "wav", "ogg", "m4a", "psd",
     ];
     let alike = |v: &String| {
         let path = v.split(['?', '#']).next().unwrap_or(v);
@@ -279,7 +299,8 @@ async fn look(storage: &dyn Storage, column: &TextColumn, values: &[String]) -> 
 
 /// Whether a name is worth a request: it has a folder or a suffix, or is long as a random key is.
 fn worth_a_request(name: &str) -> bool {
-    let suffix = name.rsplit_once('.').is_some_and(|(_, end)| (1..=5).contains(&end.len()) && end.bytes().all(|b| b.is_ascii_alphanumeric()));
+    let suffix =
+        name.rsplit_once('.').is_some_and(|(_, end)| (1..=5).contains(&end.len()) && end.bytes().all(|b| b.is_ascii_alphanumeric()));
     !name.contains(['\n', '@']) && (suffix || name.contains('/') || (name.len() >= 20 && !name.contains(' ')))
 }
 
@@ -345,7 +366,8 @@ fn in_text(text: &str, all: &mut Vec<Mention>) {
     if !text.contains('/') || !text.contains([' ', '\n', '"', '\'', '(', '<', '=']) {
         return;
     }
-    let bare = text.split(|c: char| c.is_whitespace() || "\"'()<>`\\=".contains(c)).map(|piece| piece.trim_end_matches([',', ';', ':', '!', '.']));
+    let bare =
+        text.split(|c: char| c.is_whitespace() || "\"'()<>`\\=".contains(c)).map(|piece| piece.trim_end_matches([',', ';', ':', '!', '.']));
     // A name with a blank or a bracket stands whole between quotes only.
     let quoted = ['"', '\''].into_iter().flat_map(|q| text.split(q).skip(1)).filter(|p| p.contains([' ', '(', ')', '=']) && p.len() <= 512);
     for piece in bare.chain(quoted).filter(|p| p.contains('/') && p.len() > 2).take(PIECES) {
@@ -428,7 +450,8 @@ mod tests {
 
     #[test]
     fn only_what_could_be_a_file_is_worth_a_request() {
-        for (name, worth) in [("a.jpg", true), ("a/b", true), ("xtapjjcjiudrlk3tmwyjgpuobabd", true), ("draft", false), ("a@b.com", false)] {
+        for (name, worth) in [("a.jpg", true), ("a/b", true), ("xtapjjcjiudrlk3tmwyjgpuobabd", true), ("draft", false), ("a@b.com", false)]
+        {
             assert_eq!(worth_a_request(name), worth, "{name}");
         }
     }

@@ -45,7 +45,11 @@ const FRAMEWORKS: [Framework; 5] = [
         table: "media",
         says: "files lie under `{id}/{file_name}`, which no single column holds: see docs/bindings.md",
     },
-    Framework { name: "Wagtail", table: "wagtailcore_page", says: "renditions are rows of their own: bind their column, and no `derivatives` are needed" },
+    Framework {
+        name: "Wagtail",
+        table: "wagtailcore_page",
+        says: "renditions are rows of their own: bind their column, and no `derivatives` are needed",
+    },
 ];
 
 /// Tables that repeat names without needing the files.
@@ -130,7 +134,8 @@ pub async fn propose(db: &dyn Database, storages: &BTreeMap<String, Arc<dyn Stor
             continue;
         }
         let mut doubts = doubts(seen);
-        if let Some(other) = evidence.iter().find(|o| o.column.column == seen.column.column && o.storage != seen.storage && o.prefixes == seen.prefixes)
+        if let Some(other) =
+            evidence.iter().find(|o| o.column.column == seen.column.column && o.storage != seen.storage && o.prefixes == seen.prefixes)
         {
             doubts.push(format!("{} name files of {} too: which one is meant?", other.share(), other.storage));
         }
@@ -151,10 +156,15 @@ fn doubts(seen: &Evidence) -> Vec<String> {
     let percent = seen.found * 100 / seen.sampled.max(1);
     match seen.reading {
         Reading::Name | Reading::Url | Reading::Array if percent < 50 => {
-            doubts.push(format!("most of its values are no files of {}: is it another storage, or is the likeness an accident?", seen.storage));
+            doubts.push(format!(
+                "most of its values are no files of {}: is it another storage, or is the likeness an accident?",
+                seen.storage
+            ));
         }
         // Of texts and JSON many mention no file at all.
-        Reading::Text | Reading::Json if seen.found < 3 && percent < 10 => doubts.push("few of its values name a file: is it an accident?".to_owned()),
+        Reading::Text | Reading::Json if seen.found < 3 && percent < 10 => {
+            doubts.push("few of its values name a file: is it an accident?".to_owned())
+        }
         _ => {}
     }
     let whole = |p: &&String| !(p.starts_with('/') || p.contains("://"));
@@ -245,7 +255,10 @@ impl Proposal {
             self.elsewhere.iter().map(|(column, value)| format!("{column}: {value:?}")).collect(),
         );
         list("These have no value yet, but their names speak of files. Bind those that will name some.", self.empty.clone());
-        list("These were not looked at.", self.unread.iter().map(|(column, why)| format!("{column}: {}", why.replace('\n', " "))).collect());
+        list(
+            "These were not looked at.",
+            self.unread.iter().map(|(column, why)| format!("{column}: {}", why.replace('\n', " "))).collect(),
+        );
         if self.bindings.is_empty() && self.unsure.is_empty() {
             out += "\n# No column names a file of these storages. Is it the right database, and are the storages' urls the folders\n\
                     # that the names are relative to? A binding looks like this:\n# [[binding]]\n# column = \"table.column\"\n";

@@ -10,16 +10,16 @@ use crate::{
     attach::{copied, number, open_storages},
     binding::{Keep, Mode, Resolved},
     capture::{Gap, Installation, VERSION},
-    collect::same_bindings,
+    collect::{living_originals, same_bindings},
     database::{Database, Dialect, Holder, drifted, redact},
-    derivative::{Derivatives, stem},
+    derivative::Derivatives,
     error::{Error, Kind, Result},
     ledger::{Entry, Filter, Total},
     name::FileName,
     plan::Plan,
     queue::{Backlog, Claim, Waiting},
     references,
-    storage::{Listed, Look, Proved, Storage, Trashed, each},
+    storage::{Look, Proved, Trashed},
 };
 
 /// Something that a person should look at.
@@ -299,7 +299,10 @@ pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileN
         Look::Refused(why) => (why.clone(), None, None),
     };
     let original = match (&look, holders.len(), waiting.first()) {
-        (Look::Seen(_), 0, None) => original_of(plan, storage, place.as_ref(), name).await?,
+        (Look::Seen(_), 0, None) => {
+            let derivatives = Derivatives::new(plan.on_storage(storage))?;
+            living_originals(&derivatives, place.as_ref(), std::slice::from_ref(name)).await?.remove(name)
+        }
         _ => None,
     };
     let verdict = match (&look, holders.len(), waiting.first(), &trash) {
@@ -334,29 +337,4 @@ pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileN
         trash,
         history,
     })
-}
-
-/// A file that lies in the storage and of which `name` could be a derivative.
-async fn original_of(plan: &Plan, storage: &str, place: &dyn Storage, name: &FileName) -> Result<Option<String>> {
-    let originals = Derivatives::new(plan.on_storage(storage))?.originals(name);
-    let exact: Vec<FileName> = originals.names.into_iter().collect();
-    for (original, look) in exact.iter().zip(place.look(&exact).await?) {
-        if matches!(look?, Look::Seen(_)) {
-            return Ok(Some(original.to_string()));
-        }
-    }
-    let mut found = None;
-    for s in &originals.stems {
-        each(place, s, |entry| {
-            if let Listed::File(file) = entry
-                && file != *name
-                && stem(file.as_str()) == s
-            {
-                found = Some(file.to_string());
-            }
-            found.is_none()
-        })
-        .await?;
-    }
-    Ok(found)
 }

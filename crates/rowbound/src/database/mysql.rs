@@ -25,6 +25,7 @@ mod inspect; // what a person should know before anything is changed
 mod install; // the steps from what stands there to what should, and back
 mod queue; // candidates: claim, settle
 mod record; // the ledger
+mod scan; // a column from one end to the other
 mod snapshot; // catalog -> what every batch is compared with
 mod survey; // text columns and samples
 mod triggers; // bindings and ancestors -> trigger bodies
@@ -41,7 +42,7 @@ use sqlx::{
 };
 
 use super::{
-    Checked, ColumnSearch, Database, Dialect, Hold, Holder, OpenTransaction, Options,
+    Checked, ColumnSearch, Database, Dialect, Hold, Holder, OpenTransaction, Options, Scan, Values,
     survey::{Sample, TextColumn},
 };
 use crate::{
@@ -396,6 +397,10 @@ impl Database for Mysql {
 
     async fn now(&self) -> Result<Timestamp> {
         survey::now(self).await
+    }
+
+    async fn scan(&self, scan: &Scan) -> Result<Values> {
+        scan::scan(self, scan).await
     }
 
     async fn close(&self) {

@@ -27,6 +27,7 @@ mod fault; // what a failure means
 mod inspect; // what is said before anything changes
 mod install; // the transaction of attach and detach
 mod queue; // candidates and the ledger
+mod scan; // a column from one end to the other
 mod survey; // text columns and samples
 mod tables; // what the catalogs say
 mod triggers; // what must stand, and the statements that get there
@@ -297,6 +298,10 @@ impl Database for Postgres {
 
     async fn now(&self) -> Result<Timestamp> {
         survey::now(self).await
+    }
+
+    async fn scan(&self, scan: &Scan) -> Result<Values> {
+        scan::scan(&self.pool, scan).await
     }
 
     async fn close(&self) {

@@ -22,7 +22,7 @@ use sqlx::{
 };
 
 use super::{
-    Checked, ColumnSearch, Database, Dialect, Hold, Holder, OpenTransaction, Options, by_table,
+    Checked, ColumnSearch, Database, Dialect, Hold, Holder, OpenTransaction, Options, Scan, Values, by_table,
     survey::{Sample, TextColumn},
 };
 use crate::{
@@ -36,6 +36,7 @@ mod check; // references: found, never overlooked
 mod fault; // what a failure means
 mod install; // attach and detach
 mod queue; // candidates and the ledger
+mod scan; // a column from one end to the other
 mod survey; // text columns and samples
 mod tables; // what the schema says
 mod triggers; // what must stand
@@ -368,6 +369,10 @@ impl Database for Sqlite {
 
     async fn now(&self) -> Result<Timestamp> {
         survey::now(self).await
+    }
+
+    async fn scan(&self, scan: &Scan) -> Result<Values> {
+        scan::scan(self, scan).await
     }
 
     async fn close(&self) {

@@ -112,7 +112,9 @@ async fn integer_key(db: &Mysql, conn: &mut MySqlConnection, table: &str) -> Res
 /// Runs `select ..` under a limit on its time, which each of the two writes differently.
 async fn bounded(db: &Mysql, conn: &mut MySqlConnection, query: &str) -> sqlx::Result<Vec<MySqlRow>> {
     let sql = match db.flavor {
-        Flavor::Mariadb => format!("set statement max_statement_time = {}, lock_wait_timeout = 1 for select {query}", PATIENCE.as_secs_f64()),
+        Flavor::Mariadb => {
+            format!("set statement max_statement_time = {}, lock_wait_timeout = 1 for select {query}", PATIENCE.as_secs_f64())
+        }
         Flavor::Mysql => format!("select /*+ max_execution_time({}) */ {query}", PATIENCE.as_millis()),
     };
     sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(conn).await
