@@ -38,6 +38,7 @@ pub mod check; // references: found, never overlooked
 pub mod events; // event x database -> captured or listed as blind
 pub mod install; // attach, repair, drift, detach
 pub mod names; // values and keys arrive as they stood in the row
+pub mod scan; // a column from one end to the other
 pub mod queue; // claim, put back, settle, ledger
 
 pub use events::{EVENTS, Event};
@@ -342,6 +343,11 @@ cases! {
         holders_name_the_rows
         holders_are_limited
         a_name_that_no_row_can_hold_is_absent;
+    scan:
+        scan_reads_every_value_in_the_order_of_bytes
+        scan_of_a_range_leaves_out_nothing_of_it
+        scan_of_what_is_not_there_is_an_error
+        scan_that_is_dropped_keeps_nobody;
     install:
         before_attach_there_is_no_record
         the_record_comes_back_as_stored
@@ -509,6 +515,10 @@ macro_rules! database_cases {
             holders_name_the_rows
             holders_are_limited
             a_name_that_no_row_can_hold_is_absent
+            scan_reads_every_value_in_the_order_of_bytes
+            scan_of_a_range_leaves_out_nothing_of_it
+            scan_of_what_is_not_there_is_an_error
+            scan_that_is_dropped_keeps_nobody
             before_attach_there_is_no_record
             the_record_comes_back_as_stored
             install_twice_changes_nothing
