@@ -205,7 +205,7 @@ async fn all_bound(plan: &Plan, db: &dyn Database, inspection: &mut Inspection) 
     for seen in survey.evidence.iter().take(5) {
         error = error.with(
             "column",
-            format_args!("{}, {} name files of {}, such as {:?}", seen.column.column, seen.share(), seen.storage, seen.name.as_str()),
+            format_args!("{}: {} name files of {}, such as {}", seen.column.column, seen.share(), seen.storage, seen.example()),
         );
     }
     if survey.evidence.len() > 5 {

@@ -68,6 +68,14 @@ pub struct Evidence {
 }
 
 impl Evidence {
+    /// One of the values, and the file that it names: `"a.jpg"`, or `"/media/a.jpg" (a.jpg)`.
+    pub fn example(&self) -> String {
+        match self.value == self.name.as_str() {
+            true => format!("{:?}", self.value),
+            false => format!("{:?} ({})", self.value, self.name),
+        }
+    }
+
     /// `98 % of 412 sampled values`.
     pub fn share(&self) -> String {
         match self.found {
@@ -175,6 +183,8 @@ pub async fn survey(
         }
         if survey.evidence.len() == before
             && let Some(value) = looks_like_names(&sample.values)
+            // A title may well be the name that a file had where it came from.
+            && (value.contains('/') || speaks_of_files(&column.column.column))
         {
             survey.alike.push(Alike { column, value: short(&value) });
         }
@@ -209,7 +219,7 @@ pub fn speaks_of_files(column: &str) -> bool {
         "blob",
     ];
     let column = column.to_ascii_lowercase();
-    WORDS.iter().any(|w| column.contains(w))
+    !column.ends_with("hash") && WORDS.iter().any(|w| column.contains(w))
 }
 
 /// One of the values, if at least four of five end like files that people upload.
@@ -391,7 +401,8 @@ fn spellings(text: &str) -> Vec<(String, FileName)> {
     let path = text.split(['?', '#']).next().unwrap_or(text);
     for (at, _) in path.match_indices('/').take(16) {
         let (prefix, rest) = path.split_at(at + 1);
-        if prefix.contains('%') {
+        // What a URL would have encoded: this is text in which a name stands.
+        if prefix.contains(|c: char| c.is_whitespace() || "%<>\"'()".contains(c)) {
             break;
         }
         let decoded: Vec<u8> = percent_encoding::percent_decode_str(rest).collect();
@@ -434,6 +445,7 @@ mod tests {
         has(r#"{"a b": "x.jpg"}"#, Class::Json, Json, "", "$['a b']", "x.jpg");
         has(r#"<p><img src="/media/a.jpg?x=1&amp;y=2"></p>"#, Class::Text, Text, "/media/", "", "a.jpg");
         has("see ![x](/media/a.jpg) and /media/b.jpg.", Class::Text, Text, "/media/", "", "b.jpg");
+        assert!(read("See /media/b.jpg", Class::Text).iter().all(|(reading, prefix, ..)| *reading != Url || prefix.is_empty()));
         has(r#"<img src="/media/a (1).jpg">"#, Class::Text, Text, "/media/", "", "a (1).jpg");
         has(r#"{"body": "<img src=\"/media/a.jpg\">"}"#, Class::Json, Text, "/media/", "", "a.jpg");
         assert!(read("../../etc/passwd", Class::Text).iter().all(|(.., name)| !name.contains("..")));

@@ -271,12 +271,11 @@ impl Proposed {
     fn toml(&self, mark: &str) -> String {
         let e = &self.evidence;
         let mut lines = vec![format!(
-            "# {}{} name files of {}: {:?} is {:?}",
+            "# {}{} name files of {}, such as {}",
             e.share(),
             if e.partial { ", of a table that was not read whole," } else { "" },
             e.storage,
-            e.value,
-            e.name.as_str()
+            e.example(),
         )];
         lines.extend(self.doubts.iter().map(|d| format!("# unsure: {d}")));
         let mut fields = vec!["[[binding]]".to_owned(), format!("column = {}", text(&e.column.column.to_string()))];
