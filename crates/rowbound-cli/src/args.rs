@@ -52,6 +52,8 @@ pub enum Format {
     Text,
     /// For programs: one JSON value, documented in docs/cli.md
     Json,
+    /// For spreadsheets and programs: a table; `sweep` only
+    Csv,
 }
 
 /// How messages are logged.
@@ -83,6 +85,11 @@ pub enum Command {
     /// column, a right or a storage is missing. Rows of the application are never touched. Locks are waited for shortly and tried again, so that
     /// the application never queues behind it.
     Attach(AttachArgs),
+    /// End shadow mode: what a binding's rows let go of is deleted from now on
+    ///
+    /// Look at `rowbound status` first: it counts what would have been deleted meanwhile. Those files stay. A binding with
+    /// mode = "shadow" in rowbound.toml stays in shadow mode until that line is gone. Workers follow with their next batch.
+    Promote(PromoteArgs),
     /// Remove capture, candidates and ledger: the schema is what it was before
     ///
     /// Files in the trash stay where they are. Names that wait to be collected are forgotten: their files stay, and no row names them.
@@ -166,6 +173,20 @@ pub struct AttachArgs {
     /// Another database uses the same storage, and no file is ever named by both
     #[arg(long)]
     pub shared: bool,
+    /// Delete nothing yet: every binding in shadow mode, whatever rowbound.toml says, until `rowbound promote`
+    #[arg(long)]
+    pub shadow: bool,
+}
+
+/// Options of `promote`.
+#[derive(Debug, clap::Args)]
+pub struct PromoteArgs {
+    /// The bound column, as rowbound.toml writes it: [schema.]table.column
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub column: Option<String>,
+    /// Every binding
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// Options of `detach`.
@@ -233,6 +254,12 @@ pub struct SweepArgs {
     /// Print the names of all orphans, one per line, instead of the summary
     #[arg(long)]
     pub list: bool,
+    /// Write a page with the findings and thumbnails of orphaned pictures, to look at before deleting
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// How many orphans the page shows with a picture
+    #[arg(long, value_name = "N", default_value_t = 400, requires = "report", value_parser = pictures)]
+    pub pictures: usize,
     /// Only names that begin with this
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub prefix: String,
@@ -287,6 +314,10 @@ pub struct NameArgs {
     /// The storage; need not be said if there is one only, or if it is `default`
     #[arg(long, value_name = "NAME")]
     pub storage: Option<String>,
+}
+
+fn pictures(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n <= 10_000).ok_or_else(|| "write a number from 0 to 10000".to_owned())
 }
 
 fn share(text: &str) -> Result<f64, String> {

@@ -804,6 +804,8 @@ fn the_tests_that_the_documentation_names_exist() {
         "database_contract" => vec!["crates/rowbound-testkit/src/database_suite.rs".to_owned()],
         "django" => vec!["crates/rowbound-cli/tests/django/scenarios.py".to_owned()],
         "collect" | "name" | "binding" => vec![format!("crates/rowbound/src/{module}.rs")],
+        "html" => vec!["crates/rowbound-cli/src/commands/sweep/html/tests.rs".to_owned()],
+        "thumbnails" | "csv" => vec![format!("crates/rowbound-cli/src/commands/sweep/{module}.rs")],
         // `s3` is in both: the storage alone, and the command on it.
         other => ["testkit", "cli"].iter().map(|of| format!("crates/rowbound-{of}/tests/{other}.rs")).collect(),
     };

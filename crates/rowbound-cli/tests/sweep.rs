@@ -391,3 +391,42 @@ async fn a_sweep_keeps_no_writer_waiting_under_a_rollback_journal() {
     let report = rowbound(&world).run(&["sweep", "--format", "json"]).await.expect(1).json();
     assert_eq!(counts(&report, &["files", "references", "orphans.files", "dangling"]), [6_002, 12_000, 1, 5_999]);
 }
+
+/// The same findings as a page and as a table. Nothing is attached, and nothing changes.
+#[tokio::test(flavor = "multi_thread")]
+async fn findings_become_a_page_and_a_table() {
+    let world = World::new(Backend::Sqlite).await.with_docs().await;
+    world.put_doc("named.jpg").await;
+    insert(&world, ["lost.jpg".to_owned()]).await;
+    let mut png = std::io::Cursor::new(Vec::new());
+    image::RgbImage::from_pixel(300, 200, image::Rgb([200, 30, 30])).write_to(&mut png, image::ImageFormat::Png).expect("a picture");
+    world.put_file("2019/red.png", png.get_ref());
+    world.put_file("2019/=1+1, \"x\".txt", b"text");
+    let rowbound = rowbound(&world);
+    let page = world.folder().join("out.html");
+    let place = page.display().to_string();
+    rowbound.run(&["sweep", "--max-share", "1", "--report", &place]).await.expect(1);
+    let text = std::fs::read_to_string(&page).expect("a page");
+    assert_eq!(text.matches("<img src=\"data:image/jpeg;base64,").count(), 1);
+    for said in ["2 orphans of default", "<bdi>red.png</bdi>", "=1+1, &#34;x&#34;.txt", "<bdi>lost.jpg</bdi>", "doc.file"] {
+        assert!(text.contains(said), "{said}");
+    }
+    let none = world.folder().join("no/such/out.html").display().to_string();
+    let refused = rowbound.run(&["sweep", "--max-share", "1", "--report", &none]).await.expect(2);
+    assert!(refused.stderr.contains("cannot write the report"), "{}", refused.stderr);
+
+    let table = rowbound.run(&["sweep", "--max-share", "1", "--format", "csv"]).await.expect(1).stdout;
+    let lines: Vec<&str> = table.split("\r\n").collect();
+    assert_eq!(lines[0], "finding,storage,name,size,modified,column,key,in_trash");
+    assert!(lines[1].starts_with("orphan,default,\"2019/=1+1, \"\"x\"\".txt\",4,"), "{table}");
+    assert_eq!(lines[3], "dangling,default,lost.jpg,,,doc.file,2,false");
+    assert_eq!((lines.len(), lines[4]), (5, ""));
+    rowbound.run(&["status", "--format", "csv"]).await.expect(2);
+
+    // In shadow mode no orphan can be deleted, and that is said at once.
+    rowbound.run(&["attach", "--shadow"]).await.expect(0);
+    let refused = rowbound.run(&["sweep", "--delete", "--max-share", "1"]).await.expect(2);
+    assert!(refused.stderr.contains("shadow mode") && refused.stderr.contains("rowbound promote"), "{}", refused.stderr);
+    rowbound.run(&["promote", "--all"]).await.expect(0);
+    rowbound.run(&["sweep", "--delete", "--max-share", "1"]).await.expect(1);
+}

@@ -239,6 +239,7 @@ pub async fn fresh_record(database: &dyn Database, bound: &[Bound]) -> Installat
         storages: BTreeMap::from([("default".to_owned(), "a storage's id".to_owned())]),
         snapshot: Snapshot::default(),
         gaps: Vec::new(),
+        shadow: BTreeMap::new(),
     }
 }
 
@@ -324,6 +325,7 @@ cases! {
         entries_without_a_candidate_are_kept
         history_filters_and_begins_with_the_newest
         totals_sum_the_ledger
+        shadowed_counts_each_file_once
         the_backlog_counts
         waiting_finds_exact_values
         one_works_where_only_one_may;
@@ -352,6 +354,7 @@ cases! {
     install:
         before_attach_there_is_no_record
         the_record_comes_back_as_stored
+        a_stored_record_ends_no_shadow_mode
         install_twice_changes_nothing
         install_repairs_a_dropped_trigger
         install_removes_what_left_the_plan
@@ -503,6 +506,7 @@ macro_rules! database_cases {
             entries_without_a_candidate_are_kept
             history_filters_and_begins_with_the_newest
             totals_sum_the_ledger
+            shadowed_counts_each_file_once
             the_backlog_counts
             waiting_finds_exact_values
             one_works_where_only_one_may
@@ -528,6 +532,7 @@ macro_rules! database_cases {
             scan_that_is_dropped_keeps_nobody
             before_attach_there_is_no_record
             the_record_comes_back_as_stored
+            a_stored_record_ends_no_shadow_mode
             install_twice_changes_nothing
             install_repairs_a_dropped_trigger
             install_removes_what_left_the_plan

@@ -168,6 +168,17 @@ pub struct Holder {
     pub value: String,
 }
 
+/// What would have been deleted by a binding that is in shadow mode.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Shadowed {
+    /// Files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// When the first of them would have gone.
+    pub oldest: Option<Timestamp>,
+}
+
 /// What the database module needs to know beside the bindings.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -222,8 +233,19 @@ pub trait Database: Send + Sync + std::fmt::Debug {
     /// [`Kind::Busy`] when the locks were not had in time: nothing changed.
     async fn install(&self, bound: &[Bound], record: &Installation) -> Result<Installation>;
 
-    /// Stores `record` as it is, without touching capture.
+    /// Stores `record` without touching capture. Here and in [`Database::install`] the shadow modes of a record that stands are kept as they
+    /// stand: whoever stores a record that he read a moment ago must not end one.
     async fn record(&self, record: &Installation) -> Result<()>;
+
+    /// Puts bindings into shadow mode since a moment (one that is in it keeps its own), or takes them out of it (`None`), in the record that
+    /// stands and in one step.
+    ///
+    /// # Errors
+    /// [`Kind::NotAttached`] when there is no record.
+    async fn set_shadow(&self, bindings: &[i32], since: Option<Timestamp>) -> Result<()>;
+
+    /// What the ledger says of a binding in shadow mode since a moment, or ever: each file counts once, with what was seen of it last.
+    async fn shadowed(&self, binding: i32, since: Option<Timestamp>) -> Result<Shadowed>;
 
     /// Removes triggers, functions and tables: the schema is what it was before `attach`. Idempotent.
     async fn remove(&self) -> Result<()>;
@@ -346,6 +368,29 @@ pub(crate) fn read_record(text: &str) -> Result<Installation> {
             .with("its version", record.version)
             .with("this version", crate::capture::VERSION)
             .hint("upgrade this rowbound"));
+    }
+    Ok(record)
+}
+
+/// `record` as it is stored over what stands (none: `None` or empty): its shadow modes are those that stand.
+pub(crate) fn over(standing: Option<&str>, record: &Installation) -> Result<Installation> {
+    match standing.filter(|text| !text.is_empty()) {
+        Some(text) => Ok(Installation { shadow: read_record(text)?.shadow, ..record.clone() }),
+        None => Ok(record.clone()),
+    }
+}
+
+/// The record that stands, with these bindings' shadow modes changed.
+pub(crate) fn shaded(standing: Option<&str>, bindings: &[i32], since: Option<Timestamp>) -> Result<Installation> {
+    let text = standing
+        .filter(|text| !text.is_empty())
+        .ok_or_else(|| Error::new(Kind::NotAttached, "Rowbound is not attached to this database").hint("rowbound attach"))?;
+    let mut record = read_record(text)?;
+    for id in bindings {
+        match since {
+            Some(at) => drop(record.shadow.entry(*id).or_insert(at)),
+            None => drop(record.shadow.remove(id)),
+        }
     }
     Ok(record)
 }

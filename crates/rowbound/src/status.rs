@@ -11,13 +11,13 @@ use crate::{
     binding::{Keep, Mode, Resolved},
     capture::{Gap, Installation, VERSION},
     collect::{living_originals, same_bindings},
-    database::{Database, Dialect, Holder, drifted, redact},
+    database::{Database, Dialect, Holder, Shadowed, drifted, redact},
     derivative::Derivatives,
     error::{Error, Kind, Result},
     ledger::{Entry, Filter, Total},
     name::FileName,
     plan::Plan,
-    queue::{Backlog, Claim, Waiting},
+    queue::{Backlog, Claim, Outcome, Waiting},
     references,
     storage::{Look, Proved, Trashed},
 };
@@ -67,6 +67,20 @@ pub struct BindingStatus {
     pub mode: &'static str,
     /// Its number in candidates and ledger, once attached.
     pub number: Option<i32>,
+    /// What shadow mode has come to; `None` for a live binding, and before it is attached.
+    pub shadow: Option<ShadowStatus>,
+}
+
+/// A binding in shadow mode in [`Status`].
+#[derive(Debug, Clone, Serialize)]
+pub struct ShadowStatus {
+    /// Since when, if a person put it there (`attach --shadow`); `None` if only the plan says so.
+    pub since: Option<Timestamp>,
+    /// Whether the plan says so: then `promote` cannot end it.
+    pub planned: bool,
+    /// What would have been deleted since, or ever.
+    #[serde(flatten)]
+    pub would_have: Shadowed,
 }
 
 /// Everything that `rowbound status` shows.
@@ -148,6 +162,7 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
                 storage: b.storage.clone(),
                 mode: if b.mode == Mode::Live { "live" } else { "shadow" },
                 number: record.as_ref().and_then(|r| r.bindings.get(&b.key()).copied()),
+                shadow: None,
             })
             .collect(),
         storages: Vec::new(),
@@ -162,6 +177,14 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
         status.problems.push(Problem::new(&e, true));
         return Ok(status);
     };
+    for (binding, shown) in plan.bindings.iter().zip(&mut status.bindings) {
+        let Some(id) = shown.number else { continue };
+        let (since, planned) = (record.shadow.get(&id).copied(), binding.mode == Mode::Shadow);
+        if planned || since.is_some() {
+            shown.mode = "shadow";
+            shown.shadow = Some(ShadowStatus { since, planned, would_have: db.shadowed(id, since).await? });
+        }
+    }
     if record.version != VERSION {
         let e = Error::new(Kind::NotAttached, "an older rowbound attached to this database").hint("rowbound attach");
         status.problems.push(Problem::new(&e, true));
@@ -305,6 +328,11 @@ pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileN
         }
         _ => None,
     };
+    // What a row let go of in shadow mode stays; of what no row let go of, nobody knows whose it was.
+    let in_shadow = |id: Option<i32>| {
+        bound.iter().any(|b| b.binding.storage == storage && id.is_none_or(|id| id == b.id) && record.mode(b) == Mode::Shadow)
+    };
+    let decided = history.iter().find(|e| e.outcome != Outcome::Duplicate).map(|e| (e.outcome, e.at.strftime("%Y-%m-%d %H:%M:%SZ")));
     let verdict = match (&look, holders.len(), waiting.first(), &trash) {
         (Look::Refused(why), ..) => format!("never deleted: it {why}"),
         (Look::Missing, n @ 1.., _, Some(_)) => {
@@ -312,9 +340,15 @@ pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileN
         }
         (Look::Missing, n @ 1.., ..) => format!("{n} row(s) name it, but there is no file"),
         (Look::Missing, 0, _, Some(_)) => "collected: it waits in the trash".to_owned(),
-        (Look::Missing, 0, ..) => "there is no such file, and no row names it".to_owned(),
+        (Look::Missing, 0, ..) => match decided {
+            Some((Outcome::Erased, at)) => format!("deleted: it was erased at {at}"),
+            Some((Outcome::Purged, at)) => format!("deleted: the trash was emptied of it at {at}"),
+            Some((Outcome::Trashed, at)) => format!("deleted: it went to the trash at {at}, and is not there any more"),
+            _ => "there is no such file, and no row names it".to_owned(),
+        },
         (Look::Seen(_), 1.., ..) => format!("it stays: {} row(s) name it", holders.len()),
         (Look::Seen(_), 0, ..) if protected => "it stays: a `keep` pattern protects it".to_owned(),
+        (Look::Seen(_), 0, Some(w), _) if in_shadow(w.binding) => "it waits, and will stay: shadow mode".to_owned(),
         (Look::Seen(_), 0, Some(w), _) => match &w.note {
             Some(note) => format!("it waits to be collected: {note}"),
             None => "it waits to be collected".to_owned(),
@@ -322,7 +356,11 @@ pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileN
         (Look::Seen(_), 0, None, _) if original.is_some() => {
             format!("it stays: a derivative of {}, which is there", original.unwrap_or_default())
         }
-        (Look::Seen(_), 0, None, _) => "an orphan: no row names it and no candidate stands for it, so nothing will collect it".to_owned(),
+        (Look::Seen(_), 0, None, _) => match decided {
+            Some((Outcome::Shadow, at)) => format!("it stays: shadow mode; it would have gone at {at}"),
+            Some((Outcome::Unbound, at)) => format!("it stays: at {at} its binding was no longer in the plan; a sweep finds it"),
+            _ => "an orphan: no row names it and no candidate stands for it, so nothing will collect it before a sweep finds it".to_owned(),
+        },
     };
     Ok(Explanation {
         storage: storage.to_owned(),

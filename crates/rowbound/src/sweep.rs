@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 use crate::{
     attach::{copied, number},
-    binding::{Keep, Resolved},
+    binding::{Keep, Mode, Resolved},
     capture::Bound,
     collect::{living_originals, same_bindings},
     crash,
@@ -398,6 +398,15 @@ impl<'a> Work<'a> {
                     if !drift.is_empty() {
                         return Err(drifted(&drift));
                     }
+                }
+                let shadow = |b: &&Bound| b.binding.storage == storage.name && record.mode(b) == Mode::Shadow;
+                if options.delete
+                    && let Some(b) = bound.iter().find(shadow)
+                {
+                    // An orphan may have been this column's: the collector would only say what would have gone.
+                    return Err(Error::new(Kind::Config, "a binding of this storage is in shadow mode: no orphan of it can be deleted")
+                        .with("binding", &b.binding.column)
+                        .hint("sweep without --delete; when you trust it: rowbound promote"));
                 }
                 match record.storages.get(&storage.name) {
                     Some(id) => {

@@ -3,15 +3,21 @@
 use std::{path::PathBuf, sync::Arc};
 
 use rowbound::{
-    Error, FileName, Kind, Result,
+    Error, FileName, Kind, Plan, Result,
+    capture::Installation,
     sweep::{self, Dangling, Finding, Group, Options, Orphan, Progress, Report, Swept},
 };
 use serde::Serialize;
 
 use crate::{
-    args::{Args, SweepArgs},
+    args::{Args, Format, SweepArgs},
     exit, logs, output,
 };
+
+mod csv; // findings -> a table for programs
+mod html; // findings -> a page with pictures
+mod report; // what a page keeps of the findings
+mod thumbnails; // files that somebody uploaded -> small pictures
 
 /// So many findings stand in the answer; `--list` prints all.
 const SAMPLE: usize = 10;
@@ -42,6 +48,7 @@ pub async fn sweep(args: &Args, a: &SweepArgs) -> Result<u8> {
         None => plan.storages.keys().cloned().collect(),
     };
     let options = options(a)?;
+    let page = a.report.as_deref().map(html::Target::new).transpose()?;
     let mut swept = Vec::new();
     for storage in &storages {
         let watched = Arc::new(Progress::default());
@@ -55,8 +62,14 @@ pub async fn sweep(args: &Args, a: &SweepArgs) -> Result<u8> {
         let since = swept.iter().map(|s| s.report.started).min().unwrap_or_default();
         sweep::close_gaps(db.as_ref(), since).await?;
     }
+    if let Some(page) = page {
+        let record = db.installation().await?;
+        page.write(swept.iter().map(|s| section(&plan, record.as_ref(), s, a.pictures)).collect::<Result<_>>()?).await?;
+    }
     if a.list {
         list(&swept)?;
+    } else if args.format == Format::Csv {
+        table(&swept)?;
     } else {
         let storages = swept.iter().map(sampled).collect::<Result<_>>()?;
         output::answer(args.format, &Answer { storages }, text)?;
@@ -102,6 +115,36 @@ fn status(r: &Report) -> u8 {
         (None, false, false) => exit::DONE,
         (None, ..) => exit::LEFT,
     }
+}
+
+/// What the page shows of a storage.
+fn section(plan: &Plan, record: Option<&Installation>, s: &Swept, pictures: usize) -> Result<report::Section> {
+    let mut findings = report::Findings::new(pictures);
+    for finding in s.findings()? {
+        match finding? {
+            Finding::Orphan(orphan) => findings.orphan(&orphan),
+            Finding::Dangling(row) => findings.dangling(&row),
+        }
+    }
+    let storage = rowbound::storage::open(&plan.storages[&s.report.storage])?;
+    match record.and_then(|r| r.storages.get(&s.report.storage)) {
+        Some(id) => storage.expect(id),
+        None => storage.survey(),
+    }
+    Ok(report::Section { report: s.report.clone(), findings, storage })
+}
+
+fn table(swept: &[Swept]) -> Result<()> {
+    output::raw(&csv::header())?;
+    for s in swept {
+        for finding in s.findings()? {
+            output::raw(&match finding? {
+                Finding::Orphan(orphan) => csv::orphan(&s.report.storage, &orphan),
+                Finding::Dangling(row) => csv::dangling(&s.report.storage, &row),
+            })?;
+        }
+    }
+    Ok(())
 }
 
 fn list(swept: &[Swept]) -> Result<()> {

@@ -8,9 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use futures_util::{StreamExt, stream};
 
-use super::Lane;
+use super::{Lane, Shadow};
 use crate::{
-    binding::Mode,
     derivative::{Derivatives, Originals, Wanted, stem},
     error::{Error, Result},
     name::FileName,
@@ -19,7 +18,7 @@ use crate::{
 };
 
 /// The event of a candidate that was made from another file.
-const EVENT: &str = "derivative";
+pub(super) const EVENT: &str = "derivative";
 
 /// Listings under way at a time.
 const LISTINGS: usize = 16;
@@ -38,7 +37,7 @@ pub(super) struct Found {
 /// Lists the derivatives of those `names` whose binding has any.
 pub(super) async fn list(
     lane: &Lane,
-    modes: &HashMap<i32, Mode>,
+    shadow: &Shadow,
     groups: &BTreeMap<FileName, Vec<&Candidate>>,
     names: impl Iterator<Item = &FileName>,
 ) -> BTreeMap<FileName, Result<Found>> {
@@ -50,7 +49,7 @@ pub(super) async fn list(
             let patterns = match c.binding {
                 Some(id) => lane.derivatives.get(&id),
                 // An upload without a row, or an orphan: nobody knows which column it was for. A derivative has none of its own.
-                None => (c.event != EVENT).then_some(&lane.live_derivatives),
+                None => (c.event != EVENT).then_some(&lane.all_derivatives),
             };
             for w in patterns.into_iter().flat_map(|p| p.of(name)) {
                 if !wanted[before..].contains(&w) {
@@ -59,7 +58,7 @@ pub(super) async fn list(
             }
         }
         if wanted.len() > before {
-            let shadow = groups[name].iter().any(|c| c.binding.and_then(|b| modes.get(&b)) == Some(&Mode::Shadow));
+            let shadow = groups[name].iter().any(|c| shadow.holds(c));
             found.insert(name.clone(), Ok(Found { names: BTreeSet::new(), shadow }));
         }
     }

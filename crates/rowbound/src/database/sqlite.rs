@@ -22,7 +22,7 @@ use sqlx::{
 };
 
 use super::{
-    Checked, ColumnSearch, Database, Dialect, Hold, Holder, OpenTransaction, Options, Scan, Values, by_table,
+    Checked, ColumnSearch, Database, Dialect, Hold, Holder, OpenTransaction, Options, Scan, Shadowed, Values, by_table,
     survey::{Sample, TextColumn},
 };
 use crate::{
@@ -274,6 +274,14 @@ impl Database for Sqlite {
 
     async fn record(&self, record: &Installation) -> Result<()> {
         install::record(self, record).await
+    }
+
+    async fn set_shadow(&self, bindings: &[i32], since: Option<Timestamp>) -> Result<()> {
+        install::set_shadow(self, bindings, since).await
+    }
+
+    async fn shadowed(&self, binding: i32, since: Option<Timestamp>) -> Result<Shadowed> {
+        queue::shadowed(self, binding, since).await
     }
 
     async fn remove(&self) -> Result<()> {
