@@ -103,8 +103,9 @@ pub async fn preview(plan: &Plan, db: &dyn Database) -> Result<(Inspection, Vec<
 ///
 /// # Errors
 /// [`Kind::Schema`], [`Kind::Permission`] of a binding; [`Kind::Identity`] on a copied database or somebody else's
-/// storage; [`Kind::Unbound`] where a column that is neither bound nor ignored names files; [`Kind::StorageUnreachable`] for a storage that is not there or lost its marker; [`Kind::Busy`] when the locks were
-/// not had. In each case capture and markers are as they were.
+/// storage; [`Kind::Unbound`] where a column that is neither bound nor ignored names files; [`Kind::StorageUnreachable`] for a storage that is
+/// not there or lost its marker; [`Kind::Busy`] when the locks were not had. In each case capture and markers are as they were; shadow mode, if
+/// it was asked for, may stand already.
 pub async fn attach(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result<Attached> {
     let before = db.installation().await?;
     let identity = db.identity().await?;

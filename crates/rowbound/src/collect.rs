@@ -43,7 +43,7 @@ use derived::Origin;
 pub(crate) use derived::living_originals;
 use metrics::Counters;
 pub use metrics::{Metrics, StorageMetrics};
-use shadow::Shadow;
+pub(crate) use shadow::Shadow;
 pub use summary::Summary;
 use verdict::{Settle, Verdict};
 
@@ -673,7 +673,7 @@ impl Collector {
                     &name,
                     Verdict::Back(wait, false, "the file is newer than its release: waits until it is older than min_age".into()),
                 );
-            } else if group.iter().any(|c| shadow.holds(c)) {
+            } else if group.iter().any(|c| shadow.holds(c.binding, &c.event)) {
                 file.all(group, &name, Verdict::Settle(Outcome::Shadow, Some(s.size), None, None));
             } else {
                 doomed.push(name);

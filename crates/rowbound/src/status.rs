@@ -10,7 +10,7 @@ use crate::{
     attach::{copied, number, open_storages},
     binding::{Keep, Mode, Resolved},
     capture::{Gap, Installation, VERSION},
-    collect::{living_originals, same_bindings},
+    collect::{Shadow, living_originals, same_bindings},
     database::{Database, Dialect, Holder, Shadowed, drifted, redact},
     derivative::Derivatives,
     error::{Error, Kind, Result},
@@ -249,7 +249,7 @@ pub struct Explanation {
     pub name: String,
     /// One sentence: the name's state.
     pub verdict: String,
-    /// What lies under the name: `file`, `nothing`, or why it would be refused.
+    /// What lies under the name: `file`, `nothing`, or why it would be refused; `unknown` where the storage cannot be asked.
     pub file: String,
     /// Its size in bytes.
     pub size: Option<u64>,
@@ -265,6 +265,8 @@ pub struct Explanation {
     pub trash: Option<Trashed>,
     /// What the ledger says, the newest first.
     pub history: Vec<Entry>,
+    /// Why the storage cannot be asked.
+    pub problem: Option<Problem>,
 }
 
 /// A row that names the file.
@@ -281,7 +283,7 @@ pub struct Held {
 /// Explains `name` on one storage of the plan.
 ///
 /// # Errors
-/// [`Kind::Config`] for a storage that the plan does not have; those of database and storage.
+/// [`Kind::Config`] for a storage that the plan does not have; those of the database. Those of the storage are a [`Problem`].
 pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileName) -> Result<Explanation> {
     let storage_plan = plan.storages.get(storage).ok_or_else(|| {
         let known: Vec<_> = plan.storages.keys().cloned().collect();
@@ -313,25 +315,52 @@ pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileN
     if let Some(id) = record.storages.get(storage) {
         place.expect(id);
     }
-    let look = place.look(std::slice::from_ref(name)).await?.pop().transpose()?.unwrap_or(Look::Missing);
-    let trash = place.trashed(std::slice::from_ref(name)).await?.pop().transpose()?.flatten();
+    let asked = async {
+        let look = place.look(std::slice::from_ref(name)).await?.pop().transpose()?.unwrap_or(Look::Missing);
+        let trash = place.trashed(std::slice::from_ref(name)).await?.pop().transpose()?.flatten();
+        let original = match &look {
+            Look::Seen(_) if holders.is_empty() && waiting.is_empty() => {
+                let derivatives = Derivatives::new(plan.on_storage(storage))?;
+                living_originals(&derivatives, place.as_ref(), std::slice::from_ref(name)).await?.remove(name)
+            }
+            _ => None,
+        };
+        Ok::<_, Error>((look, trash, original))
+    };
     let protected = Keep::new(plan.on_storage(storage))?.protects(name);
+    let told = Explanation {
+        storage: storage.to_owned(),
+        name: name.to_string(),
+        verdict: String::new(),
+        file: String::new(),
+        size: None,
+        modified: None,
+        protected,
+        holders: Vec::new(),
+        waiting: Vec::new(),
+        trash: None,
+        history: Vec::new(),
+        problem: None,
+    };
+    let (look, trash, original) = match asked.await {
+        Ok(seen) => seen,
+        // What the database knows is worth the more.
+        Err(e) => {
+            let verdict = match (holders.len(), waiting.first()) {
+                (0, None) => "the storage cannot be asked; no row names it, and nothing waits".to_owned(),
+                (0, Some(_)) => "the storage cannot be asked; it waits to be collected".to_owned(),
+                (n, _) => format!("the storage cannot be asked; {n} row(s) name it"),
+            };
+            let problem = Some(Problem::new(&e, false));
+            return Ok(Explanation { verdict, file: "unknown".to_owned(), holders, waiting, history, problem, ..told });
+        }
+    };
     let (file, size, modified) = match &look {
         Look::Missing => ("nothing".to_owned(), None, None),
         Look::Seen(s) => ("file".to_owned(), Some(s.size), Some(s.modified)),
         Look::Refused(why) => (why.clone(), None, None),
     };
-    let original = match (&look, holders.len(), waiting.first()) {
-        (Look::Seen(_), 0, None) => {
-            let derivatives = Derivatives::new(plan.on_storage(storage))?;
-            living_originals(&derivatives, place.as_ref(), std::slice::from_ref(name)).await?.remove(name)
-        }
-        _ => None,
-    };
-    // What a row let go of in shadow mode stays; of what no row let go of, nobody knows whose it was.
-    let in_shadow = |id: Option<i32>| {
-        bound.iter().any(|b| b.binding.storage == storage && id.is_none_or(|id| id == b.id) && record.mode(b) == Mode::Shadow)
-    };
+    let shadow = Shadow::of(&record, bound.iter().filter(|b| b.binding.storage == storage));
     let decided = history.iter().find(|e| e.outcome != Outcome::Duplicate).map(|e| (e.outcome, e.at.strftime("%Y-%m-%d %H:%M:%SZ")));
     let verdict = match (&look, holders.len(), waiting.first(), &trash) {
         (Look::Refused(why), ..) => format!("never deleted: it {why}"),
@@ -348,7 +377,7 @@ pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileN
         },
         (Look::Seen(_), 1.., ..) => format!("it stays: {} row(s) name it", holders.len()),
         (Look::Seen(_), 0, ..) if protected => "it stays: a `keep` pattern protects it".to_owned(),
-        (Look::Seen(_), 0, Some(w), _) if in_shadow(w.binding) => "it waits, and will stay: shadow mode".to_owned(),
+        (Look::Seen(_), 0, Some(w), _) if shadow.holds(w.binding, &w.event) => "it waits, and will stay: shadow mode".to_owned(),
         (Look::Seen(_), 0, Some(w), _) => match &w.note {
             Some(note) => format!("it waits to be collected: {note}"),
             None => "it waits to be collected".to_owned(),
@@ -362,17 +391,5 @@ pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileN
             _ => "an orphan: no row names it and no candidate stands for it, so nothing will collect it before a sweep finds it".to_owned(),
         },
     };
-    Ok(Explanation {
-        storage: storage.to_owned(),
-        name: name.to_string(),
-        verdict,
-        file,
-        size,
-        modified,
-        protected,
-        holders,
-        waiting,
-        trash,
-        history,
-    })
+    Ok(Explanation { verdict, file, size, modified, holders, waiting, trash, history, ..told })
 }

@@ -21,11 +21,17 @@ pub async fn explain(args: &Args, a: &NameArgs) -> Result<u8> {
     let (grace, retention) = (plan.storages[storage].grace, plan.storages[storage].trash.retention());
     output::answer(args.format, &explanation, |e| text(e, &columns, grace, retention))?;
     db.close().await;
-    Ok(exit::DONE)
+    Ok(explanation.problem.map_or(exit::DONE, |p| exit::of(p.kind)))
 }
 
 fn text(e: &Explanation, columns: &BTreeMap<i32, String>, grace: Duration, retention: Option<Duration>) -> String {
     let mut out = format!("{} on {}: {}\n", output::safe(&e.name), e.storage, e.verdict);
+    if let Some(problem) = &e.problem {
+        out.push_str(&format!("problem   {}\n", problem.message));
+        if let Some(hint) = &problem.hint {
+            out.push_str(&format!("          hint: {hint}\n"));
+        }
+    }
     if let (Some(size), Some(modified)) = (e.size, e.modified) {
         out.push_str(&format!("file      {}, modified {}\n", output::bytes(size), output::moment(modified)));
     }

@@ -58,7 +58,7 @@ pub(super) async fn list(
             }
         }
         if wanted.len() > before {
-            let shadow = groups[name].iter().any(|c| shadow.holds(c));
+            let shadow = groups[name].iter().any(|c| shadow.holds(c.binding, &c.event));
             found.insert(name.clone(), Ok(Found { names: BTreeSet::new(), shadow }));
         }
     }

@@ -6,19 +6,18 @@ use super::derived;
 use crate::{
     binding::Mode,
     capture::{Bound, Installation},
-    queue::Candidate,
 };
 
 /// Which bindings of one storage are in shadow mode, as the record says at the batch's beginning.
 #[derive(Debug)]
-pub(super) struct Shadow {
+pub(crate) struct Shadow {
     bindings: HashSet<i32>,
     all: bool,
 }
 
 impl Shadow {
     /// Of the bindings of a storage.
-    pub(super) fn of<'a>(record: &Installation, bound: impl Iterator<Item = &'a Bound>) -> Self {
+    pub(crate) fn of<'a>(record: &Installation, bound: impl Iterator<Item = &'a Bound>) -> Self {
         let mut shadow = Shadow { bindings: HashSet::new(), all: true };
         for b in bound {
             match record.mode(b) {
@@ -37,10 +36,10 @@ impl Shadow {
     /// Whether a candidate only says what would have gone. No column let go of an orphan or of an upload without a row: it may have been that of
     /// any binding, so that one in shadow mode is enough. A derivative goes because its original went, which was live then: it stays only if
     /// nothing of the storage may go.
-    pub(super) fn holds(&self, c: &Candidate) -> bool {
-        match c.binding {
+    pub(crate) fn holds(&self, binding: Option<i32>, event: &str) -> bool {
+        match binding {
             Some(id) => self.bindings.contains(&id),
-            None if c.event == derived::EVENT => self.all,
+            None if event == derived::EVENT => self.all,
             None => !self.bindings.is_empty(),
         }
     }

@@ -32,8 +32,8 @@ const EACH: Duration = Duration::from_secs(20);
 /// How long all of a page's pictures may take.
 pub const ALL: Duration = Duration::from_secs(300);
 
-/// Pictures that are read and decoded at once. Each may take [`MEMORY`].
-const AT_ONCE: usize = 2;
+/// Pictures that are read and decoded at once, at most. Each may take [`MEMORY`].
+const AT_ONCE: usize = 4;
 
 /// What a page shows of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +75,7 @@ pub async fn pictures(storage: &Arc<dyn Storage>, files: &[Orphan], time: Durati
             Err(_) => Picture::Tile("it took too long"),
         }
     }))
-    .buffered(AT_ONCE)
+    .buffered(std::thread::available_parallelism().map_or(1, |n| n.get().min(AT_ONCE)))
     .collect()
     .await
 }
