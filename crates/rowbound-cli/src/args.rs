@@ -16,7 +16,7 @@ const GLOBAL: &str = "Global options";
 /// Rowbound binds to an existing SQLite, PostgreSQL, MySQL or MariaDB database. Triggers note, within the application's own transaction, each
 /// file name that a row lets go of; a collector checks that no row names it any more, and deletes the file.
 ///
-/// Begin with `rowbound demo`. Then write rowbound.toml, `rowbound attach`, and keep `rowbound run` going.
+/// Begin with `rowbound demo`. Then let `rowbound init` propose rowbound.toml, `rowbound attach`, and keep `rowbound run` going.
 #[derive(Debug, Parser)]
 #[command(name = "rowbound", version, after_help = exit::ALL, max_term_width = 100)]
 pub struct Args {
@@ -74,6 +74,11 @@ pub enum Command {
     /// updates, raw SQL, cascades, rollbacks, shared and moved files and a killed collector, and shows after each step what the rows say and what
     /// the folder holds. Ends with status 1 if the two ever differ.
     Demo(DemoArgs),
+    /// Look at a database and its storages, and propose rowbound.toml
+    ///
+    /// Samples the values of every text column and looks them up in the storages: as names, as URLs, inside JSON and inside text. Writes a proposal
+    /// with the evidence for each binding and what it is unsure of. Reads only: nothing is attached, and no file is overwritten.
+    Init(InitArgs),
     /// Install or repair capture for the bindings of rowbound.toml
     ///
     /// Idempotent: run it after each change of rowbound.toml and after migrations. Looks at everything first and changes nothing if a table, a
@@ -105,6 +110,10 @@ pub enum Command {
     Sweep(SweepArgs),
     /// Show what waits, what fails and what was deleted
     Status,
+    /// Tell what is wrong or risky, and what to do about it
+    ///
+    /// Works before `attach` and after it. Status 0: nothing, or only notes; 1: warnings; 4: a danger, such as a column that names files but is not bound.
+    Doctor,
     /// Show the ledger: what was deleted, when, why, and which row let go of it
     History(HistoryArgs),
     /// Tell who holds a file and what happened to it
@@ -130,6 +139,20 @@ pub struct DemoArgs {
     /// Keep the database and the media folder here, to look at afterwards
     #[arg(long, value_name = "FOLDER")]
     pub keep: Option<PathBuf>,
+}
+
+/// Options of `init`.
+#[derive(Debug, clap::Args)]
+pub struct InitArgs {
+    /// Where the files are: folder:PATH, s3://BUCKET/PREFIX, ..; several as NAME=URL, the first name usually `default`
+    #[arg(long, value_name = "[NAME=]URL", required = true)]
+    pub storage: Vec<String>,
+    /// Write the proposal here instead of rowbound.toml; `-` prints it
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Overwrite the file if it is there
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Options of `attach`.

@@ -15,8 +15,10 @@ mod collect;
 mod completions;
 mod demo;
 mod detach;
+mod doctor;
 mod explain;
 mod history;
+mod init;
 mod promote;
 mod restore;
 mod run;
@@ -30,6 +32,7 @@ pub async fn run(args: Args) -> Result<u8> {
     }
     match &args.command {
         Command::Demo(a) => demo::demo(&args, a).await,
+        Command::Init(a) => init::init(&args, a).await,
         Command::Attach(a) => attach::attach(&args, a).await,
         Command::Promote(a) => promote::promote(&args, a).await,
         Command::Detach(a) => detach::detach(&args, a).await,
@@ -37,6 +40,7 @@ pub async fn run(args: Args) -> Result<u8> {
         Command::Collect(a) => collect::collect(&args, a).await,
         Command::Sweep(a) => sweep::sweep(&args, a).await,
         Command::Status => status::status(&args).await,
+        Command::Doctor => doctor::doctor(&args).await,
         Command::History(a) => history::history(&args, a).await,
         Command::Explain(a) => explain::explain(&args, a).await,
         Command::Restore(a) => restore::restore(&args, a).await,

@@ -40,6 +40,7 @@ pub mod install; // attach, repair, drift, detach
 pub mod names; // values and keys arrive as they stood in the row
 pub mod scan; // a column from one end to the other
 pub mod queue; // claim, put back, settle, ledger
+pub mod survey; // text columns and samples
 
 pub use events::{EVENTS, Event};
 
@@ -381,6 +382,12 @@ cases! {
         drift_replacing_a_trigger_is_noticed
         drift_adding_a_unique_key_is_noticed
         drift_adding_a_cascade_is_noticed;
+    survey:
+        text_columns_are_those_that_can_hold_names
+        a_sample_holds_distinct_values
+        a_sample_of_a_big_table_comes_from_everywhere
+        a_sample_of_a_locked_table_is_an_error
+        the_clock_is_read;
 }
 
 /// Calls `$then!` with the name of every case and every event, separated by blanks: `database_cases!(tests)`. What stands after a comma comes
@@ -553,6 +560,11 @@ macro_rules! database_cases {
             drift_replacing_a_trigger_is_noticed
             drift_adding_a_unique_key_is_noticed
             drift_adding_a_cascade_is_noticed
+            text_columns_are_those_that_can_hold_names
+            a_sample_holds_distinct_values
+            a_sample_of_a_big_table_comes_from_everywhere
+            a_sample_of_a_locked_table_is_an_error
+            the_clock_is_read
         }
     };
 }

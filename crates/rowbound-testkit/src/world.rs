@@ -9,7 +9,7 @@ use std::{
 
 use rowbound::{
     Binding, FileName, Plan, RESERVED, StoragePlan, Trash,
-    binding::{Body, Mode, Reading, Resolved},
+    binding::{Body, Column, Mode, Reading, Resolved},
     plan::Erase,
 };
 
@@ -24,6 +24,8 @@ pub struct World {
     pub storage: StoragePlan,
     /// The bindings of the plan.
     pub bindings: Vec<Binding>,
+    /// Columns that hold names but no references.
+    pub ignore: Vec<Column>,
     folder: tempfile::TempDir,
 }
 
@@ -39,7 +41,7 @@ impl World {
         let media = folder.path().join("media");
         std::fs::create_dir(&media).expect("cannot make the media folder");
         let storage = StoragePlan::folder("default", media).grace(Duration::ZERO).min_age(Duration::ZERO).trash(Trash::Off);
-        World { db, storage, bindings: Vec::new(), folder }
+        World { db, storage, bindings: Vec::new(), ignore: Vec::new(), folder }
     }
 
     /// Makes a table `doc(id, file, title)` and binds `doc.file`: enough for most tests.
@@ -53,6 +55,15 @@ impl World {
     /// Adds a binding.
     pub fn bind(mut self, binding: Binding) -> World {
         self.bindings.push(binding);
+        self
+    }
+
+    /// Adds columns to the plan's `ignore`.
+    ///
+    /// # Panics
+    /// When one is not `table.column`.
+    pub fn ignore(mut self, columns: &[&str]) -> World {
+        self.ignore.extend(columns.iter().map(|c| Column::parse(c).expect("a column")));
         self
     }
 
@@ -80,6 +91,9 @@ impl World {
         let mut plan = Plan::builder(self.db.url()).storage(self.storage.clone());
         for binding in &self.bindings {
             plan = plan.binding(binding.clone());
+        }
+        for column in &self.ignore {
+            plan = plan.ignore(column.clone());
         }
         plan.build().unwrap_or_else(|e| panic!("{}", e.full()))
     }
@@ -187,6 +201,9 @@ pub fn config(plan: &Plan) -> String {
     let list = |items: &[String]| format!("[{}]", items.iter().map(|i| string(i)).collect::<Vec<_>>().join(", "));
     let time = |d: Duration| format!("\"{}ms\"", d.as_millis());
     let mut text = format!("database = {}\n", string(&plan.database));
+    if !plan.ignore.is_empty() {
+        text += &format!("ignore = {}\n", list(&plan.ignore.iter().map(ToString::to_string).collect::<Vec<_>>()));
+    }
     for storage in plan.storages.values() {
         text += &format!(
             "\n[storage.{}]\nurl = {}\ngrace = {}\nmin_age = {}\nprune_folders = {}\n",

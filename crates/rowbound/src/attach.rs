@@ -15,6 +15,7 @@ use crate::{
     capture::{Bound, Drift, Gap, Inspection, Installation, Snapshot, VERSION},
     database::{Database, Dialect, Shadowed},
     error::{Error, Kind, Result},
+    evidence::{Limits, survey},
     plan::Plan,
     storage::{self, Marker, Proved, Storage},
 };
@@ -102,8 +103,9 @@ pub async fn preview(plan: &Plan, db: &dyn Database) -> Result<(Inspection, Vec<
 ///
 /// # Errors
 /// [`Kind::Schema`], [`Kind::Permission`] of a binding; [`Kind::Identity`] on a copied database or somebody else's
-/// storage; [`Kind::StorageUnreachable`] for a storage that is not there or lost its marker; [`Kind::Busy`] when the locks were
-/// not had. In each case capture and markers are as they were; shadow mode, if it was asked for, may stand already.
+/// storage; [`Kind::Unbound`] where a column that is neither bound nor ignored names files; [`Kind::StorageUnreachable`] for a storage that is
+/// not there or lost its marker; [`Kind::Busy`] when the locks were not had. In each case capture and markers are as they were; shadow mode, if
+/// it was asked for, may stand already.
 pub async fn attach(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result<Attached> {
     let before = db.installation().await?;
     let identity = db.identity().await?;
@@ -130,7 +132,7 @@ pub async fn attach(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result
         carry_renamed(plan, db, &mut record).await?;
     }
     let bound = number(plan, &record.bindings);
-    let inspection = db.inspect(&bound).await?;
+    let mut inspection = db.inspect(&bound).await?;
 
     // All storages are asked before anything is written.
     let (mut markers, mut proved) = (Vec::new(), BTreeMap::new());
@@ -142,6 +144,8 @@ pub async fn attach(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result
         record.storages.insert(name, marker.storage.clone());
         markers.push((storage, marker));
     }
+
+    all_bound(plan, db, &mut inspection).await?;
 
     let removed: Vec<String> = record
         .bindings
@@ -193,6 +197,38 @@ pub async fn attach(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result
         storage.set_marker(marker).await?;
     }
     Ok(Attached { installation, inspection, statements, proved, removed })
+}
+
+/// Insists that no column is left out whose sampled values are names of files: nobody would look for references in it. A sample, so that it is
+/// cheap on any database; what could not be looked at is a warning.
+async fn all_bound(plan: &Plan, db: &dyn Database, inspection: &mut Inspection) -> Result<()> {
+    let storages = open_storages(plan)?;
+    for storage in storages.values() {
+        storage.survey();
+    }
+    let limits = Limits { values: 100, time: std::time::Duration::from_secs(15) };
+    let survey =
+        survey(db, &storages, limits, |c| plan.bindings.iter().any(|b| c.is(&b.column)) || plan.ignore.iter().any(|i| c.is(i))).await?;
+    for unread in &survey.unread {
+        inspection.warnings.push(format!("{} was not looked at, and may name files: {}", unread.column.column, unread.why));
+    }
+    let Some(first) = survey.evidence.first() else { return Ok(()) };
+    let mut error =
+        Error::new(Kind::Unbound, "a column that is not bound names files of a storage: they would be deleted although its rows name them");
+    for seen in survey.evidence.iter().take(5) {
+        error = error.with(
+            "column",
+            format_args!("{}: {} name files of {}, such as {}", seen.column.column, seen.share(), seen.storage, seen.example()),
+        );
+    }
+    if survey.evidence.len() > 5 {
+        error = error.with("and", format_args!("{} more", survey.evidence.len() - 5));
+    }
+    let column = &first.column.column;
+    Err(error.hint(format!(
+        "bind it ([[binding]] with column = \"{column}\"; `rowbound init --output -` proposes how), or, if its rows need no files, write ignore = [\"{column}\"] \
+         at the top of rowbound.toml; `rowbound doctor` shows them all"
+    )))
 }
 
 /// A column that was renamed keeps its number under its new name, so that what still waits from before is not settled as unbound.

@@ -17,10 +17,12 @@ use crate::{
     ledger::{Entry, Filter, NewEntry, Total},
     queue::{Announce, Backlog, Candidate, Claim, Outcome, Settlement, Waiting},
 };
+use survey::{Sample, TextColumn};
 
 pub mod mysql;
 pub mod postgres;
 pub mod sqlite;
+pub mod survey; // text columns, and samples of them
 
 /// Which SQL a database speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -304,6 +306,19 @@ pub trait Database: Send + Sync + std::fmt::Debug {
 
     /// Rows whose column matches the search, with their keys, at most `limit` per column.
     async fn holders(&self, searches: &[ColumnSearch], limit: u32) -> Result<Vec<Holder>>;
+
+    /// Every column of the application in whose values names could stand. Changes nothing.
+    async fn text_columns(&self) -> Result<Vec<TextColumn>>;
+
+    /// Up to `limit` distinct values of a column, from places all over the table. Cheap on a table of any size: bounded in rows and in time
+    /// ([`survey::PATIENCE`]), waits for no lock for long and holds none that keeps an application from working.
+    ///
+    /// # Errors
+    /// When the values cannot be seen: [`Kind::Permission`], [`Kind::Busy`]. Never an empty sample instead.
+    async fn sample(&self, column: &TextColumn, limit: usize) -> Result<Sample>;
+
+    /// The database's clock, by which it says when a name was released.
+    async fn now(&self) -> Result<Timestamp>;
 
     /// Reads a column from one end to the other, without keeping a writer waiting. What is committed meanwhile may be seen or not.
     ///

@@ -15,12 +15,15 @@ pub mod capture; // what stands in the database for a binding, and whether it st
 pub mod database; // claim, barrier, check, settle: SQLite, PostgreSQL, MySQL/MariaDB
 pub mod storage; // look, remove, restore, list: folders, S3, services, memory
 
+pub mod evidence; // which columns seem to name files, and how that is known
 pub mod attach; // a plan -> capture and markers, and back
 pub mod references; // which of these names does some row hold?
 pub mod trash; // where collected files wait, come back or go for good
 pub mod collect; // the only deleter: the seven steps
 pub mod status; // what waits, fails, was deleted; who holds a name
 pub mod sweep; // a whole storage against all references
+pub mod doctor; // what is wrong or risky
+pub mod init; // a database and its storages -> a proposed rowbound.toml
 
 pub use binding::Binding;
 pub use collect::Collector;

@@ -159,6 +159,8 @@ pub struct Plan {
     pub storages: BTreeMap<String, StoragePlan>,
     /// Bindings, in the order in which they were declared.
     pub bindings: Vec<Binding>,
+    /// Columns that hold names of files but no references: `attach` does not refuse because of them. `*` stands for every column of a table.
+    pub ignore: Vec<Column>,
 }
 
 /// Builds a [`Plan`] in code.
@@ -177,6 +179,7 @@ pub struct PlanBuilder {
     database: String,
     storages: Vec<StoragePlan>,
     bindings: Vec<Binding>,
+    ignore: Vec<Column>,
 }
 
 impl PlanBuilder {
@@ -192,6 +195,12 @@ impl PlanBuilder {
         self
     }
 
+    /// Says that a column holds names of files but no references.
+    pub fn ignore(mut self, column: Column) -> Self {
+        self.ignore.push(column);
+        self
+    }
+
     /// Checks the whole.
     ///
     /// # Errors
@@ -203,7 +212,7 @@ impl PlanBuilder {
                 return Err(Error::new(Kind::Config, "two storages have the same name").with("storage", twice.name));
             }
         }
-        let plan = Plan { database: self.database, storages, bindings: self.bindings };
+        let plan = Plan { database: self.database, storages, bindings: self.bindings, ignore: self.ignore };
         plan.validate()?;
         Ok(plan)
     }
@@ -212,7 +221,7 @@ impl PlanBuilder {
 impl Plan {
     /// Begins a plan for the database at `url`.
     pub fn builder(url: impl Into<String>) -> PlanBuilder {
-        PlanBuilder { database: url.into(), storages: Vec::new(), bindings: Vec::new() }
+        PlanBuilder { database: url.into(), storages: Vec::new(), bindings: Vec::new(), ignore: Vec::new() }
     }
 
     /// Reads `rowbound.toml`. Relative paths in it (folders, a SQLite file) are taken from the file's own folder.
@@ -262,6 +271,9 @@ impl Plan {
         for binding in raw.binding {
             builder = builder.binding(binding.resolve()?);
         }
+        for column in raw.ignore.map(Vec::from).unwrap_or_default() {
+            builder = builder.ignore(Column::parse(&column).map_err(|e| e.with("in", "ignore"))?);
+        }
         builder.build()
     }
 
@@ -304,6 +316,11 @@ impl Plan {
                     }
                 }
             }
+        }
+        if let Some(both) = self.ignore.iter().find(|i| self.bindings.iter().any(|b| b.column == **i)) {
+            return Err(Error::new(Kind::Config, "`ignore` names a column that is bound")
+                .with("ignore", both)
+                .hint("take it out of one of the two"));
         }
         for (i, a) in self.storages.values().enumerate() {
             Keep::new(self.on_storage(&a.name))?;
@@ -410,6 +427,7 @@ mod raw {
         pub storage: BTreeMap<String, Storage>,
         #[serde(default)]
         pub binding: Vec<Bind>,
+        pub ignore: Option<OneOrMany>,
     }
 
     #[derive(Debug, Deserialize)]
@@ -439,7 +457,7 @@ mod raw {
 
     #[derive(Debug, Deserialize)]
     #[serde(untagged)]
-    enum OneOrMany {
+    pub(super) enum OneOrMany {
         One(String),
         Many(Vec<String>),
     }

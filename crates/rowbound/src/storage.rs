@@ -207,6 +207,9 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     /// [`crate::Kind::Config`] when the plan asks for what the storage was seen not to honour; the storage's own.
     async fn probe(&self) -> Result<Proved>;
 
+    /// The storage's clock, by which it says when a file was modified: seen on a file that is written beneath `.rowbound/` and removed again.
+    async fn now(&self) -> Result<Timestamp>;
+
     /// Writes the marker, atomically, and tries what deleting needs (write, rename, delete beneath `.rowbound/`).
     ///
     /// # Errors

@@ -27,6 +27,7 @@ mod queue; // candidates: claim, settle
 mod record; // the ledger
 mod scan; // a column from one end to the other
 mod snapshot; // catalog -> what every batch is compared with
+mod survey; // text columns and samples
 mod triggers; // bindings and ancestors -> trigger bodies
 mod values; // rows and lists as literals, for statements whose length varies
 mod watch; // open transactions
@@ -40,7 +41,10 @@ use sqlx::{
     mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlRow},
 };
 
-use super::{Checked, ColumnSearch, Database, Dialect, Hold, Holder, OpenTransaction, Options, Scan, Shadowed, Values, over, shaded};
+use super::{
+    Checked, ColumnSearch, Database, Dialect, Hold, Holder, OpenTransaction, Options, Scan, Shadowed, Values, over, shaded,
+    survey::{Sample, TextColumn},
+};
 use crate::{
     capture::{Bound, Inspection, Installation, Snapshot},
     error::{Error, Kind, Result},
@@ -403,6 +407,18 @@ impl Database for Mysql {
 
     async fn holders(&self, searches: &[ColumnSearch], limit: u32) -> Result<Vec<Holder>> {
         check::holders(self, searches, limit).await
+    }
+
+    async fn text_columns(&self) -> Result<Vec<TextColumn>> {
+        survey::text_columns(self).await
+    }
+
+    async fn sample(&self, column: &TextColumn, limit: usize) -> Result<Sample> {
+        survey::sample(self, column, limit).await
+    }
+
+    async fn now(&self) -> Result<Timestamp> {
+        survey::now(self).await
     }
 
     async fn scan(&self, scan: &Scan) -> Result<Values> {

@@ -16,7 +16,10 @@ use self::{
     install::Job,
     tables::ident,
 };
-use super::*;
+use super::{
+    survey::{Sample, TextColumn},
+    *,
+};
 use crate::binding::Body;
 
 mod check; // references: found, never overlooked
@@ -25,6 +28,7 @@ mod inspect; // what is said before anything changes
 mod install; // the transaction of attach and detach
 mod queue; // candidates and the ledger
 mod scan; // a column from one end to the other
+mod survey; // text columns and samples
 mod tables; // what the catalogs say
 mod triggers; // what must stand, and the statements that get there
 
@@ -310,6 +314,18 @@ impl Database for Postgres {
 
     async fn holders(&self, searches: &[ColumnSearch], limit: u32) -> Result<Vec<Holder>> {
         check::holders(&self.pool, searches, limit).await
+    }
+
+    async fn text_columns(&self) -> Result<Vec<TextColumn>> {
+        survey::text_columns(self).await
+    }
+
+    async fn sample(&self, column: &TextColumn, limit: usize) -> Result<Sample> {
+        survey::sample(self, column, limit).await
+    }
+
+    async fn now(&self) -> Result<Timestamp> {
+        survey::now(self).await
     }
 
     async fn scan(&self, scan: &Scan) -> Result<Values> {

@@ -21,7 +21,10 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions},
 };
 
-use super::{Checked, ColumnSearch, Database, Dialect, Hold, Holder, OpenTransaction, Options, Scan, Shadowed, Values, by_table};
+use super::{
+    Checked, ColumnSearch, Database, Dialect, Hold, Holder, OpenTransaction, Options, Scan, Shadowed, Values, by_table,
+    survey::{Sample, TextColumn},
+};
 use crate::{
     capture::{Bound, Inspection, Installation, Snapshot},
     error::{Error, Kind, Result},
@@ -34,6 +37,7 @@ mod fault; // what a failure means
 mod install; // attach and detach
 mod queue; // candidates and the ledger
 mod scan; // a column from one end to the other
+mod survey; // text columns and samples
 mod tables; // what the schema says
 mod triggers; // what must stand
 
@@ -361,6 +365,18 @@ impl Database for Sqlite {
 
     async fn holders(&self, searches: &[ColumnSearch], limit: u32) -> Result<Vec<Holder>> {
         check::holders(self, searches, limit).await
+    }
+
+    async fn text_columns(&self) -> Result<Vec<TextColumn>> {
+        survey::text_columns(self).await
+    }
+
+    async fn sample(&self, column: &TextColumn, limit: usize) -> Result<Sample> {
+        survey::sample(self, column, limit).await
+    }
+
+    async fn now(&self) -> Result<Timestamp> {
+        survey::now(self).await
     }
 
     async fn scan(&self, scan: &Scan) -> Result<Values> {

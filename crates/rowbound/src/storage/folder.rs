@@ -152,6 +152,14 @@ impl Storage for Folder {
         Ok(Proved { at: Timestamp::now(), delete: Conditional::InBulk, create: true, trash: Kept::Moved })
     }
 
+    async fn now(&self) -> Result<Timestamp> {
+        self.blocking(|inner| {
+            inner.expected.may_change()?;
+            marker::now(inner, &inner.proved()?)
+        })
+        .await
+    }
+
     async fn set_marker(&self, marker: &Marker) -> Result<()> {
         let marker = marker.clone();
         self.blocking(move |inner| marker::set(inner, &inner.open()?, &marker)).await

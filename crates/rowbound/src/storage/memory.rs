@@ -160,6 +160,11 @@ impl Storage for Memory {
         Ok(Proved { at: Timestamp::now(), delete: Conditional::InBulk, create: true, trash: Kept::Moved })
     }
 
+    async fn now(&self) -> Result<Timestamp> {
+        self.expected.may_change()?;
+        Ok(Timestamp::now())
+    }
+
     async fn set_marker(&self, marker: &Marker) -> Result<()> {
         self.lock().marker = Some(marker.clone());
         Ok(())

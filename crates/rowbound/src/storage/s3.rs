@@ -108,6 +108,12 @@ impl Storage for S3 {
         self.inner.probe().await
     }
 
+    async fn now(&self) -> Result<Timestamp> {
+        self.inner.expected.may_change()?;
+        self.inner.prove().await?;
+        self.inner.now().await
+    }
+
     async fn set_marker(&self, marker: &Marker) -> Result<()> {
         self.inner.write_marker(marker).await
     }

@@ -115,6 +115,17 @@ fn probe(inner: &Inner, ours: &OwnedFd) -> Result<()> {
     removed
 }
 
+/// The file system's clock: the time of a file that is made and removed.
+pub(super) fn now(inner: &Inner, root: &Root) -> Result<jiff::Timestamp> {
+    let step = |step: &'static str| move |e: Errno| failed(inner, step, e);
+    let ours = inner.ways.open(root, RESERVED.as_bytes(), reading()).map_err(step("open"))?;
+    let name = format!("{TEMPORARY}{:016x}", rand::random::<u64>());
+    let seen = File::from(create(&ours, &name).map_err(step("create a file in"))?).metadata().and_then(|m| m.modified());
+    again(|| fs::unlinkat(&ours, &*name, AtFlags::empty())).map_err(step("remove a file from"))?;
+    let time = |e: Box<dyn std::error::Error + Send + Sync>| inner.error(Kind::Storage, "cannot read the time of a file").because(e);
+    seen.map_err(|e| time(e.into())).and_then(|t| jiff::Timestamp::try_from(t).map_err(|e| time(e.into())))
+}
+
 fn create(at: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     again(|| fs::openat(at, name, flags, Mode::RUSR | Mode::WUSR))

@@ -80,6 +80,19 @@ impl Inner {
         }
     }
 
+    /// The service's clock: the time of an object that is written and erased.
+    pub(super) async fn now(&self) -> Result<Timestamp> {
+        let key = self.probe_key();
+        let written = self.write_own(&key, b"probe\n", Only::Always).await;
+        let versioning = self.told_versioning(&key, written.map_err(self.tried("s3:PutObject", "cannot write"))?.version_id()).await;
+        let seen = self.head(&key).await;
+        self.erase_own(&key, versioning != Versioning::Off).await.map_err(self.tried("s3:DeleteObject", "cannot delete"))?;
+        match seen.map_err(self.tried("s3:GetObject", "cannot look at an object"))? {
+            Some(seen) => Ok(seen.modified),
+            None => Err(self.error(Kind::Storage, "an object that was just written is not there")),
+        }
+    }
+
     pub(super) async fn probe(&self) -> Result<Proved> {
         self.wire.client().await?;
         let key = self.probe_key();

@@ -52,6 +52,16 @@ impl Inner {
         Ok(proved)
     }
 
+    /// The service's clock: the time of a file that is written and erased. Where it tells times less exactly than they are, they
+    /// are read as the latest possible; this is the one of the possible that is nearest to our own.
+    pub(super) async fn now(&self) -> Result<Timestamp> {
+        let path = self.own(&format!("clock-{:08x}", rand::random::<u32>()));
+        let seen = self.write(&path, "probe\n").await;
+        self.erase(&path).await.map_err(|e| self.broke(&e, "cannot delete"))?;
+        let (told, now, behind) = (seen?.modified, Timestamp::now(), self.kind.behind);
+        Ok(if told < now { told } else { now.max(told - behind) })
+    }
+
     /// Where a file is renamed and copied to.
     fn target(&self, folder: &str) -> String {
         format!("{folder}{}", if self.kind.strips { TO } else { TO_MORE })

@@ -1,0 +1,128 @@
+//! Columns that could hold names, and samples of them.
+
+use std::time::Duration;
+
+use rowbound::database::{
+    Dialect,
+    survey::{Class, TextColumn},
+};
+
+use super::{Fixture, ok};
+
+async fn columns(f: &Fixture) -> Vec<TextColumn> {
+    ok(f.open().await.text_columns().await)
+}
+
+async fn column(f: &Fixture, name: &str) -> TextColumn {
+    let all = columns(f).await;
+    all.iter().find(|c| c.column.to_string() == name).unwrap_or_else(|| panic!("{name} is not among {all:?}")).clone()
+}
+
+/// Every column in which text can stand, and nothing of Rowbound's.
+pub async fn text_columns_are_those_that_can_hold_names(f: &Fixture) {
+    f.db.exec("create table kind (code varchar(20) primary key)").await;
+    f.db.exec(
+        "create table doc (id integer primary key, file varchar(255), body text, kind varchar(20), n integer, at timestamp, \
+         foreign key (kind) references kind (code)); create index doc_file on doc (file)",
+    )
+    .await;
+    f.db.exec("create view seen as select file from doc").await;
+    if f.db.dialect() == Dialect::Postgres {
+        f.db.exec(
+            "create table many (id int, tags text[], data jsonb, nums int[]); create table part (id int, f text) partition by range (id)",
+        )
+        .await;
+        f.db.exec(
+            "create table part_1 partition of part for values from (0) to (10); create schema other; create table other.doc (file text)",
+        )
+        .await;
+    }
+    f.attach(&["doc.file"]).await;
+    let named: Vec<_> = columns(f).await.iter().map(|c| c.column.to_string()).collect();
+    let mut want = vec!["doc.file", "doc.body", "doc.kind", "kind.code"];
+    if f.db.dialect() == Dialect::Postgres {
+        want.extend(["many.tags", "many.data", "part.f", "other.doc.file"]);
+        assert_eq!(column(f, "many.tags").await.class, Class::Array);
+        assert_eq!(column(f, "many.data").await.class, Class::Json);
+    }
+    let sorted = |mut v: Vec<String>| {
+        v.sort();
+        v
+    };
+    assert_eq!(sorted(named), sorted(want.into_iter().map(str::to_owned).collect()));
+    let (file, body, kind, code) =
+        (column(f, "doc.file").await, column(f, "doc.body").await, column(f, "doc.kind").await, column(f, "kind.code").await);
+    assert!(file.indexed && !body.indexed && kind.foreign_key && !file.foreign_key && code.key && !file.key);
+}
+
+/// Distinct values, without NULL and the empty one, as many as asked for.
+pub async fn a_sample_holds_distinct_values(f: &Fixture) {
+    f.docs(&["a.jpg", "a.jpg", "", "é 😀.jpg", "it's \\ odd.jpg"]).await;
+    f.db.exec("insert into doc values (9, null, 'x')").await;
+    let database = f.open().await;
+    let doc = column(f, "doc.file").await;
+    let mut whole = ok(database.sample(&doc, 100).await);
+    whole.values.sort();
+    assert_eq!(whole.values, ["a.jpg", "it's \\ odd.jpg", "é 😀.jpg"]);
+    assert!(!whole.partial);
+    let part = ok(database.sample(&doc, 2).await);
+    assert!(part.values.len() == 2 && part.partial, "{part:?}");
+    if f.db.dialect() == Dialect::Postgres {
+        f.db.exec("create table many (tags text[], data jsonb); insert into many values ('{a.jpg,\"b c.jpg\"}', '{\"x\": \"d.jpg\"}')")
+            .await;
+        assert_eq!(ok(database.sample(&column(f, "many.tags").await, 9).await).values, [r#"["a.jpg","b c.jpg"]"#]);
+        assert_eq!(ok(database.sample(&column(f, "many.data").await, 9).await).values, [r#"{"x": "d.jpg"}"#]);
+    }
+}
+
+/// Of a table that is too big to be read, values come from its beginning and its end, and what few rows have is found.
+pub async fn a_sample_of_a_big_table_comes_from_everywhere(f: &Fixture) {
+    f.db.exec("create table big (id integer primary key, file varchar(100), rare varchar(100), pad varchar(200))").await;
+    f.db.exec("create index big_rare on big (rare)").await;
+    for chunk in 0..30 {
+        let rows: Vec<_> = (0..2000).map(|i| chunk * 2000 + i).map(|i| format!("({i}, '{i}.jpg', null, '{}')", "x".repeat(150))).collect();
+        f.db.exec(&format!("insert into big values {}", rows.join(", "))).await;
+    }
+    f.db.exec("update big set rare = 'rare.jpg' where id = 41237").await;
+    match f.db.dialect() {
+        Dialect::Sqlite => {}
+        Dialect::Postgres => f.db.exec("analyze big").await,
+        Dialect::Mysql => drop(f.db.query_strings("analyze table big").await),
+    }
+    let database = f.open().await;
+    let file = column(f, "big.file").await;
+    assert!(file.rows > 20_000, "{}", file.rows);
+    let sample = ok(database.sample(&file, 400).await);
+    assert!(sample.partial && sample.values.len() > 90 && sample.values.len() <= 400, "{}", sample.values.len());
+    let ids: Vec<i64> = sample.values.iter().map(|v| v.trim_end_matches(".jpg").parse().expect("a number")).collect();
+    assert!(ids.iter().any(|i| *i < 20_000) && ids.iter().any(|i| *i > 40_000), "{ids:?}");
+    assert_eq!(ok(database.sample(&column(f, "big.rare").await, 50).await).values, ["rare.jpg"]);
+}
+
+/// A table that somebody else holds is an error after a short while, and is not read as empty.
+pub async fn a_sample_of_a_locked_table_is_an_error(f: &Fixture) {
+    if f.db.dialect() == Dialect::Sqlite {
+        return; // readers see what was committed last
+    }
+    f.docs(&["a.jpg"]).await;
+    let doc = column(f, "doc.file").await;
+    let database = f.open().await;
+    let mut other = f.db.app().await;
+    match f.db.dialect() {
+        Dialect::Postgres => other.exec("begin; lock table doc in access exclusive mode").await,
+        _ => other.exec("lock tables doc write").await,
+    }
+    let sampled = tokio::time::timeout(Duration::from_secs(15), database.sample(&doc, 9)).await.expect("it waits for the lock");
+    assert!(sampled.is_err(), "{sampled:?}");
+    other.close().await;
+    assert_eq!(ok(database.sample(&doc, 9).await).values, ["a.jpg"]);
+}
+
+/// The clock of a database on this machine is this machine's.
+pub async fn the_clock_is_read(f: &Fixture) {
+    let database = f.open().await;
+    let before = jiff::Timestamp::now();
+    let now = ok(database.now().await);
+    let (early, late) = (before - Duration::from_millis(5), jiff::Timestamp::now() + Duration::from_millis(5));
+    assert!(early <= now && now <= late, "{early} {now} {late}");
+}

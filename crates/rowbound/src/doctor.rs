@@ -1,0 +1,419 @@
+//! Doctor: what is wrong or risky, as values.
+//!
+//! In: the plan, the database, the storages; attached or not yet. Out: findings, each of one of [`CHECKS`]. Promise: no row and no file is changed
+//! (a small file of Rowbound's own is written beneath `.rowbound/` of an attached storage, to read its clock, and removed); a check that cannot be
+//! made is a finding, never a silence.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::{
+    attach::{copied, number, open_storages},
+    capture::{Bound, Installation, VERSION},
+    database::{Database, Dialect, drifted, survey::TextColumn},
+    error::{Error, Result},
+    evidence::{Limits, Survey, survey},
+    name::FileName,
+    plan::{Plan, StoragePlan},
+    references,
+    status::backlogs,
+    storage::{Conditional, Kept, Storage},
+};
+
+/// How bad a finding is. The graver is the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Nothing is wrong.
+    Ok,
+    /// Worth knowing; nothing has to be done.
+    Note,
+    /// Files may be left over, or work is slower or later than it need be.
+    Warning,
+    /// Files may be lost, or deletion is stopped for safety.
+    Danger,
+}
+
+impl State {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            State::Ok => "ok",
+            State::Note => "note",
+            State::Warning => "warning",
+            State::Danger => "danger",
+        }
+    }
+}
+
+/// A check: its name, and what it looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Check {
+    /// One word.
+    pub name: &'static str,
+    /// For people.
+    pub looks_at: &'static str,
+}
+
+const fn check(name: &'static str, looks_at: &'static str) -> Check {
+    Check { name, looks_at }
+}
+
+/// Every check, in the order in which they are made.
+pub const CHECKS: [Check; 10] = [
+    check("attached", "whether this database is attached, and is the one that was"),
+    check("capture", "whether the triggers stand on every bound table, enabled and unaltered"),
+    check("bypasses", "what happens to bound tables without their triggers seeing it"),
+    check("unbound", "whether a column that is not bound names files: sampled values are looked up in each storage"),
+    check("indexes", "how long a check of 1,000 names takes for each bound column, and without it"),
+    check("storages", "whether each storage is there and is the one that was attached"),
+    check("guarantees", "what each storage was seen to honour when it was attached"),
+    check("clocks", "how far the clocks of database, storages and this machine are apart"),
+    check("lag", "how long released names have been waiting, and which fail"),
+    check("gaps", "whether there were times without capture"),
+];
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The check's name, one of [`CHECKS`].
+    pub name: &'static str,
+    /// How bad it is.
+    pub state: State,
+    /// What was found.
+    pub finding: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// How many names a timed check asks for: about what a busy worker does.
+const BATCH: usize = 1_000;
+/// From which time on a check of a column without an index is worth a warning.
+const SLOW: Duration = Duration::from_millis(100);
+/// How far clocks may be apart: the collector leaves alone what was modified up to this long before its release.
+const APART: Duration = Duration::from_secs(2);
+/// How long a name may wait beyond its grace before somebody should ask whether a worker runs.
+const LATE: u64 = 900;
+
+/// The patient and what was found so far.
+struct Examination<'a> {
+    plan: &'a Plan,
+    db: &'a dyn Database,
+    record: Option<Installation>,
+    bound: Vec<Bound>,
+    findings: Vec<Finding>,
+}
+
+impl Examination<'_> {
+    fn find(&mut self, name: &'static str, state: State, finding: impl Into<String>, hint: Option<&str>) {
+        debug_assert!(CHECKS.iter().any(|c| c.name == name), "{name}");
+        self.findings.push(Finding { name, state, finding: finding.into(), hint: hint.map(str::to_owned) });
+    }
+
+    fn error(&mut self, name: &'static str, state: State, e: &Error) {
+        self.findings.push(Finding { name, state, finding: e.full(), hint: e.hint_text().map(str::to_owned) });
+    }
+}
+
+/// Makes every check.
+///
+/// # Errors
+/// When the database cannot be asked at all. Anything else that goes wrong is a finding.
+pub async fn examine(plan: &Plan, db: &dyn Database) -> Result<Vec<Finding>> {
+    let record = db.installation().await?;
+    let bound = number(plan, &record.as_ref().map(|r| r.bindings.clone()).unwrap_or_default());
+    let mut x = Examination { plan, db, record, bound, findings: Vec::new() };
+    attached(&mut x).await?;
+    capture(&mut x).await?;
+    bypasses(&mut x).await;
+    let columns = db.text_columns().await?;
+    let there = storages(&mut x).await?;
+    unbound(&mut x, &there).await;
+    indexes(&mut x, &columns).await;
+    clocks(&mut x, &there).await;
+    lag(&mut x).await;
+    gaps(&mut x);
+    let order = |f: &Finding| CHECKS.iter().position(|c| c.name == f.name);
+    x.findings.sort_by_key(order);
+    Ok(x.findings)
+}
+
+async fn attached(x: &mut Examination<'_>) -> Result<()> {
+    let Some(record) = x.record.clone() else {
+        x.find("attached", State::Note, "nothing is attached yet: no file is deleted", Some("rowbound attach"));
+        return Ok(());
+    };
+    let identity = x.db.identity().await?;
+    if identity != record.identity {
+        x.error("attached", State::Danger, &copied(&record.identity, &identity));
+    } else if record.version != VERSION {
+        x.find("attached", State::Danger, "another version of rowbound attached to this database", Some("rowbound attach"));
+    } else {
+        x.find("attached", State::Ok, format!("since {}", record.attached_at), None);
+    }
+    Ok(())
+}
+
+async fn capture(x: &mut Examination<'_>) -> Result<()> {
+    let Some(record) = x.record.clone() else { return Ok(()) };
+    // The very bindings that stand there, or what is missing would count as drift.
+    if let Err(e) = crate::collect::same_bindings(x.plan, &record) {
+        x.error("capture", State::Danger, &e);
+        return Ok(());
+    }
+    let drift = record.snapshot.drift(&x.db.snapshot(&x.bound).await?);
+    if drift.is_empty() {
+        let columns = x.bound.len();
+        x.find("capture", State::Ok, format!("complete and enabled on {columns} column(s)"), None);
+    } else {
+        x.error("capture", State::Danger, &drifted(&drift));
+    }
+    Ok(())
+}
+
+async fn bypasses(x: &mut Examination<'_>) {
+    let seen = match x.db.inspect(&x.bound).await {
+        Ok(seen) => seen,
+        // `attach` would refuse; what is attached already goes on.
+        Err(e) => return x.error("bypasses", State::Warning, &e),
+    };
+    for blind in &seen.blind {
+        x.find("bypasses", State::Note, format!("{}: no trigger sees {}", blind.table, blind.event), Some(&blind.advice));
+    }
+    for warning in &seen.warnings {
+        // What is missing an index is timed below.
+        if !warning.contains("no index") {
+            x.find("bypasses", State::Note, warning.clone(), None);
+        }
+    }
+    if seen.blind.is_empty() && seen.warnings.is_empty() {
+        x.find("bypasses", State::Ok, "none is known", None);
+    }
+}
+
+/// Which storages can be read, opened for reading only.
+async fn storages(x: &mut Examination<'_>) -> Result<BTreeMap<String, Arc<dyn Storage>>> {
+    let mut there = BTreeMap::new();
+    for (name, storage) in open_storages(x.plan)? {
+        let known = x.record.as_ref().and_then(|r| r.storages.get(&name)).cloned();
+        let marker = storage.marker().await;
+        match (&marker, known) {
+            (Err(e), _) => {
+                x.error("storages", State::Warning, &Error::new(e.kind(), e.full()).with("storage", &name));
+                continue;
+            }
+            (Ok(_), None) => x.find("storages", State::Note, format!("{name} is there, and not attached yet"), Some("rowbound attach")),
+            (Ok(_), Some(id)) => {
+                storage.expect(&id);
+                match storage.prove().await {
+                    Ok(()) => x.find("storages", State::Ok, format!("{name} is there, and the one that was attached"), None),
+                    Err(e) => x.error("storages", State::Danger, &e),
+                }
+            }
+        }
+        if let Ok(Some(marker)) = marker {
+            guarantees(x, &name, marker.proved.as_ref());
+        }
+        storage.survey();
+        there.insert(name, storage);
+    }
+    Ok(there)
+}
+
+fn guarantees(x: &mut Examination<'_>, name: &str, proved: Option<&crate::storage::Proved>) {
+    let Some(proved) = proved else {
+        return x.find("guarantees", State::Warning, format!("{name}: not known what it honours"), Some("rowbound attach"));
+    };
+    let state = match (proved.delete, proved.trash) {
+        (Conditional::No, Kept::No) => State::Warning,
+        (Conditional::No, _) | (_, Kept::No) => State::Note,
+        _ => State::Ok,
+    };
+    let hint = match state {
+        State::Ok => None,
+        _ if proved.trash == Kept::No => {
+            Some("switch versions on for the bucket, or set `trash`: what is deleted by mistake can then come back")
+        }
+        _ => Some("write each upload under a name of its own: a file that replaces another between look and deletion would go with it"),
+    };
+    x.find("guarantees", state, format!("{name} {proved}"), hint);
+}
+
+async fn unbound(x: &mut Examination<'_>, there: &BTreeMap<String, Arc<dyn Storage>>) {
+    let (plan, db) = (x.plan, x.db);
+    let limits = Limits { values: 500, time: Duration::from_secs(120) };
+    let seen = match survey(db, there, limits, |c| plan.bindings.iter().any(|b| c.is(&b.column))).await {
+        Ok(seen) => seen,
+        Err(e) => return x.error("unbound", State::Warning, &e),
+    };
+    let Survey { evidence, alike, unread, looked, .. } = seen;
+    let (mut named, mut missed) = (false, false);
+    for e in &evidence {
+        let column = &e.column.column;
+        let said = format!("{column} is not bound, but {} name files of {}, such as {}", e.share(), e.storage, e.example());
+        if plan.ignore.iter().any(|i| e.column.is(i)) {
+            x.find("unbound", State::Note, format!("{said} (ignored, as the plan says)"), None);
+            continue;
+        }
+        named = true;
+        let hint = format!(
+            "those files are deleted although rows name them. Bind it ([[binding]] with column = \"{column}\"), or, if its rows need no files, write ignore = [\"{column}\"]"
+        );
+        x.find("unbound", State::Danger, said, Some(&hint));
+    }
+    for a in alike.iter().filter(|a| !plan.ignore.iter().any(|i| a.column.is(i))) {
+        let said =
+            format!("{} looks as if it named files, but none of its values is in a storage of the plan: {:?}", a.column.column, a.value);
+        x.find("unbound", State::Note, said, Some("if they are in another storage, nothing here touches them"));
+    }
+    for u in unread.iter().filter(|u| !plan.ignore.iter().any(|i| u.column.is(i))) {
+        missed = true;
+        let said = format!("{} was not looked at: {}", u.column.column, u.why);
+        x.find("unbound", State::Warning, said, Some("it may name files; bind it, or list it in `ignore`"));
+    }
+    if !named && !missed {
+        x.find("unbound", State::Ok, format!("{looked} other text column(s) with values, and no value of a sample is a file"), None);
+    }
+}
+
+async fn indexes(x: &mut Examination<'_>, columns: &[TextColumn]) {
+    let db = x.db;
+    let bound = x.bound.clone();
+    let names: Vec<FileName> = (0..BATCH).filter_map(|i| FileName::parse(&format!("rowbound-doctor/no/such/file-{i}")).ok()).collect();
+    let time = async |searches: &[_]| -> Result<Duration> {
+        let snapshot = db.snapshot(&bound).await?;
+        let began = Instant::now();
+        drop(db.check(&bound, &snapshot, searches).await?);
+        Ok(began.elapsed())
+    };
+    // Once for nothing: connections are opened, catalogs read.
+    let without = match async {
+        time(&[]).await?;
+        time(&[]).await
+    }
+    .await
+    {
+        Ok(without) => without,
+        Err(e) => return x.error("indexes", State::Note, &Error::new(e.kind(), format!("no check could be timed: {}", e.full()))),
+    };
+    for b in &bound {
+        let column = &b.binding.column;
+        let known = columns.iter().find(|c| c.is(column));
+        let search = references::searches(std::slice::from_ref(b), &b.binding.storage, &names);
+        let with = match time(&search).await {
+            Ok(with) => with,
+            Err(e) => {
+                x.error("indexes", State::Warning, &e);
+                continue;
+            }
+        };
+        let indexed = known.is_some_and(|c| c.indexed);
+        let rows = known.map_or(0, |c| c.rows);
+        let said = format!(
+            "{column}: a check of {BATCH} names takes {} ms, {} ms without it ({} index, about {rows} rows)",
+            with.as_millis(),
+            without.as_millis(),
+            if indexed { "has an" } else { "no" },
+        );
+        if indexed || with.saturating_sub(without) < SLOW {
+            x.find("indexes", State::Ok, said, None);
+            continue;
+        }
+        let hint = match db.dialect() {
+            Dialect::Postgres => {
+                format!(
+                    "create index concurrently on {} using hash ({}); SQL in lower case, names quoted where needed",
+                    column.table, column.column
+                )
+            }
+            Dialect::Mysql | Dialect::Sqlite => format!("create index {0}_{1} on {0} ({1})", column.table, column.column),
+        };
+        x.find("indexes", State::Warning, said, Some(&hint));
+    }
+}
+
+async fn clocks(x: &mut Examination<'_>, there: &BTreeMap<String, Arc<dyn Storage>>) {
+    // Each is asked between two looks at our own clock; what it takes to ask is no difference.
+    let apart = |before: Timestamp, said: Timestamp, after: Timestamp| -> Duration {
+        let outside = if said < before { before.duration_since(said) } else { said.duration_since(after) };
+        Duration::try_from(outside).unwrap_or(Duration::ZERO)
+    };
+    let mut worst = Duration::ZERO;
+    let before = Timestamp::now();
+    match x.db.now().await {
+        Ok(now) => {
+            let off = apart(before, now, Timestamp::now());
+            worst = worst.max(off);
+            clock(x, "the database's clock", off);
+        }
+        Err(e) => x.error("clocks", State::Warning, &e),
+    }
+    for (name, storage) in there {
+        let Some(id) = x.record.as_ref().and_then(|r| r.storages.get(name)) else { continue };
+        storage.expect(id);
+        let before = Timestamp::now();
+        match storage.now().await {
+            Ok(now) => {
+                // Services tell whole seconds.
+                let off = apart(before, now, Timestamp::now()).saturating_sub(Duration::from_secs(1));
+                worst = worst.max(off);
+                clock(x, &format!("the clock of {name}"), off);
+            }
+            Err(e) => x.error("clocks", State::Warning, &e),
+        }
+        storage.survey();
+    }
+    if worst <= APART {
+        x.find("clocks", State::Ok, "none is off by more than 2 s", None);
+    }
+}
+
+fn clock(x: &mut Examination<'_>, whose: &str, off: Duration) {
+    if off > APART {
+        let hint = "run a time service (NTP) on both: whether a file is newer than its release is told by comparing the two";
+        x.find("clocks", State::Warning, format!("{whose} is {} s away from this machine's", off.as_secs()), Some(hint));
+    }
+}
+
+async fn lag(x: &mut Examination<'_>) {
+    if x.record.is_none() {
+        return;
+    }
+    let backlogs = match backlogs(x.plan, x.db).await {
+        Ok(backlogs) => backlogs,
+        Err(e) => return x.error("lag", State::Warning, &e),
+    };
+    for (name, waits) in backlogs {
+        let grace = x.plan.storages.get(&name).map_or(0, |s: &StoragePlan| s.grace.as_secs());
+        let oldest = waits.oldest_seconds.unwrap_or(0);
+        let said = match waits.total {
+            0 => format!("{name}: nothing waits"),
+            n => format!("{name}: {n} name(s) wait, the oldest for {oldest} s; {} due, {} failing", waits.due, waits.failing),
+        };
+        if waits.failing > 0 {
+            x.find("lag", State::Warning, said, Some("`rowbound status` says why they fail"));
+        } else if waits.due > 0 && oldest > grace + LATE {
+            x.find("lag", State::Warning, said, Some("is `rowbound run` going?"));
+        } else {
+            x.find("lag", State::Ok, said, None);
+        }
+    }
+}
+
+fn gaps(x: &mut Examination<'_>) {
+    let Some(record) = x.record.clone() else { return };
+    for gap in &record.gaps {
+        let until = gap.until.map_or("now".to_owned(), |t| t.to_string());
+        let said = format!("no capture between {} and {until}: {}", gap.since, gap.why);
+        x.find("gaps", State::Warning, said, Some("names released then have no candidate; `rowbound sweep` finds their files"));
+    }
+    if record.gaps.is_empty() {
+        x.find("gaps", State::Ok, "capture was whole ever since", None);
+    }
+}
