@@ -187,7 +187,8 @@ impl Way {
                 raced: Raced::Lost, // it ignores the condition
                 ..can
             },
-            S3Kind::Garage => Abilities { longest: 1000, refuses_longer: false, raced: Raced::Lost, ..can },
+            // LMDB holds keys of 511 bytes; 32 of them are the bucket's.
+            S3Kind::Garage => Abilities { longest: 467, refuses_longer: false, raced: Raced::Lost, ..can },
         }
     }
 }

@@ -41,7 +41,7 @@ impl Inner {
     pub(super) async fn try_deleting(&self) -> Result<()> {
         let key = self.probe_key();
         let written = self.write_own(&key, b"probe\n", Only::Always).await;
-        let versioned = self.told_versioning(written.map_err(self.tried("s3:PutObject", "cannot write"))?.version_id()).await;
+        let versioned = self.told_versioning(&key, written.map_err(self.tried("s3:PutObject", "cannot write"))?.version_id()).await;
         let erased = self.erase_own(&key, versioned != Versioning::Off).await;
         erased.map_err(self.tried("s3:DeleteObject", "cannot delete"))
     }
@@ -50,28 +50,33 @@ impl Inner {
     pub(super) async fn versioning(&self) -> Result<Versioning> {
         let key = self.probe_key();
         let written = self.write_own(&key, b"probe\n", Only::Always).await;
-        let told = self.told_versioning(written.map_err(self.tried("s3:PutObject", "cannot write"))?.version_id()).await;
+        let told = self.told_versioning(&key, written.map_err(self.tried("s3:PutObject", "cannot write"))?.version_id()).await;
         self.erase_own(&key, told != Versioning::Off).await.map_err(self.tried("s3:DeleteObject", "cannot delete"))?;
         Ok(told)
     }
 
-    /// What the bucket says of itself, or, if it does not say, what it did with an object that was just written.
-    async fn told_versioning(&self, version: Option<&str>) -> Versioning {
+    /// What the bucket says of itself, or, if it does not say, what it did with an object that was just written under `key`.
+    async fn told_versioning(&self, key: &str, version: Option<&str>) -> Versioning {
         let by_doing = match version {
             None | Some("") => Versioning::Off,
             Some("null") => Versioning::Suspended,
             Some(_) => Versioning::On,
         };
         let Ok(client) = self.client().await else { return by_doing };
-        match self.wire.call(|| client.get_bucket_versioning().bucket(self.wire.bucket()).send()).await {
+        let told = match self.wire.call(|| client.get_bucket_versioning().bucket(self.wire.bucket()).send()).await {
             Ok(answer) => match answer.status() {
-                Some(BucketVersioningStatus::Enabled) => Versioning::On,
-                Some(BucketVersioningStatus::Suspended) => Versioning::Suspended,
-                // Some services give a version to everything, whatever they say.
-                _ if by_doing == Versioning::On => Versioning::On,
+                Some(BucketVersioningStatus::Enabled) => return Versioning::On,
+                Some(BucketVersioningStatus::Suspended) => return Versioning::Suspended,
+                // Some services keep versions whatever they say.
+                _ if by_doing == Versioning::On => by_doing,
                 _ => Versioning::Off,
             },
             Err(_) => by_doing, // denied, or not known here
+        };
+        // Garage gives every object a version, and keeps none: who cannot list versions has no use for them.
+        match told == Versioning::On && self.versions_of(key).await.is_err_and(|failure| failure.unknown()) {
+            true => Versioning::Off,
+            false => told,
         }
     }
 
@@ -79,7 +84,7 @@ impl Inner {
     pub(super) async fn now(&self) -> Result<Timestamp> {
         let key = self.probe_key();
         let written = self.write_own(&key, b"probe\n", Only::Always).await;
-        let versioning = self.told_versioning(written.map_err(self.tried("s3:PutObject", "cannot write"))?.version_id()).await;
+        let versioning = self.told_versioning(&key, written.map_err(self.tried("s3:PutObject", "cannot write"))?.version_id()).await;
         let seen = self.head(&key).await;
         self.erase_own(&key, versioning != Versioning::Off).await.map_err(self.tried("s3:DeleteObject", "cannot delete"))?;
         match seen.map_err(self.tried("s3:GetObject", "cannot look at an object"))? {
@@ -93,7 +98,7 @@ impl Inner {
         let key = self.probe_key();
         let first = self.write_own(&key, b"probe\n", Only::Always).await;
         let first = first.map_err(self.tried("s3:PutObject", "cannot write"))?;
-        let versioning = self.told_versioning(first.version_id()).await;
+        let versioning = self.told_versioning(&key, first.version_id()).await;
         let tried = self.probe_with(&key, versioning).await;
         // Whatever was found, nothing of it stays.
         let copy = format!("{key}.copy");
