@@ -158,7 +158,7 @@ async fn init_proposes_what_can_be_attached(backend: Backend) {
 
     // Nothing was attached; and the undecided column stands in the way until it is decided.
     assert!(!world.media().join(".rowbound").exists() && world.db.triggers().await.is_empty());
-    let plan = Plan::parse(&text, Path::new("/"), Some(&url), &|_| None).unwrap_or_else(|e| panic!("{}\n{text}", e.full()));
+    let plan = Plan::parse(&text, Path::new("/"), None, &|_| Some(url.clone())).unwrap_or_else(|e| panic!("{}\n{text}", e.full()));
     world.bindings = plan.bindings;
     let refused = run(&world, &["attach"]).await.expect(4);
     assert!(refused.stderr.contains("page.seen"), "{}", refused.stderr);

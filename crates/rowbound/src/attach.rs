@@ -145,8 +145,6 @@ pub async fn attach(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result
         markers.push((storage, marker));
     }
 
-    all_bound(plan, db, &mut inspection).await?;
-
     let removed: Vec<String> = record
         .bindings
         .iter()
@@ -173,6 +171,8 @@ pub async fn attach(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result
             record.gaps.push(Gap { since: last_whole(before), until: Some(now), why: why.join("; ") });
         }
     }
+    // After what a person has to say of the columns that are bound, and before anything is changed.
+    all_bound(plan, db, &mut inspection).await?;
     record.version = VERSION;
     record.bindings.extend(bound.iter().map(|b| (b.binding.key(), b.id)));
     record.active = bound.iter().map(|b| b.id).collect();
