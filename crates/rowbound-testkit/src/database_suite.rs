@@ -176,7 +176,7 @@ impl Attached {
         let names: Vec<_> = names.iter().map(|n| crate::World::file_name(n)).collect();
         self.bound
             .iter()
-            .map(|b| ColumnSearch { binding: b.id, column: b.binding.column.clone(), search: b.binding.search(&names) })
+            .map(|b| ColumnSearch::of(b, &names))
             .collect()
     }
 
@@ -248,6 +248,7 @@ pub fn settle_all(candidates: &[Candidate], outcome: Outcome) -> Settlement {
         settled: candidates.iter().map(|c| Settled { id: c.id, outcome, name: None, size: None, place: None, note: None }).collect(),
         back: Vec::new(),
         derived: Vec::new(),
+        opened: Vec::new(),
     }
 }
 
@@ -256,7 +257,8 @@ pub fn equal(bound: &Bound, values: &[&str]) -> ColumnSearch {
     ColumnSearch {
         binding: bound.id,
         column: bound.binding.column.clone(),
-        search: Search { values: values.iter().map(|v| (*v).to_owned()).collect(), odd_under: Vec::new() },
+        search: Search { values: values.iter().map(|v| (*v).to_owned()).collect(), ..Search::default() },
+        query: None,
     }
 }
 
@@ -318,6 +320,8 @@ cases! {
         settling_twice_writes_one_entry
         another_owner_settles_nothing
         derivatives_enter_with_the_settlement
+        names_of_a_value_become_candidates_of_their_own
+        a_claim_is_limited_in_bytes
         the_announced_is_due_after_its_wait
         entries_without_a_candidate_are_kept
         history_filters_and_begins_with_the_newest
@@ -340,6 +344,12 @@ cases! {
         the_engine_does_not_wait_for_itself
         a_hold_keeps_writers_out_until_settled
         holders_name_the_rows
+        check_reads_the_names_in_texts_and_json
+        an_unreadable_value_holds_what_it_mentions
+        lists_of_names_are_captured_and_checked
+        check_reads_a_query
+        a_query_that_cannot_be_used_is_refused
+        a_query_that_fails_stops_the_check
         holders_are_limited
         a_name_that_no_row_can_hold_is_absent;
     install:
@@ -486,6 +496,8 @@ macro_rules! database_cases {
             settling_twice_writes_one_entry
             another_owner_settles_nothing
             derivatives_enter_with_the_settlement
+            names_of_a_value_become_candidates_of_their_own
+            a_claim_is_limited_in_bytes
             the_announced_is_due_after_its_wait
             entries_without_a_candidate_are_kept
             history_filters_and_begins_with_the_newest
@@ -507,6 +519,12 @@ macro_rules! database_cases {
             the_engine_does_not_wait_for_itself
             a_hold_keeps_writers_out_until_settled
             holders_name_the_rows
+            check_reads_the_names_in_texts_and_json
+            an_unreadable_value_holds_what_it_mentions
+            lists_of_names_are_captured_and_checked
+            check_reads_a_query
+            a_query_that_cannot_be_used_is_refused
+            a_query_that_fails_stops_the_check
             holders_are_limited
             a_name_that_no_row_can_hold_is_absent
             before_attach_there_is_no_record

@@ -27,7 +27,7 @@ use crate::{
     error::{Error, Kind, Result, Retry},
     name::FileName,
     plan::{Plan, StoragePlan},
-    queue::{Candidate, Claim, Outcome, PutBack, Settlement},
+    queue::{Candidate, Claim, Opened, Outcome, PutBack, Settlement},
     references,
     storage::{Look, Removed, Restored, Seen, Storage, Trashed},
     trash,
@@ -97,7 +97,7 @@ pub struct Batch {
     pub claimed: usize,
     /// Whether there may be more right now.
     pub full: bool,
-    /// Derivatives that became candidates.
+    /// Derivatives, and names out of values with many, that became candidates.
     pub derived: usize,
     /// What became of them.
     pub summary: Summary,
@@ -274,7 +274,7 @@ impl Collector {
     /// Whether capture can be put back without asking: every bound column is still the one it was.
     fn repairable(&self, drift: &[Drift]) -> bool {
         drift.iter().all(|d| {
-            if d.item.starts_with("column ") {
+            if d.item.starts_with("column ") || d.item.starts_with("query ") {
                 return false;
             }
             // SQLite rewrites a trigger when its column or table is renamed: then the name in the plan may mean another column now.
@@ -476,6 +476,7 @@ impl Collector {
         crash::point("claimed");
 
         let mut settlement = Settlement { owner: self.owner.clone(), storage: storage.to_owned(), ..Settlement::default() };
+        self.open_up(&candidates, &mut settlement, &mut batch.summary);
         let outcome = self.decide(lane, &record, &candidates, &mut settlement, &mut batch.summary).await;
         let hold = match outcome {
             Ok(hold) => hold,
@@ -484,7 +485,13 @@ impl Collector {
                 // if that fails too, the lease runs out.
                 if self.db.dialect() != Dialect::Sqlite {
                     let back = candidates.iter().map(|c| PutBack { id: c.id, wait: Duration::from_secs(1), failed: false, note: e.full() });
-                    let settlement = Settlement { settled: Vec::new(), derived: Vec::new(), back: back.collect(), ..settlement };
+                    let settlement = Settlement {
+                        settled: Vec::new(),
+                        derived: Vec::new(),
+                        opened: Vec::new(),
+                        back: back.collect(),
+                        ..settlement
+                    };
                     if let Err(also) = self.db.settle(&settlement, None).await {
                         return Err(e.because(also));
                     }
@@ -498,7 +505,7 @@ impl Collector {
             self.rest(lane).await;
         }
         crash::point("settling");
-        batch.derived = settlement.derived.len();
+        batch.derived = settlement.derived.len() + settlement.opened.len();
         let locked = hold.as_ref().map(|(_, since)| *since);
         self.db.settle(&settlement, hold.map(|(h, _)| h)).await?;
         crash::point("settled");
@@ -562,6 +569,45 @@ impl Collector {
         Ok(left)
     }
 
+    /// The binding of a candidate that is to be opened up: its value may hold many names.
+    fn many(&self, c: &Candidate) -> Option<&Bound> {
+        self.bound.iter().find(|b| !c.opened && Some(b.id) == c.binding && b.binding.reading.is_many())
+    }
+
+    /// Names out of values with many become candidates of their own, which then take the way of all others.
+    fn open_up(&self, candidates: &[Candidate], settlement: &mut Settlement, summary: &mut Summary) {
+        let mut file = Settle { settlement, summary, derived: HashMap::new() };
+        for c in candidates {
+            let Some(b) = self.many(c) else { continue };
+            let mut names = BTreeSet::new();
+            let (mut refused, mut unreadable) = (None, None);
+            b.binding.each_name(&c.value, |found| match found {
+                Resolved::Name(name) => drop(names.insert(name)),
+                Resolved::Nothing => {}
+                Resolved::Refused(why) => refused = Some(why),
+                Resolved::Unreadable(why) => unreadable = Some(why),
+            });
+            let row = c.key.as_ref().map_or_else(String::new, |key| format!(" of row {key}"));
+            let verdict = match (unreadable, refused, names.len()) {
+                (Some(why), ..) => {
+                    Verdict::noted(Outcome::Refused, format!("the value{row} in {} {why}: what it named stays", b.binding.column))
+                }
+                (None, Some(why), 0) => {
+                    Verdict::noted(Outcome::Refused, format!("the value{row} in {} holds a name that {why}", b.binding.column))
+                }
+                (None, None, 0) => Verdict::plain(Outcome::Foreign),
+                (None, refused, n) => {
+                    let also = refused.map_or_else(String::new, |why| format!("; another {why} and is left alone"));
+                    Verdict::noted(Outcome::Opened, format!("{n} names{also}"))
+                }
+            };
+            if matches!(verdict, Verdict::Settle(Outcome::Opened, ..)) {
+                file.settlement.opened.extend(names.into_iter().map(|name| Opened { id: c.id, name }));
+            }
+            file.one(c, None, verdict);
+        }
+    }
+
     /// Steps 2 to 6: fills the settlement.
     async fn decide(
         &self,
@@ -578,7 +624,7 @@ impl Collector {
         // What a value names. Equal names of a batch share one fate, that of the latest release.
         // Sorted, so that a batch reads in the ledger as a listing does.
         let mut groups: BTreeMap<FileName, Vec<&Candidate>> = BTreeMap::new();
-        for c in candidates {
+        for c in candidates.iter().filter(|c| self.many(c).is_none()) {
             match self.resolve(lane, c) {
                 Ok(name) => groups.entry(name).or_default().push(c),
                 Err(verdict) => file.one(c, None, verdict),
@@ -857,6 +903,7 @@ impl Collector {
             Resolved::Name(name) => Ok(name),
             Resolved::Nothing => Err(Verdict::plain(Outcome::Foreign)),
             Resolved::Refused(why) => Err(Verdict::noted(Outcome::Refused, format!("the name {why}"))),
+            Resolved::Unreadable(why) => Err(Verdict::noted(Outcome::Refused, format!("the value {why}"))),
         }
     }
 

@@ -18,7 +18,7 @@ pub fn searches<'a>(bound: &[Bound], storage: &str, names: impl IntoIterator<Ite
     bound
         .iter()
         .filter(|b| b.binding.storage == storage)
-        .map(|b| ColumnSearch { binding: b.id, column: b.binding.column.clone(), search: b.binding.search(names.clone()) })
+        .map(|b| ColumnSearch::of(b, names.clone()))
         .collect()
 }
 
