@@ -174,10 +174,7 @@ impl Attached {
     /// A search for names in every bound column.
     pub fn search(&self, names: &[&str]) -> Vec<ColumnSearch> {
         let names: Vec<_> = names.iter().map(|n| crate::World::file_name(n)).collect();
-        self.bound
-            .iter()
-            .map(|b| ColumnSearch::of(b, &names))
-            .collect()
+        self.bound.iter().map(|b| ColumnSearch::of(b, &names)).collect()
     }
 
     /// Checks for names: the values found, sorted, once each. Lets go of the lock.

@@ -87,6 +87,13 @@ const RESERVE: u32 = 10;
 /// On a storage with requests a batch with derivatives to list is no larger, so that it is settled well within its lease.
 const LISTED: u32 = 500;
 
+/// Where values are read one by one, a batch is no smaller, so that a column is read for many names at once.
+const SCANNED: u32 = 500;
+
+/// After a check the daemon rests for so many times as long as it took, where a column was read from end to end; at most [`LONGEST_REST`].
+const REST: u32 = 4;
+const LONGEST_REST: Duration = Duration::from_secs(60);
+
 /// On SQLite a batch aims at holding the write lock no longer than this.
 const LOCK_GOAL: Duration = Duration::from_millis(50);
 
@@ -116,6 +123,9 @@ struct Lane {
     live_derivatives: Derivatives,
     all_derivatives: Derivatives,
     batch: AtomicU32,
+    /// Whether a check reads a column, or a query, from end to end; and until when the daemon's next one waits.
+    scans: bool,
+    scan_at: Mutex<Option<Instant>>,
     /// Somebody claimed candidates: there may be more.
     claimed: Notify,
     /// SQLite: until when the application has the write lock to itself after a batch has held it.
@@ -173,6 +183,8 @@ impl Collector {
                 keep: Keep::new(plan.on_storage(&name))?,
                 bindings: own.iter().map(|b| b.id).collect(),
                 batch: AtomicU32::new(batch),
+                scans: own.iter().any(|b| b.binding.scans()),
+                scan_at: Mutex::new(None),
                 claimed: Notify::new(),
                 rest: Mutex::new(None),
                 blockers: Mutex::new(Vec::new()),
@@ -365,6 +377,11 @@ impl Collector {
                     self.empty_trash(lane).await?;
                     emptied = Some(Instant::now());
                 }
+                let rest = lane.scan_at.lock().unwrap_or_else(|e| e.into_inner()).map(|at| at.saturating_duration_since(Instant::now()));
+                if let Some(rest) = rest.filter(|r| !r.is_zero()) {
+                    // Meanwhile names gather for the next reading.
+                    return Ok((Batch::default(), rest));
+                }
                 match self.db.next_due(&self.claim(lane, 1)).await? {
                     Some(wait) if wait.is_zero() => self.batch(name).await.map(|b| (b, Duration::ZERO)),
                     Some(wait) => Ok((Batch::default(), wait)),
@@ -485,13 +502,8 @@ impl Collector {
                 // if that fails too, the lease runs out.
                 if self.db.dialect() != Dialect::Sqlite {
                     let back = candidates.iter().map(|c| PutBack { id: c.id, wait: Duration::from_secs(1), failed: false, note: e.full() });
-                    let settlement = Settlement {
-                        settled: Vec::new(),
-                        derived: Vec::new(),
-                        opened: Vec::new(),
-                        back: back.collect(),
-                        ..settlement
-                    };
+                    let settlement =
+                        Settlement { settled: Vec::new(), derived: Vec::new(), opened: Vec::new(), back: back.collect(), ..settlement };
                     if let Err(also) = self.db.settle(&settlement, None).await {
                         return Err(e.because(also));
                     }
@@ -527,7 +539,7 @@ impl Collector {
     fn adapt(&self, lane: &Lane, held: Duration, claimed: usize) {
         let size = lane.batch.load(Relaxed);
         if held > LOCK_GOAL * 2 {
-            lane.batch.store((size / 2).max(50), Relaxed);
+            lane.batch.store((size / 2).max(if lane.scans { SCANNED } else { 50 }), Relaxed);
         } else if held < LOCK_GOAL && claimed as u32 == size {
             lane.batch.store((size * 2).min(self.settings.batch), Relaxed);
         }
@@ -582,7 +594,9 @@ impl Collector {
             let mut names = BTreeSet::new();
             let (mut refused, mut unreadable) = (None, None);
             b.binding.each_name(&c.value, |found| match found {
-                Resolved::Name(name) => drop(names.insert(name)),
+                Resolved::Name(name) => {
+                    names.insert(name);
+                }
                 Resolved::Nothing => {}
                 Resolved::Refused(why) => refused = Some(why),
                 Resolved::Unreadable(why) => unreadable = Some(why),
@@ -695,7 +709,12 @@ impl Collector {
         let asked: BTreeSet<&FileName> = names.iter().chain(origins.values().flat_map(|o| &o.names)).collect();
         let asked: Vec<FileName> = asked.into_iter().cloned().collect();
         self.rest(lane).await;
+        let began = Instant::now();
         let (held, hold) = references::find(self.db.as_ref(), &self.bound, &record.snapshot, storage, &asked).await?;
+        if lane.scans {
+            let rest = (began.elapsed() * REST).min(LONGEST_REST);
+            *lane.scan_at.lock().unwrap_or_else(|e| e.into_inner()) = Some(Instant::now() + rest);
+        }
         let hold = hold.map(|h| (h, Instant::now()));
         crash::point("checked");
         let mut doomed = Vec::with_capacity(names.len());

@@ -301,10 +301,10 @@ pub(crate) fn as_table(query: &str) -> String {
 
 /// The error of a query that cannot be used.
 pub(crate) fn unusable_query(b: &Bound, e: Error) -> Error {
-    Error::new(Kind::Schema, format!("a reference's query cannot be used: {}", e.full()))
-        .with("reference", &b.binding.column.column)
-        .hint("`query` is a SELECT of one column, the file's name, that the connecting account may run and that changes nothing; on PostgreSQL \
-             write tables with their schema (public.media)")
+    Error::new(Kind::Schema, format!("a reference's query cannot be used: {}", e.full())).with("reference", &b.binding.column.column).hint(
+        "`query` is a SELECT of one column, the file's name, that the connecting account may run and that changes nothing; on PostgreSQL \
+             write tables with their schema (public.media)",
+    )
 }
 
 /// Groups bound bindings by table, in the order of their numbers: one table has one set of triggers for all its columns.

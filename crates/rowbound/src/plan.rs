@@ -486,7 +486,8 @@ mod raw {
             "active-storage-key" => Reading::Key,
             "json" => Reading::Json {
                 path: JsonPath::parse(&path.ok_or_else(|| {
-                    Error::new(Kind::Config, "`path` is missing for kind = \"json\"").hint("$[*] for a list of names, $.image, $[*].src, ..")
+                    Error::new(Kind::Config, "`path` is missing for kind = \"json\"")
+                        .hint("$[*] for a list of names, $.image, $[*].src, ..")
                 })?)?,
                 prefixes,
             },

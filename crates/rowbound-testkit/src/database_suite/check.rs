@@ -337,12 +337,10 @@ pub async fn check_reads_the_names_in_texts_and_json(f: &Fixture) {
     ] {
         f.db.exec(&format!("insert into post values ({id}, {body}, {pictures})")).await;
     }
-    let bindings = vec![
-        ok(Binding::text("post.body", "default", ["/media/"])),
-        ok(Binding::json("post.pictures", "default", "$[*].image")),
-    ];
+    let bindings =
+        vec![ok(Binding::text("post.body", "default", ["/media/"])), ok(Binding::json("post.pictures", "default", "$[*].image"))];
     let attached = f.attach_bindings(bindings).await;
-    let all = ["2024/a b.jpg", "c.jpg", "d.jpg", "caf\u{e9}.jpg", "absent.jpg", "b.jpg"];
+    let all = ["2024/a b.jpg", "c.jpg", "d.jpg", "caf\u{e9}.jpg", "absent.jpg", "024/a b.jpg"];
     assert_eq!(attached.found(&all).await, ["2024/a b.jpg", "c.jpg", "caf\u{e9}.jpg", "d.jpg"]);
     assert!(attached.found(&["absent.jpg"]).await.is_empty());
     assert!(attached.found(&[]).await.is_empty());
@@ -410,7 +408,10 @@ pub async fn check_reads_a_query(f: &Fixture) {
     f.db.exec("create table media (id integer primary key, file_name varchar(100))").await;
     f.db.exec("insert into media values (1, 'a.jpg'), (2, 'b c.jpg'), (3, null)").await;
     let attached = f.attach_bindings(vec![ok(Binding::name("doc.file", "default")), media_query(f)]).await;
-    assert_eq!(attached.found(&["1/a.jpg", "2/b c.jpg", "a.jpg", "x.jpg", "3/"]).await, ["1/a.jpg", "2/b c.jpg", "x.jpg"].map(str::to_owned));
+    assert_eq!(
+        attached.found(&["1/a.jpg", "2/b c.jpg", "a.jpg", "x.jpg", "3"]).await,
+        ["1/a.jpg", "2/b c.jpg", "x.jpg"].map(str::to_owned)
+    );
     let holders = ok(attached.database.holders(&attached.search(&["1/a.jpg"]), 10).await);
     assert_eq!(holders.iter().map(|h| (h.binding, h.value.as_str())).collect::<Vec<_>>(), [(2, "1/a.jpg")]);
     f.db.exec("delete from media").await;

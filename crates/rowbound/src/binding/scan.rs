@@ -122,7 +122,8 @@ fn apart(text: &[u8], start: usize, end: usize) -> bool {
     let word = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
     let before = start.checked_sub(1).and_then(|i| text.get(i));
     // `%2F1.jpg` mentions 1.jpg, `\n1.jpg` as well: an escape's last letter is no part of the word.
-    let escape = (start >= 3 && text[start - 3] == b'%') || (start >= 2 && text[start - 2] == b'\\') || (start >= 6 && text[start - 6] == b'\\');
+    let escape =
+        (start >= 3 && text[start - 3] == b'%') || (start >= 2 && text[start - 2] == b'\\') || (start >= 6 && text[start - 6] == b'\\');
     (!word(before) || !word(text.get(start)) || escape) && (!word(text.get(end)) || !word(text.get(end.wrapping_sub(1))))
 }
 
@@ -169,7 +170,9 @@ mod tests {
     fn held(binding: &Binding, names: &[&str], value: &str) -> Vec<String> {
         let names: Vec<FileName> = names.iter().map(|n| FileName::parse(n).unwrap()).collect();
         let mut out = HashSet::new();
-        Scan::new(&binding.reading, &names).held(value.as_bytes(), |n| drop(out.insert(n.to_string())));
+        Scan::new(&binding.reading, &names).held(value.as_bytes(), |n| {
+            out.insert(n.to_string());
+        });
         let mut out: Vec<String> = out.into_iter().collect();
         out.sort();
         out
@@ -213,7 +216,7 @@ mod tests {
             let mut names = HashSet::new();
             binding.each_name(text.as_bytes(), |r| if let Resolved::Name(n) = r { names.insert(n); });
             let mut found = HashSet::new();
-            Scan::new(&binding.reading, &names).held(text.as_bytes(), |n| drop(found.insert(n.clone())));
+            Scan::new(&binding.reading, &names).held(text.as_bytes(), |n| { found.insert(n.clone()); });
             prop_assert_eq!(found, names);
         }
 

@@ -190,7 +190,8 @@ impl Sqlite {
 
     async fn snapshot_on(&self, connection: &mut SqliteConnection, bound: &[Bound]) -> Result<Snapshot> {
         let version: i64 = sqlx::query_scalar("PRAGMA schema_version").fetch_one(&mut *connection).await.map_err(failed("snapshot"))?;
-        let asked: String = bound.iter().map(|b| format!("{}={} {}\n", b.id, b.binding.key(), b.binding.query.as_deref().unwrap_or(""))).collect();
+        let asked: String =
+            bound.iter().map(|b| format!("{}={} {}\n", b.id, b.binding.key(), b.binding.query.as_deref().unwrap_or(""))).collect();
         if let Some((v, a, snapshot)) = &self.open.lock().unwrap_or_else(|e| e.into_inner()).seen
             && (*v, a) == (version, &asked)
         {

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use sqlx::{AssertSqlSafe, Connection};
 
 use super::{
-    check::QUERIED,
     Flavor, Mysql,
     cascade::Reach,
     catalog::{self, Catalog, Class, TableName},
+    check::QUERIED,
     fault,
     grants::Grants,
     install, int, text, triggers,

@@ -1,6 +1,6 @@
 //! What `attach` says before it changes anything.
 
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqlSafeStr, Statement};
 
 use super::{
     check::indexes_are_stale,
@@ -27,6 +27,12 @@ pub(super) async fn inspect(conn: &mut PgConnection, bound: &[Bound]) -> Result<
         let mut tx = conn.begin_with("begin read only").await.map_err(|e| failed("cannot begin a transaction", e))?;
         let sql = format!("{} select n::text from q limit 1", as_table(query));
         let error = |e| unusable_query(b, failed("it cannot be run", e));
+        // A list of names for fewer columns than there are is fine with PostgreSQL.
+        let whole = format!("select * from (\n{query}\n) as q");
+        let columns = tx.prepare(AssertSqlSafe(whole).into_sql_str()).await.map_err(error)?.columns().len();
+        if columns != 1 {
+            return Err(unusable_query(b, Error::new(Kind::Schema, format!("it has {columns} columns"))));
+        }
         sqlx::query(AssertSqlSafe(sql)).persistent(false).fetch_all(&mut *tx).await.map_err(error)?;
     }
     let bound = &with_tables(bound);

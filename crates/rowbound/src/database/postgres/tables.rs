@@ -289,11 +289,7 @@ pub(super) fn usable(column: &Column, r: &Resolved, reading: &Reading) -> Result
         _ => Some("bind a column of type text, varchar, char, citext or a domain over one of them"),
     };
     if let Some(hint) = hint {
-        return Err(place(
-            Error::new(Kind::Schema, "the column's type holds no names")
-                .with("type", &r.type_name)
-                .hint(hint),
-        ));
+        return Err(place(Error::new(Kind::Schema, "the column's type holds no names").with("type", &r.type_name).hint(hint)));
     }
     Ok(oid)
 }
