@@ -52,6 +52,8 @@ pub enum Format {
     Text,
     /// For programs: one JSON value, documented in docs/cli.md
     Json,
+    /// For spreadsheets and programs: a table; `sweep` only
+    Csv,
 }
 
 /// How messages are logged.
@@ -78,6 +80,11 @@ pub enum Command {
     /// column, a right or a storage is missing. Rows of the application are never touched. Locks are waited for shortly and tried again, so that
     /// the application never queues behind it.
     Attach(AttachArgs),
+    /// End shadow mode: what a binding's rows let go of is deleted from now on
+    ///
+    /// Look at `rowbound status` first: it counts what would have been deleted meanwhile. Those files stay. A binding with
+    /// mode = "shadow" in rowbound.toml stays in shadow mode until that line is gone. Workers follow with their next batch.
+    Promote(PromoteArgs),
     /// Remove capture, candidates and ledger: the schema is what it was before
     ///
     /// Files in the trash stay where they are. Names that wait to be collected are forgotten: their files stay, and no row names them.
@@ -90,6 +97,12 @@ pub enum Command {
     ///
     /// Status 1 says that something is left: it waits for its time, for an open transaction or for another try, and the output says which.
     Collect(CollectArgs),
+    /// Find files that no row names (orphans), and rows whose file is missing
+    ///
+    /// Compares whole storages with all rows. It finds what no trigger saw: files from before `attach`, uploads whose row never came, dropped tables. Without --delete and --heal it only reports, and needs
+    /// no `attach`. With --delete orphans become candidates, which `run` or `collect` delete after all their checks. A sweep that was interrupted goes on
+    /// where it stopped.
+    Sweep(SweepArgs),
     /// Show what waits, what fails and what was deleted
     Status,
     /// Show the ledger: what was deleted, when, why, and which row let go of it
@@ -137,6 +150,20 @@ pub struct AttachArgs {
     /// Another database uses the same storage, and no file is ever named by both
     #[arg(long)]
     pub shared: bool,
+    /// Delete nothing yet: every binding in shadow mode, whatever rowbound.toml says, until `rowbound promote`
+    #[arg(long)]
+    pub shadow: bool,
+}
+
+/// Options of `promote`.
+#[derive(Debug, clap::Args)]
+pub struct PromoteArgs {
+    /// The bound column, as rowbound.toml writes it: [schema.]table.column
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub column: Option<String>,
+    /// Every binding
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// Options of `detach`.
@@ -189,6 +216,53 @@ pub struct CollectArgs {
     pub retry_now: bool,
 }
 
+/// Options of `sweep`.
+#[derive(Debug, clap::Args)]
+pub struct SweepArgs {
+    /// Only this storage; all of them without it
+    #[arg(long, value_name = "NAME")]
+    pub storage: Option<String>,
+    /// Make candidates of the orphans: `run` or `collect` deletes them
+    #[arg(long)]
+    pub delete: bool,
+    /// Bring back from the trash what rows name and what is missing
+    #[arg(long)]
+    pub heal: bool,
+    /// Print the names of all orphans, one per line, instead of the summary
+    #[arg(long)]
+    pub list: bool,
+    /// Write a page with the findings and thumbnails of orphaned pictures, to look at before deleting
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// How many orphans the page shows with a picture
+    #[arg(long, value_name = "N", default_value_t = 400, requires = "report", value_parser = pictures)]
+    pub pictures: usize,
+    /// Only names that begin with this
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub prefix: String,
+    /// Only names behind this one; with --until, several processes can share a storage
+    #[arg(long, value_name = "NAME")]
+    pub after: Option<String>,
+    /// Only names up to this one, itself included
+    #[arg(long, value_name = "NAME")]
+    pub until: Option<String>,
+    /// How old a file must be to be an orphan, instead of the storage's `min_age`
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub min_age: Option<std::time::Duration>,
+    /// The share of the files that may be orphaned (0.2 is 20 %); beyond it, nothing is deleted
+    #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = share)]
+    pub max_share: f64,
+    /// It is meant that no row names any file
+    #[arg(long)]
+    pub allow_no_references: bool,
+    /// Forget a sweep that was interrupted, and begin anew
+    #[arg(long)]
+    pub restart: bool,
+    /// The folder in which findings are kept while the sweep lasts [default: $XDG_STATE_HOME/rowbound or ~/.local/state/rowbound]
+    #[arg(long, value_name = "FOLDER", env = "ROWBOUND_STATE")]
+    pub state: Option<PathBuf>,
+}
+
 /// Options of `history`.
 #[derive(Debug, clap::Args)]
 pub struct HistoryArgs {
@@ -217,6 +291,18 @@ pub struct NameArgs {
     /// The storage; need not be said if there is one only, or if it is `default`
     #[arg(long, value_name = "NAME")]
     pub storage: Option<String>,
+}
+
+fn pictures(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n <= 10_000).ok_or_else(|| "write a number from 0 to 10000".to_owned())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = match text.strip_suffix('%') {
+        Some(percent) => percent.trim().parse::<f64>().map(|p| p / 100.0),
+        None => text.parse(),
+    };
+    share.ok().filter(|s| (0.0..=1.0).contains(s)).ok_or_else(|| "write a share from 0 to 1, such as 0.35, or 35%".to_owned())
 }
 
 fn time(text: &str) -> Result<std::time::Duration, String> {

@@ -8,7 +8,7 @@ use rowbound::{
 };
 use tokio::sync::watch;
 
-use crate::args::{Args, Command};
+use crate::args::{Args, Command, Format};
 
 mod attach;
 mod collect;
@@ -17,18 +17,25 @@ mod demo;
 mod detach;
 mod explain;
 mod history;
+mod promote;
 mod restore;
 mod run;
 mod status;
+mod sweep;
 
 /// Runs the command; returns the exit status.
 pub async fn run(args: Args) -> Result<u8> {
+    if args.format == Format::Csv && !matches!(args.command, Command::Sweep(_)) {
+        return Err(Error::new(Kind::Config, "only `sweep` answers as CSV").hint("add --format json"));
+    }
     match &args.command {
         Command::Demo(a) => demo::demo(&args, a).await,
         Command::Attach(a) => attach::attach(&args, a).await,
+        Command::Promote(a) => promote::promote(&args, a).await,
         Command::Detach(a) => detach::detach(&args, a).await,
         Command::Run(a) => run::run(&args, a).await,
         Command::Collect(a) => collect::collect(&args, a).await,
+        Command::Sweep(a) => sweep::sweep(&args, a).await,
         Command::Status => status::status(&args).await,
         Command::History(a) => history::history(&args, a).await,
         Command::Explain(a) => explain::explain(&args, a).await,

@@ -20,7 +20,8 @@ Exit status:
   1  something waits or failed, and the output names it
   2  usage, configuration, a missing right, or not attached yet: nothing was done
   3  the database or a storage cannot be reached, or the storage has not proved to be the right one
-  4  stopped for safety: the schema, the triggers or the database is not what was attached";
+  4  stopped for safety: the schema, the triggers or the database is not what was attached, or a
+     sweep found too much";
 
 /// The status for an error.
 pub fn status(e: &Error) -> u8 {
@@ -32,7 +33,7 @@ pub fn of(kind: Kind) -> u8 {
     match kind {
         Kind::Config | Kind::Schema | Kind::Permission | Kind::NotAttached => USAGE,
         Kind::DatabaseUnreachable | Kind::StorageUnreachable => UNREACHABLE,
-        Kind::Drift | Kind::Identity => STOPPED,
+        Kind::Drift | Kind::Identity | Kind::Brake => STOPPED,
         _ => LEFT,
     }
 }

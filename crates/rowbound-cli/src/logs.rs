@@ -2,12 +2,12 @@
 
 use std::{
     io::{self, IsTerminal, Write},
-    sync::Arc,
-    time::Duration,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use rowbound::{Collector, Error, Kind, Result, collect::Summary, queue::Outcome};
+use rowbound::{Collector, Error, Kind, Result, collect::Summary, queue::Outcome, sweep};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use crate::{
@@ -39,6 +39,33 @@ impl Progress {
             }
             loop {
                 bar.set_message(line(&collector.summary()));
+                bar.tick();
+                tokio::time::sleep(Duration::from_millis(125)).await;
+            }
+        })
+    }
+
+    /// Shows how far a sweep is until the returned task is aborted. `expected` is how many files there may be, if anybody knows.
+    pub fn follow_sweep(&self, storage: &str, sweep: &Arc<sweep::Progress>, expected: Option<u64>) -> tokio::task::JoinHandle<()> {
+        let (bar, sweep, storage) = (self.0.clone(), sweep.clone(), storage.to_owned());
+        tokio::spawn(async move {
+            if bar.is_hidden() {
+                return;
+            }
+            let began = Instant::now();
+            // What an interrupted sweep had done already is no speed of this one.
+            let mut before = None;
+            loop {
+                let files = sweep.files.load(Relaxed);
+                let before = *before.get_or_insert(files);
+                let rate = (files - before) as f64 / began.elapsed().as_secs_f64().max(0.001);
+                let left = expected.and_then(|all| all.checked_sub(files)).filter(|_| rate > 0.0).map(|left| left as f64 / rate);
+                let eta = left.map(|s| format!(", about {} left", output::length(s as u64))).unwrap_or_default();
+                bar.set_message(format!(
+                    "{storage}: {files} files compared ({rate:.0}/s{eta}), {} orphans, {} dangling",
+                    sweep.orphans.load(Relaxed),
+                    sweep.dangling.load(Relaxed),
+                ));
                 bar.tick();
                 tokio::time::sleep(Duration::from_millis(125)).await;
             }

@@ -14,14 +14,19 @@ pub fn answer<T: Serialize>(format: Format, value: &T, text: impl FnOnce(&T) -> 
         Format::Json => {
             serde_json::to_string_pretty(value).map_err(|e| Error::new(Kind::Config, "the answer cannot be written as JSON").because(e))?
         }
-        Format::Text => text(value).trim_end().to_owned(),
+        Format::Text | Format::Csv => text(value).trim_end().to_owned(),
     };
     print(&out)
 }
 
 /// Prints one text on stdout, with a newline.
 pub fn print(text: &str) -> Result<()> {
-    match writeln!(std::io::stdout(), "{text}") {
+    raw(&format!("{text}\n"))
+}
+
+/// Prints a text on stdout as it is. A closed pipe is a normal end.
+pub fn raw(text: &str) -> Result<()> {
+    match write!(std::io::stdout(), "{text}") {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::new(Kind::Config, "cannot write to stdout").because(e)),
         _ => Ok(()),
     }
@@ -57,6 +62,11 @@ pub fn bytes(n: u64) -> String {
         unit += 1;
     }
     if unit == 0 { format!("{n} B") } else { format!("{value:.1} {}", units[unit]) }
+}
+
+/// So many files.
+pub fn files(n: u64) -> String {
+    if n == 1 { "1 file".to_owned() } else { format!("{n} files") }
 }
 
 /// A moment for people, to the second, UTC.

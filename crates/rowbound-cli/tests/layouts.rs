@@ -1,12 +1,8 @@
 //! The configurations that docs/bindings.md gives for frameworks, as they stand there, on the frameworks' own tables.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
-use rowbound::{
-    Plan,
-    database::{self, Options},
-    queue::Announce,
-};
+use rowbound::Plan;
 use rowbound_testkit::{Backend, Rowbound, World};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_rowbound");
@@ -127,22 +123,14 @@ async fn laravel(backend: Backend) {
     rowbound.run(&["attach"]).await.expect(0);
     world.db.exec("delete from media where id = 1").await;
     // No trigger stands on such a table: what a sweep finds are the files. What a row names, or was made from what a row names, stays all the same.
-    let db = database::open(world.db.url(), &Options::default()).await.expect("the database opens");
-    let all: Vec<_> = world
-        .files()
-        .iter()
-        .map(|n| Announce { storage: "default".into(), name: World::file_name(n), event: "sweep", wait: Duration::ZERO })
-        .collect();
-    assert_eq!(all.len(), 6);
-    db.announce(&all).await.expect("the candidates are written");
-    for _ in 0..2 {
-        rowbound.run(&["collect"]).await.expect(0);
-    }
+    assert_eq!(world.files().len(), 6);
+    let said = rowbound.run(&["sweep", "--delete", "--max-share", "0.9"]).await;
+    rowbound.run(&["collect"]).await.expect(0);
+    assert_eq!(rowbound.run(&["sweep", "--max-share", "0.9"]).await.code, Some(0), "{}{}", said.stdout, said.stderr);
     assert_eq!(
         world.files(),
         ["2/cat.jpg", "2/conversions/cat-thumb.jpg", "2/responsive-images/cat___media_library_original_1_1.jpg"].map(str::to_owned)
     );
-    db.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

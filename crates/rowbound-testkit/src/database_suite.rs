@@ -38,6 +38,7 @@ pub mod check; // references: found, never overlooked
 pub mod events; // event x database -> captured or listed as blind
 pub mod install; // attach, repair, drift, detach
 pub mod names; // values and keys arrive as they stood in the row
+pub mod scan; // a column from one end to the other
 pub mod queue; // claim, put back, settle, ledger
 
 pub use events::{EVENTS, Event};
@@ -234,6 +235,7 @@ pub async fn fresh_record(database: &dyn Database, bound: &[Bound]) -> Installat
         storages: BTreeMap::from([("default".to_owned(), "a storage's id".to_owned())]),
         snapshot: Snapshot::default(),
         gaps: Vec::new(),
+        shadow: BTreeMap::new(),
     }
 }
 
@@ -323,6 +325,7 @@ cases! {
         entries_without_a_candidate_are_kept
         history_filters_and_begins_with_the_newest
         totals_sum_the_ledger
+        shadowed_counts_each_file_once
         the_backlog_counts
         waiting_finds_exact_values
         one_works_where_only_one_may;
@@ -349,9 +352,15 @@ cases! {
         a_query_that_fails_stops_the_check
         holders_are_limited
         a_name_that_no_row_can_hold_is_absent;
+    scan:
+        scan_reads_every_value_in_the_order_of_bytes
+        scan_of_a_range_leaves_out_nothing_of_it
+        scan_of_what_is_not_there_is_an_error
+        scan_that_is_dropped_keeps_nobody;
     install:
         before_attach_there_is_no_record
         the_record_comes_back_as_stored
+        a_stored_record_ends_no_shadow_mode
         install_twice_changes_nothing
         install_repairs_a_dropped_trigger
         install_removes_what_left_the_plan
@@ -499,6 +508,7 @@ macro_rules! database_cases {
             entries_without_a_candidate_are_kept
             history_filters_and_begins_with_the_newest
             totals_sum_the_ledger
+            shadowed_counts_each_file_once
             the_backlog_counts
             waiting_finds_exact_values
             one_works_where_only_one_may
@@ -524,8 +534,13 @@ macro_rules! database_cases {
             a_query_that_fails_stops_the_check
             holders_are_limited
             a_name_that_no_row_can_hold_is_absent
+            scan_reads_every_value_in_the_order_of_bytes
+            scan_of_a_range_leaves_out_nothing_of_it
+            scan_of_what_is_not_there_is_an_error
+            scan_that_is_dropped_keeps_nobody
             before_attach_there_is_no_record
             the_record_comes_back_as_stored
+            a_stored_record_ends_no_shadow_mode
             install_twice_changes_nothing
             install_repairs_a_dropped_trigger
             install_removes_what_left_the_plan

@@ -7,6 +7,7 @@
 //!
 //! The PostgreSQL and MariaDB servers come from `scripts/with-test-servers`; `make test` does it all.
 
+pub mod browser; // Chromium without a window
 pub mod database_suite; // the contract of a database, sentence by sentence
 pub mod db; // a fresh database, and the application's side of it
 pub mod faults; // an HTTP service that fails as it is told
@@ -20,6 +21,7 @@ pub mod storage_suite; // the contract of a storage, sentence by sentence
 pub mod world; // a database, a media folder, a plan
 pub mod writer; // an application that never rests
 
+pub use browser::{Browser, View};
 pub use db::{App, Backend, Journal, TestDb};
 pub use faults::{Ask, Fault, FaultProxy, Rule};
 pub use process::{Output, Rowbound, Running};

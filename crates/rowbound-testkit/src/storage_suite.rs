@@ -130,7 +130,7 @@ fn no_trash(can: &Abilities) -> Option<String> {
 }
 
 /// Every check.
-pub const CHECKS: [Check; 25] = [
+pub const CHECKS: [Check; 26] = [
     check("refuses everything until it knows which storage it must be", |p| Box::pin(unexpected(p))),
     check("keeps its marker", |p| Box::pin(marker(p))),
     check("touches nothing under the marker of another storage", |p| Box::pin(another_marker(p))),
@@ -138,6 +138,7 @@ pub const CHECKS: [Check; 25] = [
     check("can be looked at without a marker, and then changes nothing", |p| Box::pin(surveys(p))),
     check("leaves nothing behind when it tries what it can", |p| Box::pin(probes(p))),
     check("looks in order", |p| Box::pin(looks(p))),
+    check("reads the beginning of a file, and only a file", |p| Box::pin(reads(p))),
     check("answers an empty batch", |p| Box::pin(empty_batch(p))),
     check("removes exactly what was asked for", |p| Box::pin(removes_exactly(p))),
     check_unless(
@@ -381,6 +382,7 @@ async fn all_refused(storage: &dyn Storage, kind: Kind) {
     let errors = [
         ("prove", storage.prove().await.err()),
         ("look", storage.look(files).await.err()),
+        ("read", storage.read(&file, 10).await.err()),
         ("remove", storage.remove(&[(file.clone(), seen)]).await.err()),
         ("trashed", storage.trashed(files).await.err()),
         ("expired", storage.expired(Timestamp::MAX, 10).await.err()),
@@ -442,6 +444,7 @@ async fn surveys(place: &dyn Place) {
     storage.prove().await.expect("the place is there");
     let file = seen(&*storage, &name("a/b.jpg")).await;
     assert_eq!(look(&*storage, &name("none")).await, Look::Missing);
+    assert_eq!(storage.read(&name("a/b.jpg"), 1).await.unwrap().as_deref(), Some(&b"a"[..]));
     if place.abilities().lists {
         assert_eq!(files(&*storage, None).await, ["a/b.jpg", "c.jpg"]);
     }
@@ -483,6 +486,34 @@ async fn looks(place: &dyn Place) {
     }
     let again = seen(&*storage, &name("z")).await;
     assert_eq!(again, seen(&*storage, &name("z")).await, "what does not change looks the same");
+}
+
+async fn reads(place: &dyn Place) {
+    let storage = open(place, false).await;
+    // More than one packet, page or chunk of any layer.
+    let long: Vec<u8> = (0..300_000_u32).map(|n| (n % 251) as u8).collect();
+    place.put(&name("d/long"), &long).await;
+    place.put(&name("empty"), b"").await;
+    put_all(place, &["photo.jpg"]).await;
+    for (text, limit, bytes) in [
+        ("d/long", 299_999, Some(&long[..299_999])),
+        ("d/long", 300_000, Some(&long[..])),
+        ("d/long", 1_000_000, Some(&long[..])),
+        ("d/long", 7, Some(&long[..7])),
+        ("empty", 10, Some(&b""[..])),
+        ("photo.jpg", 100, Some(&b"photo.jpg"[..])),
+        ("photo.jp", 100, None),
+        ("none/photo.jpg", 100, None),
+    ] {
+        let read = storage.read(&name(text), limit).await.unwrap_or_else(|e| panic!("{text}: {}", e.full()));
+        assert!(read.as_deref() == bytes, "{text}, {limit}: {:?} bytes", read.map(|b| b.len()));
+    }
+    for text in place.abilities().refuses {
+        assert!(storage.read(&name(text), 10).await.is_err(), "{text:?}");
+    }
+    if !place.abilities().nests {
+        assert!(storage.read(&name("d"), 10).await.is_err(), "a folder is no file");
+    }
 }
 
 async fn empty_batch(place: &dyn Place) {

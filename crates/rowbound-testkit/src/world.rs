@@ -206,6 +206,9 @@ pub fn config(plan: &Plan) -> String {
         if storage.erase == Erase::AllVersions {
             text += "erase = \"all-versions\"\n";
         }
+        if !storage.ignore.is_empty() {
+            text += &format!("ignore = {}\n", list(&storage.ignore));
+        }
     }
     for b in &plan.bindings {
         match &b.query {

@@ -147,6 +147,7 @@ fn record() -> Installation {
         storages: BTreeMap::new(),
         snapshot: Snapshot::default(),
         gaps: vec![],
+        shadow: BTreeMap::new(),
     }
 }
 

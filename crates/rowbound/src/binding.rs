@@ -453,17 +453,29 @@ impl Keep {
     /// # Errors
     /// [`Kind::Config`] names the pattern that does not parse.
     pub fn new<'a>(bindings: impl IntoIterator<Item = &'a Binding>) -> Result<Self> {
+        Self::with_ignored(bindings, &[])
+    }
+
+    /// The same and a storage's `ignore` patterns: what a sweep leaves alone.
+    ///
+    /// # Errors
+    /// As [`Keep::new`].
+    pub fn with_ignored<'a>(bindings: impl IntoIterator<Item = &'a Binding>, ignored: &[String]) -> Result<Self> {
+        let parse = |field: &'static str, pattern: &str| {
+            Glob::new(pattern).map_err(|e| {
+                Error::new(Kind::Config, format!("`{field}` holds a pattern that does not parse: {}", e.kind()))
+                    .with(field, format_args!("{pattern:?}"))
+                    .hint("`*` matches anything, `?` one character, `[a-z]` a set, `{a,b}` either")
+            })
+        };
         let mut set = GlobSetBuilder::new();
         for binding in bindings {
             for pattern in &binding.keep {
-                let glob = Glob::new(pattern).map_err(|e| {
-                    Error::new(Kind::Config, format!("`keep` holds a pattern that does not parse: {}", e.kind()))
-                        .with("binding", &binding.column)
-                        .with("keep", format_args!("{pattern:?}"))
-                        .hint("`*` matches anything, `?` one character, `[a-z]` a set, `{a,b}` either")
-                })?;
-                set.add(glob);
+                set.add(parse("keep", pattern).map_err(|e| e.with("binding", &binding.column))?);
             }
+        }
+        for pattern in ignored {
+            set.add(parse("ignore", pattern)?);
         }
         set.build().map(Keep).map_err(|e| Error::new(Kind::Config, "the `keep` patterns are too large").because(e))
     }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::binding::Binding;
+use crate::binding::{Binding, Mode};
 
 /// The version of the tables and triggers that this build installs. `attach` upgrades what is older.
 pub const VERSION: u32 = 1;
@@ -93,6 +93,17 @@ pub struct Installation {
     pub snapshot: Snapshot,
     /// Times in which capture was not whole, the latest last.
     pub gaps: Vec<Gap>,
+    /// Bindings that a person put into shadow mode, whatever the plan says, by number, and since when. Only
+    /// `Database::set_shadow` changes it in a record that stands.
+    #[serde(default)]
+    pub shadow: BTreeMap<i32, Timestamp>,
+}
+
+impl Installation {
+    /// How a binding works: in shadow if the plan or a person says so.
+    pub fn mode(&self, bound: &Bound) -> Mode {
+        if self.shadow.contains_key(&bound.id) { Mode::Shadow } else { bound.binding.mode }
+    }
 }
 
 /// What one event does on a table, as `attach` and the docs list it.

@@ -19,7 +19,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::{
     attach::{copied, last_whole, number, open_storages},
-    binding::{Keep, Mode, Resolved},
+    binding::{Keep, Resolved},
     capture::{Bound, Drift, Gap, Installation, VERSION},
     crash,
     database::{Database, Dialect, Hold, OpenTransaction, drifted},
@@ -35,12 +35,15 @@ use crate::{
 
 mod derived; // what was made from a file that goes; what a file was made from
 mod metrics; // what it counts, for export
+mod shadow; // whose candidates only say what would have gone
 mod summary; // what a collector did
 mod verdict; // a candidate's end -> settlement
 
 use derived::Origin;
+pub(crate) use derived::living_originals;
 use metrics::Counters;
 pub use metrics::{Metrics, StorageMetrics};
+pub(crate) use shadow::Shadow;
 pub use summary::Summary;
 use verdict::{Settle, Verdict};
 
@@ -118,9 +121,8 @@ struct Lane {
     keep: Keep,
     /// Numbers of the bindings on this storage.
     bindings: Vec<i32>,
-    /// How derivatives are named: by binding, of those that are live, and of all.
+    /// How derivatives are named: by binding, and of all.
     derivatives: HashMap<i32, Derivatives>,
-    live_derivatives: Derivatives,
     all_derivatives: Derivatives,
     batch: AtomicU32,
     /// Whether a check reads a column, or a query, from end to end; and until when the daemon's next one waits.
@@ -140,7 +142,6 @@ pub struct Collector {
     db: Arc<dyn Database>,
     lanes: BTreeMap<String, Lane>,
     bound: Vec<Bound>,
-    modes: HashMap<i32, Mode>,
     settings: Settings,
     owner: String,
     total: Mutex<Summary>,
@@ -176,7 +177,6 @@ impl Collector {
             };
             let lane = Lane {
                 derivatives: own.iter().map(|b| Ok((b.id, Derivatives::new([&b.binding])?))).collect::<Result<_>>()?,
-                live_derivatives: Derivatives::new(own.iter().map(|b| &b.binding).filter(|b| b.mode == Mode::Live))?,
                 all_derivatives: Derivatives::new(own.iter().map(|b| &b.binding))?,
                 plan: plan.storages[&name].clone(),
                 storage,
@@ -193,12 +193,10 @@ impl Collector {
         }
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let owner = format!("{host}:{}:{:08x}", std::process::id(), rand::rng().random::<u32>());
-        let modes = bound.iter().map(|b| (b.id, b.binding.mode)).collect();
         Ok(Collector {
             db,
             lanes,
             bound,
-            modes,
             settings,
             owner,
             total: Mutex::default(),
@@ -444,6 +442,10 @@ impl Collector {
                 return Ok(count);
             }
             let record = self.verify().await?;
+            // What somebody put into shadow mode because too much had gone must not go on losing what lies in the trash.
+            if Shadow::of(&record, self.on(&lane.plan.name)).all() {
+                return Ok(count);
+            }
             let done =
                 trash::purge(self.db.as_ref(), &self.bound, &record.snapshot, &lane.plan.name, lane.storage.as_ref(), &files).await?;
             Counters::add(&self.counters.purged, done.purged);
@@ -453,6 +455,10 @@ impl Collector {
                 return Ok(count);
             }
         }
+    }
+
+    fn on<'a>(&'a self, storage: &'a str) -> impl Iterator<Item = &'a Bound> {
+        self.bound.iter().filter(move |b| b.binding.storage == storage)
     }
 
     fn claim(&self, lane: &Lane, limit: u32) -> Claim {
@@ -633,6 +639,7 @@ impl Collector {
     ) -> Result<Option<(Hold, Instant)>> {
         let storage = &lane.plan.name;
         let now = Timestamp::now();
+        let shadow = Shadow::of(record, self.on(storage));
         let mut file = Settle { settlement, summary, derived: HashMap::new() };
 
         // What a value names. Equal names of a batch share one fate, that of the latest release.
@@ -678,7 +685,7 @@ impl Collector {
             }
         }
         // Derivatives are listed before anything is taken away: once their original is gone without them, nobody would look for them.
-        for (name, found) in derived::list(lane, &self.modes, &groups, seen.keys().chain(&missing)).await {
+        for (name, found) in derived::list(lane, &shadow, &groups, seen.keys().chain(&missing)).await {
             match found {
                 Ok(found) => drop(file.derived.insert(name, found)),
                 Err(e) => {
@@ -731,7 +738,7 @@ impl Collector {
                     &name,
                     Verdict::Back(wait, false, "the file is newer than its release: waits until it is older than min_age".into()),
                 );
-            } else if group.iter().any(|c| c.binding.and_then(|b| self.modes.get(&b)) == Some(&Mode::Shadow)) {
+            } else if group.iter().any(|c| shadow.holds(c.binding, &c.event)) {
                 file.all(group, &name, Verdict::Settle(Outcome::Shadow, Some(s.size), None, None));
             } else {
                 doomed.push(name);

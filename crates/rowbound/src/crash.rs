@@ -24,6 +24,12 @@ pub const STORAGE_POINTS: [&str; 3] = [
     "moved",     // a file lies in the trash, nobody was told
 ];
 
+/// Points of a sweep.
+pub const SWEEP_POINTS: [&str; 2] = [
+    "compared",          // everything up to a name is known and written down
+    "orphans-announced", // some orphans are candidates, others not yet
+];
+
 /// Kills this process by SIGKILL if `ROWBOUND_CRASH_AT` is `name`, or `name:N` and this is the Nth time it is passed.
 #[inline]
 pub fn point(name: &str) {
@@ -39,7 +45,7 @@ pub fn point(name: &str) {
             Some((name.to_owned(), nth))
         });
         static PASSED: AtomicU64 = AtomicU64::new(0);
-        debug_assert!(POINTS.contains(&name) || STORAGE_POINTS.contains(&name), "{name} is not listed");
+        debug_assert!([&POINTS[..], &STORAGE_POINTS, &SWEEP_POINTS].iter().any(|p| p.contains(&name)), "{name} is not listed");
         if let Some((wanted, nth)) = &*WANTED
             && wanted == name
             && PASSED.fetch_add(1, Relaxed) + 1 == *nth

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    binding::{Binding, Column, Search},
+    binding::{Binding, Column, Reading, Search},
     capture::{Bound, Drift, Inspection, Installation, Snapshot},
     error::{Error, Kind, Result},
     ledger::{Entry, Filter, NewEntry, Total},
@@ -94,6 +94,83 @@ impl std::fmt::Debug for Hold {
     }
 }
 
+/// All values of a bound column, or a range of them.
+#[derive(Debug, Clone)]
+pub struct Scan {
+    /// The binding's number.
+    pub binding: i32,
+    /// The column.
+    pub column: Column,
+    /// The SELECT whose one column is read, instead of a table's column. Its values come in no order, and all of them.
+    pub query: Option<String>,
+    /// How values are read, which says what types the column may have.
+    pub reading: Reading,
+    /// Whether they are wanted in bytewise order.
+    pub ordered: bool,
+    /// Values up to this one, itself included, may be left out.
+    pub after: Option<String>,
+    /// Values behind this one may be left out.
+    pub until: Option<String>,
+}
+
+/// Values as they come.
+#[derive(Debug)]
+pub struct Values {
+    /// Whether they come in bytewise order. `false` also where that was asked for, if the database could keep it only at its writers' expense.
+    pub ordered: bool,
+    /// The pages. The sender ends with an `Err` when it could not go on; a channel that closes before a page that says it is the last was
+    /// cut off, and nothing may be concluded from it.
+    pub pages: tokio::sync::mpsc::Receiver<Result<ValuePage>>,
+}
+
+/// A page of [`Values`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ValuePage {
+    /// Values that are not empty; the same may come several times.
+    pub values: Vec<Vec<u8>>,
+    /// Whether this is the last page.
+    pub last: bool,
+}
+
+/// Values to a page.
+pub(crate) const VALUES: usize = 1024;
+
+/// Pages under way between a database and who reads them.
+pub(crate) const PAGES: usize = 4;
+
+/// Fills pages and sends them.
+pub(crate) struct Paging {
+    to: tokio::sync::mpsc::Sender<Result<ValuePage>>,
+    page: Vec<Vec<u8>>,
+}
+
+impl Paging {
+    /// The sending side, and what the reader gets.
+    pub(crate) fn new(ordered: bool) -> (Self, Values) {
+        let (to, pages) = tokio::sync::mpsc::channel(PAGES);
+        (Paging { to, page: Vec::with_capacity(VALUES) }, Values { ordered, pages })
+    }
+
+    /// Sends one value; `false`: nobody reads any more.
+    pub(crate) async fn send(&mut self, value: Vec<u8>) -> bool {
+        self.page.push(value);
+        self.page.len() < VALUES || self.flush(false).await
+    }
+
+    /// Sends the last page, or what went wrong.
+    pub(crate) async fn end(mut self, how: Result<()>) {
+        match how {
+            Ok(()) => drop(self.flush(true).await),
+            Err(e) => drop(self.to.send(Err(e)).await),
+        }
+    }
+
+    async fn flush(&mut self, last: bool) -> bool {
+        let values = std::mem::replace(&mut self.page, Vec::with_capacity(VALUES));
+        self.to.send(Ok(ValuePage { values, last })).await.is_ok()
+    }
+}
+
 /// A row that names a file, as `explain` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Holder {
@@ -103,6 +180,17 @@ pub struct Holder {
     pub key: Option<String>,
     /// The value; where it may hold many names, the name.
     pub value: String,
+}
+
+/// What would have been deleted by a binding that is in shadow mode.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Shadowed {
+    /// Files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// When the first of them would have gone.
+    pub oldest: Option<Timestamp>,
 }
 
 /// What the database module needs to know beside the bindings.
@@ -159,8 +247,19 @@ pub trait Database: Send + Sync + std::fmt::Debug {
     /// [`Kind::Busy`] when the locks were not had in time: nothing changed.
     async fn install(&self, bound: &[Bound], record: &Installation) -> Result<Installation>;
 
-    /// Stores `record` as it is, without touching capture.
+    /// Stores `record` without touching capture. Here and in [`Database::install`] the shadow modes of a record that stands are kept as they
+    /// stand: whoever stores a record that he read a moment ago must not end one.
     async fn record(&self, record: &Installation) -> Result<()>;
+
+    /// Puts bindings into shadow mode since a moment (one that is in it keeps its own), or takes them out of it (`None`), in the record that
+    /// stands and in one step.
+    ///
+    /// # Errors
+    /// [`Kind::NotAttached`] when there is no record.
+    async fn set_shadow(&self, bindings: &[i32], since: Option<Timestamp>) -> Result<()>;
+
+    /// What the ledger says of a binding in shadow mode since a moment, or ever: each file counts once, with what was seen of it last.
+    async fn shadowed(&self, binding: i32, since: Option<Timestamp>) -> Result<Shadowed>;
 
     /// Removes triggers, functions and tables: the schema is what it was before `attach`. Idempotent.
     async fn remove(&self) -> Result<()>;
@@ -222,6 +321,12 @@ pub trait Database: Send + Sync + std::fmt::Debug {
     /// Rows whose column matches the search, with their keys, at most `limit` per column.
     async fn holders(&self, searches: &[ColumnSearch], limit: u32) -> Result<Vec<Holder>>;
 
+    /// Reads a column from one end to the other, without keeping a writer waiting. What is committed meanwhile may be seen or not.
+    ///
+    /// # Errors
+    /// [`Kind::Schema`] when table or column do not exist; later ones come with the pages.
+    async fn scan(&self, scan: &Scan) -> Result<Values>;
+
     /// Closes the connections.
     async fn close(&self);
 }
@@ -264,6 +369,29 @@ pub(crate) fn read_record(text: &str) -> Result<Installation> {
             .with("its version", record.version)
             .with("this version", crate::capture::VERSION)
             .hint("upgrade this rowbound"));
+    }
+    Ok(record)
+}
+
+/// `record` as it is stored over what stands (none: `None` or empty): its shadow modes are those that stand.
+pub(crate) fn over(standing: Option<&str>, record: &Installation) -> Result<Installation> {
+    match standing.filter(|text| !text.is_empty()) {
+        Some(text) => Ok(Installation { shadow: read_record(text)?.shadow, ..record.clone() }),
+        None => Ok(record.clone()),
+    }
+}
+
+/// The record that stands, with these bindings' shadow modes changed.
+pub(crate) fn shaded(standing: Option<&str>, bindings: &[i32], since: Option<Timestamp>) -> Result<Installation> {
+    let text = standing
+        .filter(|text| !text.is_empty())
+        .ok_or_else(|| Error::new(Kind::NotAttached, "Rowbound is not attached to this database").hint("rowbound attach"))?;
+    let mut record = read_record(text)?;
+    for id in bindings {
+        match since {
+            Some(at) => drop(record.shadow.entry(*id).or_insert(at)),
+            None => drop(record.shadow.remove(id)),
+        }
     }
     Ok(record)
 }

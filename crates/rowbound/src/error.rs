@@ -37,6 +37,8 @@ pub enum Kind {
     Storage,
     /// What was asked for does not exist.
     NotFound,
+    /// What a sweep found is too doubtful to act on.
+    Brake,
 }
 
 /// Whether trying the same again can succeed without anybody changing anything.

@@ -72,6 +72,8 @@ pub struct StoragePlan {
     pub erase: Erase,
     /// Whether folders that a deletion leaves empty are removed (never the root). Default: yes.
     pub prune_folders: bool,
+    /// Files that the sweep leaves alone, because they are somebody else's; `*` also matches `/`.
+    pub ignore: Vec<String>,
 }
 
 impl StoragePlan {
@@ -94,6 +96,7 @@ impl StoragePlan {
             min_age: Duration::from_secs(3600),
             erase: Erase::AfterRetention,
             prune_folders: true,
+            ignore: Vec::new(),
         }
     }
 
@@ -132,6 +135,12 @@ impl StoragePlan {
     /// Sets `prune_folders`.
     pub fn prune_folders(mut self, prune: bool) -> Self {
         self.prune_folders = prune;
+        self
+    }
+
+    /// Adds patterns of files that the sweep leaves alone.
+    pub fn ignore<S: Into<String>>(mut self, patterns: impl IntoIterator<Item = S>) -> Self {
+        self.ignore.extend(patterns.into_iter().map(Into::into));
         self
     }
 
@@ -320,6 +329,7 @@ impl Plan {
         }
         for (i, a) in self.storages.values().enumerate() {
             Keep::new(self.on_storage(&a.name))?;
+            Keep::with_ignored([], &a.ignore).map_err(|e| e.with("storage", &a.name))?;
             Derivatives::check(&self.on_storage(&a.name).collect::<Vec<_>>())?;
             for b in self.storages.values().skip(i + 1) {
                 if a.location.overlaps(&b.location) {
@@ -435,6 +445,7 @@ mod raw {
         trash: Option<String>,
         erase: Option<String>,
         prune_folders: Option<bool>,
+        ignore: Option<OneOrMany>,
     }
 
     #[derive(Debug, Deserialize)]
@@ -571,6 +582,7 @@ mod raw {
             if plan.erase == Erase::AllVersions && !matches!(plan.location, Location::S3(_)) {
                 return Err(place(Error::new(Kind::Config, "`erase = \"all-versions\"` goes with s3:// storages only")));
             }
+            plan.ignore = self.ignore.map(Into::into).unwrap_or_default();
             if let Some(prune) = self.prune_folders {
                 plan.prune_folders = prune;
             }

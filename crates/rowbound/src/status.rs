@@ -10,16 +10,16 @@ use crate::{
     attach::{copied, number, open_storages},
     binding::{Keep, Mode, Resolved},
     capture::{Gap, Installation, VERSION},
-    collect::same_bindings,
-    database::{Database, Dialect, Holder, drifted, redact},
-    derivative::{Derivatives, stem},
+    collect::{Shadow, living_originals, same_bindings},
+    database::{Database, Dialect, Holder, Shadowed, drifted, redact},
+    derivative::Derivatives,
     error::{Error, Kind, Result},
     ledger::{Entry, Filter, Total},
     name::FileName,
     plan::Plan,
-    queue::{Backlog, Claim, Waiting},
+    queue::{Backlog, Claim, Outcome, Waiting},
     references,
-    storage::{Listed, Look, Proved, Storage, Trashed, each},
+    storage::{Look, Proved, Trashed},
 };
 
 /// Something that a person should look at.
@@ -67,6 +67,20 @@ pub struct BindingStatus {
     pub mode: &'static str,
     /// Its number in candidates and ledger, once attached.
     pub number: Option<i32>,
+    /// What shadow mode has come to; `None` for a live binding, and before it is attached.
+    pub shadow: Option<ShadowStatus>,
+}
+
+/// A binding in shadow mode in [`Status`].
+#[derive(Debug, Clone, Serialize)]
+pub struct ShadowStatus {
+    /// Since when, if a person put it there (`attach --shadow`); `None` if only the plan says so.
+    pub since: Option<Timestamp>,
+    /// Whether the plan says so: then `promote` cannot end it.
+    pub planned: bool,
+    /// What would have been deleted since, or ever.
+    #[serde(flatten)]
+    pub would_have: Shadowed,
 }
 
 /// Everything that `rowbound status` shows.
@@ -148,6 +162,7 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
                 storage: b.storage.clone(),
                 mode: if b.mode == Mode::Live { "live" } else { "shadow" },
                 number: record.as_ref().and_then(|r| r.bindings.get(&b.key()).copied()),
+                shadow: None,
             })
             .collect(),
         storages: Vec::new(),
@@ -162,6 +177,14 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
         status.problems.push(Problem::new(&e, true));
         return Ok(status);
     };
+    for (binding, shown) in plan.bindings.iter().zip(&mut status.bindings) {
+        let Some(id) = shown.number else { continue };
+        let (since, planned) = (record.shadow.get(&id).copied(), binding.mode == Mode::Shadow);
+        if planned || since.is_some() {
+            shown.mode = "shadow";
+            shown.shadow = Some(ShadowStatus { since, planned, would_have: db.shadowed(id, since).await? });
+        }
+    }
     if record.version != VERSION {
         let e = Error::new(Kind::NotAttached, "an older rowbound attached to this database").hint("rowbound attach");
         status.problems.push(Problem::new(&e, true));
@@ -226,7 +249,7 @@ pub struct Explanation {
     pub name: String,
     /// One sentence: the name's state.
     pub verdict: String,
-    /// What lies under the name: `file`, `nothing`, or why it would be refused.
+    /// What lies under the name: `file`, `nothing`, or why it would be refused; `unknown` where the storage cannot be asked.
     pub file: String,
     /// Its size in bytes.
     pub size: Option<u64>,
@@ -242,6 +265,8 @@ pub struct Explanation {
     pub trash: Option<Trashed>,
     /// What the ledger says, the newest first.
     pub history: Vec<Entry>,
+    /// Why the storage cannot be asked.
+    pub problem: Option<Problem>,
 }
 
 /// A row that names the file.
@@ -258,7 +283,7 @@ pub struct Held {
 /// Explains `name` on one storage of the plan.
 ///
 /// # Errors
-/// [`Kind::Config`] for a storage that the plan does not have; those of database and storage.
+/// [`Kind::Config`] for a storage that the plan does not have; those of the database. Those of the storage are a [`Problem`].
 pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileName) -> Result<Explanation> {
     let storage_plan = plan.storages.get(storage).ok_or_else(|| {
         let known: Vec<_> = plan.storages.keys().cloned().collect();
@@ -290,18 +315,53 @@ pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileN
     if let Some(id) = record.storages.get(storage) {
         place.expect(id);
     }
-    let look = place.look(std::slice::from_ref(name)).await?.pop().transpose()?.unwrap_or(Look::Missing);
-    let trash = place.trashed(std::slice::from_ref(name)).await?.pop().transpose()?.flatten();
+    let asked = async {
+        let look = place.look(std::slice::from_ref(name)).await?.pop().transpose()?.unwrap_or(Look::Missing);
+        let trash = place.trashed(std::slice::from_ref(name)).await?.pop().transpose()?.flatten();
+        let original = match &look {
+            Look::Seen(_) if holders.is_empty() && waiting.is_empty() => {
+                let derivatives = Derivatives::new(plan.on_storage(storage))?;
+                living_originals(&derivatives, place.as_ref(), std::slice::from_ref(name)).await?.remove(name)
+            }
+            _ => None,
+        };
+        Ok::<_, Error>((look, trash, original))
+    };
     let protected = Keep::new(plan.on_storage(storage))?.protects(name);
+    let told = Explanation {
+        storage: storage.to_owned(),
+        name: name.to_string(),
+        verdict: String::new(),
+        file: String::new(),
+        size: None,
+        modified: None,
+        protected,
+        holders: Vec::new(),
+        waiting: Vec::new(),
+        trash: None,
+        history: Vec::new(),
+        problem: None,
+    };
+    let (look, trash, original) = match asked.await {
+        Ok(seen) => seen,
+        // What the database knows is worth the more.
+        Err(e) => {
+            let verdict = match (holders.len(), waiting.first()) {
+                (0, None) => "the storage cannot be asked; no row names it, and nothing waits".to_owned(),
+                (0, Some(_)) => "the storage cannot be asked; it waits to be collected".to_owned(),
+                (n, _) => format!("the storage cannot be asked; {n} row(s) name it"),
+            };
+            let problem = Some(Problem::new(&e, false));
+            return Ok(Explanation { verdict, file: "unknown".to_owned(), holders, waiting, history, problem, ..told });
+        }
+    };
     let (file, size, modified) = match &look {
         Look::Missing => ("nothing".to_owned(), None, None),
         Look::Seen(s) => ("file".to_owned(), Some(s.size), Some(s.modified)),
         Look::Refused(why) => (why.clone(), None, None),
     };
-    let original = match (&look, holders.len(), waiting.first()) {
-        (Look::Seen(_), 0, None) => original_of(plan, storage, place.as_ref(), name).await?,
-        _ => None,
-    };
+    let shadow = Shadow::of(&record, bound.iter().filter(|b| b.binding.storage == storage));
+    let decided = history.iter().find(|e| e.outcome != Outcome::Duplicate).map(|e| (e.outcome, e.at.strftime("%Y-%m-%d %H:%M:%SZ")));
     let verdict = match (&look, holders.len(), waiting.first(), &trash) {
         (Look::Refused(why), ..) => format!("never deleted: it {why}"),
         (Look::Missing, n @ 1.., _, Some(_)) => {
@@ -309,9 +369,15 @@ pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileN
         }
         (Look::Missing, n @ 1.., ..) => format!("{n} row(s) name it, but there is no file"),
         (Look::Missing, 0, _, Some(_)) => "collected: it waits in the trash".to_owned(),
-        (Look::Missing, 0, ..) => "there is no such file, and no row names it".to_owned(),
+        (Look::Missing, 0, ..) => match decided {
+            Some((Outcome::Erased, at)) => format!("deleted: it was erased at {at}"),
+            Some((Outcome::Purged, at)) => format!("deleted: the trash was emptied of it at {at}"),
+            Some((Outcome::Trashed, at)) => format!("deleted: it went to the trash at {at}, and is not there any more"),
+            _ => "there is no such file, and no row names it".to_owned(),
+        },
         (Look::Seen(_), 1.., ..) => format!("it stays: {} row(s) name it", holders.len()),
         (Look::Seen(_), 0, ..) if protected => "it stays: a `keep` pattern protects it".to_owned(),
+        (Look::Seen(_), 0, Some(w), _) if shadow.holds(w.binding, &w.event) => "it waits, and will stay: shadow mode".to_owned(),
         (Look::Seen(_), 0, Some(w), _) => match &w.note {
             Some(note) => format!("it waits to be collected: {note}"),
             None => "it waits to be collected".to_owned(),
@@ -319,44 +385,11 @@ pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileN
         (Look::Seen(_), 0, None, _) if original.is_some() => {
             format!("it stays: a derivative of {}, which is there", original.unwrap_or_default())
         }
-        (Look::Seen(_), 0, None, _) => "an orphan: no row names it and no candidate stands for it, so nothing will collect it".to_owned(),
+        (Look::Seen(_), 0, None, _) => match decided {
+            Some((Outcome::Shadow, at)) => format!("it stays: shadow mode; it would have gone at {at}"),
+            Some((Outcome::Unbound, at)) => format!("it stays: at {at} its binding was no longer in the plan; a sweep finds it"),
+            _ => "an orphan: no row names it and no candidate stands for it, so nothing will collect it before a sweep finds it".to_owned(),
+        },
     };
-    Ok(Explanation {
-        storage: storage.to_owned(),
-        name: name.to_string(),
-        verdict,
-        file,
-        size,
-        modified,
-        protected,
-        holders,
-        waiting,
-        trash,
-        history,
-    })
-}
-
-/// A file that lies in the storage and of which `name` could be a derivative.
-async fn original_of(plan: &Plan, storage: &str, place: &dyn Storage, name: &FileName) -> Result<Option<String>> {
-    let originals = Derivatives::new(plan.on_storage(storage))?.originals(name);
-    let exact: Vec<FileName> = originals.names.into_iter().collect();
-    for (original, look) in exact.iter().zip(place.look(&exact).await?) {
-        if matches!(look?, Look::Seen(_)) {
-            return Ok(Some(original.to_string()));
-        }
-    }
-    let mut found = None;
-    for s in &originals.stems {
-        each(place, s, |entry| {
-            if let Listed::File(file) = entry
-                && file != *name
-                && stem(file.as_str()) == s
-            {
-                found = Some(file.to_string());
-            }
-            found.is_none()
-        })
-        .await?;
-    }
-    Ok(found)
+    Ok(Explanation { verdict, file, size, modified, holders, waiting, trash, history, ..told })
 }

@@ -232,6 +232,13 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     /// What lies under each name. One result per name, in order.
     async fn look(&self, names: &[FileName]) -> Result<PerName<Look>>;
 
+    /// The first `limit` bytes of a file, or all of them if it has less; `None` if there is no such file. A file that is replaced meanwhile
+    /// may answer with the old bytes or the new ones.
+    ///
+    /// # Errors
+    /// [`Kind::Storage`] for what is no plain file or a name that this storage cannot hold, as [`Look::Refused`] would say.
+    async fn read(&self, name: &FileName, limit: usize) -> Result<Option<Vec<u8>>>;
+
     /// Takes each file away if it still is what was seen: into the trash if the storage has one, else for good.
     /// One result per item, in order. Idempotent.
     async fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>>;

@@ -18,6 +18,7 @@ mod measure;
 mod rows;
 mod s3; // objects in a bucket, beside boto3
 mod settle; // files of deleted rows, until they are gone
+mod sweep; // a whole storage against all rows
 mod writes; // what capture costs the application
 
 /// What was asked for.
@@ -47,6 +48,17 @@ fn main() -> ExitCode {
                 floor::unlink(Path::new(&root), 2, args.next().as_deref().map(Path::new));
                 return ExitCode::SUCCESS;
             }
+            // Ourselves as a child, see sweep.rs.
+            "--walk" | "--query" => {
+                let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("cannot start");
+                let url = value();
+                if arg == "--walk" {
+                    runtime.block_on(sweep::walk(&url));
+                } else {
+                    runtime.block_on(sweep::query(&url));
+                }
+                return ExitCode::SUCCESS;
+            }
             "--rows" => options.rows = value().parse().expect("--rows takes a number"),
             "--rounds" => options.rounds = value().parse().expect("--rounds takes a number"),
             "--only" => {
@@ -65,7 +77,7 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("cannot start");
     runtime.block_on(async {
         println!("{}", machine());
-        for name in ["settle", "delete", "bulk", "update", "django", "s3", "idle", "check"] {
+        for name in ["settle", "delete", "bulk", "update", "django", "s3", "sweep", "idle", "check"] {
             if !name.contains(&options.filter) {
                 continue;
             }
@@ -76,6 +88,7 @@ fn main() -> ExitCode {
                 "update" => writes::update(&options).await,
                 "django" => django::django(&options).await,
                 "s3" => s3::s3(&options).await,
+                "sweep" => sweep::sweep(&options).await,
                 "idle" => idle::idle(&options).await,
                 _ => check::check(&options).await,
             }

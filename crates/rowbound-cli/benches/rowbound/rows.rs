@@ -7,12 +7,17 @@ use crate::floor;
 
 /// Fills `table(file, title)` with `count` rows, 1000 a statement.
 pub async fn fill(db: &TestDb, table: &str, count: u64) {
+    fill_where(db, table, count, |_| true).await;
+}
+
+/// The same, but only those that are `wanted`.
+pub async fn fill_where(db: &TestDb, table: &str, count: u64, wanted: impl Fn(u64) -> bool) {
     let mut app = db.app().await;
     app.begin().await;
     let mut n = 0;
     while n < count {
         let until = (n + 1000).min(count);
-        let values: Vec<String> = (n..until).map(|n| format!("('{}','title {n}')", floor::name(n))).collect();
+        let values: Vec<String> = (n..until).filter(|n| wanted(*n)).map(|n| format!("('{}','title {n}')", floor::name(n))).collect();
         app.exec(&format!("insert into {table} (file, title) values {}", values.join(","))).await;
         n = until;
     }

@@ -37,11 +37,12 @@ pub async fn s3(options: &Options) {
             &format!("s3: {count} objects on {kind} over loopback"),
             &["", "wall", "each", "one by one", "bulk", "CPU", "peak RSS"],
         );
-        let mut costs: [Vec<(u64, Cost)>; 2] = Default::default();
+        let mut costs: [Vec<(u64, Cost)>; 3] = Default::default();
         let mut ours: Vec<Vec<(u64, Cost)>> = vec![Vec::new(); options.backends.len()];
         for _ in 0..options.rounds {
             costs[0].push((singly, boto(&server, here, &python, "one", singly).await));
             costs[1].push((count, boto(&server, here, &python, "bulk", count).await));
+            costs[2].push((count, boto(&server, here, &python, "look", count).await));
             for (i, backend) in options.backends.iter().enumerate() {
                 ours[i].push((count, collect(&server, *backend, count).await));
             }
@@ -57,6 +58,7 @@ pub async fn s3(options: &Options) {
         };
         row(&format!("boto3, one by one ({singly} objects)"), &costs[0]);
         row("boto3, delete_objects", &costs[1]);
+        row("boto3, the same after two listings", &costs[2]);
         for (backend, costs) in options.backends.iter().zip(&ours) {
             row(&format!("Rowbound, {backend}"), costs);
         }

@@ -26,7 +26,13 @@ pub async fn attach(args: &Args, a: &AttachArgs) -> Result<u8> {
         db.close().await;
         return Ok(exit::DONE);
     }
-    let consent = Consent { adopt: a.adopt, adopt_storages: a.adopt_storage.clone(), adopt_columns: a.adopt_columns, shared: a.shared };
+    let consent = Consent {
+        adopt: a.adopt,
+        adopt_storages: a.adopt_storage.clone(),
+        adopt_columns: a.adopt_columns,
+        shared: a.shared,
+        shadow: a.shadow,
+    };
     let done = engine_attach(&plan, db.as_ref(), &consent).await?;
     output::answer(args.format, &done, text)?;
     db.close().await;
@@ -37,7 +43,8 @@ fn text(done: &Attached) -> String {
     let mut out = String::new();
     for (key, id) in &done.installation.bindings {
         if done.installation.active.contains(id) {
-            out.push_str(&format!("attached  {key}\n"));
+            let shadow = if done.installation.shadow.contains_key(id) { " (shadow mode: nothing is deleted)" } else { "" };
+            out.push_str(&format!("attached  {key}{shadow}\n"));
         }
     }
     for key in &done.removed {
@@ -48,6 +55,9 @@ fn text(done: &Attached) -> String {
     }
     out.push_str(&notes(&done.inspection));
     out.push_str("next: keep `rowbound run` going\n");
+    if !done.installation.shadow.is_empty() {
+        out.push_str("then: `rowbound status` counts what would have been deleted; `rowbound promote` goes live\n");
+    }
     out
 }
 

@@ -3,7 +3,7 @@
 use rowbound::{
     Result,
     queue::{Backlog, Outcome},
-    status::{Status, status as engine_status},
+    status::{ShadowStatus, Status, status as engine_status},
 };
 
 use crate::{args::Args, exit, output};
@@ -35,6 +35,9 @@ fn text(s: &Status) -> String {
             b.mode,
             b.number.map_or(", not attached".into(), |n| format!(", number {n}"))
         ));
+        if let Some(shadow) = &b.shadow {
+            out.push_str(&in_shadow(shadow, &b.column));
+        }
     }
     for st in &s.storages {
         out.push_str(&format!("storage   {} at {}: {}\n", st.name, st.url, if st.reachable { "there" } else { "NOT THERE" }));
@@ -76,6 +79,20 @@ fn text(s: &Status) -> String {
         }
     }
     out
+}
+
+fn in_shadow(s: &ShadowStatus, column: &str) -> String {
+    let since = s.since.map_or(String::new(), |t| format!(" since {}", output::moment(t)));
+    let first = s.would_have.oldest.map_or(String::new(), |t| format!(", the first at {}", output::moment(t)));
+    let next = if s.planned { "in rowbound.toml, take out mode = \"shadow\"".to_owned() } else { format!("rowbound promote {column}") };
+    match s.would_have.files {
+        0 => format!("  nothing would have been deleted{since}; to go live: {next}\n"),
+        n => format!(
+            "  {} ({}) would have been deleted{since}{first}; to go live: {next}\n",
+            output::files(n),
+            output::bytes(s.would_have.bytes)
+        ),
+    }
 }
 
 fn backlog(b: &Backlog) -> String {

@@ -39,6 +39,29 @@ pub async fn the_record_comes_back_as_stored(f: &Fixture) {
     other.close().await;
 }
 
+/// Shadow modes stand in the record, and whoever stores a record that he read before they were set does not end them.
+pub async fn a_stored_record_ends_no_shadow_mode(f: &Fixture) {
+    f.docs(&["a.jpg"]).await;
+    let database = f.open().await;
+    let (noon, one) = ("2026-11-21T12:00:00Z".parse().expect("a moment"), "2026-11-21T13:00:00Z".parse().expect("a moment"));
+    let attached = f.attach(&["doc.file", "doc.title"]).await;
+    let stale = attached.record.clone();
+    let stands = async || ok(database.installation().await).expect("a record").shadow.into_iter().collect::<Vec<_>>();
+    ok(database.set_shadow(&[1, 2], Some(noon)).await);
+    ok(database.set_shadow(&[2], Some(one)).await);
+    assert_eq!(stands().await, [(1, noon), (2, noon)], "one that is in it keeps its moment");
+    ok(database.record(&stale).await);
+    assert_eq!(stands().await, [(1, noon), (2, noon)]);
+    let returned = ok(database.install(&attached.bound, &stale).await);
+    assert_eq!(returned.shadow.len(), 2);
+    assert_eq!(Some(returned.clone()), ok(database.installation().await));
+    ok(database.set_shadow(&[1], None).await);
+    ok(database.record(&returned).await);
+    assert_eq!(stands().await, [(2, noon)], "nor does he begin one");
+    ok(database.remove().await);
+    refused(database.set_shadow(&[1], Some(noon)).await, "nothing is attached");
+}
+
 /// Installing again changes nothing and captures nothing twice.
 pub async fn install_twice_changes_nothing(f: &Fixture) {
     f.docs(&["a.jpg"]).await;

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use rowbound::{
     Binding, Kind,
-    database::Dialect,
+    database::{Dialect, Shadowed},
     ledger::{Filter, NewEntry},
     queue::{Announce, CLAIM_BYTES, Derived, Opened, Outcome, PutBack, Settled, Settlement},
 };
@@ -494,6 +494,34 @@ pub async fn totals_sum_the_ledger(f: &Fixture) {
     assert_eq!(ask(None).await, want);
     assert_eq!(ask(Some(Timestamp::now() - SignedDuration::from_hours(1))).await, want);
     assert!(ask(Some(Timestamp::now() + SignedDuration::from_hours(1))).await.is_empty());
+}
+
+/// A file that shadow mode let go of twice counts once, with its latest size and its first moment; others' do not count.
+pub async fn shadowed_counts_each_file_once(f: &Fixture) {
+    f.docs(&["a.jpg", "a.jpg", "A.jpg", "b.jpg"]).await;
+    f.db.exec("create table other (id integer primary key, file varchar(255))").await;
+    f.db.exec("insert into other values (1, 'c.jpg')").await;
+    let attached = f.attach(&["doc.file", "other.file"]).await;
+    let database = &attached.database;
+    assert_eq!(ok(database.shadowed(1, None).await), Shadowed::default());
+    let release = async |sql: &str, outcome, size| {
+        f.db.exec(sql).await;
+        let claimed = ok(database.claim(&attached.claim()).await);
+        let settled = claimed.iter().map(|c| Settled { size: Some(size), ..settled(c.id, outcome) }).collect();
+        ok(database.settle(&Settlement { settled, ..settle_all(&[], outcome) }, None).await);
+    };
+    release("delete from doc where id = 1", Outcome::Shadow, 4_000_000_000).await;
+    let first = ok(database.shadowed(1, None).await);
+    assert_eq!((first.files, first.bytes), (1, 4_000_000_000));
+    release("delete from doc where id = 2", Outcome::Shadow, 5_000_000_000).await;
+    release("delete from doc where id = 3", Outcome::Shadow, 1).await;
+    release("delete from doc where id = 4", Outcome::Kept, 7).await;
+    release("delete from other", Outcome::Shadow, 9).await;
+    let all = ok(database.shadowed(1, None).await);
+    assert_eq!((all.files, all.bytes, all.oldest), (2, 5_000_000_001, first.oldest));
+    assert_eq!(ok(database.shadowed(1, first.oldest).await), all, "a moment counts itself");
+    assert_eq!(ok(database.shadowed(1, Some(Timestamp::now() + SignedDuration::from_hours(1))).await), Shadowed::default());
+    assert_eq!(ok(database.shadowed(2, None).await).bytes, 9);
 }
 
 /// What waits, what is due, what fails, and since when.

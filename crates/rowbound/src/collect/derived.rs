@@ -8,18 +8,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use futures_util::{StreamExt, stream};
 
-use super::Lane;
+use super::{Lane, Shadow};
 use crate::{
-    binding::Mode,
-    derivative::{Originals, Wanted, stem},
+    derivative::{Derivatives, Originals, Wanted, stem},
     error::{Error, Result},
     name::FileName,
     queue::Candidate,
-    storage::{Listed, Look, each},
+    storage::{Listed, Look, Storage, each},
 };
 
 /// The event of a candidate that was made from another file.
-const EVENT: &str = "derivative";
+pub(super) const EVENT: &str = "derivative";
 
 /// Listings under way at a time.
 const LISTINGS: usize = 16;
@@ -38,7 +37,7 @@ pub(super) struct Found {
 /// Lists the derivatives of those `names` whose binding has any.
 pub(super) async fn list(
     lane: &Lane,
-    modes: &HashMap<i32, Mode>,
+    shadow: &Shadow,
     groups: &BTreeMap<FileName, Vec<&Candidate>>,
     names: impl Iterator<Item = &FileName>,
 ) -> BTreeMap<FileName, Result<Found>> {
@@ -50,7 +49,7 @@ pub(super) async fn list(
             let patterns = match c.binding {
                 Some(id) => lane.derivatives.get(&id),
                 // An upload without a row, or an orphan: nobody knows which column it was for. A derivative has none of its own.
-                None => (c.event != EVENT).then_some(&lane.live_derivatives),
+                None => (c.event != EVENT).then_some(&lane.all_derivatives),
             };
             for w in patterns.into_iter().flat_map(|p| p.of(name)) {
                 if !wanted[before..].contains(&w) {
@@ -59,7 +58,7 @@ pub(super) async fn list(
             }
         }
         if wanted.len() > before {
-            let shadow = groups[name].iter().any(|c| c.binding.and_then(|b| modes.get(&b)) == Some(&Mode::Shadow));
+            let shadow = groups[name].iter().any(|c| shadow.holds(c.binding, &c.event));
             found.insert(name.clone(), Ok(Found { names: BTreeSet::new(), shadow }));
         }
     }
@@ -256,6 +255,55 @@ pub(super) async fn origins(
         (name.clone(), Ok(origin))
     });
     Ok(settled.collect())
+}
+
+/// Of those `names` that could be derivatives: a file that lies in the storage and of which it could be one.
+///
+/// # Errors
+/// The storage's.
+pub(crate) async fn living_originals(
+    derivatives: &Derivatives,
+    storage: &dyn Storage,
+    names: &[FileName],
+) -> Result<HashMap<FileName, String>> {
+    let mut all: Vec<(&FileName, Originals)> = names.iter().map(|n| (n, derivatives.originals(n))).collect();
+    all.retain(|(_, originals)| !originals.is_empty());
+    let exact: Vec<FileName> = all.iter().flat_map(|(_, o)| &o.names).collect::<BTreeSet<_>>().into_iter().cloned().collect();
+    let mut there = HashSet::new();
+    for (name, look) in exact.iter().zip(storage.look(&exact).await?) {
+        if matches!(look?, Look::Seen(_)) {
+            there.insert(name);
+        }
+    }
+    // Two of a stem are enough: one may be the derivative itself.
+    let stems: BTreeSet<String> = all.iter().flat_map(|(_, o)| &o.stems).cloned().collect();
+    let mut siblings: HashMap<String, Vec<FileName>> = HashMap::new();
+    let mut listings = stream::iter(stems.into_iter().map(|s| async move {
+        let mut found = Vec::new();
+        let done = each(storage, &s, |entry| {
+            if let Listed::File(file) = entry
+                && stem(file.as_str()) == s
+            {
+                found.push(file);
+            }
+            found.len() < 2
+        });
+        done.await.map(|()| (s, found))
+    }))
+    .buffer_unordered(LISTINGS);
+    while let Some(listed) = listings.next().await {
+        let (s, found) = listed?;
+        siblings.insert(s, found);
+    }
+    drop(listings);
+    let living = all.iter().filter_map(|(name, originals)| {
+        let named = originals.names.iter().find(|o| there.contains(*o));
+        let same_stem = || originals.stems.iter().filter_map(|s| siblings.get(s)).flatten().find(|o| o != name);
+        let original = named.or_else(same_stem).map(ToString::to_string);
+        let original = original.or_else(|| originals.many.then(|| "one of too many files to tell".to_owned()));
+        original.map(|original| ((*name).clone(), original))
+    });
+    Ok(living.collect())
 }
 
 #[cfg(test)]

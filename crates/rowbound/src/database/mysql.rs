@@ -25,6 +25,7 @@ mod inspect; // what a person should know before anything is changed
 mod install; // the steps from what stands there to what should, and back
 mod queue; // candidates: claim, settle
 mod record; // the ledger
+mod scan; // a column from one end to the other
 mod snapshot; // catalog -> what every batch is compared with
 mod triggers; // bindings and ancestors -> trigger bodies
 mod values; // rows and lists as literals, for statements whose length varies
@@ -39,7 +40,7 @@ use sqlx::{
     mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlRow},
 };
 
-use super::{Checked, ColumnSearch, Database, Dialect, Hold, Holder, OpenTransaction, Options};
+use super::{Checked, ColumnSearch, Database, Dialect, Hold, Holder, OpenTransaction, Options, Scan, Shadowed, Values, over, shaded};
 use crate::{
     capture::{Bound, Inspection, Installation, Snapshot},
     error::{Error, Kind, Result},
@@ -241,6 +242,29 @@ fn marks(count: usize) -> String {
     vec!["?"; count].join(", ")
 }
 
+impl Mysql {
+    /// Stores what `change` makes of the record that stands, which is locked meanwhile, and returns it.
+    async fn store(&self, change: impl FnOnce(Option<&str>) -> Result<Installation> + Send) -> Result<Installation> {
+        let mut tx = self.pool.begin().await.map_err(fault)?;
+        let row = sqlx::query("select record from rowbound_installation where id = 1 for update")
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(fault)?;
+        let standing = row.map(|row| text(&row, 0)).transpose()?;
+        let record = change(standing.as_deref())?;
+        let json = serde_json::to_string(&record)
+            .map_err(|e| Error::new(Kind::Database, "the installation's record cannot be written as JSON").because(e))?;
+        sqlx::query("insert into rowbound_installation (id, record) values (1, ?) on duplicate key update record = ?")
+            .bind(&json)
+            .bind(&json)
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+        tx.commit().await.map_err(fault)?;
+        Ok(record)
+    }
+}
+
 #[async_trait]
 impl Database for Mysql {
     fn dialect(&self) -> Dialect {
@@ -299,20 +323,19 @@ impl Database for Mysql {
     async fn install(&self, bound: &[Bound], record: &Installation) -> Result<Installation> {
         install::install(self, bound).await?;
         let record = Installation { snapshot: self.snapshot(bound).await?, ..record.clone() };
-        self.record(&record).await?;
-        Ok(record)
+        self.store(|standing| over(standing, &record)).await
     }
 
     async fn record(&self, record: &Installation) -> Result<()> {
-        let json = serde_json::to_string(record)
-            .map_err(|e| Error::new(Kind::Database, "the installation's record cannot be written as JSON").because(e))?;
-        sqlx::query("insert into rowbound_installation (id, record) values (1, ?) on duplicate key update record = ?")
-            .bind(&json)
-            .bind(&json)
-            .execute(&self.pool)
-            .await
-            .map_err(fault)?;
-        Ok(())
+        self.store(|standing| over(standing, record)).await.map(drop)
+    }
+
+    async fn set_shadow(&self, bindings: &[i32], since: Option<Timestamp>) -> Result<()> {
+        self.store(|standing| shaded(standing, bindings, since)).await.map(drop)
+    }
+
+    async fn shadowed(&self, binding: i32, since: Option<Timestamp>) -> Result<Shadowed> {
+        record::shadowed(self, binding, since).await
     }
 
     async fn remove(&self) -> Result<()> {
@@ -380,6 +403,10 @@ impl Database for Mysql {
 
     async fn holders(&self, searches: &[ColumnSearch], limit: u32) -> Result<Vec<Holder>> {
         check::holders(self, searches, limit).await
+    }
+
+    async fn scan(&self, scan: &Scan) -> Result<Values> {
+        scan::scan(self, scan).await
     }
 
     async fn close(&self) {

@@ -24,6 +24,7 @@ mod fault; // what a failure means
 mod inspect; // what is said before anything changes
 mod install; // the transaction of attach and detach
 mod queue; // candidates and the ledger
+mod scan; // a column from one end to the other
 mod tables; // what the catalogs say
 mod triggers; // what must stand, and the statements that get there
 
@@ -122,7 +123,22 @@ impl Postgres {
     }
 }
 
-async fn store(conn: &mut PgConnection, record: &Installation) -> Result<()> {
+/// Stores `record` over what stands, in the caller's transaction, and returns it as it stands now.
+async fn store(conn: &mut PgConnection, record: &Installation) -> Result<Installation> {
+    let record = over(standing(conn).await?.as_deref(), record)?;
+    write(conn, &record).await?;
+    Ok(record)
+}
+
+/// The record as it stands, locked until the transaction's end.
+async fn standing(conn: &mut PgConnection) -> Result<Option<String>> {
+    sqlx::query_scalar("select record::text from rowbound.installation where id = 1 for update")
+        .fetch_optional(conn)
+        .await
+        .map_err(|e| failed("cannot read the installation's record", e))
+}
+
+async fn write(conn: &mut PgConnection, record: &Installation) -> Result<()> {
     let text =
         serde_json::to_string(record).map_err(|e| Error::new(Kind::Database, "cannot write the installation's record").because(e))?;
     sqlx::query(
@@ -214,7 +230,20 @@ impl Database for Postgres {
     }
 
     async fn record(&self, record: &Installation) -> Result<()> {
-        store(&mut *self.conn().await?, record).await
+        let mut tx = self.begin("begin isolation level read committed").await?;
+        store(&mut tx, record).await?;
+        tx.commit().await.map_err(|e| failed("cannot commit", e))
+    }
+
+    async fn set_shadow(&self, bindings: &[i32], since: Option<Timestamp>) -> Result<()> {
+        let mut tx = self.begin("begin isolation level read committed").await?;
+        let record = shaded(standing(&mut tx).await?.as_deref(), bindings, since)?;
+        write(&mut tx, &record).await?;
+        tx.commit().await.map_err(|e| failed("cannot commit", e))
+    }
+
+    async fn shadowed(&self, binding: i32, since: Option<Timestamp>) -> Result<Shadowed> {
+        queue::shadowed(&self.pool, binding, since).await
     }
 
     async fn remove(&self) -> Result<()> {
@@ -284,6 +313,10 @@ impl Database for Postgres {
 
     async fn holders(&self, searches: &[ColumnSearch], limit: u32) -> Result<Vec<Holder>> {
         check::holders(&self.pool, searches, limit).await
+    }
+
+    async fn scan(&self, scan: &Scan) -> Result<Values> {
+        scan::scan(&self.pool, scan).await
     }
 
     async fn close(&self) {

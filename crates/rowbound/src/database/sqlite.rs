@@ -21,7 +21,9 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions},
 };
 
-use super::{Checked, ColumnSearch, Database, Dialect, Hold, Holder, OpenTransaction, Options, by_table, query_items};
+use super::{
+    Checked, ColumnSearch, Database, Dialect, Hold, Holder, OpenTransaction, Options, Scan, Shadowed, Values, by_table, query_items,
+};
 use crate::{
     capture::{Bound, Inspection, Installation, Snapshot},
     error::{Error, Kind, Result},
@@ -33,6 +35,7 @@ mod check; // references: found, never overlooked
 mod fault; // what a failure means
 mod install; // attach and detach
 mod queue; // candidates and the ledger
+mod scan; // a column from one end to the other
 mod tables; // what the schema says
 mod triggers; // what must stand
 
@@ -280,6 +283,14 @@ impl Database for Sqlite {
         install::record(self, record).await
     }
 
+    async fn set_shadow(&self, bindings: &[i32], since: Option<Timestamp>) -> Result<()> {
+        install::set_shadow(self, bindings, since).await
+    }
+
+    async fn shadowed(&self, binding: i32, since: Option<Timestamp>) -> Result<Shadowed> {
+        queue::shadowed(self, binding, since).await
+    }
+
     async fn remove(&self) -> Result<()> {
         install::remove(self).await
     }
@@ -361,6 +372,10 @@ impl Database for Sqlite {
 
     async fn holders(&self, searches: &[ColumnSearch], limit: u32) -> Result<Vec<Holder>> {
         check::holders(self, searches, limit).await
+    }
+
+    async fn scan(&self, scan: &Scan) -> Result<Values> {
+        scan::scan(self, scan).await
     }
 
     async fn close(&self) {

@@ -18,6 +18,8 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
+    io::Read,
     ops::Range,
     path::{Path, PathBuf},
     sync::{
@@ -185,6 +187,11 @@ impl Storage for Folder {
     async fn look(&self, names: &[FileName]) -> Result<PerName<Look>> {
         let names = names.to_vec();
         self.blocking(move |inner| inner.look(&names)).await
+    }
+
+    async fn read(&self, name: &FileName, limit: usize) -> Result<Option<Vec<u8>>> {
+        let name = name.clone();
+        self.blocking(move |inner| inner.read(&name, limit)).await
     }
 
     async fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
@@ -383,6 +390,42 @@ impl Inner {
         );
         self.still_there(&root, &mut found, &Look::Missing);
         Ok(found)
+    }
+
+    fn read(&self, name: &FileName, limit: usize) -> Result<Option<Vec<u8>>> {
+        let root = self.proved()?;
+        let refused = |why: &str| {
+            self.error(Kind::Storage, "the name is not that of a plain file")
+                .with("name", name)
+                .because(why.to_owned())
+                .hint("look at the path with `ls -la`")
+        };
+        let failed = |e: Errno| match refusal(e) {
+            Some(why) => refused(why),
+            None => self.failure(e, "cannot read the file").with("name", name),
+        };
+        // Looked at before it is opened: opening a device may do something.
+        let found = self.ways.folder(&root, name.folder().unwrap_or(".")).and_then(|dir| stat(&dir, name.base()).map(|s| (dir, s)));
+        let dir = match found.map(|(dir, s)| (dir, Found::of(&s).oddity())) {
+            Ok((dir, None)) => dir,
+            Ok((_, Some(why))) => return Err(refused(why)),
+            Err(Errno::NOENT) => return self.prove(&root).map(|()| None),
+            Err(e) => return Err(failed(e)),
+        };
+        // Not blocking: somebody may have put a fifo there meanwhile.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match self.ways.open(&dir, name.base().as_bytes(), flags) {
+            Ok(fd) => File::from(fd),
+            Err(Errno::NOENT) => return self.prove(&root).map(|()| None),
+            Err(e) => return Err(failed(e)),
+        };
+        let failed_io = |e: std::io::Error| failed(Errno::from_io_error(&e).unwrap_or(Errno::IO));
+        if !file.metadata().map_err(failed_io)?.is_file() {
+            return Err(refused("is no plain file"));
+        }
+        let mut bytes = Vec::new();
+        file.take(limit as u64).read_to_end(&mut bytes).map_err(failed_io)?;
+        Ok(Some(bytes))
     }
 
     fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {

@@ -196,6 +196,11 @@ impl Storage for Memory {
         Ok(names.iter().map(|name| Ok(look(name))).collect())
     }
 
+    async fn read(&self, name: &FileName, limit: usize) -> Result<Option<Vec<u8>>> {
+        let place = self.proved()?;
+        Ok(place.files.get(name).map(|file| file.bytes[..limit.min(file.bytes.len())].to_vec()))
+    }
+
     async fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
         self.expected.may_change()?;
         let mut place = self.proved()?;

@@ -141,6 +141,22 @@ impl Storage for S3 {
         Ok(done)
     }
 
+    async fn read(&self, name: &FileName, limit: usize) -> Result<Option<Vec<u8>>> {
+        let inner = &self.inner;
+        inner.prove().await?;
+        if inner.at.prefix.len() + name.as_str().len() > keys::LONGEST_KEY {
+            return Err(inner
+                .error(Kind::Storage, "its key has more than 1,024 bytes")
+                .with("name", name)
+                .hint("no object can have this key"));
+        }
+        let read = inner.read(&inner.key(name), Some(limit)).await;
+        match read.map_err(|failure| inner.failed(&failure, "s3:GetObject", "cannot read the object", name))? {
+            Some((bytes, _)) => Ok(Some(bytes)),
+            None => inner.prove().await.map(|_| None),
+        }
+    }
+
     async fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
         self.inner.expected.may_change()?;
         let inner = &self.inner;

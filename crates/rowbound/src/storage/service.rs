@@ -120,6 +120,36 @@ impl Storage for Service {
         Ok(done)
     }
 
+    async fn read(&self, name: &FileName, limit: usize) -> Result<Option<Vec<u8>>> {
+        let inner = &self.inner;
+        inner.prove().await?;
+        let refused = |why: &str| {
+            inner
+                .error(Kind::Storage, "the name is not that of a plain file")
+                .with("name", name)
+                .because(why.to_owned())
+                .hint("look at the path with the service's own tools")
+        };
+        let failed = |failure: &wire::Failure| inner.failed(failure, "cannot read the file", name);
+        let size = match inner.look(name).await? {
+            Look::Missing => return inner.prove().await.map(|_| None),
+            Look::Refused(why) => return Err(refused(&why)),
+            Look::Seen(seen) => seen.size,
+        };
+        // Asked for no more than there is: what services answer to that differs.
+        let most = size.min(limit as u64);
+        if most == 0 {
+            return Ok(Some(Vec::new()));
+        }
+        let path = name.as_str();
+        match inner.wire.call(|| async { inner.wire.op.read_with(path).range(0..most).await }).await {
+            Ok(bytes) => Ok(Some(bytes.to_vec())),
+            // It was there a moment ago.
+            Err(e) if e.kind() == opendal::ErrorKind::NotFound => inner.prove().await.map(|_| None),
+            Err(e) => Err(failed(&e)),
+        }
+    }
+
     async fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
         self.inner.expected.may_change()?;
         let inner = &self.inner;

@@ -10,6 +10,7 @@ use super::{
     values::{blob, chars, insert, or_null},
 };
 use crate::{
+    database::Shadowed,
     error::{Error, Kind, Result},
     ledger::{Entry, Filter, NewEntry, Total},
     queue::Outcome,
@@ -125,4 +126,21 @@ pub(super) async fn totals(db: &Mysql, since: Option<Timestamp>) -> Result<Vec<T
             })
         })
         .collect()
+}
+
+/// See [`super::Database::shadowed`].
+pub(super) async fn shadowed(db: &Mysql, binding: i32, since: Option<Timestamp>) -> Result<Shadowed> {
+    let after = if since.is_some() { "and at >= '1970-01-01' + interval ? microsecond" } else { "" };
+    let sql = format!(
+        "select count(*), cast(coalesce(sum(l.size), 0) as unsigned), {} from rowbound_ledger l join \
+         (select max(id) as latest, min(at) as first from rowbound_ledger where binding = ? and outcome = 'shadow' {after} \
+          group by storage, name) files on files.latest = l.id",
+        micros("min(files.first)")
+    );
+    let mut query = sqlx::query(AssertSqlSafe(sql)).bind(binding);
+    if let Some(since) = since {
+        query = query.bind(since.as_microsecond());
+    }
+    let row = query.fetch_one(&db.pool).await.map_err(fault)?;
+    Ok(Shadowed { files: u64::try_from(int(&row, 0)?).unwrap_or(0), bytes: size(&row, 1)?.unwrap_or(0), oldest: moment(&row, 2)? })
 }

@@ -79,8 +79,7 @@ async fn work(conn: &mut PgConnection, options: &Options, job: Job<'_>, touched:
     let record = match job {
         Job::Install(bound, record) => {
             let record = Installation { snapshot: snapshot_of(&mut *conn, bound).await?, ..record.clone() };
-            store(&mut *conn, &record).await?;
-            Some(record)
+            Some(store(&mut *conn, &record).await?)
         }
         Job::Remove => None,
     };

@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgRow};
 
 use super::fault::failed;
 use crate::{
-    database::read_outcome,
+    database::{Shadowed, read_outcome},
     error::Result,
     ledger::{Entry, Filter, NewEntry, Total},
     queue::{Announce, Backlog, CLAIM_BYTES, Candidate, Claim, Settlement, Waiting, shortened},
@@ -235,6 +235,26 @@ pub(super) async fn totals(pool: &PgPool, since: Option<Timestamp>) -> Result<Ve
         Ok(Total { storage, outcome: read_outcome(&word).map_err(decode)?, count: count.unsigned_abs(), bytes: bytes.unsigned_abs() })
     };
     rows.into_iter().map(total).collect::<sqlx::Result<_>>().map_err(error)
+}
+
+pub(super) async fn shadowed(pool: &PgPool, binding: i32, since: Option<Timestamp>) -> Result<Shadowed> {
+    let error = |e| failed("cannot read the ledger", e);
+    let (files, bytes, oldest): (i64, i64, Option<i64>) = sqlx::query_as(
+        "select count(*), coalesce(sum(size), 0)::int8, (extract(epoch from min(first)) * 1000000)::int8
+         from (select distinct on (storage, name) size, min(at) over (partition by storage, name) as first
+               from rowbound.ledger
+               where binding = $1 and outcome = 'shadow'
+                 and ($2::int8 is null or at >= timestamptz 'epoch' + $2 * interval '1 microsecond')
+               order by storage, name, id desc) as files",
+    )
+    .persistent(false)
+    .bind(binding)
+    .bind(since.map(Timestamp::as_microsecond))
+    .fetch_one(pool)
+    .await
+    .map_err(error)?;
+    let oldest = oldest.map(time).transpose().map_err(error)?;
+    Ok(Shadowed { files: files.unsigned_abs(), bytes: bytes.unsigned_abs(), oldest })
 }
 
 /// The columns of [`Waiting`].

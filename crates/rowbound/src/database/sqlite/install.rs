@@ -1,5 +1,6 @@
 //! Attach and detach: one transaction each.
 
+use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::{
@@ -12,7 +13,7 @@ use super::{
 use crate::{
     binding::Reading,
     capture::{Blind, Bound, Inspection, Installation},
-    database::{as_table, by_table, unusable_query},
+    database::{as_table, by_table, over, shaded, unusable_query},
     error::{Error, Kind, Result},
 };
 
@@ -80,7 +81,7 @@ pub(super) async fn install(db: &Sqlite, bound: &[Bound], record: &Installation)
     }
     db.open.lock().unwrap_or_else(|e| e.into_inner()).seen = None;
     let snapshot = db.snapshot_on(lock.connection(), bound).await?;
-    let record = Installation { snapshot, ..record.clone() };
+    let record = over(standing(lock.connection()).await?.as_deref(), &Installation { snapshot, ..record.clone() })?;
     store(lock.connection(), &record).await?;
     lock.end("COMMIT").await?;
     Ok(record)
@@ -88,8 +89,24 @@ pub(super) async fn install(db: &Sqlite, bound: &[Bound], record: &Installation)
 
 pub(super) async fn record(db: &Sqlite, record: &Installation) -> Result<()> {
     let mut lock = db.write_lock().await?;
-    store(lock.connection(), record).await?;
+    let record = over(standing(lock.connection()).await?.as_deref(), record)?;
+    store(lock.connection(), &record).await?;
     lock.end("COMMIT").await.map(drop)
+}
+
+pub(super) async fn set_shadow(db: &Sqlite, bindings: &[i32], since: Option<Timestamp>) -> Result<()> {
+    let mut lock = db.write_lock().await?;
+    let record = shaded(standing(lock.connection()).await?.as_deref(), bindings, since)?;
+    store(lock.connection(), &record).await?;
+    lock.end("COMMIT").await.map(drop)
+}
+
+/// The record as it stands, read under the write lock.
+async fn standing(connection: &mut SqliteConnection) -> Result<Option<String>> {
+    sqlx::query_scalar("SELECT record FROM rowbound_installation WHERE id = 1")
+        .fetch_optional(connection)
+        .await
+        .map_err(failed("read installation"))
 }
 
 pub(super) async fn remove(db: &Sqlite) -> Result<()> {

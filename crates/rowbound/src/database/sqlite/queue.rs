@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Row, sqlite::SqliteRow};
 
 use super::{Sqlite, WriteLock, fault::failed, json};
 use crate::{
-    database::{Hold, read_outcome},
+    database::{Hold, Shadowed, read_outcome},
     error::{Error, Kind, Result},
     ledger::{Entry, Filter, NewEntry, Total},
     queue::{Announce, Backlog, CLAIM_BYTES, Candidate, Claim, Settlement, Waiting, shortened},
@@ -243,6 +243,21 @@ pub(super) async fn totals(db: &Sqlite, since: Option<Timestamp>) -> Result<Vec<
             })
         })
         .collect()
+}
+
+pub(super) async fn shadowed(db: &Sqlite, binding: i32, since: Option<Timestamp>) -> Result<Shadowed> {
+    let mut connection = db.acquire().await?;
+    let row = sqlx::query(
+        "SELECT count(*), ifnull(sum(l.size), 0), min(f.first) FROM (SELECT max(id) AS latest, min(at) AS first FROM rowbound_ledger \
+         WHERE binding = ?1 AND outcome = 'shadow' AND (?2 IS NULL OR at >= ?2) GROUP BY storage, name) f \
+         JOIN rowbound_ledger l ON l.id = f.latest",
+    )
+    .bind(binding)
+    .bind(since.map(|t| t.as_millisecond()))
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(failed("status"))?;
+    Ok(Shadowed { files: row.get::<i64, _>(0).unsigned_abs(), bytes: row.get::<i64, _>(1).unsigned_abs(), oldest: opt_time(row.get(2)) })
 }
 
 /// A candidate as a claim reads it: id, binding, value and key in hex, event, release, attempts.

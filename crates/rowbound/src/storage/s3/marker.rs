@@ -21,18 +21,42 @@ pub(super) enum Only<'a> {
 impl Inner {
     /// Reads an object of Rowbound's own, with its ETag.
     pub(super) async fn read_own(&self, key: &str) -> Result<Option<(Vec<u8>, String)>, Failure> {
+        self.read(key, None).await
+    }
+
+    /// Reads an object, or at most so many of its first bytes, with its ETag.
+    pub(super) async fn read(&self, key: &str, limit: Option<usize>) -> Result<Option<(Vec<u8>, String)>, Failure> {
         let client = self.client().await?;
+        // Some services answer with everything all the same, and an empty object has no range.
+        let mut range = limit.map(|most| format!("bytes=0-{}", most.max(1) - 1));
         let mut attempt = 1;
         loop {
-            let answer = match self.wire.call(|| client.get_object().bucket(self.wire.bucket()).key(key).send()).await {
+            let request = || client.get_object().bucket(self.wire.bucket()).key(key).set_range(range.clone()).send();
+            let answer = match self.wire.call(request).await {
                 Ok(answer) => answer,
                 Err(failure) if failure.is("NoSuchKey") => return Ok(None),
+                Err(failure) if range.is_some() && (failure.status == Some(416) || failure.is("InvalidRange")) => {
+                    range = None;
+                    continue;
+                }
                 Err(failure) => return Err(failure),
             };
             let etag = answer.e_tag().unwrap_or_default().to_owned();
-            let body = tokio::time::timeout(std::time::Duration::from_secs(60), answer.body.collect()).await;
+            let mut stream = answer.body;
+            let body = tokio::time::timeout(std::time::Duration::from_secs(60), async {
+                let mut bytes = Vec::new();
+                while let Some(part) = stream.try_next().await? {
+                    bytes.extend_from_slice(&part);
+                    if let Some(most) = limit.filter(|most| bytes.len() >= *most) {
+                        bytes.truncate(most);
+                        break;
+                    }
+                }
+                Ok::<_, aws_sdk_s3::primitives::ByteStreamError>(bytes)
+            })
+            .await;
             match body {
-                Ok(Ok(bytes)) => return Ok(Some((bytes.to_vec(), etag))),
+                Ok(Ok(bytes)) => return Ok(Some((bytes, etag))),
                 // The connection was cut within the body.
                 _ if attempt < 3 => attempt += 1,
                 Ok(Err(e)) => return Err(Failure::strange(format!("an answer was cut off: {e}"))),

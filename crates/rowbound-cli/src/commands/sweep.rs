@@ -1,0 +1,256 @@
+//! `rowbound sweep`.
+
+use std::{path::PathBuf, sync::Arc};
+
+use rowbound::{
+    Error, FileName, Kind, Plan, Result,
+    capture::Installation,
+    sweep::{self, Dangling, Finding, Group, Options, Orphan, Progress, Report, Swept},
+};
+use serde::Serialize;
+
+use crate::{
+    args::{Args, Format, SweepArgs},
+    exit, logs, output,
+};
+
+mod csv; // findings -> a table for programs
+mod html; // findings -> a page with pictures
+mod report; // what a page keeps of the findings
+mod thumbnails; // files that somebody uploaded -> small pictures
+
+/// So many findings stand in the answer; `--list` prints all.
+const SAMPLE: usize = 10;
+
+/// What `sweep` answers.
+#[derive(Debug, Serialize)]
+struct Answer {
+    /// One for each storage.
+    storages: Vec<Storage>,
+}
+
+#[derive(Debug, Serialize)]
+struct Storage {
+    #[serde(flatten)]
+    report: Report,
+    /// The first orphans.
+    orphan_sample: Vec<Orphan>,
+    /// The first dangling references.
+    dangling_sample: Vec<Dangling>,
+}
+
+pub async fn sweep(args: &Args, a: &SweepArgs) -> Result<u8> {
+    let progress = logs::start(args)?;
+    let stop = super::stop_signal()?;
+    let (plan, db) = super::open(args).await?;
+    let storages: Vec<String> = match &a.storage {
+        Some(name) => vec![super::storage(&plan, Some(name))?.to_owned()],
+        None => plan.storages.keys().cloned().collect(),
+    };
+    let options = options(a)?;
+    let page = a.report.as_deref().map(html::Target::new).transpose()?;
+    let mut swept = Vec::new();
+    for storage in &storages {
+        let watched = Arc::new(Progress::default());
+        let line = progress.follow_sweep(storage, &watched, None);
+        let done = sweep::sweep(&plan, db.as_ref(), storage, &options, &watched, &stop).await;
+        line.abort();
+        swept.push(done?);
+    }
+    progress.end();
+    if a.delete && a.storage.is_none() && !options.partial() && swept.iter().all(|s| s.report.brake.is_none()) {
+        let since = swept.iter().map(|s| s.report.started).min().unwrap_or_default();
+        sweep::close_gaps(db.as_ref(), since).await?;
+    }
+    if let Some(page) = page {
+        let record = db.installation().await?;
+        page.write(swept.iter().map(|s| section(&plan, record.as_ref(), s, a.pictures)).collect::<Result<_>>()?).await?;
+    }
+    if a.list {
+        list(&swept)?;
+    } else if args.format == Format::Csv {
+        table(&swept)?;
+    } else {
+        let storages = swept.iter().map(sampled).collect::<Result<_>>()?;
+        output::answer(args.format, &Answer { storages }, text)?;
+    }
+    let status = swept.iter().map(|s| status(&s.report)).max().unwrap_or(exit::DONE);
+    for s in swept {
+        s.forget()?;
+    }
+    db.close().await;
+    Ok(status)
+}
+
+fn options(a: &SweepArgs) -> Result<Options> {
+    let name = |text: &Option<String>| text.as_deref().map(super::name).transpose();
+    let (after, until): (Option<FileName>, Option<FileName>) = (name(&a.after)?, name(&a.until)?);
+    Ok(Options {
+        delete: a.delete,
+        heal: a.heal,
+        prefix: a.prefix.clone(),
+        after,
+        until,
+        min_age: a.min_age,
+        max_share: a.max_share,
+        allow_no_references: a.allow_no_references,
+        restart: a.restart,
+        ..Options::new(state(a)?)
+    })
+}
+
+/// Where findings are kept while a sweep lasts.
+fn state(a: &SweepArgs) -> Result<PathBuf> {
+    let home = |var: &str, rest: &str| std::env::var_os(var).filter(|v| !v.is_empty()).map(|v| PathBuf::from(v).join(rest));
+    a.state.clone().or_else(|| home("XDG_STATE_HOME", "rowbound")).or_else(|| home("HOME", ".local/state/rowbound")).ok_or_else(|| {
+        Error::new(Kind::Config, "it is not known where to keep what the sweep finds: neither XDG_STATE_HOME nor HOME is set")
+            .hint("add --state FOLDER")
+    })
+}
+
+/// Orphans that were not announced, dangling references that were not healed, or a brake.
+fn status(r: &Report) -> u8 {
+    match (&r.brake, r.orphans.files > r.announced, r.dangling > r.healed) {
+        (Some(_), ..) => exit::STOPPED,
+        (None, false, false) => exit::DONE,
+        (None, ..) => exit::LEFT,
+    }
+}
+
+/// What the page shows of a storage.
+fn section(plan: &Plan, record: Option<&Installation>, s: &Swept, pictures: usize) -> Result<report::Section> {
+    let mut findings = report::Findings::new(pictures);
+    for finding in s.findings()? {
+        match finding? {
+            Finding::Orphan(orphan) => findings.orphan(&orphan),
+            Finding::Dangling(row) => findings.dangling(&row),
+        }
+    }
+    let storage = rowbound::storage::open(&plan.storages[&s.report.storage])?;
+    match record.and_then(|r| r.storages.get(&s.report.storage)) {
+        Some(id) => storage.expect(id),
+        None => storage.survey(),
+    }
+    Ok(report::Section { report: s.report.clone(), findings, storage })
+}
+
+fn table(swept: &[Swept]) -> Result<()> {
+    output::raw(&csv::header())?;
+    for s in swept {
+        for finding in s.findings()? {
+            output::raw(&match finding? {
+                Finding::Orphan(orphan) => csv::orphan(&s.report.storage, &orphan),
+                Finding::Dangling(row) => csv::dangling(&s.report.storage, &row),
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn list(swept: &[Swept]) -> Result<()> {
+    for s in swept {
+        for finding in s.findings()? {
+            if let Finding::Orphan(orphan) = finding? {
+                output::print(orphan.name.as_str())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn sampled(s: &Swept) -> Result<Storage> {
+    let (mut orphan_sample, mut dangling_sample) = (Vec::new(), Vec::new());
+    for finding in s.findings()? {
+        match finding? {
+            Finding::Orphan(orphan) if orphan_sample.len() < SAMPLE => orphan_sample.push(orphan),
+            Finding::Dangling(dangling) if dangling_sample.len() < SAMPLE => dangling_sample.push(dangling),
+            _ => {}
+        }
+        if orphan_sample.len() == SAMPLE && dangling_sample.len() == SAMPLE {
+            break;
+        }
+    }
+    Ok(Storage { report: s.report.clone(), orphan_sample, dangling_sample })
+}
+
+fn text(a: &Answer) -> String {
+    a.storages.iter().map(of_storage).collect::<Vec<_>>().join("\n")
+}
+
+fn of_storage(s: &Storage) -> String {
+    let r = &s.report;
+    let mut out = format!("{} ({})\n", r.storage, r.url);
+    let mut rows = vec![
+        vec![r.files.to_string(), "files".to_owned()],
+        vec![r.references.to_string(), "names that rows hold".to_owned()],
+        vec![r.orphans.files.to_string(), format!("orphans: no row names them ({})", output::bytes(r.orphans.bytes))],
+        vec![r.dangling.to_string(), "dangling references: a row, but no file".to_owned()],
+    ];
+    for (count, what) in [
+        (r.in_trash, "of these lie in the trash: --heal brings them back".to_owned()),
+        (r.young.files, format!("files without a row, but too young to judge ({})", output::bytes(r.young.bytes))),
+        (r.derived.files, format!("files without a row, made from one that is there ({})", output::bytes(r.derived.bytes))),
+        (r.protected, "files without a row under a `keep` or `ignore` pattern".to_owned()),
+        (r.odd, "entries that no row could name (links, odd names)".to_owned()),
+    ] {
+        if count > 0 {
+            rows.push(vec![count.to_string(), what]);
+        }
+    }
+    let width = rows.iter().map(|r| r[0].len()).max().unwrap_or(0);
+    for row in &mut rows {
+        row[0] = format!("{:>width$}", row[0]);
+    }
+    out.push_str(&output::table(&rows, 2));
+    for (title, groups) in [("orphans by folder", &r.by_folder), ("orphans by age", &r.by_age)] {
+        if !groups.is_empty() {
+            out.push_str(&format!("{title}\n{}", group_table(groups)));
+        }
+    }
+    if !s.orphan_sample.is_empty() {
+        out.push_str("the first orphans\n");
+        let rows: Vec<_> = s
+            .orphan_sample
+            .iter()
+            .map(|o| vec![output::safe(o.name.as_str()), output::bytes(o.size), output::moment(o.modified)])
+            .collect();
+        out.push_str(&output::table(&rows, 2));
+    }
+    if !s.dangling_sample.is_empty() {
+        out.push_str("the first dangling references\n");
+        let rows: Vec<_> = s
+            .dangling_sample
+            .iter()
+            .map(|d| {
+                let key = d.key.as_deref().map_or("?".into(), output::safe);
+                let trash = if d.in_trash { "in the trash" } else { "" };
+                vec![output::safe(d.name.as_str()), format!("{} of row {key}", d.column), trash.to_owned()]
+            })
+            .collect();
+        out.push_str(&output::table(&rows, 2));
+    }
+    if let Some(brake) = &r.brake {
+        out.push_str(&format!("stopped: {}: nothing was changed\n  hint: {}\n", brake.why, brake.hint));
+        return out;
+    }
+    if r.announced > 0 {
+        out.push_str(&format!("{} orphans are candidates now: `rowbound run` or `rowbound collect` deletes them\n", r.announced));
+    } else if r.orphans.files > 0 {
+        out.push_str("nothing was changed: --list prints all orphans, --delete makes candidates of them\n");
+    }
+    if r.healed > 0 {
+        out.push_str(&format!("{} files came back from the trash\n", r.healed));
+    }
+    out
+}
+
+fn group_table(groups: &[Group]) -> String {
+    let rows: Vec<_> = groups
+        .iter()
+        .map(|g| {
+            let label = if g.label.is_empty() { "(the root)".to_owned() } else { output::safe(&g.label) };
+            vec![label, g.amount.files.to_string(), output::bytes(g.amount.bytes)]
+        })
+        .collect();
+    output::table(&rows, 2)
+}

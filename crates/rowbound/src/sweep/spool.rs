@@ -1,0 +1,244 @@
+//! What a sweep has found so far, on disk: a line of JSON each.
+//!
+//! In: findings, and how far the comparison has come. Out: the same, to whoever asks later, and a point from which a sweep that was cut off goes on.
+//! Promise: what is behind the last point is forgotten, so that nothing stands there twice; one sweep at a time writes a spool.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write},
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{Dangling, Orphan};
+use crate::{
+    error::{Error, Kind, Result},
+    name::FileName,
+};
+
+/// What a sweep finds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Finding {
+    /// A file that no row names.
+    Orphan(Orphan),
+    /// A row that names a file that is not there.
+    Dangling(Dangling),
+}
+
+/// What is counted, up to a point.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Counts {
+    pub files: u64,
+    pub references: u64,
+    pub orphans: super::Amount,
+    pub young: super::Amount,
+    pub derived: super::Amount,
+    pub protected: u64,
+    pub odd: u64,
+    pub dangling: u64,
+    pub in_trash: u64,
+}
+
+/// How far the comparison has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Point {
+    /// Everything up to this name is compared; `None`: nothing yet.
+    pub at: Option<FileName>,
+    /// Whether the comparison is over.
+    pub done: bool,
+    pub counts: Counts,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Line {
+    /// What is swept: another sweep's spool is of no use.
+    Begin {
+        what: String,
+        started: Timestamp,
+    },
+    Found(Finding),
+    Point(Point),
+}
+
+#[derive(Debug)]
+pub(super) struct Spool {
+    path: PathBuf,
+    file: BufWriter<File>,
+    pub(super) started: Timestamp,
+}
+
+impl Spool {
+    /// Opens the spool of `what`, and tells where to go on. `afresh` forgets what is there; so does whatever was begun before `oldest`.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`] while another process writes it.
+    pub(super) fn open(path: &Path, what: &str, afresh: bool, oldest: Timestamp) -> Result<(Self, Option<Point>)> {
+        let place = |e: std::io::Error| failed(path, e);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(place)?;
+        }
+        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(place)?;
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(Error::new(Kind::Busy, "another process sweeps the same files")
+                    .with("file", path.display())
+                    .hint("let it end; several processes can share a storage with --after and --until"));
+            }
+            Err(e) => return Err(place(e.into())),
+        }
+        let found = if afresh { None } else { last_point(&mut file, what).map_err(place)?.filter(|(_, started, _)| *started >= oldest) };
+        let (length, started, point) = match found {
+            Some((length, started, point)) => (length, started, Some(point)),
+            None => (0, Timestamp::now(), None),
+        };
+        file.set_len(length).map_err(place)?;
+        file.seek(SeekFrom::Start(length)).map_err(place)?;
+        let mut spool = Spool { path: path.to_owned(), file: BufWriter::new(file), started };
+        if length == 0 {
+            spool.write(&Line::Begin { what: what.to_owned(), started })?;
+        }
+        Ok((spool, point))
+    }
+
+    pub(super) fn found(&mut self, finding: Finding) -> Result<()> {
+        self.write(&Line::Found(finding))
+    }
+
+    /// Everything up to here is known, and stays known if the process is killed.
+    pub(super) fn point(&mut self, point: &Point) -> Result<()> {
+        self.write(&Line::Point(point.clone()))?;
+        self.file.flush().map_err(|e| failed(&self.path, e))
+    }
+
+    fn write(&mut self, line: &Line) -> Result<()> {
+        let mut text = serde_json::to_vec(line).map_err(|e| failed(&self.path, e.into()))?;
+        text.push(b'\n');
+        self.file.write_all(&text).map_err(|e| failed(&self.path, e))
+    }
+
+    /// Every finding, in order.
+    pub(super) fn findings(&self) -> Result<Findings> {
+        let file = File::open(&self.path).map_err(|e| failed(&self.path, e))?;
+        Ok(Findings { lines: BufReader::new(file), path: self.path.clone() })
+    }
+
+    /// The sweep is over, and what it found was told.
+    pub(super) fn forget(self) -> Result<()> {
+        std::fs::remove_file(&self.path).map_err(|e| failed(&self.path, e))
+    }
+}
+
+fn failed(path: &Path, e: std::io::Error) -> Error {
+    Error::new(Kind::Config, "cannot keep what the sweep finds")
+        .with("file", path.display())
+        .because(e)
+        .hint("make room or give the right to write there, or name another folder with --state")
+}
+
+/// The end of the last point, when the sweep began, and the point; `None` if the file is another sweep's or has none.
+fn last_point(file: &mut File, what: &str) -> std::io::Result<Option<(u64, Timestamp, Point)>> {
+    let mut lines = BufReader::new(file);
+    let (mut begun, mut last, mut at) = (None, None, 0);
+    let mut text = Vec::new();
+    loop {
+        text.clear();
+        let length = lines.read_until(b'\n', &mut text)? as u64;
+        // The last line may have been cut off.
+        if length == 0 || text.last() != Some(&b'\n') {
+            break;
+        }
+        at += length;
+        match (serde_json::from_slice(&text), begun) {
+            (Ok(Line::Begin { what: w, started }), None) if w == what => begun = Some(started),
+            (Ok(Line::Found(_)), Some(_)) => {}
+            (Ok(Line::Point(point)), Some(started)) => last = Some((at, started, point)),
+            _ => break,
+        }
+    }
+    Ok(last)
+}
+
+/// What a sweep found, read from disk as it is asked for.
+#[derive(Debug)]
+pub struct Findings {
+    lines: BufReader<File>,
+    path: PathBuf,
+}
+
+impl Iterator for Findings {
+    type Item = Result<Finding>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut text = String::new();
+        loop {
+            text.clear();
+            match self.lines.read_line(&mut text) {
+                Ok(0) => return None,
+                Ok(_) => match serde_json::from_str(&text) {
+                    Ok(Line::Found(finding)) => return Some(Ok(finding)),
+                    Ok(Line::Begin { .. } | Line::Point(_)) => {}
+                    Err(e) => return Some(Err(failed(&self.path, e.into()))),
+                },
+                Err(e) => return Some(Err(failed(&self.path, e))),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn orphan(name: &str) -> Finding {
+        Finding::Orphan(Orphan { name: FileName::parse(name).unwrap(), size: 1, modified: Timestamp::UNIX_EPOCH })
+    }
+
+    fn point(name: &str) -> Point {
+        Point { at: FileName::parse(name).ok(), done: false, counts: Counts { files: 7, ..Counts::default() } }
+    }
+
+    fn names(spool: &Spool) -> Vec<String> {
+        spool.findings().unwrap().map(|f| if let Ok(Finding::Orphan(o)) = f { o.name.to_string() } else { "?".to_owned() }).collect()
+    }
+
+    #[test]
+    fn what_is_behind_the_last_point_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/er/spool");
+        let ever = Timestamp::UNIX_EPOCH;
+        let (mut spool, at) = Spool::open(&path, "all", false, ever).unwrap();
+        assert_eq!(at, None);
+        assert_eq!(Spool::open(&path, "all", false, ever).unwrap_err().kind(), Kind::Busy);
+        spool.found(orphan("a")).unwrap();
+        spool.point(&point("b")).unwrap();
+        spool.found(orphan("c")).unwrap();
+        drop(spool);
+        let mut cut = OpenOptions::new().append(true).open(&path).unwrap();
+        cut.write_all(b"{\"found\":{\"orph").unwrap();
+        drop(cut);
+
+        let (mut spool, at) = Spool::open(&path, "all", false, ever).unwrap();
+        assert_eq!(at, Some(point("b")));
+        spool.found(orphan("d")).unwrap();
+        spool.point(&point("e")).unwrap();
+        assert_eq!(names(&spool), ["a", "d"]);
+        drop(spool);
+
+        // Another sweep, an old one, or one that is not wanted any more.
+        for (what, afresh, oldest) in [("other", false, ever), ("other", true, ever), ("other", false, Timestamp::MAX)] {
+            let (mut spool, at) = Spool::open(&path, what, afresh, oldest).unwrap();
+            assert_eq!(at, None, "{what} {afresh} {oldest}");
+            assert_eq!(names(&spool), [""; 0]);
+            spool.point(&point("b")).unwrap();
+        }
+        let (spool, at) = Spool::open(&path, "other", false, ever).unwrap();
+        assert_eq!(at, Some(point("b")));
+        spool.forget().unwrap();
+        assert!(!path.exists());
+    }
+}
