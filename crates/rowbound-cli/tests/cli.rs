@@ -667,8 +667,9 @@ fn the_documentation_has_every_field_of_the_configuration() {
     let database = fields("nope = 1");
     let storage = fields("[storage.default]\nnope = 1");
     let binding = fields("[[binding]]\nnope = 1");
-    assert!(database.len() == 4 && storage.len() >= 5 && binding.len() >= 8, "{database:?} {storage:?} {binding:?}");
-    for field in storage.iter().chain(&binding) {
+    assert!(database.len() == 5 && storage.len() >= 5 && binding.len() >= 8, "{database:?} {storage:?} {binding:?}");
+    let reference = fields("[[reference]]\nnope = 1");
+    for field in storage.iter().chain(&binding).chain(reference.iter().filter(|f| *f == "name" || *f == "query")) {
         assert!(text.contains(&format!("\n| `{field}` | ")), "docs/configuration.md does not explain `{field}`");
     }
     assert!(["## `database`", "## `ignore`", "## `[storage.NAME]`", "## `[[binding]]`"].iter().all(|title| text.contains(title)));
@@ -804,7 +805,8 @@ fn the_tests_that_the_documentation_names_exist() {
     let sources = |module: &str| match module {
         "database_contract" => vec!["crates/rowbound-testkit/src/database_suite.rs".to_owned()],
         "django" => vec!["crates/rowbound-cli/tests/django/scenarios.py".to_owned()],
-        "collect" | "name" | "binding" => vec![format!("crates/rowbound/src/{module}.rs")],
+        "binding" => ["binding", "binding/text", "binding/json", "binding/scan"].map(|m| format!("crates/rowbound/src/{m}.rs")).into(),
+        "collect" | "name" => vec![format!("crates/rowbound/src/{module}.rs")],
         "html" => vec!["crates/rowbound-cli/src/commands/sweep/html/tests.rs".to_owned()],
         "thumbnails" | "csv" => vec![format!("crates/rowbound-cli/src/commands/sweep/{module}.rs")],
         // `s3` is in both: the storage alone, and the command on it.

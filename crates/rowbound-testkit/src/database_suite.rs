@@ -176,10 +176,7 @@ impl Attached {
     /// A search for names in every bound column.
     pub fn search(&self, names: &[&str]) -> Vec<ColumnSearch> {
         let names: Vec<_> = names.iter().map(|n| crate::World::file_name(n)).collect();
-        self.bound
-            .iter()
-            .map(|b| ColumnSearch { binding: b.id, column: b.binding.column.clone(), search: b.binding.search(&names) })
-            .collect()
+        self.bound.iter().map(|b| ColumnSearch::of(b, &names)).collect()
     }
 
     /// Checks for names: the values found, sorted, once each. Lets go of the lock.
@@ -251,6 +248,7 @@ pub fn settle_all(candidates: &[Candidate], outcome: Outcome) -> Settlement {
         settled: candidates.iter().map(|c| Settled { id: c.id, outcome, name: None, size: None, place: None, note: None }).collect(),
         back: Vec::new(),
         derived: Vec::new(),
+        opened: Vec::new(),
     }
 }
 
@@ -259,7 +257,8 @@ pub fn equal(bound: &Bound, values: &[&str]) -> ColumnSearch {
     ColumnSearch {
         binding: bound.id,
         column: bound.binding.column.clone(),
-        search: Search { values: values.iter().map(|v| (*v).to_owned()).collect(), odd_under: Vec::new() },
+        search: Search { values: values.iter().map(|v| (*v).to_owned()).collect(), ..Search::default() },
+        query: None,
     }
 }
 
@@ -321,6 +320,8 @@ cases! {
         settling_twice_writes_one_entry
         another_owner_settles_nothing
         derivatives_enter_with_the_settlement
+        names_of_a_value_become_candidates_of_their_own
+        a_claim_is_limited_in_bytes
         the_announced_is_due_after_its_wait
         entries_without_a_candidate_are_kept
         history_filters_and_begins_with_the_newest
@@ -344,6 +345,12 @@ cases! {
         the_engine_does_not_wait_for_itself
         a_hold_keeps_writers_out_until_settled
         holders_name_the_rows
+        check_reads_the_names_in_texts_and_json
+        an_unreadable_value_holds_what_it_mentions
+        lists_of_names_are_captured_and_checked
+        check_reads_a_query
+        a_query_that_cannot_be_used_is_refused
+        a_query_that_fails_stops_the_check
         holders_are_limited
         a_name_that_no_row_can_hold_is_absent;
     scan:
@@ -502,6 +509,8 @@ macro_rules! database_cases {
             settling_twice_writes_one_entry
             another_owner_settles_nothing
             derivatives_enter_with_the_settlement
+            names_of_a_value_become_candidates_of_their_own
+            a_claim_is_limited_in_bytes
             the_announced_is_due_after_its_wait
             entries_without_a_candidate_are_kept
             history_filters_and_begins_with_the_newest
@@ -524,6 +533,12 @@ macro_rules! database_cases {
             the_engine_does_not_wait_for_itself
             a_hold_keeps_writers_out_until_settled
             holders_name_the_rows
+            check_reads_the_names_in_texts_and_json
+            an_unreadable_value_holds_what_it_mentions
+            lists_of_names_are_captured_and_checked
+            check_reads_a_query
+            a_query_that_cannot_be_used_is_refused
+            a_query_that_fails_stops_the_check
             holders_are_limited
             a_name_that_no_row_can_hold_is_absent
             scan_reads_every_value_in_the_order_of_bytes

@@ -137,14 +137,16 @@ impl World {
     pub async fn refs(&self) -> Vec<String> {
         let quote = |name: &str| self.db.backend().quote(name);
         let mut names = BTreeSet::new();
-        for binding in &self.bindings {
+        for binding in self.bindings.iter().filter(|b| b.query.is_none()) {
             let c = &binding.column;
             let table: Vec<_> = c.schema.iter().chain([&c.table]).map(|p| quote(p)).collect();
             let (table, column) = (table.join("."), quote(&c.column));
             for value in self.db.query_strings(&format!("select {column} from {table}")).await.into_iter().flatten() {
-                if let Resolved::Name(name) = binding.resolve(value.as_bytes()) {
-                    names.insert(name.as_str().to_owned());
-                }
+                binding.each_name(value.as_bytes(), |found| {
+                    if let Resolved::Name(name) = found {
+                        names.insert(name.as_str().to_owned());
+                    }
+                });
             }
         }
         names.into_iter().collect()
@@ -226,9 +228,24 @@ pub fn config(plan: &Plan) -> String {
         }
     }
     for b in &plan.bindings {
-        text += &format!("\n[[binding]]\ncolumn = {}\nstorage = {}\n", string(&b.column.to_string()), string(&b.storage));
-        if let Reading::Url { prefixes } = &b.reading {
-            text += &format!("kind = \"url\"\nprefix = {}\n", list(prefixes));
+        match &b.query {
+            None => text += &format!("\n[[binding]]\ncolumn = {}\n", string(&b.column.to_string())),
+            Some(query) => text += &format!("\n[[reference]]\nname = {}\nquery = {}\n", string(&b.column.column), string(query)),
+        }
+        text += &format!("storage = {}\nkind = {}\n", string(&b.storage), string(b.reading.word()));
+        let (prefixes, path, pattern) = match &b.reading {
+            Reading::Url { prefixes } | Reading::Array { prefixes } => (prefixes.as_slice(), None, None),
+            Reading::Json { path, prefixes } => (prefixes.as_slice(), Some(path.as_str()), None),
+            Reading::Text(finder) => (finder.prefixes(), None, finder.pattern()),
+            Reading::Name | Reading::Key => (&[][..], None, None),
+        };
+        if !prefixes.is_empty() {
+            text += &format!("prefix = {}\n", list(prefixes));
+        }
+        for (field, value) in [("path", path), ("pattern", pattern)] {
+            if let Some(value) = value {
+                text += &format!("{field} = {}\n", string(value));
+            }
         }
         if !b.keep.is_empty() {
             text += &format!("keep = {}\n", list(&b.keep));
@@ -279,6 +296,10 @@ mod tests {
                     .mode(Mode::Shadow),
             )
             .binding(Binding::url("doc.url", "other", "https://cdn.example.com/m/").unwrap().body(Body::Fast))
+            .binding(Binding::json("doc.list", "default", "$[*]['image']").unwrap())
+            .binding(Binding::array("doc.array", "default").unwrap())
+            .binding(Binding::text("doc.body", "default", ["/media/", "https://cdn.example.com/m/"]).unwrap())
+            .binding(Binding::query("media", "other", "select \"name\"\nfrom media where id > 0").derivatives(["{stem}_*"]))
             .build()
             .unwrap();
         let again = Plan::parse(&config(&plan), Path::new("/"), None, &|_| None).unwrap();

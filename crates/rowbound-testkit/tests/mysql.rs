@@ -168,14 +168,15 @@ fn settled(c: &Candidate, outcome: Outcome) -> Settled {
 }
 
 fn settlement(owner: &str, settled: Vec<Settled>, back: Vec<PutBack>) -> Settlement {
-    Settlement { owner: owner.into(), storage: "default".into(), settled, back, derived: Vec::new() }
+    Settlement { owner: owner.into(), storage: "default".into(), settled, back, derived: Vec::new(), opened: Vec::new() }
 }
 
 fn search(column: &str, values: &[&str]) -> ColumnSearch {
     ColumnSearch {
         binding: 1,
         column: Column::parse(column).unwrap(),
-        search: Search { values: values.iter().map(|v| v.to_string()).collect(), odd_under: vec![] },
+        search: Search { values: values.iter().map(|v| v.to_string()).collect(), odd_under: vec![], scan: None },
+        query: None,
     }
 }
 

@@ -1,13 +1,22 @@
 //! A binding: column C of table T names files of storage S, and how a value becomes a name.
 //!
-//! In: a column and the options of `[[binding]]`. Out: [`Binding::resolve`], which turns a value into a
-//! name, and [`Binding::search`], which says what to look for in the column to find every value that
+//! In: a column and the options of `[[binding]]`, or a query and those of `[[reference]]`. Out: [`Binding::each_name`], which turns a value into
+//! names, and [`Binding::search`], which says what to look for in the column to find every value that
 //! resolves to one of a set of names. Capture, check and sweep all go through these two, so that what was
 //! released and what is referenced can never be read in two ways.
 
 use std::{borrow::Cow, fmt};
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
+
+mod array; // a PostgreSQL array -> its elements
+mod json; // JSON and a path -> strings
+mod scan; // every value read once, for all names of a batch
+mod text; // HTML, Markdown -> names
+
+pub use json::Path as JsonPath;
+pub use scan::Scan;
+pub use text::Finder;
 
 use crate::{
     error::{Error, Kind, Result},
@@ -110,6 +119,95 @@ pub enum Reading {
         /// Compared byte for byte; each ends with `/`.
         prefixes: Vec<String>,
     },
+    /// The value is a key of Active Storage's disk service: the file `abcdef` lies at `ab/cd/abcdef`.
+    Key,
+    /// The value is JSON; each string to which the path leads is a name, or a URL under one of the prefixes where there are any.
+    Json {
+        /// Where the names stand.
+        path: JsonPath,
+        /// Empty: the strings are names.
+        prefixes: Vec<String>,
+    },
+    /// The value is a PostgreSQL array; each element is a name, or a URL under one of the prefixes where there are any.
+    Array {
+        /// Empty: the elements are names.
+        prefixes: Vec<String>,
+    },
+    /// The value is a text (HTML, Markdown, ..) with URLs in it.
+    Text(Finder),
+}
+
+impl Reading {
+    /// Whether a value may hold any number of names. Then a candidate's value is opened up before it is looked at, and references are found by a
+    /// [`Scan`].
+    pub fn is_many(&self) -> bool {
+        matches!(self, Reading::Json { .. } | Reading::Array { .. } | Reading::Text(_))
+    }
+
+    /// The word for it in the configuration.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Reading::Name => "name",
+            Reading::Url { .. } => "url",
+            Reading::Key => "active-storage-key",
+            Reading::Json { .. } => "json",
+            Reading::Array { .. } => "array",
+            Reading::Text(_) => "text",
+        }
+    }
+
+    /// Calls `take` with everything that `value` names, in the order in which it stands there.
+    pub fn each_name(&self, value: &[u8], mut take: impl FnMut(Resolved)) {
+        if value.is_empty() {
+            return;
+        }
+        let one = |element: &[u8], prefixes: &[String]| match prefixes {
+            [] => name(element),
+            prefixes => url(element, prefixes),
+        };
+        match self {
+            Reading::Name => take(name(value)),
+            Reading::Url { prefixes } => take(url(value, prefixes)),
+            Reading::Key => take(key_path(value)),
+            Reading::Json { path, prefixes } => match path.strings(value) {
+                Ok(strings) => strings.iter().for_each(|s| take(one(s.as_bytes(), prefixes))),
+                Err(why) => take(Resolved::Unreadable(why)),
+            },
+            Reading::Array { prefixes } => match array::elements(value) {
+                Ok(elements) => elements.iter().filter(|e| !e.is_empty()).for_each(|e| take(one(e, prefixes))),
+                Err(why) => take(Resolved::Unreadable(format!("is no array: it {why}"))),
+            },
+            Reading::Text(finder) => finder.each(value, |found| take(name(found))),
+        }
+    }
+}
+
+fn name(bytes: &[u8]) -> Resolved {
+    match FileName::from_bytes(bytes) {
+        Ok(name) => Resolved::Name(name),
+        Err(why) => Resolved::Refused(why),
+    }
+}
+
+fn url(value: &[u8], prefixes: &[String]) -> Resolved {
+    let Some(rest) = prefixes.iter().filter_map(|p| value.strip_prefix(p.as_bytes())).min_by_key(|r| r.len()) else {
+        return Resolved::Nothing;
+    };
+    let path = rest.split(|b| matches!(b, b'?' | b'#')).next().unwrap_or(rest);
+    match percent_decode(path) {
+        Ok(bytes) => name(&bytes),
+        Err(why) => Resolved::Refused(why),
+    }
+}
+
+/// Where Active Storage's disk service puts a key:
+/// <https://github.com/rails/rails/blob/main/activestorage/lib/active_storage/service/disk_service.rs> (`folder_for`).
+fn key_path(value: &[u8]) -> Resolved {
+    let Ok(key) = std::str::from_utf8(value) else { return Resolved::Refused(Refused::NotUtf8) };
+    match (key.get(0..2), key.get(2..4)) {
+        (Some(a), Some(b)) => name(format!("{a}/{b}/{key}").as_bytes()),
+        _ => Resolved::Nothing,
+    }
 }
 
 /// Whether candidates of a binding are deleted.
@@ -133,11 +231,13 @@ pub enum Body {
     Fast,
 }
 
-/// A declaration that a column names files of a storage.
+/// A declaration that a column, or a query, names files of a storage.
 #[derive(Debug, Clone)]
 pub struct Binding {
-    /// The column.
+    /// The column. Of a query: the table [`QUERY`], and the query's name as the column.
     pub column: Column,
+    /// A query whose one column names files: a source of references without capture. What it lets go of, the sweep finds.
+    pub query: Option<String>,
     /// The storage's name in the plan.
     pub storage: String,
     /// How values are read.
@@ -152,6 +252,9 @@ pub struct Binding {
     pub body: Body,
 }
 
+/// The table that stands in [`Binding::column`] of a query.
+pub const QUERY: &str = "query";
+
 /// What a value names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolved {
@@ -161,6 +264,8 @@ pub enum Resolved {
     Nothing,
     /// Something that must not reach a storage.
     Refused(Refused),
+    /// The value cannot be read, so what it names is not known: never the same as nothing.
+    Unreadable(String),
 }
 
 /// What to look for in a column so that no value that resolves to one of the names is missed.
@@ -172,6 +277,8 @@ pub struct Search {
     /// Further: every value that begins with one of these and holds a `%`, a `?` or a `#`: one name has many
     /// spellings as a URL, and equality finds only the one without these three.
     pub odd_under: Vec<String>,
+    /// Instead: every value of the column is read once, and what is found are the names that it holds, not the value.
+    pub scan: Option<Scan>,
 }
 
 impl Binding {
@@ -182,6 +289,7 @@ impl Binding {
     pub fn name(column: &str, storage: &str) -> Result<Self> {
         Ok(Binding {
             column: Column::parse(column)?,
+            query: None,
             storage: storage.to_owned(),
             reading: Reading::Name,
             keep: Vec::new(),
@@ -197,6 +305,52 @@ impl Binding {
     /// As [`Binding::name`].
     pub fn url(column: &str, storage: &str, prefix: &str) -> Result<Self> {
         Ok(Binding { reading: Reading::Url { prefixes: vec![prefix.to_owned()] }, ..Self::name(column, storage)? })
+    }
+
+    /// A live binding of a column whose values are JSON with names at `path`.
+    ///
+    /// # Errors
+    /// As [`Binding::name`] and [`JsonPath::parse`].
+    pub fn json(column: &str, storage: &str, path: &str) -> Result<Self> {
+        let reading = Reading::Json { path: JsonPath::parse(path)?, prefixes: Vec::new() };
+        Ok(Binding { reading, ..Self::name(column, storage)? })
+    }
+
+    /// A live binding of a PostgreSQL array column whose elements are names.
+    ///
+    /// # Errors
+    /// As [`Binding::name`].
+    pub fn array(column: &str, storage: &str) -> Result<Self> {
+        Ok(Binding { reading: Reading::Array { prefixes: Vec::new() }, ..Self::name(column, storage)? })
+    }
+
+    /// A live binding of a column whose values are HTML, Markdown or other text, in which names stand behind one of `prefixes`.
+    ///
+    /// # Errors
+    /// As [`Binding::name`] and [`Finder::new`].
+    pub fn text<S: Into<String>>(column: &str, storage: &str, prefixes: impl IntoIterator<Item = S>) -> Result<Self> {
+        let finder = Finder::new(prefixes.into_iter().map(Into::into).collect(), None)?;
+        Ok(Binding { reading: Reading::Text(finder), ..Self::name(column, storage)? })
+    }
+
+    /// A source of references without capture: `query` is a SELECT of one column, whose values are names. `name` names it in messages.
+    pub fn query(name: &str, storage: &str, query: &str) -> Self {
+        Binding {
+            column: Column { schema: None, table: QUERY.to_owned(), column: name.to_owned() },
+            query: Some(query.trim().trim_end_matches(';').to_owned()),
+            storage: storage.to_owned(),
+            reading: Reading::Name,
+            keep: Vec::new(),
+            derivatives: Vec::new(),
+            mode: Mode::Live,
+            body: Body::Tolerant,
+        }
+    }
+
+    /// Sets how values are read.
+    pub fn reading(mut self, reading: Reading) -> Self {
+        self.reading = reading;
+        self
     }
 
     /// Adds patterns of names that are never deleted.
@@ -225,46 +379,50 @@ impl Binding {
 
     /// The key under which the installation knows this binding: column and storage.
     pub fn key(&self) -> String {
-        format!("{} -> {}", self.column, self.storage)
+        match self.query {
+            // No column's key holds a blank before the arrow.
+            Some(_) => format!("query {} -> {}", self.column.column, self.storage),
+            None => format!("{} -> {}", self.column, self.storage),
+        }
     }
 
-    /// What `value` names.
+    /// What `value` names, where a value has one name. Where it has many, they are opened up first ([`Binding::each_name`]), and each `value` is one of them:
+    /// a name as it is.
     pub fn resolve(&self, value: &[u8]) -> Resolved {
-        if value.is_empty() {
-            return Resolved::Nothing;
+        let mut found = Resolved::Nothing;
+        match self.scans() {
+            true if value.is_empty() => {}
+            true => found = name(value),
+            false => self.reading.each_name(value, |one| found = one),
         }
-        match &self.reading {
-            Reading::Name => match FileName::from_bytes(value) {
-                Ok(name) => Resolved::Name(name),
-                Err(why) => Resolved::Refused(why),
-            },
-            Reading::Url { prefixes } => {
-                let Some(rest) = prefixes.iter().filter_map(|p| value.strip_prefix(p.as_bytes())).min_by_key(|r| r.len()) else {
-                    return Resolved::Nothing;
-                };
-                let path = rest.split(|b| matches!(b, b'?' | b'#')).next().unwrap_or(rest);
-                match percent_decode(path).and_then(|bytes| FileName::from_bytes(&bytes)) {
-                    Ok(name) => Resolved::Name(name),
-                    Err(why) => Resolved::Refused(why),
-                }
-            }
-        }
+        found
     }
 
-    /// Calls `take` with everything that `value` names, in the order in which it stands there.
-    pub fn each_name(&self, value: &[u8], mut take: impl FnMut(Resolved)) {
-        take(self.resolve(value));
+    /// Calls `take` with everything that `value`, as it stands in the column, names, in the order in which it stands there.
+    pub fn each_name(&self, value: &[u8], take: impl FnMut(Resolved)) {
+        self.reading.each_name(value, take);
+    }
+
+    /// Whether references are found by a [`Scan`], which tells names and not values.
+    pub fn scans(&self) -> bool {
+        self.query.is_some() || self.reading.is_many()
     }
 
     /// What to look for in the column to find every value that resolves to one of `names`.
     pub fn search<'a>(&self, names: impl IntoIterator<Item = &'a FileName>) -> Search {
+        if self.scans() {
+            return Search { scan: Some(Scan::new(&self.reading, names)), ..Search::default() };
+        }
+        let values = |values: Vec<String>| Search { values, ..Search::default() };
         match &self.reading {
-            Reading::Name => Search { values: names.into_iter().map(|n| n.as_str().to_owned()).collect(), odd_under: Vec::new() },
             Reading::Url { prefixes } => {
                 // A value without `%`, `?` and `#` is the prefix and the name as they are; all others are odd.
-                let values = names.into_iter().flat_map(|name| prefixes.iter().map(move |p| format!("{p}{name}"))).collect();
-                Search { values, odd_under: prefixes.clone() }
+                let plain = names.into_iter().flat_map(|name| prefixes.iter().map(move |p| format!("{p}{name}"))).collect();
+                Search { odd_under: prefixes.clone(), ..values(plain) }
             }
+            // A key is its file's last part; what else lies there, the resolver tells.
+            Reading::Key => values(names.into_iter().map(|n| n.base().to_owned()).collect()),
+            _ => values(names.into_iter().map(|n| n.as_str().to_owned()).collect()),
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::{
     error::{Error, Kind, Result, Retry},
     name::FileName,
     plan::{Plan, StoragePlan},
-    queue::{Candidate, Claim, Outcome, PutBack, Settlement},
+    queue::{Candidate, Claim, Opened, Outcome, PutBack, Settlement},
     references,
     storage::{Look, Removed, Restored, Seen, Storage, Trashed},
     trash,
@@ -90,6 +90,13 @@ const RESERVE: u32 = 10;
 /// On a storage with requests a batch with derivatives to list is no larger, so that it is settled well within its lease.
 const LISTED: u32 = 500;
 
+/// Where values are read one by one, a batch is no smaller, so that a column is read for many names at once.
+const SCANNED: u32 = 500;
+
+/// After a check the daemon rests for so many times as long as it took, where a column was read from end to end; at most [`LONGEST_REST`].
+const REST: u32 = 4;
+const LONGEST_REST: Duration = Duration::from_secs(60);
+
 /// On SQLite a batch aims at holding the write lock no longer than this.
 const LOCK_GOAL: Duration = Duration::from_millis(50);
 
@@ -100,7 +107,7 @@ pub struct Batch {
     pub claimed: usize,
     /// Whether there may be more right now.
     pub full: bool,
-    /// Derivatives that became candidates.
+    /// Derivatives, and names out of values with many, that became candidates.
     pub derived: usize,
     /// What became of them.
     pub summary: Summary,
@@ -118,6 +125,9 @@ struct Lane {
     derivatives: HashMap<i32, Derivatives>,
     all_derivatives: Derivatives,
     batch: AtomicU32,
+    /// Whether a check reads a column, or a query, from end to end; and until when the daemon's next one waits.
+    scans: bool,
+    scan_at: Mutex<Option<Instant>>,
     /// Somebody claimed candidates: there may be more.
     claimed: Notify,
     /// SQLite: until when the application has the write lock to itself after a batch has held it.
@@ -173,6 +183,8 @@ impl Collector {
                 keep: Keep::new(plan.on_storage(&name))?,
                 bindings: own.iter().map(|b| b.id).collect(),
                 batch: AtomicU32::new(batch),
+                scans: own.iter().any(|b| b.binding.scans()),
+                scan_at: Mutex::new(None),
                 claimed: Notify::new(),
                 rest: Mutex::new(None),
                 blockers: Mutex::new(Vec::new()),
@@ -272,7 +284,7 @@ impl Collector {
     /// Whether capture can be put back without asking: every bound column is still the one it was.
     fn repairable(&self, drift: &[Drift]) -> bool {
         drift.iter().all(|d| {
-            if d.item.starts_with("column ") {
+            if d.item.starts_with("column ") || d.item.starts_with("query ") {
                 return false;
             }
             // SQLite rewrites a trigger when its column or table is renamed: then the name in the plan may mean another column now.
@@ -362,6 +374,11 @@ impl Collector {
                 if first && emptied.is_none_or(|at| at.elapsed() >= trash_interval(lane)) {
                     self.empty_trash(lane).await?;
                     emptied = Some(Instant::now());
+                }
+                let rest = lane.scan_at.lock().unwrap_or_else(|e| e.into_inner()).map(|at| at.saturating_duration_since(Instant::now()));
+                if let Some(rest) = rest.filter(|r| !r.is_zero()) {
+                    // Meanwhile names gather for the next reading.
+                    return Ok((Batch::default(), rest));
                 }
                 match self.db.next_due(&self.claim(lane, 1)).await? {
                     Some(wait) if wait.is_zero() => self.batch(name).await.map(|b| (b, Duration::ZERO)),
@@ -482,6 +499,7 @@ impl Collector {
         crash::point("claimed");
 
         let mut settlement = Settlement { owner: self.owner.clone(), storage: storage.to_owned(), ..Settlement::default() };
+        self.open_up(&candidates, &mut settlement, &mut batch.summary);
         let outcome = self.decide(lane, &record, &candidates, &mut settlement, &mut batch.summary).await;
         let hold = match outcome {
             Ok(hold) => hold,
@@ -490,7 +508,8 @@ impl Collector {
                 // if that fails too, the lease runs out.
                 if self.db.dialect() != Dialect::Sqlite {
                     let back = candidates.iter().map(|c| PutBack { id: c.id, wait: Duration::from_secs(1), failed: false, note: e.full() });
-                    let settlement = Settlement { settled: Vec::new(), derived: Vec::new(), back: back.collect(), ..settlement };
+                    let settlement =
+                        Settlement { settled: Vec::new(), derived: Vec::new(), opened: Vec::new(), back: back.collect(), ..settlement };
                     if let Err(also) = self.db.settle(&settlement, None).await {
                         return Err(e.because(also));
                     }
@@ -504,7 +523,7 @@ impl Collector {
             self.rest(lane).await;
         }
         crash::point("settling");
-        batch.derived = settlement.derived.len();
+        batch.derived = settlement.derived.len() + settlement.opened.len();
         let locked = hold.as_ref().map(|(_, since)| *since);
         self.db.settle(&settlement, hold.map(|(h, _)| h)).await?;
         crash::point("settled");
@@ -526,7 +545,7 @@ impl Collector {
     fn adapt(&self, lane: &Lane, held: Duration, claimed: usize) {
         let size = lane.batch.load(Relaxed);
         if held > LOCK_GOAL * 2 {
-            lane.batch.store((size / 2).max(50), Relaxed);
+            lane.batch.store((size / 2).max(if lane.scans { SCANNED } else { 50 }), Relaxed);
         } else if held < LOCK_GOAL && claimed as u32 == size {
             lane.batch.store((size * 2).min(self.settings.batch), Relaxed);
         }
@@ -568,6 +587,47 @@ impl Collector {
         Ok(left)
     }
 
+    /// The binding of a candidate that is to be opened up: its value may hold many names.
+    fn many(&self, c: &Candidate) -> Option<&Bound> {
+        self.bound.iter().find(|b| !c.opened && Some(b.id) == c.binding && b.binding.reading.is_many())
+    }
+
+    /// Names out of values with many become candidates of their own, which then take the way of all others.
+    fn open_up(&self, candidates: &[Candidate], settlement: &mut Settlement, summary: &mut Summary) {
+        let mut file = Settle { settlement, summary, derived: HashMap::new() };
+        for c in candidates {
+            let Some(b) = self.many(c) else { continue };
+            let mut names = BTreeSet::new();
+            let (mut refused, mut unreadable) = (None, None);
+            b.binding.each_name(&c.value, |found| match found {
+                Resolved::Name(name) => {
+                    names.insert(name);
+                }
+                Resolved::Nothing => {}
+                Resolved::Refused(why) => refused = Some(why),
+                Resolved::Unreadable(why) => unreadable = Some(why),
+            });
+            let row = c.key.as_ref().map_or_else(String::new, |key| format!(" of row {key}"));
+            let verdict = match (unreadable, refused, names.len()) {
+                (Some(why), ..) => {
+                    Verdict::noted(Outcome::Refused, format!("the value{row} in {} {why}: what it named stays", b.binding.column))
+                }
+                (None, Some(why), 0) => {
+                    Verdict::noted(Outcome::Refused, format!("the value{row} in {} holds a name that {why}", b.binding.column))
+                }
+                (None, None, 0) => Verdict::plain(Outcome::Foreign),
+                (None, refused, n) => {
+                    let also = refused.map_or_else(String::new, |why| format!("; another {why} and is left alone"));
+                    Verdict::noted(Outcome::Opened, format!("{n} names{also}"))
+                }
+            };
+            if matches!(verdict, Verdict::Settle(Outcome::Opened, ..)) {
+                file.settlement.opened.extend(names.into_iter().map(|name| Opened { id: c.id, name }));
+            }
+            file.one(c, None, verdict);
+        }
+    }
+
     /// Steps 2 to 6: fills the settlement.
     async fn decide(
         &self,
@@ -585,7 +645,7 @@ impl Collector {
         // What a value names. Equal names of a batch share one fate, that of the latest release.
         // Sorted, so that a batch reads in the ledger as a listing does.
         let mut groups: BTreeMap<FileName, Vec<&Candidate>> = BTreeMap::new();
-        for c in candidates {
+        for c in candidates.iter().filter(|c| self.many(c).is_none()) {
             match self.resolve(lane, c) {
                 Ok(name) => groups.entry(name).or_default().push(c),
                 Err(verdict) => file.one(c, None, verdict),
@@ -656,7 +716,12 @@ impl Collector {
         let asked: BTreeSet<&FileName> = names.iter().chain(origins.values().flat_map(|o| &o.names)).collect();
         let asked: Vec<FileName> = asked.into_iter().cloned().collect();
         self.rest(lane).await;
+        let began = Instant::now();
         let (held, hold) = references::find(self.db.as_ref(), &self.bound, &record.snapshot, storage, &asked).await?;
+        if lane.scans {
+            let rest = (began.elapsed() * REST).min(LONGEST_REST);
+            *lane.scan_at.lock().unwrap_or_else(|e| e.into_inner()) = Some(Instant::now() + rest);
+        }
         let hold = hold.map(|h| (h, Instant::now()));
         crash::point("checked");
         let mut doomed = Vec::with_capacity(names.len());
@@ -864,6 +929,7 @@ impl Collector {
             Resolved::Name(name) => Ok(name),
             Resolved::Nothing => Err(Verdict::plain(Outcome::Foreign)),
             Resolved::Refused(why) => Err(Verdict::noted(Outcome::Refused, format!("the name {why}"))),
+            Resolved::Unreadable(why) => Err(Verdict::noted(Outcome::Refused, format!("the value {why}"))),
         }
     }
 

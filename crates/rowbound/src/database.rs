@@ -11,10 +11,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    binding::{Column, Search},
+    binding::{Binding, Column, Reading, Search},
     capture::{Bound, Drift, Inspection, Installation, Snapshot},
     error::{Error, Kind, Result},
     ledger::{Entry, Filter, NewEntry, Total},
+    name::FileName,
     queue::{Announce, Backlog, Candidate, Claim, Outcome, Settlement, Waiting},
 };
 use survey::{Sample, TextColumn};
@@ -54,6 +55,16 @@ pub struct ColumnSearch {
     pub column: Column,
     /// What to look for.
     pub search: Search,
+    /// The SELECT whose one column is searched, instead of a table's column.
+    pub query: Option<String>,
+}
+
+impl ColumnSearch {
+    /// The search for `names` in what `bound` binds.
+    pub fn of<'a>(bound: &Bound, names: impl IntoIterator<Item = &'a FileName>) -> Self {
+        let Binding { column, query, .. } = &bound.binding;
+        ColumnSearch { binding: bound.id, column: column.clone(), search: bound.binding.search(names), query: query.clone() }
+    }
 }
 
 /// Values found in a bound column.
@@ -61,7 +72,8 @@ pub struct ColumnSearch {
 pub struct Found {
     /// The binding's number.
     pub binding: i32,
-    /// The value as it stands in the row. Found by the database's own equality, so it may differ from what was asked for.
+    /// The value as it stands in the row. Found by the database's own equality, so it may differ from what was asked for. Found by a
+    /// [`Scan`](crate::binding::Scan): the name.
     pub value: Vec<u8>,
 }
 
@@ -91,6 +103,10 @@ pub struct Scan {
     pub binding: i32,
     /// The column.
     pub column: Column,
+    /// The SELECT whose one column is read, instead of a table's column. Its values come in no order, and all of them.
+    pub query: Option<String>,
+    /// How values are read, which says what types the column may have.
+    pub reading: Reading,
     /// Whether they are wanted in bytewise order.
     pub ordered: bool,
     /// Values up to this one, itself included, may be left out.
@@ -164,7 +180,7 @@ pub struct Holder {
     pub binding: i32,
     /// The row's key, as capture writes it.
     pub key: Option<String>,
-    /// The value.
+    /// The value; where it may hold many names, the name.
     pub value: String,
 }
 
@@ -411,10 +427,33 @@ pub(crate) fn drifted(drift: &[Drift]) -> Error {
         .hint("if a column or table was renamed, write its new name into rowbound.toml first; then `rowbound attach`")
 }
 
+/// The bindings that have a table, and with it capture.
+pub(crate) fn with_tables(bound: &[Bound]) -> Vec<Bound> {
+    bound.iter().filter(|b| b.binding.query.is_none()).cloned().collect()
+}
+
+/// The queries among `bound`, as items of a snapshot: one that was changed has to be looked at by a person.
+pub(crate) fn query_items(bound: &[Bound]) -> impl Iterator<Item = (String, String)> {
+    bound.iter().filter_map(|b| Some((format!("query {}", b.binding.column.column), b.binding.query.clone()?)))
+}
+
+/// A query as a table `q` with one column `n`; another number of columns is an error of the database.
+pub(crate) fn as_table(query: &str) -> String {
+    format!("with q(n) as (\n{query}\n)")
+}
+
+/// The error of a query that cannot be used.
+pub(crate) fn unusable_query(b: &Bound, e: Error) -> Error {
+    Error::new(Kind::Schema, format!("a reference's query cannot be used: {}", e.full())).with("reference", &b.binding.column.column).hint(
+        "`query` is a SELECT of one column, the file's name, that the connecting account may run and that changes nothing; on PostgreSQL \
+             write tables with their schema (public.media)",
+    )
+}
+
 /// Groups bound bindings by table, in the order of their numbers: one table has one set of triggers for all its columns.
 pub(crate) fn by_table(bound: &[Bound]) -> BTreeMap<(Option<String>, String), Vec<&Bound>> {
     let mut tables: BTreeMap<(Option<String>, String), Vec<&Bound>> = BTreeMap::new();
-    for b in bound {
+    for b in bound.iter().filter(|b| b.binding.query.is_none()) {
         tables.entry((b.binding.column.schema.clone(), b.binding.column.table.clone())).or_default().push(b);
     }
     for columns in tables.values_mut() {

@@ -246,6 +246,9 @@ struct Mention {
     name: FileName,
 }
 
+/// Texts, and how often each was seen.
+type Counted<'a> = BTreeMap<&'a str, usize>;
+
 /// Looks up what the values could name.
 async fn look(storage: &dyn Storage, column: &TextColumn, values: &[String]) -> Result<Option<Evidence>> {
     let read: Vec<Vec<Mention>> = values.iter().map(|v| mentions(v, column.class)).collect();
@@ -266,7 +269,7 @@ async fn look(storage: &dyn Storage, column: &TextColumn, values: &[String]) -> 
     let exists = |m: &&Mention| there.get(&m.name).copied().unwrap_or(false);
 
     // By reading: how many values, and of these the prefixes and paths.
-    let mut found: BTreeMap<Reading, (usize, BTreeMap<&str, usize>, BTreeMap<&str, usize>)> = BTreeMap::new();
+    let mut found: BTreeMap<Reading, (usize, Counted, Counted)> = BTreeMap::new();
     let mut example: BTreeMap<Reading, (usize, &FileName)> = BTreeMap::new();
     for (i, all) in read.iter().enumerate() {
         let mut readings = BTreeSet::new();

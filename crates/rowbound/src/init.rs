@@ -292,7 +292,14 @@ impl Proposed {
             Reading::Url => fields.extend(["kind = \"url\"".to_owned(), format!("prefix = {}", prefixes())]),
             Reading::Json => {
                 fields.push("kind = \"json\"".to_owned());
-                fields.push(format!("path = {}", list(e.paths.iter().map(String::as_str).collect())));
+                // Every string of the value, where one path does not lead to all names: what is no name keeps nothing and lets go of nothing.
+                match e.paths.as_slice() {
+                    [one] => fields.push(format!("path = {}", text(one))),
+                    several => {
+                        lines.push(format!("# the names stand at {}", several.join(", ")));
+                        fields.push("path = \"$..*\"".to_owned());
+                    }
+                }
                 if !e.prefixes.is_empty() {
                     fields.push(format!("prefix = {}", prefixes()));
                 }

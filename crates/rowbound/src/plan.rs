@@ -16,7 +16,7 @@ mod location; // a storage's url -> where its files lie
 pub use location::{Bucket, Location, Service};
 
 use crate::{
-    binding::{Binding, Body, Column, Keep, Mode, Reading},
+    binding::{Binding, Body, Column, Finder, JsonPath, Keep, Mode, QUERY, Reading},
     derivative::Derivatives,
     error::{Error, Kind, Result},
 };
@@ -157,7 +157,7 @@ pub struct Plan {
     pub database: String,
     /// Storages by name.
     pub storages: BTreeMap<String, StoragePlan>,
-    /// Bindings, in the order in which they were declared.
+    /// Bindings, in the order in which they were declared; then the queries.
     pub bindings: Vec<Binding>,
     /// Columns that hold names of files but no references: `attach` does not refuse because of them. `*` stands for every column of a table.
     pub ignore: Vec<Column>,
@@ -271,6 +271,9 @@ impl Plan {
         for binding in raw.binding {
             builder = builder.binding(binding.resolve()?);
         }
+        for reference in raw.reference {
+            builder = builder.binding(reference.resolve()?);
+        }
         for column in raw.ignore.map(Vec::from).unwrap_or_default() {
             builder = builder.ignore(Column::parse(&column).map_err(|e| e.with("in", "ignore"))?);
         }
@@ -301,10 +304,19 @@ impl Plan {
             if !seen.insert(b.key()) {
                 return Err(Error::new(Kind::Config, "two bindings have the same column and storage").with("binding", b.key()));
             }
-            if let Reading::Url { prefixes } = &b.reading {
-                if prefixes.is_empty() {
-                    return Err(Error::new(Kind::Config, "`prefix` is missing for kind = \"url\"").with("binding", &b.column));
-                }
+            if b.query.is_none() && b.column.schema.is_none() && b.column.table == QUERY {
+                // Else its messages could not be told from a query's.
+                return Err(Error::new(Kind::Config, "a table of this name is written with its schema").with("binding", &b.column));
+            }
+            if let Some(query) = &b.query
+                && query.is_empty()
+            {
+                return Err(Error::new(Kind::Config, "`query` is empty").with("reference", &b.column.column));
+            }
+            if matches!(&b.reading, Reading::Url { prefixes } if prefixes.is_empty()) {
+                return Err(Error::new(Kind::Config, "`prefix` is missing for kind = \"url\"").with("binding", &b.column));
+            }
+            if let Reading::Url { prefixes } | Reading::Json { prefixes, .. } | Reading::Array { prefixes } = &b.reading {
                 for prefix in prefixes {
                     if !prefix.ends_with('/') || prefix.contains(['%', '?', '#']) {
                         return Err(Error::new(Kind::Config, "`prefix` must end with `/` and hold no `%`, `?` or `#`")
@@ -313,6 +325,16 @@ impl Plan {
                             .hint(
                                 "write what stands before the file's name in the column, for example \"https://cdn.example.com/media/\"",
                             ));
+                    }
+                }
+            }
+            if let Reading::Text(finder) = &b.reading {
+                for prefix in finder.prefixes() {
+                    if !prefix.ends_with('/') || prefix.contains(['%', '?', '#']) {
+                        return Err(Error::new(Kind::Config, "`prefix` must end with `/` and hold no `%`, `?` or `#`")
+                            .with("binding", &b.column)
+                            .with("prefix", format_args!("{prefix:?}"))
+                            .hint("write what stands before the file's name in a URL: \"/media/\" also finds https://www.example.com/media/.."));
                     }
                 }
             }
@@ -427,6 +449,8 @@ mod raw {
         pub storage: BTreeMap<String, Storage>,
         #[serde(default)]
         pub binding: Vec<Bind>,
+        #[serde(default)]
+        pub reference: Vec<Reference>,
         pub ignore: Option<OneOrMany>,
     }
 
@@ -449,10 +473,76 @@ mod raw {
         storage: Option<String>,
         kind: Option<String>,
         prefix: Option<OneOrMany>,
+        path: Option<String>,
+        pattern: Option<String>,
         keep: Option<OneOrMany>,
         mode: Option<String>,
         capture: Option<String>,
         derivatives: Option<OneOrMany>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub(super) struct Reference {
+        name: Option<String>,
+        query: Option<String>,
+        storage: Option<String>,
+        kind: Option<String>,
+        prefix: Option<OneOrMany>,
+        path: Option<String>,
+        pattern: Option<String>,
+        keep: Option<OneOrMany>,
+        derivatives: Option<OneOrMany>,
+    }
+
+    /// The fields that say how values are read, together.
+    fn reading(kind: Option<String>, prefix: Option<OneOrMany>, path: Option<String>, pattern: Option<String>) -> Result<Reading> {
+        let kind = kind.as_deref().unwrap_or("name");
+        let goes = |field: &str, with: &str| Error::new(Kind::Config, format!("`{field}` goes with kind = {with}"));
+        if prefix.is_some() && matches!(kind, "name" | "active-storage-key") {
+            return Err(goes("prefix", "\"url\", \"json\", \"array\" or \"text\""));
+        }
+        if path.is_some() && kind != "json" {
+            return Err(goes("path", "\"json\""));
+        }
+        if pattern.is_some() && kind != "text" {
+            return Err(goes("pattern", "\"text\""));
+        }
+        let prefixes: Vec<String> = prefix.map(Into::into).unwrap_or_default();
+        Ok(match kind {
+            "name" => Reading::Name,
+            "url" => Reading::Url { prefixes },
+            "active-storage-key" => Reading::Key,
+            "json" => Reading::Json {
+                path: JsonPath::parse(&path.ok_or_else(|| {
+                    Error::new(Kind::Config, "`path` is missing for kind = \"json\"")
+                        .hint("$[*] for a list of names, $.image, $[*].src, ..")
+                })?)?,
+                prefixes,
+            },
+            "array" => Reading::Array { prefixes },
+            "text" => Reading::Text(Finder::new(prefixes, pattern.as_deref())?),
+            other => {
+                return Err(Error::new(Kind::Config, "`kind` has no such value")
+                    .with("kind", format_args!("{other:?}"))
+                    .hint("write one of: name, url, json, array, text, active-storage-key"));
+            }
+        })
+    }
+
+    impl Reference {
+        pub(super) fn resolve(self) -> Result<Binding> {
+            let name = self.name.filter(|n| !n.is_empty()).ok_or_else(|| {
+                Error::new(Kind::Config, "a [[reference]] has no `name`").hint("a word by which messages call it: name = \"media\"")
+            })?;
+            let place = |e: Error| e.with("reference", &name);
+            let query = self.query.ok_or_else(|| place(Error::new(Kind::Config, "`query` is missing")))?;
+            let storage = self.storage.unwrap_or_else(|| "default".to_owned());
+            Ok(Binding::query(&name, &storage, &query)
+                .reading(reading(self.kind, self.prefix, self.path, self.pattern).map_err(place)?)
+                .keep(self.keep.map(Vec::from).unwrap_or_default())
+                .derivatives(self.derivatives.map(Vec::from).unwrap_or_default()))
+        }
     }
 
     #[derive(Debug, Deserialize)]
@@ -529,15 +619,9 @@ mod raw {
                     .with(field, format_args!("{value:?}"))
                     .hint(format!("write one of: {allowed}"))
             };
-            let reading = match (self.kind.as_deref().unwrap_or("name"), self.prefix) {
-                ("name", None) => Reading::Name,
-                ("name", Some(_)) => {
-                    return Err(Error::new(Kind::Config, "`prefix` goes with kind = \"url\"").with("binding", &shown));
-                }
-                ("url", prefixes) => Reading::Url { prefixes: prefixes.map(Into::into).unwrap_or_default() },
-                (other, _) => return Err(one_of("kind", other, "name, url")),
-            };
+            let reading = reading(self.kind, self.prefix, self.path, self.pattern).map_err(|e| e.with("binding", &shown))?;
             Ok(Binding {
+                query: None,
                 storage: self.storage.unwrap_or_else(|| "default".to_owned()),
                 reading,
                 keep: self.keep.map(Into::into).unwrap_or_default(),

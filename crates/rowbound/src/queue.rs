@@ -27,6 +27,8 @@ pub struct Candidate {
     pub released_at: Timestamp,
     /// How many times it was tried and failed.
     pub attempts: u32,
+    /// Whether its value is a name that was opened up out of a value with many names.
+    pub opened: bool,
 }
 
 /// Which candidates a worker asks for.
@@ -76,11 +78,13 @@ pub enum Outcome {
     Unbound,
     /// Another candidate of the same batch had the same name and its outcome.
     Duplicate,
+    /// The value held many names: each became a candidate of its own.
+    Opened,
 }
 
 impl Outcome {
     /// Every outcome, with the one sentence that help, docs and `history` show.
-    pub const ALL: [(Outcome, &'static str); 12] = [
+    pub const ALL: [(Outcome, &'static str); 13] = [
         (Outcome::Erased, "the file was erased"),
         (Outcome::Trashed, "the file was moved to the trash"),
         (Outcome::Purged, "the trash was emptied of the file"),
@@ -93,6 +97,7 @@ impl Outcome {
         (Outcome::Shadow, "shadow mode: the file would have gone"),
         (Outcome::Unbound, "its binding is no longer in the plan: the file stays"),
         (Outcome::Duplicate, "settled together with an equal candidate"),
+        (Outcome::Opened, "its names became candidates of their own"),
     ];
 
     /// The word that stands in the ledger: the variant's name in kebab case.
@@ -110,6 +115,7 @@ impl Outcome {
             Outcome::Shadow => "shadow",
             Outcome::Unbound => "unbound",
             Outcome::Duplicate => "duplicate",
+            Outcome::Opened => "opened",
         }
     }
 
@@ -159,6 +165,19 @@ pub struct Derived {
     pub original: crate::name::FileName,
 }
 
+/// A name out of a candidate whose value holds many: a candidate to be written together with the settlement, with that candidate's binding, key, event and
+/// time of release, due as a fresh one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// The candidate, which this settlement settles as [`Outcome::Opened`].
+    pub id: i64,
+    /// The name.
+    pub name: crate::name::FileName,
+}
+
+/// So many bytes of values a claim takes at most, but at least one candidate: a value may be a text of megabytes.
+pub const CLAIM_BYTES: usize = 16 << 20;
+
 /// The end of a batch: written in one transaction.
 #[derive(Debug, Clone, Default)]
 pub struct Settlement {
@@ -172,6 +191,18 @@ pub struct Settlement {
     pub back: Vec<PutBack>,
     /// Enter it. One that is there already enters again: it is settled as a duplicate.
     pub derived: Vec<Derived>,
+    /// Enter it, if the claimant still holds the candidate.
+    pub opened: Vec<Opened>,
+}
+
+/// A value as lists show it: what is a text of megabytes ends after some hundred characters.
+pub(crate) fn shortened(value: &[u8]) -> String {
+    const SHOWN: usize = 1_100;
+    if value.len() <= SHOWN {
+        return String::from_utf8_lossy(value).into_owned();
+    }
+    let begin: String = String::from_utf8_lossy(&value[..400]).chars().take(80).collect();
+    format!("{begin}.. ({} bytes)", value.len())
 }
 
 /// A candidate to be written by stage or sweep.

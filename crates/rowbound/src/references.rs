@@ -15,11 +15,7 @@ use crate::{
 
 /// The searches for `names` in every column bound to `storage`.
 pub fn searches<'a>(bound: &[Bound], storage: &str, names: impl IntoIterator<Item = &'a FileName> + Clone) -> Vec<ColumnSearch> {
-    bound
-        .iter()
-        .filter(|b| b.binding.storage == storage)
-        .map(|b| ColumnSearch { binding: b.id, column: b.binding.column.clone(), search: b.binding.search(names.clone()) })
-        .collect()
+    bound.iter().filter(|b| b.binding.storage == storage).map(|b| ColumnSearch::of(b, names.clone())).collect()
 }
 
 /// Which of `names` are referenced.

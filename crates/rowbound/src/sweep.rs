@@ -627,11 +627,9 @@ impl<'a> Work<'a> {
         let mut held: BTreeMap<FileName, (String, Option<String>)> = BTreeMap::new();
         for holder in self.db.holders(&searches, HOLDERS).await.map_err(failed)? {
             let Some(b) = self.bound.iter().find(|b| b.id == holder.binding) else { continue };
-            b.binding.each_name(holder.value.as_bytes(), |resolved| {
-                if let Resolved::Name(name) = resolved {
-                    held.entry(name).or_insert_with(|| (b.binding.column.to_string(), holder.key.clone()));
-                }
-            });
+            if let Resolved::Name(name) = b.binding.resolve(holder.value.as_bytes()) {
+                held.entry(name).or_insert_with(|| (b.binding.column.to_string(), holder.key.clone()));
+            }
         }
         let mut trashed: Vec<bool> = vec![false; absent.len()];
         if self.attached {

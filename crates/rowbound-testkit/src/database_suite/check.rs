@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use rowbound::{
     Binding, Kind,
-    database::{Dialect, OpenTransaction},
+    binding::{JsonPath, Reading},
+    database::{Dialect, OpenTransaction, Scan},
     queue::Outcome,
 };
 
@@ -323,4 +324,140 @@ pub async fn a_name_that_no_row_can_hold_is_absent(f: &Fixture) {
     let attached = f.attach(&["doc.file"]).await;
     let found = attached.found(&["é.jpg", "日本語.jpg", "😀.jpg"]).await;
     assert!(found.contains(&"é.jpg".to_owned()) && !found.iter().any(|v| v.contains(['日', '😀'])), "{found:?}");
+}
+
+/// HTML or Markdown in a text column, JSON in another: one look for all names, and only names come back.
+pub async fn check_reads_the_names_in_texts_and_json(f: &Fixture) {
+    f.db.exec("create table post (id integer primary key, body text, pictures text)").await;
+    for (id, body, pictures) in [
+        (1, "'<p><img src=\"/media/2024/a%20b.jpg\"> and ![](https://www.example.com/media/c.jpg)'", "'[{\"image\": \"d.jpg\"}]'"),
+        (2, "'caf\u{e9} <img srcset=\"/media/caf%C3%A9.jpg 2x\">'", "'[]'"),
+        (3, "null", "null"),
+        (4, "''", "''"),
+    ] {
+        f.db.exec(&format!("insert into post values ({id}, {body}, {pictures})")).await;
+    }
+    let bindings =
+        vec![ok(Binding::text("post.body", "default", ["/media/"])), ok(Binding::json("post.pictures", "default", "$[*].image"))];
+    let attached = f.attach_bindings(bindings).await;
+    let all = ["2024/a b.jpg", "c.jpg", "d.jpg", "caf\u{e9}.jpg", "absent.jpg", "024/a b.jpg"];
+    assert_eq!(attached.found(&all).await, ["2024/a b.jpg", "c.jpg", "caf\u{e9}.jpg", "d.jpg"]);
+    assert!(attached.found(&["absent.jpg"]).await.is_empty());
+    assert!(attached.found(&[]).await.is_empty());
+    let holders = ok(attached.database.holders(&attached.search(&["d.jpg", "2024/a b.jpg"]), 10).await);
+    let mut seen: Vec<_> = holders.iter().map(|h| (h.binding, h.key.as_deref(), h.value.as_str())).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, [(1, Some("1"), "2024/a b.jpg"), (2, Some("1"), "d.jpg")]);
+
+    // What was let go of arrives as it stood, and the resolver reads the same names out of it.
+    f.db.exec("update post set body = 'nothing', pictures = '[]' where id = 1").await;
+    let mut names = Vec::new();
+    for candidate in attached.released().await {
+        let bound = attached.bound.iter().find(|b| Some(b.id) == candidate.binding).expect("it tells its binding");
+        bound.binding.each_name(&candidate.value, |r| names.push(format!("{r:?}")));
+    }
+    names.sort();
+    assert_eq!(names, ["Name(\"2024/a b.jpg\")", "Name(\"c.jpg\")", "Name(\"d.jpg\")"]);
+}
+
+/// Broken JSON is never read as a list without names.
+pub async fn an_unreadable_value_holds_what_it_mentions(f: &Fixture) {
+    f.db.exec("create table post (id integer primary key, pictures text)").await;
+    f.db.exec("insert into post values (1, '[{\"image\": \"a.jpg\"}, {\"image\": \"b.jp'), (2, '{\"image\": \"c.jpg\"}')").await;
+    let attached = f.attach_bindings(vec![ok(Binding::json("post.pictures", "default", "$[*].image"))]).await;
+    assert_eq!(attached.found(&["a.jpg", "b.jpg", "c.jpg", "d.jpg"]).await, ["a.jpg"]);
+}
+
+/// A list column: JSON everywhere, an array where there are arrays.
+pub async fn lists_of_names_are_captured_and_checked(f: &Fixture) {
+    let (kind, value, reading) = match f.db.dialect() {
+        Dialect::Postgres => ("text[]", "'{a.jpg,\"b c.jpg\",NULL}'", Reading::Array { prefixes: Vec::new() }),
+        _ => ("text", "'[\"a.jpg\", \"b c.jpg\", null]'", Reading::Json { path: ok(JsonPath::parse("$[*]")), prefixes: Vec::new() }),
+    };
+    f.db.exec(&format!("create table album (id integer primary key, pictures {kind})")).await;
+    f.db.exec(&format!("insert into album values (1, {value})")).await;
+    let array = ok(Binding::array("album.pictures", "default"));
+    if f.db.dialect() != Dialect::Postgres {
+        let bound = super::number(vec![array.clone()]);
+        let e = refused(f.open().await.inspect(&bound).await, "it has no arrays");
+        assert!(e.hint_text().unwrap_or_default().contains("$[*]"), "{e:?}");
+    }
+    let attached = f.attach_bindings(vec![array.reading(reading)]).await;
+    assert_eq!(attached.found(&["a.jpg", "b c.jpg", "b", "NULL"]).await, ["a.jpg", "b c.jpg"]);
+    f.db.exec("delete from album").await;
+    let released = attached.released().await;
+    assert_eq!(released.len(), 1);
+    let mut names = Vec::new();
+    attached.bound[0].binding.each_name(&released[0].value, |r| names.push(format!("{r:?}")));
+    assert_eq!(names, ["Name(\"a.jpg\")", "Name(\"b c.jpg\")"]);
+}
+
+/// Two tables, one name: as Spatie's media library builds it.
+fn media_query(f: &Fixture) -> Binding {
+    let (table, name) = match f.db.dialect() {
+        Dialect::Postgres => ("public.media", "id || '/' || file_name"),
+        Dialect::Sqlite => ("media", "id || '/' || file_name"),
+        Dialect::Mysql => ("media", "concat(id, '/', file_name)"),
+    };
+    Binding::query("media", "default", &format!("select {name} from {table} -- by id\n"))
+}
+
+/// A query is a source of references like a column, and has no capture.
+pub async fn check_reads_a_query(f: &Fixture) {
+    f.docs(&["x.jpg"]).await;
+    f.db.exec("create table media (id integer primary key, file_name varchar(100))").await;
+    f.db.exec("insert into media values (1, 'a.jpg'), (2, 'b c.jpg'), (3, null)").await;
+    let attached = f.attach_bindings(vec![ok(Binding::name("doc.file", "default")), media_query(f)]).await;
+    assert_eq!(
+        attached.found(&["1/a.jpg", "2/b c.jpg", "a.jpg", "x.jpg", "3"]).await,
+        ["1/a.jpg", "2/b c.jpg", "x.jpg"].map(str::to_owned)
+    );
+    let holders = ok(attached.database.holders(&attached.search(&["1/a.jpg"]), 10).await);
+    assert_eq!(holders.iter().map(|h| (h.binding, h.value.as_str())).collect::<Vec<_>>(), [(2, "1/a.jpg")]);
+    let Binding { column, query, reading, .. } = attached.bound[1].binding.clone();
+    let scan = Scan { binding: 2, column, query, reading, ordered: true, after: None, until: None };
+    let (mut values, ordered) = super::scan::all(&*attached.database, &scan).await;
+    values.sort();
+    assert_eq!((values, ordered), (vec![b"1/a.jpg".to_vec(), b"2/b c.jpg".to_vec()], false), "the sweep reads it, too");
+    f.db.exec("delete from media").await;
+    assert!(attached.values().await.is_empty(), "nothing is captured");
+    assert!(attached.found(&["1/a.jpg"]).await.is_empty());
+    assert_eq!(attached.snapshot().await, attached.record.snapshot);
+
+    // Another query under the same name is a drift.
+    let mut bound = attached.bound.clone();
+    bound[1].binding = Binding::query("media", "default", "select 'y.jpg'");
+    let now = ok(attached.database.snapshot(&bound).await);
+    let drift: Vec<_> = attached.record.snapshot.drift(&now).iter().map(ToString::to_string).collect();
+    assert_eq!(drift, ["query media was altered"]);
+}
+
+/// Before anything is changed.
+pub async fn a_query_that_cannot_be_used_is_refused(f: &Fixture) {
+    f.docs(&["x.jpg"]).await;
+    let database = f.open().await;
+    let table = if f.db.dialect() == Dialect::Postgres { "public.doc" } else { "doc" };
+    for (query, why) in [
+        ("select 1, 2".to_owned(), "two columns"),
+        ("select file from nowhere".to_owned(), "no such table"),
+        (format!("delete from {table}"), "no SELECT"),
+        (format!("select file from {table}) select n from q; delete from {table}; with q(n) as (select 1"), "more than one statement"),
+        ("selct".to_owned(), "no SQL"),
+    ] {
+        let bound = super::number(vec![Binding::query("media", "default", &query)]);
+        let e = refused(database.inspect(&bound).await, why);
+        assert_eq!(e.kind(), Kind::Schema, "{why}: {e:?}");
+        assert!(e.full().contains("media"), "{why}: {}", e.full());
+    }
+    let rows = f.db.query_strings("select file from doc").await;
+    assert_eq!(rows, [Some("x.jpg".to_owned())]);
+}
+
+/// A query that worked at attach and fails now is an error, never "no references".
+pub async fn a_query_that_fails_stops_the_check(f: &Fixture) {
+    f.docs(&["x.jpg"]).await;
+    f.db.exec("create table media (id integer primary key, file_name varchar(100))").await;
+    let attached = f.attach_bindings(vec![ok(Binding::name("doc.file", "default")), media_query(f)]).await;
+    f.db.exec("drop table media").await;
+    refused(attached.database.check(&attached.bound, &attached.record.snapshot, &attached.search(&["x.jpg"])).await, "the query fails");
 }

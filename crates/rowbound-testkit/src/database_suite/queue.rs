@@ -7,7 +7,7 @@ use rowbound::{
     Binding, Kind,
     database::{Dialect, Shadowed},
     ledger::{Filter, NewEntry},
-    queue::{Announce, Derived, Outcome, PutBack, Settled, Settlement},
+    queue::{Announce, CLAIM_BYTES, Derived, Opened, Outcome, PutBack, Settled, Settlement},
 };
 
 use super::{Attached, DEADLINE, Fixture, ok, refused, settle_all, value};
@@ -295,6 +295,63 @@ pub async fn derivatives_enter_with_the_settlement(f: &Fixture) {
     let entries = ok(attached.database.history(&Filter { name: Some("t/1.jpg/ü.jpg".into()), ..Filter::default() }).await);
     assert_eq!(entries.len(), 2);
     assert_eq!((entries[0].event.as_str(), entries[0].key.as_deref()), ("derivative", Some("1.jpg")));
+}
+
+/// What a value with many names holds becomes candidates in the transaction that settles it: same row, same event, same time, marked as names.
+pub async fn names_of_a_value_become_candidates_of_their_own(f: &Fixture) {
+    let attached = candidates(f, 2).await;
+    let got = ok(attached.database.claim(&attached.claim()).await);
+    let names = ["a'\"b.jpg", "\u{fc}.jpg"].map(World::file_name);
+    let opened = names.iter().map(|n| Opened { id: got[0].id, name: n.clone() }).collect();
+    let settlement = Settlement { opened, ..settle_all(&got[..1], Outcome::Opened) };
+    assert_eq!(ok(attached.database.settle(&settlement, None).await), 1);
+    if f.db.dialect() != Dialect::Sqlite {
+        assert_eq!(ok(attached.database.settle(&settlement, None).await), 0, "who does not hold it opens nothing");
+        let back = vec![PutBack { id: got[1].id, wait: Duration::ZERO, failed: false, note: "later".into() }];
+        ok(attached.database.settle(&Settlement { back, ..settle_all(&[], Outcome::Kept) }, None).await);
+    }
+    let mut again = ok(attached.database.claim(&attached.claim()).await);
+    again.sort_by_key(|c| c.id);
+    let (raw, opened): (Vec<_>, Vec<_>) = again.into_iter().partition(|c| !c.opened);
+    assert_eq!(raw.iter().map(|c| c.id).collect::<Vec<_>>(), [got[1].id], "others are as they were");
+    assert_eq!(opened.iter().map(value).collect::<Vec<_>>(), names.each_ref().map(ToString::to_string));
+    for c in &opened {
+        let of = &got[0];
+        assert_eq!((c.binding, &c.key, &c.event, c.released_at, c.attempts), (of.binding, &of.key, &of.event, of.released_at, 0));
+    }
+    let entries = ok(attached.database.history(&Filter::default()).await);
+    assert_eq!(entries.iter().map(|e| e.outcome).collect::<Vec<_>>(), [Outcome::Opened]);
+}
+
+/// A batch of texts of megabytes is a batch of few.
+pub async fn a_claim_is_limited_in_bytes(f: &Fixture) {
+    let wide = if f.db.dialect() == Dialect::Mysql { "longtext" } else { "text" };
+    f.db.exec(&format!("create table doc (id integer primary key, file {wide})")).await;
+    let of = |times: &str| match f.db.dialect() {
+        Dialect::Sqlite => format!("replace(hex(zeroblob({times} / 2)), '0', 'x')"),
+        _ => format!("repeat('x', {times})"),
+    };
+    for id in 1..=5 {
+        f.db.exec(&format!("insert into doc values ({id}, {})", of("6000000"))).await;
+    }
+    f.db.exec("insert into doc values (6, 'a.jpg')").await;
+    let attached = f.attach(&["doc.file"]).await;
+    f.db.exec("delete from doc").await;
+    let mut sizes = Vec::new();
+    loop {
+        let claimed = ok(attached.database.claim(&attached.claim()).await);
+        if claimed.is_empty() {
+            break;
+        }
+        let bytes: usize = claimed.iter().map(|c| c.value.len()).sum();
+        assert!(bytes <= CLAIM_BYTES + 6_000_000, "{bytes}");
+        sizes.extend(claimed.iter().map(|c| c.value.len()));
+        let mut settlement = settle_all(&claimed, Outcome::Kept);
+        settlement.settled.iter_mut().for_each(|s| s.name = Some("a text".into()));
+        ok(attached.database.settle(&settlement, None).await);
+    }
+    sizes.sort_unstable();
+    assert_eq!(sizes, [5, 6_000_000, 6_000_000, 6_000_000, 6_000_000, 6_000_000]);
 }
 
 /// An announced name is a candidate without a binding, due after its wait.

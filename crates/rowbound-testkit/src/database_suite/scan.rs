@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use rowbound::{
     Kind,
-    binding::Column,
+    binding::{Column, Reading},
     database::{Database, Scan},
 };
 
 use super::{Fixture, ok, refused};
 
 /// Everything that a scan reads, and whether it says that it is in order.
-async fn all(database: &dyn Database, scan: &Scan) -> (Vec<Vec<u8>>, bool) {
+pub(super) async fn all(database: &dyn Database, scan: &Scan) -> (Vec<Vec<u8>>, bool) {
     let mut values = ok(database.scan(scan).await);
     let mut out = Vec::new();
     loop {
@@ -24,7 +24,7 @@ async fn all(database: &dyn Database, scan: &Scan) -> (Vec<Vec<u8>>, bool) {
 }
 
 fn scan(column: &str, ordered: bool) -> Scan {
-    Scan { binding: 1, column: ok(Column::parse(column)), ordered, after: None, until: None }
+    Scan { binding: 1, column: ok(Column::parse(column)), query: None, reading: Reading::Name, ordered, after: None, until: None }
 }
 
 /// In the order of bytes, whatever the column's collation, with an index and without; empty values and NULL are left out.

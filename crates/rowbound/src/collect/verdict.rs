@@ -5,8 +5,11 @@ use std::{collections::HashMap, time::Duration};
 use super::{Summary, derived::Found};
 use crate::{
     name::FileName,
-    queue::{Candidate, Derived, Outcome, PutBack, Settled, Settlement},
+    queue::{Candidate, Derived, Outcome, PutBack, Settled, Settlement, shortened},
 };
+
+/// The longest value that enters the ledger as it is, in bytes: the longest name that any storage takes is shorter.
+const LEDGER: usize = 4_096;
 
 /// What becomes of a candidate.
 pub(super) enum Verdict {
@@ -61,7 +64,7 @@ impl Settle<'_> {
     }
 
     pub(super) fn one(&mut self, c: &Candidate, name: Option<&FileName>, verdict: Verdict) {
-        let shown = || name.map_or_else(|| String::from_utf8_lossy(&c.value).into_owned(), ToString::to_string);
+        let shown = || name.map_or_else(|| shortened(&c.value), ToString::to_string);
         match verdict {
             Verdict::Settle(outcome, size, place, note) => {
                 *self.summary.outcomes.entry(outcome).or_default() += 1;
@@ -71,7 +74,12 @@ impl Settle<'_> {
                 if outcome == Outcome::Refused && self.summary.notes.len() < 20 {
                     self.summary.notes.entry(note.clone().unwrap_or_default()).or_insert_with(shown);
                 }
-                let name = name.filter(|n| n.as_str().as_bytes() != c.value).map(ToString::to_string);
+                // What is no name may be a text of megabytes, of which the ledger keeps the beginning.
+                let name = match name {
+                    None if c.value.len() > LEDGER || matches!(outcome, Outcome::Opened) => Some(shortened(&c.value)),
+                    None => None,
+                    Some(n) => (n.as_str().as_bytes() != c.value).then(|| n.to_string()),
+                };
                 self.settlement.settled.push(Settled { id: c.id, outcome, name, size, place, note });
             }
             Verdict::Back(wait, failed, note) => {

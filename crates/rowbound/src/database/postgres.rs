@@ -159,6 +159,8 @@ async fn write(conn: &mut PgConnection, record: &Installation) -> Result<()> {
 async fn snapshot_of(conn: &mut PgConnection, bound: &[Bound]) -> Result<Snapshot> {
     let shown = |part: &str| if part.contains(['.', '"']) { ident(part) } else { part.to_owned() };
     let label = |schema: Option<&str>, table: &str| schema.into_iter().chain([table]).map(shown).collect::<Vec<_>>().join(".");
+    let queries = query_items(bound);
+    let bound = &with_tables(bound);
     let tables = by_table(bound);
     let columns: Vec<_> = bound.iter().map(|b| &b.binding.column).collect();
     let rows = sqlx::query(include_str!("postgres/snapshot.sql"))
@@ -172,7 +174,8 @@ async fn snapshot_of(conn: &mut PgConnection, bound: &[Bound]) -> Result<Snapsho
         .fetch_all(conn)
         .await
         .map_err(|e| failed("cannot read what stands", e))?;
-    let items = rows.iter().map(|row| Ok((row.try_get("item")?, row.try_get("text")?))).collect::<sqlx::Result<_>>();
+    let standing = rows.iter().map(|row| Ok((row.try_get("item")?, row.try_get("text")?)));
+    let items = standing.chain(queries.map(Ok)).collect::<sqlx::Result<_>>();
     Ok(Snapshot(items.map_err(|e| failed("cannot read what stands", e))?))
 }
 

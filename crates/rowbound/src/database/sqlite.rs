@@ -22,7 +22,7 @@ use sqlx::{
 };
 
 use super::{
-    Checked, ColumnSearch, Database, Dialect, Hold, Holder, OpenTransaction, Options, Scan, Shadowed, Values, by_table,
+    Checked, ColumnSearch, Database, Dialect, Hold, Holder, OpenTransaction, Options, Scan, Shadowed, Values, by_table, query_items,
     survey::{Sample, TextColumn},
 };
 use crate::{
@@ -170,6 +170,14 @@ impl Sqlite {
         self.pool().await?.acquire().await.map_err(failed("connect"))
     }
 
+    /// A connection that reads and hands over few rows ahead, because each may be a text of megabytes.
+    async fn reader(&self) -> Result<SqliteConnection> {
+        self.pool().await?;
+        let options = SqliteConnectOptions::new().filename(&self.path).create_if_missing(false).busy_timeout(Duration::from_secs(5));
+        let options = options.row_buffer_size(8).disable_statement_logging().pragma("query_only", "ON");
+        options.connect().await.map_err(failed("connect"))
+    }
+
     /// The write lock, had by asking again and again with short waits until `lock_patience`.
     async fn write_lock(&self) -> Result<WriteLock> {
         let deadline = Instant::now() + self.options.lock_patience;
@@ -187,13 +195,14 @@ impl Sqlite {
 
     async fn snapshot_on(&self, connection: &mut SqliteConnection, bound: &[Bound]) -> Result<Snapshot> {
         let version: i64 = sqlx::query_scalar("PRAGMA schema_version").fetch_one(&mut *connection).await.map_err(failed("snapshot"))?;
-        let asked: String = bound.iter().map(|b| format!("{}={}\n", b.id, b.binding.key())).collect();
+        let asked: String =
+            bound.iter().map(|b| format!("{}={} {}\n", b.id, b.binding.key(), b.binding.query.as_deref().unwrap_or(""))).collect();
         if let Some((v, a, snapshot)) = &self.open.lock().unwrap_or_else(|e| e.into_inner()).seen
             && (*v, a) == (version, &asked)
         {
             return Ok(snapshot.clone());
         }
-        let mut items = BTreeMap::new();
+        let mut items: BTreeMap<_, _> = query_items(bound).collect();
         for ((_, name), columns) in by_table(bound) {
             let Some(table) = table(connection, &name).await? else { continue };
             items.insert(format!("table {name}"), format!("{:?}", table.name));

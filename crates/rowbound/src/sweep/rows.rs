@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::{range::Range, sorter::Sorter};
 use crate::{
-    binding::{Reading, Resolved},
+    binding::{Binding, Reading, Resolved},
     capture::Bound,
     database::{Database, Scan, Values},
     error::{Error, Kind, Result},
@@ -60,10 +60,11 @@ impl Rows {
         let mut sources = Vec::new();
         for b in bound.iter().filter(|b| b.binding.storage == storage) {
             // Only where the value is the name do values and names have the same order, and the same range.
-            let plain = b.binding.reading == Reading::Name;
+            let plain = b.binding.reading == Reading::Name && b.binding.query.is_none();
             let (after, until) = if plain { range.bounds() } else { (None, None) };
             let ordered = plain && !unordered.contains(&b.id);
-            let scan = Scan { binding: b.id, column: b.binding.column.clone(), ordered, after, until };
+            let Binding { column, query, reading, .. } = b.binding.clone();
+            let scan = Scan { binding: b.id, column, query, reading, ordered, after, until };
             let values = db.scan(&scan).await?;
             let (to, pages) = mpsc::channel(2);
             let column = Column { bound: b.clone(), range: range.clone(), refused: refused.clone(), to };
@@ -142,7 +143,8 @@ impl Column {
             self.bound.binding.each_name(value, |resolved| match resolved {
                 Resolved::Name(name) if self.range.contains(name.as_str()) => take(name),
                 Resolved::Name(_) | Resolved::Nothing => {}
-                Resolved::Refused(_) => drop(self.refused.fetch_add(1, Relaxed)),
+                // What an unreadable value names is not known. The collector takes every name that it mentions for one.
+                Resolved::Refused(_) | Resolved::Unreadable(_) => drop(self.refused.fetch_add(1, Relaxed)),
             });
         }
     }

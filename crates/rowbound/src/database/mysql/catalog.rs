@@ -11,6 +11,7 @@ use super::{bytes, fault, int, literal, maybe_text, quote, text};
 use crate::{
     binding::Column,
     capture::Bound,
+    database::with_tables,
     error::{Error, Kind, Result},
 };
 
@@ -148,6 +149,7 @@ impl Catalog {
     /// Reads it. Takes no lock that an application's statement could wait for. `known` are tables that were part of it the last time: they are asked
     /// for at once instead of a generation at a time.
     pub(super) async fn load(conn: &mut MySqlConnection, database: &str, bound: &[Bound], known: &Known) -> Result<Catalog> {
+        let bound = &with_tables(bound);
         let mut catalog = Catalog {
             database: database.to_owned(),
             tables: BTreeMap::new(),

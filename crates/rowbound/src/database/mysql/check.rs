@@ -16,10 +16,11 @@ use super::{
     values::{blob, chars},
 };
 use crate::{
-    binding::Search,
+    binding::{Scan, Search},
     capture::{Bound, Snapshot},
-    database::{Checked, ColumnSearch, Found, Holder, drifted},
+    database::{Checked, ColumnSearch, Found, Holder, as_table, drifted},
     error::{Error, Kind, Result},
+    name::FileName,
 };
 
 /// A name as a literal that compares with the column: in the column's own character set, because a name with characters that it cannot hold
@@ -88,12 +89,56 @@ pub(super) async fn check(db: &Mysql, bound: &[Bound], expected: &Snapshot, sear
     failed.map_or(Ok(Checked { found, hold: None }), Err)
 }
 
+/// A query's column as bytes of UTF-8, whatever its type.
+pub(super) const QUERIED: &str = "cast(convert(n using utf8mb4) as binary)";
+
+/// Reads every value of what is searched, one after another, and hands over each name that it holds with the row's key, until `take` says no.
+async fn read_all(
+    conn: &mut MySqlConnection,
+    sql: String,
+    scan: &Scan,
+    mut take: impl FnMut(&FileName, Option<String>) -> bool + Send,
+) -> Result<()> {
+    let mut rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch(conn);
+    let mut go_on = true;
+    while let Some(row) = rows.try_next().await.map_err(fault)? {
+        let value = super::bytes(&row, 0)?.unwrap_or_default();
+        let key = maybe_text(&row, 1)?;
+        let mut seen = HashSet::new();
+        scan.held(&value, |name| {
+            if go_on && seen.insert(name.clone()) {
+                go_on = take(name, key.clone());
+            }
+        });
+        if !go_on {
+            break;
+        }
+    }
+    Ok(())
+}
+
 async fn look(db: &Mysql, conn: &mut MySqlConnection, expected: &Snapshot, search: &ColumnSearch, found: &mut Vec<Found>) -> Result<()> {
+    let mut names = HashSet::new();
+    let take = |name: &FileName, _| {
+        names.insert(name.clone());
+        true
+    };
+    if let (Some(query), Some(scan)) = (&search.query, &search.search.scan) {
+        read_all(conn, format!("{} select {QUERIED}, null from q where n is not null", as_table(query)), scan, take).await?;
+        found.extend(names.into_iter().map(|n| Found { binding: search.binding, value: n.as_str().into() }));
+        return Ok(());
+    }
     let class = snapshot::class(expected, &search.column)
         .filter(|c| !matches!(c, Class::Other(_)))
         .ok_or_else(|| Error::new(Kind::Schema, "a bound column is not among those that were attached").hint("run `rowbound attach`"))?;
     // Distinct as bytes: a name that a million rows share comes once, and none that a collation takes for it is lost.
     let value = format!("cast({} as binary)", value("t", &search.column.column, &class));
+    if let Some(scan) = search.search.scan.as_ref().filter(|s| !s.is_empty()) {
+        let sql = format!("select {value}, null from {} t where {} is not null", table_of(db, search), quote(&search.column.column));
+        read_all(conn, sql, scan, take).await?;
+        found.extend(names.into_iter().map(|n| Found { binding: search.binding, value: n.as_str().into() }));
+        return Ok(());
+    }
     let mut seen = HashSet::new();
     for condition in conditions(&search.search, &search.column.column, &class, db.flavor.in_list()) {
         let sql = format!("select distinct {value} from {} t where {condition}", table_of(db, search));
@@ -114,6 +159,16 @@ pub(super) async fn holders(db: &Mysql, searches: &[ColumnSearch], limit: u32) -
     let mut conn = db.pool.acquire().await.map_err(fault)?;
     let mut out = Vec::new();
     for search in searches {
+        let mut some = Vec::new();
+        let take = |name: &FileName, key| {
+            some.push(Holder { binding: search.binding, key, value: name.to_string() });
+            some.len() < limit as usize
+        };
+        if let (Some(query), Some(scan)) = (&search.query, &search.search.scan) {
+            read_all(&mut conn, format!("{} select {QUERIED}, null from q where n is not null", as_table(query)), scan, take).await?;
+            out.append(&mut some);
+            continue;
+        }
         // As a binding, so that the catalog is read for its table.
         let mut binding = crate::binding::Binding::name("t.c", "")?;
         binding.column = search.column.clone();
@@ -126,6 +181,14 @@ pub(super) async fn holders(db: &Mysql, searches: &[ColumnSearch], limit: u32) -
             place(Error::new(Kind::Schema, "a bound column does not exist").hint("`rowbound status` says what is not as attached"))
         })?;
         let key = key("t", table).unwrap_or_else(|| "null".to_owned());
+        if let Some(scan) = &search.search.scan {
+            let value = value("t", &column.name, &column.class);
+            let (table, f) = (format!("{}.{}", quote(&name.schema), quote(&name.table)), quote(&column.name));
+            let sql = format!("select cast({value} as binary), {key} from {table} t where t.{f} is not null");
+            read_all(&mut conn, sql, scan, take).await.map_err(place)?;
+            out.append(&mut some);
+            continue;
+        }
         let mut left = limit as usize;
         for condition in conditions(&search.search, &column.name, &column.class, db.flavor.in_list()) {
             let sql = format!(

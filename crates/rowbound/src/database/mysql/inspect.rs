@@ -2,16 +2,21 @@
 
 use std::collections::BTreeSet;
 
+use sqlx::{AssertSqlSafe, Connection};
+
 use super::{
     Flavor, Mysql,
     cascade::Reach,
     catalog::{self, Catalog, Class, TableName},
+    check::QUERIED,
     fault,
     grants::Grants,
     install, int, text, triggers,
 };
 use crate::{
+    binding::Reading,
     capture::{Blind, Bound, Inspection},
+    database::{as_table, unusable_query, with_tables},
     error::{Error, Kind, Result},
 };
 
@@ -29,6 +34,13 @@ pub(super) async fn inspect(db: &Mysql, bound: &[Bound]) -> Result<Inspection> {
         )
         .hint(format!("GRANT PROCESS ON *.* TO {}", me(&mut conn).await?)));
     }
+    for (b, query) in bound.iter().filter_map(|b| Some((b, b.binding.query.as_ref()?))) {
+        let mut tx = conn.begin_with("start transaction read only").await.map_err(fault)?;
+        let sql = format!("{} select {QUERIED} from q limit 1", as_table(query));
+        sqlx::query(AssertSqlSafe(sql)).persistent(false).fetch_all(&mut *tx).await.map_err(|e| unusable_query(b, fault(e)))?;
+        tx.rollback().await.map_err(fault)?;
+    }
+    let bound = &with_tables(bound);
     let catalog = Catalog::load(&mut conn, &db.database, bound, &db.known).await?;
     let mut found = Inspection::default();
     let mut seen = BTreeSet::new();
@@ -42,6 +54,11 @@ pub(super) async fn inspect(db: &Mysql, bound: &[Bound]) -> Result<Inspection> {
                 .hint("bind the column of the table underneath"));
         }
         let column = table.column(&b.binding.column.column).ok_or_else(|| catalog::missing(b, "column"))?;
+        if matches!(b.binding.reading, Reading::Array { .. }) {
+            return Err(Error::new(Kind::Schema, "MySQL and MariaDB have no arrays")
+                .with("binding", &b.binding.column)
+                .hint("a list that is stored as JSON is kind = \"json\" with path = \"$[*]\""));
+        }
         if let Class::Other(kind) = &column.class {
             let hint = if kind == "binary" {
                 "BINARY(n) pads names with NUL bytes: make it VARBINARY(n)"
@@ -53,7 +70,7 @@ pub(super) async fn inspect(db: &Mysql, bound: &[Bound]) -> Result<Inspection> {
                 .with("type", kind)
                 .hint(hint));
         }
-        if facts.rows > BIG && !facts.indexed.iter().any(|c| c.to_lowercase() == column.name.to_lowercase()) {
+        if facts.rows > BIG && !b.binding.scans() && !facts.indexed.iter().any(|c| c.to_lowercase() == column.name.to_lowercase()) {
             found.warnings.push(format!(
                 "{}: no index on this column; every check reads all of about {} rows. CREATE INDEX helps",
                 b.binding.column, facts.rows

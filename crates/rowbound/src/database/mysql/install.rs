@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     capture::Bound,
+    database::with_tables,
     error::{Error, Kind, Result},
     queue::Outcome,
 };
@@ -103,6 +104,7 @@ async fn standing(db: &Mysql, conn: &mut MySqlConnection, wanted: &[Wanted]) -> 
 }
 
 async fn install_steps(db: &Mysql, conn: &mut MySqlConnection, bound: &[Bound]) -> Result<Vec<Step>> {
+    let bound = &with_tables(bound);
     let catalog = Catalog::load(conn, &db.database, bound, &db.known).await?;
     for b in bound {
         let (_, table) = catalog.table_of(&b.binding.column).ok_or_else(|| catalog::missing(b, "table"))?;

@@ -13,11 +13,14 @@ use super::{
 };
 use crate::{
     error::{Error, Kind, Result},
-    queue::{Announce, Backlog, Candidate, Claim, Settlement, Waiting},
+    queue::{Announce, Backlog, CLAIM_BYTES, Candidate, Claim, Settlement, Waiting, shortened},
 };
 
 /// How much of an error a note keeps, in characters.
 const NOTE: usize = 4_000;
+
+/// Values up to so many bytes are read together with their candidates; longer ones one by one, so that no answer is too large.
+const SMALL: usize = 4_096;
 
 pub(super) fn cut(note: &str) -> String {
     note.chars().take(NOTE).collect()
@@ -45,8 +48,8 @@ fn due(claim: &Claim) -> &'static str {
 pub(super) async fn claim(db: &Mysql, claim: &Claim) -> Result<Vec<Candidate>> {
     let mut tx = db.pool.begin().await.map_err(fault)?;
     let sql = format!(
-        "select id, binding, value, `key`, event, {}, attempts from rowbound_candidate force index (primary) \
-         where {} and {} order by id limit {} for update skip locked",
+        "select id, binding, if(length(value) <= {SMALL}, value, null), `key`, event, {}, attempts, opened, length(value) \
+         from rowbound_candidate force index (primary) where {} and {} order by id limit {} for update skip locked",
         micros("released_at"),
         scope(claim),
         due(claim),
@@ -54,15 +57,30 @@ pub(super) async fn claim(db: &Mysql, claim: &Claim) -> Result<Vec<Candidate>> {
     );
     let rows = sqlx::query(AssertSqlSafe(sql)).bind(&claim.storage).bind(interval(claim.grace)).fetch_all(&mut *tx).await.map_err(fault)?;
     let mut claimed = Vec::with_capacity(rows.len());
+    let mut room = CLAIM_BYTES;
     for row in &rows {
+        // What is left over was only locked: it is free again at the end of this transaction.
+        let size = usize::try_from(int(row, 8)?).unwrap_or(0);
+        if room == 0 {
+            break;
+        }
+        room = room.saturating_sub(size);
+        let value = match bytes(row, 2)? {
+            Some(value) => value,
+            None => {
+                let large = sqlx::query("select value from rowbound_candidate where id = ?").bind(int(row, 0)?);
+                bytes(&large.fetch_one(&mut *tx).await.map_err(fault)?, 0)?.unwrap_or_default()
+            }
+        };
         claimed.push(Candidate {
             id: int(row, 0)?,
             binding: binding(row, 1)?,
-            value: bytes(row, 2)?.unwrap_or_default(),
+            value,
             key: maybe_text(row, 3)?,
             event: text(row, 4)?,
             released_at: released(row, 5)?,
             attempts: u32::try_from(int(row, 6)?).unwrap_or(0),
+            opened: int(row, 7)? != 0,
         });
     }
     if claimed.is_empty() {
@@ -114,6 +132,15 @@ pub(super) async fn next_due(db: &Mysql, claim: &Claim) -> Result<Option<Duratio
 pub(super) async fn settle(db: &Mysql, settlement: &Settlement) -> Result<u64> {
     let mut tx = db.pool.begin().await.map_err(fault)?;
     let mut count = 0;
+    if !settlement.opened.is_empty() {
+        let names = settlement.opened.iter().map(|o| serde_json::json!({ "id": o.id, "name": hex(o.name.as_str().as_bytes()) }));
+        sqlx::query(include_str!("settle_open.sql"))
+            .bind(serde_json::Value::Array(names.collect()).to_string())
+            .bind(&settlement.owner)
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+    }
     if !settlement.settled.is_empty() {
         let settled: Vec<_> = settlement
             .settled
@@ -208,7 +235,7 @@ fn read_waiting(row: &sqlx::mysql::MySqlRow) -> Result<Waiting> {
     Ok(Waiting {
         id: int(row, 0)?,
         binding: binding(row, 1)?,
-        value: text(row, 2)?,
+        value: shortened(&bytes(row, 2)?.unwrap_or_default()),
         key: maybe_text(row, 3)?,
         event: text(row, 4)?,
         released_at: released(row, 5)?,

@@ -3,16 +3,27 @@
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, MySqlConnection};
 
-use super::{Mysql, catalog::Catalog, fault, quote, triggers::value, values::blob};
+use super::{Mysql, catalog::Catalog, check::QUERIED, fault, quote, triggers::value, values::blob};
 use crate::{
     binding::Binding,
     capture::Bound,
-    database::{Paging, Scan, Values},
+    database::{Paging, Scan, Values, as_table},
     error::{Error, Kind, Result},
 };
 
 pub(super) async fn scan(db: &Mysql, scan: &Scan) -> Result<Values> {
     let mut conn = db.pool.acquire().await.map_err(fault)?;
+    if let Some(query) = &scan.query {
+        let sql = format!("{} select {QUERIED} from q where n is not null", as_table(query));
+        let (mut to, values) = Paging::new(false);
+        let column = scan.column.clone();
+        tokio::spawn(async move {
+            conn.close_on_drop();
+            let done = stream(&mut conn, sql, &mut to).await;
+            to.end(done.map_err(|e| e.with("reference", &column.column))).await;
+        });
+        return Ok(values);
+    }
     // As a binding, so that the catalog is read for its table.
     let mut binding = Binding::name("t.c", "")?;
     binding.column = scan.column.clone();

@@ -14,11 +14,13 @@ use super::{
 use crate::{
     binding::Column,
     capture::{Bound, Snapshot},
+    database::{query_items, with_tables},
 };
 
 /// Item by item.
 pub(super) fn of(catalog: &Catalog, bound: &[Bound]) -> Snapshot {
-    let mut items = BTreeMap::new();
+    let mut items: BTreeMap<_, _> = query_items(bound).collect();
+    let bound = &with_tables(bound);
     for table in &catalog.ours {
         items.insert(format!("table {table}"), "there".to_owned());
     }

@@ -27,6 +27,7 @@ create table if not exists rowbound_candidate (
   owner varchar(190) null,
   attempts int not null default 0,
   note longtext null,
+  opened boolean not null default false,
   constraint rowbound_whose check (storage is not null or binding is not null)
 ) engine = InnoDB default charset = utf8mb4 collate = utf8mb4_bin comment = 'Rowbound: names that may be unreferenced';;
 

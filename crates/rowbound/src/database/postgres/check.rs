@@ -4,7 +4,8 @@
 
 use std::collections::HashSet;
 
-use sqlx::{AssertSqlSafe, PgConnection, PgPool};
+use futures_util::TryStreamExt;
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row};
 
 use super::{
     fault::{failed, standing_by},
@@ -14,10 +15,11 @@ use super::{
     triggers,
 };
 use crate::{
-    binding::Column,
+    binding::{Column, Reading, Scan},
     capture::{Bound, Snapshot},
-    database::{Checked, ColumnSearch, Found, Holder, drifted},
+    database::{Checked, ColumnSearch, Found, Holder, as_table, drifted, with_tables},
     error::Result,
+    name::FileName,
 };
 
 /// How long a check waits for a migration that holds a bound table.
@@ -53,7 +55,8 @@ pub(super) async fn indexes_are_stale(conn: &mut PgConnection, tables: &[i64]) -
 /// do not respect snapshots.
 pub(super) async fn check(pool: &PgPool, bound: &[Bound], snapshot: &Snapshot, searches: &[ColumnSearch]) -> Result<Checked> {
     // Names first, outside: looking them up would take the snapshot. What changes until the lock is had, the snapshot tells.
-    let mut columns: Vec<&Column> = bound.iter().map(|b| &b.binding.column).collect();
+    let tables = with_tables(bound);
+    let mut columns: Vec<&Column> = tables.iter().map(|b| &b.binding.column).collect();
     columns.extend(searches.iter().map(|s| &s.column));
     let mut conn = pool.acquire().await.map_err(|e| failed("cannot connect", e))?;
     let mut resolved = tables::resolve(&mut conn, &columns).await?;
@@ -61,7 +64,7 @@ pub(super) async fn check(pool: &PgPool, bound: &[Bound], snapshot: &Snapshot, s
     let stale = indexes_are_stale(&mut conn, &oids).await?;
     drop(conn);
     let locks: HashSet<_> = resolved.iter().filter(|r| matches!(&*r.kind, "r" | "p")).map(tables::Resolved::table_sql).collect();
-    let of_searches = resolved.split_off(bound.len());
+    let of_searches = resolved.split_off(tables.len());
 
     let mut tx = pool.begin_with("begin isolation level repeatable read").await.map_err(|e| failed("cannot begin a transaction", e))?;
     // An error instead of fewer rows where row security applies.
@@ -81,7 +84,17 @@ pub(super) async fn check(pool: &PgPool, bound: &[Bound], snapshot: &Snapshot, s
 
     let mut found = Vec::new();
     for (search, r) in searches.iter().zip(&of_searches) {
-        tables::usable(&search.column, r)?;
+        if let Some(scan) = search.search.scan.as_ref().filter(|s| !s.is_empty()) {
+            let mut names = HashSet::new();
+            read_all(&mut tx, r, search, scan, |name, _| {
+                names.insert(name.clone());
+                true
+            })
+            .await?;
+            found.extend(names.into_iter().map(|n| Found { binding: search.binding, value: n.as_str().into() }));
+            continue;
+        }
+        tables::usable(&search.column, r, &Reading::Name)?;
         for (what, values) in wheres(r, search) {
             let sql = format!("select t.{f}::text from {} t where {what}", r.table_sql(), f = ident(&search.column.column));
             // Planned for these very values: a plan for any values compares an array one by one instead of hashing it.
@@ -122,7 +135,17 @@ pub(super) async fn holders(pool: &PgPool, searches: &[ColumnSearch], limit: u32
     }
     let mut holders = Vec::new();
     for (search, r) in searches.iter().zip(&resolved) {
-        tables::usable(&search.column, r)?;
+        if let Some(scan) = &search.search.scan {
+            let mut some = Vec::new();
+            read_all(&mut tx, r, search, scan, |name, key| {
+                some.push(Holder { binding: search.binding, key, value: name.to_string() });
+                some.len() < limit as usize
+            })
+            .await?;
+            holders.extend(some);
+            continue;
+        }
+        tables::usable(&search.column, r, &Reading::Name)?;
         let mut left = i64::from(limit);
         for (what, values) in wheres(r, search) {
             let sql = format!(
@@ -143,6 +166,40 @@ pub(super) async fn holders(pool: &PgPool, searches: &[ColumnSearch], limit: u32
         }
     }
     Ok(holders)
+}
+
+/// Reads every value of what is searched, one after another, and hands over each name that it holds with the row's key, until `take` says no.
+async fn read_all(
+    tx: &mut PgConnection,
+    r: &tables::Resolved,
+    search: &ColumnSearch,
+    scan: &Scan,
+    mut take: impl FnMut(&FileName, Option<String>) -> bool + Send,
+) -> Result<()> {
+    let place = |e| failed("cannot look for references", e).with("column", &search.column);
+    let sql = match &search.query {
+        Some(query) => format!("{} select n::text, null::text from q where n is not null", as_table(query)),
+        None => {
+            tables::usable(&search.column, r, scan.reading())?;
+            let f = ident(&search.column.column);
+            format!("select t.{f}::text, {} from {} t where t.{f} is not null", triggers::key_sql("t", &r.key), r.table_sql())
+        }
+    };
+    let mut rows = sqlx::query(AssertSqlSafe(sql)).persistent(false).fetch(tx);
+    let mut go_on = true;
+    while let Some(row) = rows.try_next().await.map_err(place)? {
+        let value: &str = row.try_get(0).map_err(place)?;
+        let mut seen = HashSet::new();
+        scan.held(value.as_bytes(), |name| {
+            if go_on && seen.insert(name.clone()) {
+                go_on = take(name, row.try_get(1).ok().flatten());
+            }
+        });
+        if !go_on {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// The conditions that a search comes to, each with the array for its `$1`. Rows of partitions and children count: no ONLY.

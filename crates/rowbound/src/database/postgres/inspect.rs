@@ -1,6 +1,6 @@
 //! What `attach` says before it changes anything.
 
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqlSafeStr, Statement};
 
 use super::{
     check::indexes_are_stale,
@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     capture::{Blind, Bound, Inspection},
+    database::{as_table, unusable_query, with_tables},
     error::{Error, Kind, Result},
 };
 
@@ -22,13 +23,26 @@ pub(super) async fn inspect(conn: &mut PgConnection, bound: &[Bound]) -> Result<
     .await
     .map_err(|e| failed("cannot look at the database", e))?;
     let mut inspection = Inspection::default();
+    for (b, query) in bound.iter().filter_map(|b| Some((b, b.binding.query.as_ref()?))) {
+        let mut tx = conn.begin_with("begin read only").await.map_err(|e| failed("cannot begin a transaction", e))?;
+        let sql = format!("{} select n::text from q limit 1", as_table(query));
+        let error = |e| unusable_query(b, failed("it cannot be run", e));
+        // A list of names for fewer columns than there are is fine with PostgreSQL.
+        let whole = format!("select * from (\n{query}\n) as q");
+        let columns = tx.prepare(AssertSqlSafe(whole).into_sql_str()).await.map_err(error)?.columns().len();
+        if columns != 1 {
+            return Err(unusable_query(b, Error::new(Kind::Schema, format!("it has {columns} columns"))));
+        }
+        sqlx::query(AssertSqlSafe(sql)).persistent(false).fetch_all(&mut *tx).await.map_err(error)?;
+    }
+    let bound = &with_tables(bound);
     let columns: Vec<_> = bound.iter().map(|b| &b.binding.column).collect();
     let resolved = tables::resolve(&mut *conn, &columns).await?;
     for (b, r) in bound.iter().zip(&resolved) {
         let column = &b.binding.column;
-        tables::usable(column, r)?;
+        tables::usable(column, r, &b.binding.reading)?;
         tables::readable(column, r, &role)?;
-        if !r.indexed && r.rows > 100_000.0 {
+        if !r.indexed && r.rows > 100_000.0 && !b.binding.scans() {
             inspection.warnings.push(format!(
                 "{column} has no index and about {:.0} rows: each batch reads the whole table; \
                  `create index concurrently on {} using hash ({})` helps",

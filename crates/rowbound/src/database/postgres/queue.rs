@@ -12,7 +12,7 @@ use crate::{
     database::{Shadowed, read_outcome},
     error::Result,
     ledger::{Entry, Filter, NewEntry, Total},
-    queue::{Announce, Backlog, Candidate, Claim, Settlement, Waiting},
+    queue::{Announce, Backlog, CLAIM_BYTES, Candidate, Claim, Settlement, Waiting, shortened},
 };
 
 pub(super) async fn claim(pool: &PgPool, claim: &Claim) -> Result<Vec<Candidate>> {
@@ -25,6 +25,7 @@ pub(super) async fn claim(pool: &PgPool, claim: &Claim) -> Result<Vec<Candidate>
         .bind(&claim.owner)
         .bind(micros(claim.lease))
         .bind(claim.not_due_too)
+        .bind(CLAIM_BYTES as i64)
         .fetch_all(pool)
         .await
         .map_err(|e| failed("cannot claim candidates", e))?;
@@ -37,6 +38,7 @@ pub(super) async fn claim(pool: &PgPool, claim: &Claim) -> Result<Vec<Candidate>
             event: row.try_get("event")?,
             released_at: time(row.try_get("released_at")?)?,
             attempts: count(row.try_get("attempts")?)?,
+            opened: row.try_get("opened")?,
         })
     };
     let mut candidates: Vec<_> =
@@ -59,7 +61,24 @@ pub(super) async fn next_due(pool: &PgPool, claim: &Claim) -> Result<Option<Dura
 pub(super) async fn settle(pool: &PgPool, settlement: &Settlement) -> Result<u64> {
     let mut tx = pool.begin_with("begin isolation level read committed").await.map_err(|e| failed("cannot begin a transaction", e))?;
     let mut count = 0;
-    let Settlement { owner, storage, settled, back, derived } = settlement;
+    let Settlement { owner, storage, settled, back, derived, opened } = settlement;
+    if !opened.is_empty() {
+        sqlx::query(
+            "insert into rowbound.candidate (storage, binding, value, key, event, released_at, opened)
+             select c.storage, c.binding, o.name, c.key, c.event, c.released_at, true
+             from unnest($2::int8[], $3::text[]) with ordinality as o(id, name, n)
+             join rowbound.candidate c on c.id = o.id and case when c.due_at is null then false else true end
+                 and case when c.owner = $1 then true else false end
+             order by o.n",
+        )
+        .persistent(false)
+        .bind(owner)
+        .bind(opened.iter().map(|o| o.id).collect::<Vec<_>>())
+        .bind(opened.iter().map(|o| o.name.as_str()).collect::<Vec<_>>())
+        .execute(&mut *tx)
+        .await
+        .map_err(|e| failed("cannot open up candidates", e))?;
+    }
     if !settled.is_empty() {
         count = sqlx::query(include_str!("settle.sql"))
             .persistent(false)
@@ -247,7 +266,7 @@ fn waiting_row(row: &PgRow) -> sqlx::Result<Waiting> {
     Ok(Waiting {
         id: row.try_get("id")?,
         binding: row.try_get("binding")?,
-        value: row.try_get("value")?,
+        value: shortened(row.try_get::<&str, _>("value")?.as_bytes()),
         key: row.try_get("key")?,
         event: row.try_get("event")?,
         released_at: time(row.try_get("released_at")?)?,

@@ -8,7 +8,7 @@ use super::{
     tables::{self, ident},
 };
 use crate::{
-    database::{Paging, Scan, Values},
+    database::{Paging, Scan, Values, as_table},
     error::{Error, Kind, Result},
 };
 
@@ -19,8 +19,26 @@ fn literal(text: &str) -> String {
 
 pub(super) async fn scan(pool: &PgPool, scan: &Scan) -> Result<Values> {
     let mut conn = pool.acquire().await.map_err(|e| failed("cannot connect", e))?;
-    let resolved = tables::resolve(&mut conn, &[&scan.column]).await?;
-    tables::usable(&scan.column, &resolved[0])?;
+    let sql = match &scan.query {
+        Some(query) => {
+            format!("copy ({} select n::text from q where n::text collate \"C\" <> '') to stdout (format binary)", as_table(query))
+        }
+        None => of_column(&mut conn, scan).await?,
+    };
+    let (mut to, values) = Paging::new(scan.ordered && scan.query.is_none());
+    let column = scan.column.clone();
+    tokio::spawn(async move {
+        // Whoever stops reading leaves the connection in the middle of the copy.
+        conn.close_on_drop();
+        let done = copy(&mut conn, &sql, &mut to).await;
+        to.end(done.map_err(|e| e.with("binding", &column))).await;
+    });
+    Ok(values)
+}
+
+async fn of_column(conn: &mut PgConnection, scan: &Scan) -> Result<String> {
+    let resolved = tables::resolve(conn, &[&scan.column]).await?;
+    tables::usable(&scan.column, &resolved[0], &scan.reading)?;
     // Collation "C" compares the bytes of UTF-8, whatever the column's own.
     let f = format!("t.{}::text", ident(&scan.column.column));
     let mut sql = format!("copy (select {f} from {} t where {f} collate \"C\" <> ''", resolved[0].table_sql());
@@ -34,15 +52,7 @@ pub(super) async fn scan(pool: &PgPool, scan: &Scan) -> Result<Values> {
         sql.push_str(&format!(" order by {f} collate \"C\""));
     }
     sql.push_str(") to stdout (format binary)");
-    let (mut to, values) = Paging::new(scan.ordered);
-    let column = scan.column.clone();
-    tokio::spawn(async move {
-        // Whoever stops reading leaves the connection in the middle of the copy.
-        conn.close_on_drop();
-        let done = copy(&mut conn, &sql, &mut to).await;
-        to.end(done.map_err(|e| e.with("binding", &column))).await;
-    });
-    Ok(values)
+    Ok(sql)
 }
 
 async fn copy(conn: &mut PgConnection, sql: &str, to: &mut Paging) -> Result<()> {

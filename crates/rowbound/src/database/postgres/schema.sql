@@ -26,6 +26,8 @@ create table rowbound.candidate (
     owner text,
     attempts int not null default 0,
     note text,
+    -- A name out of a value with many names.
+    opened bool not null default false,
     check (owner is null or due_at is not null)
 ) with (
     autovacuum_vacuum_scale_factor = 0,

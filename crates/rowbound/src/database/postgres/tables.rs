@@ -9,7 +9,7 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use super::fault::failed;
 use crate::{
-    binding::{Body, Column},
+    binding::{Body, Column, Reading},
     capture::Bound,
     error::{Error, Kind, Result},
 };
@@ -51,6 +51,16 @@ impl Resolved {
     /// Whether values of the type are text that a name can be compared with.
     pub fn is_text(&self) -> bool {
         matches!((&*self.base.0, &*self.base.1), ("pg_catalog", "text" | "varchar" | "bpchar")) || self.base.1 == "citext"
+    }
+
+    /// Whether it is `json` or `jsonb`.
+    pub fn is_json(&self) -> bool {
+        matches!((&*self.base.0, &*self.base.1), ("pg_catalog", "json" | "jsonb"))
+    }
+
+    /// Whether it is an array of text.
+    pub fn is_array(&self) -> bool {
+        matches!((&*self.base.0, &*self.base.1), ("pg_catalog", "_text" | "_varchar" | "_bpchar")) || self.base.1 == "_citext"
     }
 
     /// The type's own equality, and the array to put on its right side, so that an index on the column is of use. Our
@@ -187,7 +197,7 @@ pub(super) async fn members(conn: &mut PgConnection, roots: &[i64]) -> Result<Ve
 /// # Errors
 /// [`Kind::Schema`] for a column that capture cannot be put on.
 pub(super) async fn tables(conn: &mut PgConnection, bound: &[Bound]) -> Result<Vec<Table>> {
-    let mut bound: Vec<&Bound> = bound.iter().collect();
+    let mut bound: Vec<&Bound> = bound.iter().filter(|b| b.binding.query.is_none()).collect();
     bound.sort_by_key(|b| b.id);
     let columns: Vec<&Column> = bound.iter().map(|b| &b.binding.column).collect();
     let resolved = resolve(conn, &columns).await?;
@@ -195,7 +205,7 @@ pub(super) async fn tables(conn: &mut PgConnection, bound: &[Bound]) -> Result<V
     let role: String =
         sqlx::query_scalar("select current_user::text").fetch_one(&mut *conn).await.map_err(|e| failed("cannot read the role", e))?;
     for (b, r) in bound.iter().zip(resolved) {
-        let oid = usable(&b.binding.column, &r)?;
+        let oid = usable(&b.binding.column, &r, &b.binding.reading)?;
         readable(&b.binding.column, &r, &role)?;
         let fast = b.binding.body == Body::Fast;
         let table = tables.entry(oid).or_insert_with(|| Table {
@@ -236,7 +246,7 @@ pub(super) async fn tables(conn: &mut PgConnection, bound: &[Bound]) -> Result<V
 }
 
 /// The table's oid, if capture can be put on it and the column holds text.
-pub(super) fn usable(column: &Column, r: &Resolved) -> Result<i64> {
+pub(super) fn usable(column: &Column, r: &Resolved, reading: &Reading) -> Result<i64> {
     let place = |e: Error| e.with("binding", column);
     let Some(oid) = r.oid else {
         return Err(place(
@@ -269,12 +279,17 @@ pub(super) fn usable(column: &Column, r: &Resolved) -> Result<i64> {
                 .hint("make it a stored generated column"),
         ));
     }
-    if !r.is_text() {
-        return Err(place(
-            Error::new(Kind::Schema, "the column's type holds no names")
-                .with("type", &r.type_name)
-                .hint("bind a column of type text, varchar, char, citext or a domain over one of them"),
-        ));
+    let hint = match reading {
+        Reading::Array { .. } if r.is_array() => None,
+        Reading::Array { .. } => Some("kind = \"array\" goes with text[] and varchar[]"),
+        Reading::Json { .. } | Reading::Text(_) if r.is_json() => None,
+        _ if r.is_text() => None,
+        _ if r.is_array() => Some("a list of names is kind = \"array\""),
+        _ if r.is_json() => Some("write kind = \"json\" and a `path`"),
+        _ => Some("bind a column of type text, varchar, char, citext or a domain over one of them"),
+    };
+    if let Some(hint) = hint {
+        return Err(place(Error::new(Kind::Schema, "the column's type holds no names").with("type", &r.type_name).hint(hint)));
     }
     Ok(oid)
 }

@@ -1,6 +1,9 @@
 //! References: found, never overlooked.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Row, SqliteConnection};
@@ -13,9 +16,11 @@ use super::{
     triggers::{self, ident},
 };
 use crate::{
+    binding::Scan,
     capture::{Bound, Snapshot},
-    database::{Checked, ColumnSearch, Found, Hold, Holder, drifted},
+    database::{Checked, ColumnSearch, Found, Hold, Holder, as_table, drifted},
     error::{Error, Kind, Result},
+    name::FileName,
 };
 
 pub(super) async fn check(db: &Sqlite, bound: &[Bound], snapshot: &Snapshot, searches: &[ColumnSearch]) -> Result<Checked> {
@@ -26,7 +31,7 @@ pub(super) async fn check(db: &Sqlite, bound: &[Bound], snapshot: &Snapshot, sea
     for last in [false, false, true] {
         let before: i64 = sqlx::query_scalar(version).fetch_one(&mut *connection).await.map_err(failed("check"))?;
         let started = Instant::now();
-        let mut found = find(&mut connection, searches).await?;
+        let mut found = find(db, &mut connection, searches).await?;
         let took = started.elapsed();
         let mut lock = WriteLock::take(connection).await?;
         let after: i64 = sqlx::query_scalar(version).fetch_one(lock.connection()).await.map_err(failed("check"))?;
@@ -35,7 +40,7 @@ pub(super) async fn check(db: &Sqlite, bound: &[Bound], snapshot: &Snapshot, sea
                 connection = lock.end("ROLLBACK").await?;
                 continue;
             }
-            found = find(lock.connection(), searches).await?;
+            found = find(db, lock.connection(), searches).await?;
         }
         let now = db.snapshot_on(lock.connection(), bound).await?;
         if now != *snapshot {
@@ -50,6 +55,14 @@ pub(super) async fn holders(db: &Sqlite, searches: &[ColumnSearch], limit: u32) 
     let mut connection = db.acquire().await?;
     let mut holders = Vec::new();
     for s in searches {
+        if let Some(scan) = &s.search.scan {
+            read_all(db, s, scan, |name, key| {
+                holders.push(Holder { binding: s.binding, key, value: name.to_string() });
+                holders.len() < limit as usize
+            })
+            .await?;
+            continue;
+        }
         let Some(table) = table(&mut connection, &s.column.table).await? else {
             return Err(Error::new(Kind::Schema, "the bound table does not exist").with("binding", &s.column));
         };
@@ -78,9 +91,55 @@ pub(super) async fn holders(db: &Sqlite, searches: &[ColumnSearch], limit: u32) 
     Ok(holders)
 }
 
-async fn find(connection: &mut SqliteConnection, searches: &[ColumnSearch]) -> Result<Vec<Found>> {
+/// Reads every value of what is searched, one after another, and hands over each name that it holds with the row's key, until `take` says no.
+async fn read_all(
+    db: &Sqlite,
+    search: &ColumnSearch,
+    scan: &Scan,
+    mut take: impl FnMut(&FileName, Option<String>) -> bool + Send,
+) -> Result<()> {
+    let place = |e: sqlx::Error| failed("check")(e).with("binding", &search.column);
+    // Not the connection that may hold the write lock: while that is held no one commits, so that every reader sees what it sees.
+    let mut reader = db.reader().await?;
+    let sql = match &search.query {
+        Some(query) => format!("{} SELECT CAST(n AS BLOB), NULL FROM q WHERE n IS NOT NULL", as_table(query)),
+        None => {
+            let missing = || Error::new(Kind::Schema, "the bound table does not exist").with("binding", &search.column);
+            let table = table(&mut reader, &search.column.table).await?.ok_or_else(missing)?;
+            let (t, f) = (ident(&table.name), ident(&search.column.column));
+            format!("SELECT CAST(t.{f} AS BLOB), {} FROM {t} AS t WHERE t.{f} IS NOT NULL", triggers::key(&table, "t."))
+        }
+    };
+    let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(&mut reader);
+    let mut go_on = true;
+    while let Some(row) = rows.try_next().await.map_err(place)? {
+        let value: &[u8] = row.try_get(0).map_err(place)?;
+        let mut seen = HashSet::new();
+        scan.held(value, |name| {
+            if go_on && seen.insert(name.clone()) {
+                go_on = take(name, row.try_get(1).ok().flatten());
+            }
+        });
+        if !go_on {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn find(db: &Sqlite, connection: &mut SqliteConnection, searches: &[ColumnSearch]) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     for s in searches {
+        if let Some(scan) = s.search.scan.as_ref().filter(|s| !s.is_empty()) {
+            let mut names = HashSet::new();
+            read_all(db, s, scan, |name, _| {
+                names.insert(name.clone());
+                true
+            })
+            .await?;
+            found.extend(names.into_iter().map(|n| Found { binding: s.binding, value: n.as_str().into() }));
+            continue;
+        }
         let (t, f) = (ident(&s.column.table), ident(&s.column.column));
         let place = |e: sqlx::Error| failed("check")(e).with("binding", &s.column);
         if !s.search.values.is_empty() {

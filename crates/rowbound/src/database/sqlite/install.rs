@@ -11,14 +11,22 @@ use super::{
     triggers::{ident, wanted},
 };
 use crate::{
+    binding::Reading,
     capture::{Blind, Bound, Inspection, Installation},
-    database::{by_table, over, shaded},
+    database::{as_table, by_table, over, shaded, unusable_query},
     error::{Error, Kind, Result},
 };
 
 pub(super) async fn inspect(db: &Sqlite, bound: &[Bound]) -> Result<Inspection> {
     let mut connection = db.acquire().await?;
     let mut seen = Inspection::default();
+    if bound.iter().any(|b| b.binding.query.is_some()) {
+        let mut reader = db.reader().await?;
+        for (b, query) in bound.iter().filter_map(|b| Some((b, b.binding.query.as_ref()?))) {
+            let sql = format!("{} SELECT n FROM q LIMIT 1", as_table(query));
+            sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut reader).await.map_err(|e| unusable_query(b, failed("query")(e)))?;
+        }
+    }
     for ((schema, name), columns) in by_table(bound) {
         let b = columns[0];
         if schema.as_deref().is_some_and(|s| !s.eq_ignore_ascii_case("main")) {
@@ -28,6 +36,11 @@ pub(super) async fn inspect(db: &Sqlite, bound: &[Bound]) -> Result<Inspection> 
             table(&mut connection, &name).await.map_err(|e| e.with("binding", &b.binding.column))?.ok_or_else(|| missing_table(b))?;
         for b in &columns {
             has_column(&table, b)?;
+            if matches!(b.binding.reading, Reading::Array { .. }) {
+                return Err(Error::new(Kind::Schema, "SQLite has no arrays")
+                    .with("binding", &b.binding.column)
+                    .hint("a list that is stored as JSON is kind = \"json\" with path = \"$[*]\""));
+            }
         }
         seen.blind.push(Blind {
             table: table.name.clone(),

@@ -12,7 +12,7 @@ use crate::{
     database::{Hold, Shadowed, read_outcome},
     error::{Error, Kind, Result},
     ledger::{Entry, Filter, NewEntry, Total},
-    queue::{Announce, Backlog, Candidate, Claim, Settlement, Waiting},
+    queue::{Announce, Backlog, CLAIM_BYTES, Candidate, Claim, Settlement, Waiting, shortened},
 };
 
 pub(super) async fn claim(db: &Sqlite, claim: &Claim) -> Result<Vec<Candidate>> {
@@ -20,9 +20,10 @@ pub(super) async fn claim(db: &Sqlite, claim: &Claim) -> Result<Vec<Candidate>> 
     // One row for all: a row of its own for each would be handed over from the connection's thread with a wake-up of ours, which takes
     // longer than everything else here. In hex, because a value may be anything.
     let sql = format!(
-        "SELECT json_group_array(json_array(id, binding, hex(value), iif(key IS NULL, NULL, hex(key)), event, released_at, attempts)) FROM \
-         (SELECT * FROM rowbound_candidate \
-         WHERE storage = ?1 AND CASE WHEN due_at IS NULL THEN released_at + ?2 <= {NOW} ELSE ?3 OR due_at <= {NOW} END ORDER BY id LIMIT ?4)"
+        "SELECT json_group_array(json_array(id, binding, hex(value), iif(key IS NULL, NULL, hex(key)), event, released_at, attempts, opened)) FROM \
+         (SELECT *, sum(length(value)) OVER (ORDER BY id) - length(value) AS before FROM (SELECT * FROM rowbound_candidate \
+         WHERE storage = ?1 AND CASE WHEN due_at IS NULL THEN released_at + ?2 <= {NOW} ELSE ?3 OR due_at <= {NOW} END ORDER BY id LIMIT ?4)) \
+         WHERE before < {CLAIM_BYTES}"
     );
     let all: String = sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(&claim.storage)
@@ -35,7 +36,7 @@ pub(super) async fn claim(db: &Sqlite, claim: &Claim) -> Result<Vec<Candidate>> 
     let broken = || Error::new(Kind::Database, "the claimed candidates cannot be read");
     let rows: Vec<ClaimedRow<'_>> = serde_json::from_str(&all).map_err(|e| broken().because(e))?;
     rows.into_iter()
-        .map(|(id, binding, value, key, event, released_at, attempts)| {
+        .map(|(id, binding, value, key, event, released_at, attempts, opened)| {
             Ok(Candidate {
                 id,
                 binding,
@@ -44,6 +45,7 @@ pub(super) async fn claim(db: &Sqlite, claim: &Claim) -> Result<Vec<Candidate>> 
                 event: event.into_owned(),
                 released_at: time(released_at),
                 attempts,
+                opened: opened != 0,
             })
         })
         .collect()
@@ -71,6 +73,18 @@ pub(super) async fn settle(db: &Sqlite, settlement: &Settlement, hold: Option<Ho
         None => db.write_lock().await?,
     };
     let mut count = 0;
+    if !settlement.opened.is_empty() {
+        let rows: Vec<_> = settlement.opened.iter().map(|o| (o.id, o.name.as_str())).collect();
+        sqlx::query(
+            "INSERT INTO rowbound_candidate (storage, binding, value, key, event, released_at, opened) \
+             SELECT c.storage, c.binding, j.value ->> 1, c.key, c.event, c.released_at, 1 \
+             FROM json_each(?1) AS j CROSS JOIN rowbound_candidate AS c ON c.id = j.value ->> 0 ORDER BY j.id",
+        )
+        .bind(json(&rows)?)
+        .execute(lock.connection())
+        .await
+        .map_err(failed("open up candidates"))?;
+    }
     if !settlement.settled.is_empty() {
         let rows: Vec<_> = settlement.settled.iter().map(|s| (s.id, s.outcome.word(), &s.name, s.size, &s.place, &s.note)).collect();
         let rows = json(&rows)?;
@@ -247,7 +261,7 @@ pub(super) async fn shadowed(db: &Sqlite, binding: i32, since: Option<Timestamp>
 }
 
 /// A candidate as a claim reads it: id, binding, value and key in hex, event, release, attempts.
-type ClaimedRow<'a> = (i64, Option<i32>, &'a str, Option<&'a str>, Cow<'a, str>, i64, u32);
+type ClaimedRow<'a> = (i64, Option<i32>, &'a str, Option<&'a str>, Cow<'a, str>, i64, u32, i64);
 
 /// Now, by the clock that fills `released_at`.
 const NOW: &str = "CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)";
@@ -264,7 +278,7 @@ fn waiting_row(r: &SqliteRow) -> Waiting {
     Waiting {
         id: r.get(0),
         binding: r.get(1),
-        value: String::from_utf8_lossy(&r.get::<Vec<u8>, _>(2)).into_owned(),
+        value: shortened(&r.get::<Vec<u8>, _>(2)),
         key: r.get(3),
         event: r.get(4),
         released_at: time(r.get(5)),

@@ -4,6 +4,7 @@
 //! one it keeps the log from being emptied. With an index in the order of bytes, pages follow each other in that order; without one they
 //! follow the table's own. A page comes as one row, because each row costs the driver more than its value.
 
+use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 
 use super::{
@@ -13,14 +14,27 @@ use super::{
     triggers::ident,
 };
 use crate::{
-    database::{Paging, Scan, Values},
+    database::{Paging, Scan, Values, as_table},
     error::{Error, Kind, Result},
 };
 
-/// Rows to a page: a few milliseconds.
-const PAGE: i64 = 2_000;
+/// Rows to a page: a few milliseconds. Fewer where each may be a text of megabytes.
+fn page(scan: &Scan) -> i64 {
+    if scan.reading.is_many() { 20 } else { 2_000 }
+}
 
 pub(super) async fn scan(db: &Sqlite, scan: &Scan) -> Result<Values> {
+    if let Some(query) = &scan.query {
+        let mut reader = db.reader().await?;
+        let sql = format!("{} SELECT CAST(n AS BLOB) FROM q WHERE n IS NOT NULL", as_table(query));
+        let (mut to, values) = Paging::new(false);
+        let column = scan.column.clone();
+        tokio::spawn(async move {
+            let done = queried(&mut reader, sql, &mut to).await;
+            to.end(done.map_err(|e| failed("scan")(e).with("reference", &column.column))).await;
+        });
+        return Ok(values);
+    }
     let mut connection = db.acquire().await?;
     let missing = |what: &str| {
         Error::new(Kind::Schema, format!("the bound {what} does not exist"))
@@ -51,13 +65,24 @@ async fn serves(connection: &mut SqliteConnection, sql: &str) -> sqlx::Result<bo
     Ok(!steps.iter().any(|step| step.contains("TEMP B-TREE")))
 }
 
+async fn queried(reader: &mut SqliteConnection, sql: String, to: &mut Paging) -> sqlx::Result<()> {
+    let mut rows = sqlx::query_scalar::<_, Vec<u8>>(AssertSqlSafe(sql)).fetch(reader);
+    while let Some(value) = rows.try_next().await? {
+        if !to.send(value).await {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// The next page of texts behind ?1, up to ?2, in the order of bytes: as hexadecimal numbers in one row, because a value may hold any byte.
 fn in_order(scan: &Scan, table: &Table) -> String {
     let f = format!("t.{}", ident(&scan.column.column));
     format!(
         "SELECT group_concat(hex(v), ',') FROM (SELECT CAST({f} AS BLOB) AS v FROM {} AS t WHERE {f} COLLATE BINARY > CAST(?1 AS TEXT) AND typeof({f}) = 'text' \
-         AND (?2 IS NULL OR {f} COLLATE BINARY <= ?2) ORDER BY {f} COLLATE BINARY LIMIT {PAGE})",
-        ident(&table.name)
+         AND (?2 IS NULL OR {f} COLLATE BINARY <= ?2) ORDER BY {f} COLLATE BINARY LIMIT {})",
+        ident(&table.name),
+        page(scan)
     )
 }
 
@@ -91,14 +116,15 @@ async fn by_row(connection: &mut SqliteConnection, table: &Table, rowid: &str, s
     let f = format!("t.{}", ident(&scan.column.column));
     let sql = format!(
         "SELECT count(*), max(r), group_concat(hex(v), ',') FROM (SELECT t.{rowid} AS r, CASE WHEN {f} <> '' THEN CAST({f} AS BLOB) END AS v \
-         FROM {} AS t WHERE t.{rowid} > ?1 ORDER BY t.{rowid} LIMIT {PAGE})",
-        ident(&table.name)
+         FROM {} AS t WHERE t.{rowid} > ?1 ORDER BY t.{rowid} LIMIT {})",
+        ident(&table.name),
+        page(scan)
     );
     let mut last = i64::MIN;
     loop {
         let page = sqlx::query(AssertSqlSafe(sql.clone())).bind(last).fetch_one(&mut *connection).await?;
         last = page.try_get::<Option<i64>, _>(1)?.unwrap_or(last);
-        if !send(to, unhex(page.try_get(2)?)?).await || page.try_get::<i64, _>(0)? < PAGE {
+        if !send(to, unhex(page.try_get(2)?)?).await || page.try_get::<i64, _>(0)? < self::page(scan) {
             return Ok(());
         }
     }

@@ -17,7 +17,9 @@ CREATE TABLE IF NOT EXISTS rowbound_candidate (
     released_at INTEGER NOT NULL DEFAULT (CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)),
     due_at      INTEGER,
     attempts    INTEGER NOT NULL DEFAULT 0,
-    note        TEXT
+    note        TEXT,
+    -- A name out of a value with many names.
+    opened      INTEGER NOT NULL DEFAULT 0
 );
 
 CREATE INDEX IF NOT EXISTS rowbound_candidate_due ON rowbound_candidate (due_at) WHERE due_at IS NOT NULL;
