@@ -448,7 +448,8 @@ mod schema {
             f.db.exec("insert into rowbound.candidate (storage, value, event, released_at) select 'other', value, event, 'epoch' from rowbound.candidate").await;
             f.db.exec(statistics).await;
 
-            let read = handled(&f, &sql("claim.sql"), &["'default'", "0", "100", "'suite'", "600000000", "false"]).await;
+            let read =
+                handled(&f, &sql("claim.sql"), &["'default'", "0", "100", "'suite'", "600000000", "false", "4294967296::int8"]).await;
             assert!(read < 100 * 20, "{statistics}: a claim of 100 handled {read} rows");
             let read = handled(&f, &sql("next_due.sql"), &["'default'", "0", "false"]).await;
             assert!(read < 20, "{statistics}: {read} rows to know when the next is due");
