@@ -24,7 +24,7 @@ bench: ## the benchmarks, on all databases; ARGS="settle --rows 10000" for a par
 
 soak: ## the long tests that `make test` leaves out
 	scripts/cargo-tool nextest
-	scripts/with-test-servers cargo nextest run --workspace --locked --profile soak --run-ignored only -E 'test(soak)'
+	scripts/with-test-servers cargo nextest run --workspace --locked --profile soak --run-ignored only -E 'test(soak)$(if $(MYSQL_URL),, and not test(/^mysql::/))$(if $(GARAGE),, and not test(/^garage::/))'
 
 deny-install: ## install cargo-deny, which `make lint` needs
 	scripts/cargo-tool deny
