@@ -24,6 +24,9 @@ use crate::{
 /// The configuration's usual file name.
 pub const FILE: &str = "rowbound.toml";
 
+/// How long an upload waits for its row, by default.
+pub const STAGE_TTL: Duration = Duration::from_secs(3600);
+
 /// Whether collected files wait before they are erased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trash {
@@ -72,6 +75,10 @@ pub struct StoragePlan {
     pub erase: Erase,
     /// Whether folders that a deletion leaves empty are removed (never the root). Default: yes.
     pub prune_folders: bool,
+    /// How long an upload waits for its row: [`StoragePlan::staged_for`].
+    pub stage_ttl: Option<Duration>,
+    /// Under which URL the files can be had, if they can: it ends with `/`, and a name follows, percent-encoded.
+    pub base_url: Option<String>,
     /// Files that the sweep leaves alone, because they are somebody else's; `*` also matches `/`.
     pub ignore: Vec<String>,
 }
@@ -96,6 +103,8 @@ impl StoragePlan {
             min_age: Duration::from_secs(3600),
             erase: Erase::AfterRetention,
             prune_folders: true,
+            stage_ttl: None,
+            base_url: None,
             ignore: Vec::new(),
         }
     }
@@ -138,10 +147,45 @@ impl StoragePlan {
         self
     }
 
+    /// Sets `stage_ttl`.
+    pub fn stage_ttl(mut self, ttl: Duration) -> Self {
+        self.stage_ttl = Some(ttl);
+        self
+    }
+
+    /// Sets `base_url`: `https://cdn.example.com/media/` or `/media/`.
+    pub fn base_url(mut self, url: impl Into<String>) -> Self {
+        self.base_url = Some(url.into());
+        self
+    }
+
+    /// How long an upload waits for its row before it is collected. Default: 1 h, or `min_age` where that is less. It cannot be more than `min_age`: an
+    /// older release of the same name may be collected as soon as the new file has that age, whatever was announced for the new one.
+    pub fn staged_for(&self) -> Duration {
+        self.stage_ttl.unwrap_or(STAGE_TTL.min(self.min_age))
+    }
+
     /// Adds patterns of files that the sweep leaves alone.
     pub fn ignore<S: Into<String>>(mut self, patterns: impl IntoIterator<Item = S>) -> Self {
         self.ignore.extend(patterns.into_iter().map(Into::into));
         self
+    }
+
+    fn check_uploads(&self) -> Result<()> {
+        if let Some(ttl) = self.stage_ttl.filter(|ttl| *ttl > self.min_age || ttl.is_zero()) {
+            return Err(Error::new(Kind::Config, "`stage_ttl` must be more than nothing and at most `min_age`")
+                .with("storage", &self.name)
+                .with("stage_ttl", format_args!("{ttl:?}"))
+                .with("min_age", format_args!("{:?}", self.min_age))
+                .hint("raise min_age: where a name is used again, a new file is safe from what was released under it only for min_age"));
+        }
+        if let Some(url) = self.base_url.as_ref().filter(|url| !url.ends_with('/') || url.contains(['?', '#'])) {
+            return Err(Error::new(Kind::Config, "`base_url` must end with `/` and hold no `?` or `#`")
+                .with("storage", &self.name)
+                .with("base_url", format_args!("{url:?}"))
+                .hint("write what stands before a file's name: \"/media/\" or \"https://cdn.example.com/media/\""));
+        }
+        Ok(())
     }
 
     /// The location as it would stand in `url`, without what could be a secret.
@@ -201,35 +245,24 @@ impl PlanBuilder {
         self
     }
 
-    /// Checks the whole.
-    ///
-    /// # Errors
-    /// [`Kind::Config`] names the field and the value.
-    pub fn build(self) -> Result<Plan> {
-        let mut storages = BTreeMap::new();
-        for storage in self.storages {
-            if let Some(twice) = storages.insert(storage.name.clone(), storage) {
-                return Err(Error::new(Kind::Config, "two storages have the same name").with("storage", twice.name));
+    /// Adds a binding, or, where one of the same column and storage is there, its patterns to that one.
+    pub fn bind(mut self, binding: Binding) -> Self {
+        match self.bindings.iter_mut().find(|b| b.key() == binding.key()) {
+            Some(there) => {
+                let new = |all: &[String], more: Vec<String>| more.into_iter().filter(|one| !all.contains(one)).collect::<Vec<_>>();
+                there.keep.extend(new(&there.keep, binding.keep));
+                there.derivatives.extend(new(&there.derivatives, binding.derivatives));
             }
+            None => self.bindings.push(binding),
         }
-        let plan = Plan { database: self.database, storages, bindings: self.bindings, ignore: self.ignore };
-        plan.validate()?;
-        Ok(plan)
-    }
-}
-
-impl Plan {
-    /// Begins a plan for the database at `url`.
-    pub fn builder(url: impl Into<String>) -> PlanBuilder {
-        PlanBuilder { database: url.into(), storages: Vec::new(), bindings: Vec::new(), ignore: Vec::new() }
+        self
     }
 
-    /// Reads `rowbound.toml`. Relative paths in it (folders, a SQLite file) are taken from the file's own folder.
-    /// `database` overrides the file's; it is taken as it is.
+    /// What stands in a `rowbound.toml`, to which more is added in code: see [`Plan::load`].
     ///
     /// # Errors
-    /// [`Kind::Config`] names file, field and value.
-    pub fn load(file: &Path, database: Option<&str>) -> Result<Plan> {
+    /// As [`Plan::load`], but for what only the whole plan shows.
+    pub fn load(file: &Path, database: Option<&str>) -> Result<PlanBuilder> {
         let text = std::fs::read_to_string(file).map_err(|e| {
             Error::new(Kind::Config, "cannot read the configuration")
                 .with("file", file.display())
@@ -243,8 +276,8 @@ impl Plan {
     /// The same for a text, with an environment of its own.
     ///
     /// # Errors
-    /// As [`Plan::load`].
-    pub fn parse(text: &str, base: &Path, database: Option<&str>, env: &dyn Fn(&str) -> Option<String>) -> Result<Plan> {
+    /// As [`PlanBuilder::load`].
+    pub fn parse(text: &str, base: &Path, database: Option<&str>, env: &dyn Fn(&str) -> Option<String>) -> Result<PlanBuilder> {
         let mut value: toml::Value = toml::from_str::<toml::Table>(text)
             .map(toml::Value::Table)
             .map_err(|e| Error::new(Kind::Config, format!("this is not TOML: {}", e.to_string().trim())))?;
@@ -277,7 +310,47 @@ impl Plan {
         for column in raw.ignore.map(Vec::from).unwrap_or_default() {
             builder = builder.ignore(Column::parse(&column).map_err(|e| e.with("in", "ignore"))?);
         }
-        builder.build()
+        Ok(builder)
+    }
+
+    /// Checks the whole.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] names the field and the value.
+    pub fn build(self) -> Result<Plan> {
+        let mut storages = BTreeMap::new();
+        for storage in self.storages {
+            if let Some(twice) = storages.insert(storage.name.clone(), storage) {
+                return Err(Error::new(Kind::Config, "two storages have the same name").with("storage", twice.name));
+            }
+        }
+        let plan = Plan { database: self.database, storages, bindings: self.bindings, ignore: self.ignore };
+        plan.validate()?;
+        Ok(plan)
+    }
+}
+
+impl Plan {
+    /// Begins a plan for the database at `url`.
+    pub fn builder(url: impl Into<String>) -> PlanBuilder {
+        PlanBuilder { database: url.into(), storages: Vec::new(), bindings: Vec::new(), ignore: Vec::new() }
+    }
+
+    /// Reads `rowbound.toml`. Relative paths in it (folders, a SQLite file) are taken from the file's own folder.
+    /// `database` overrides the file's; it is taken as it is.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] names file, field and value.
+    pub fn load(file: &Path, database: Option<&str>) -> Result<Plan> {
+        PlanBuilder::load(file, database)?.build().map_err(|e| e.with("file", file.display()))
+    }
+
+    /// The same for a text, with an environment of its own.
+    ///
+    /// # Errors
+    /// As [`Plan::load`].
+    pub fn parse(text: &str, base: &Path, database: Option<&str>, env: &dyn Fn(&str) -> Option<String>) -> Result<Plan> {
+        PlanBuilder::parse(text, base, database, env)?.build()
     }
 
     /// The bindings on one storage.
@@ -348,6 +421,7 @@ impl Plan {
             Keep::new(self.on_storage(&a.name))?;
             Keep::with_ignored([], &a.ignore).map_err(|e| e.with("storage", &a.name))?;
             Derivatives::check(&self.on_storage(&a.name).collect::<Vec<_>>())?;
+            a.check_uploads()?;
             for b in self.storages.values().skip(i + 1) {
                 if a.location.overlaps(&b.location) {
                     // Two views of one file would each ignore the other's references.
@@ -463,6 +537,8 @@ mod raw {
         trash: Option<String>,
         erase: Option<String>,
         prune_folders: Option<bool>,
+        stage_ttl: Option<String>,
+        base_url: Option<String>,
         ignore: Option<OneOrMany>,
     }
 
@@ -604,6 +680,8 @@ mod raw {
             if let Some(prune) = self.prune_folders {
                 plan.prune_folders = prune;
             }
+            plan.stage_ttl = self.stage_ttl.as_deref().map(|text| duration("stage_ttl", text)).transpose().map_err(place)?;
+            plan.base_url = self.base_url;
             Ok(plan)
         }
     }

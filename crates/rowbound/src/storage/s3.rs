@@ -9,14 +9,17 @@
 //! Deletions look again just before. Where they can be conditional, a file that is replaced in the moment between stays; where they
 //! cannot, it is lost, unless the bucket keeps versions.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::{OnceCell, mpsc};
 
-use super::{Expected, Kept, Listing, Look, Marker, PerName, Proved, Removed, Restored, Seen, Storage, Trashed};
+use super::{
+    About, Access, Expected, Fetched, Kept, Listing, Look, Marker, PerName, Proved, Removed, Restored, Seen, Signed, Storage, Trashed,
+    Upload, upload::cannot_sign,
+};
 use crate::{
     error::{Error, Kind, Result},
     name::{FileName, RESERVED},
@@ -161,6 +164,18 @@ impl Storage for S3 {
             Some((bytes, _)) => Ok(Some(bytes)),
             None => inner.prove().await.map(|_| None),
         }
+    }
+
+    async fn begin(&self, _: &FileName, _: &About) -> Result<Box<dyn Upload>> {
+        Err(cannot_sign(&self.inner.name))
+    }
+
+    async fn fetch(&self, _: &FileName) -> Result<Option<Fetched>> {
+        Err(cannot_sign(&self.inner.name))
+    }
+
+    async fn sign(&self, _: &FileName, _: &Access, _: Duration) -> Result<Signed> {
+        Err(cannot_sign(&self.inner.name))
     }
 
     async fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {

@@ -10,14 +10,17 @@
 //! Where files can be renamed, a file is taken out of its place first, then looked at: if it is another than was seen, it goes back. Elsewhere
 //! it is deleted on a condition, if the service has one; where it has none, a file that is replaced in the moment after the last look is lost.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::{OnceCell, mpsc};
 
-use super::{Expected, Kept, Listing, Look, Marker, PerName, Proved, Removed, Restored, Seen, Storage, Trashed, services};
+use super::{
+    About, Access, Expected, Fetched, Kept, Listing, Look, Marker, PerName, Proved, Removed, Restored, Seen, Signed, Storage, Trashed,
+    Upload, services, upload::cannot_sign,
+};
 use crate::{
     error::{Error, Kind, Result, Retry},
     name::{FileName, RESERVED},
@@ -154,6 +157,18 @@ impl Storage for Service {
             Err(e) if e.kind() == opendal::ErrorKind::NotFound => inner.prove().await.map(|_| None),
             Err(e) => Err(failed(&e)),
         }
+    }
+
+    async fn begin(&self, _: &FileName, _: &About) -> Result<Box<dyn Upload>> {
+        Err(cannot_sign(&self.inner.name))
+    }
+
+    async fn fetch(&self, _: &FileName) -> Result<Option<Fetched>> {
+        Err(cannot_sign(&self.inner.name))
+    }
+
+    async fn sign(&self, _: &FileName, _: &Access, _: Duration) -> Result<Signed> {
+        Err(cannot_sign(&self.inner.name))
     }
 
     async fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
