@@ -10,16 +10,16 @@ use rowbound::{FileName, Refused};
 use crate::{Files, Result, store::Fetched};
 
 #[cfg(feature = "diesel")]
-mod diesel; // columns of Diesel
+mod for_diesel; // columns of Diesel
 #[cfg(feature = "sea-orm")]
-mod sea_orm; // columns of SeaORM
+mod for_sea_orm; // columns of SeaORM
 #[cfg(feature = "serde")]
-mod serde; // out as text; in only where the text is trusted
+mod for_serde; // out as text; in only where the text is trusted
 #[cfg(feature = "sqlx")]
-mod sqlx; // columns of sqlx
+mod for_sqlx; // columns of sqlx
 
 #[cfg(feature = "serde")]
-pub use serde::trusted;
+pub use for_serde::trusted;
 
 /// What can be the value of a field: [`File`] and [`ImageFile`].
 pub trait Value: Clone + fmt::Debug + Send + Sync + sealed::Made + 'static {
@@ -54,8 +54,8 @@ macro_rules! value {
     ($(#[$doc:meta])* $name:ident, $image:literal) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[cfg_attr(feature = "diesel", derive(::diesel::expression::AsExpression, ::diesel::deserialize::FromSqlRow))]
-        #[cfg_attr(feature = "diesel", diesel(sql_type = ::diesel::sql_types::Text))]
+        #[cfg_attr(feature = "diesel", derive(diesel::expression::AsExpression, diesel::deserialize::FromSqlRow))]
+        #[cfg_attr(feature = "diesel", diesel(sql_type = diesel::sql_types::Text))]
         pub struct $name(pub(crate) String);
 
         impl $name {
