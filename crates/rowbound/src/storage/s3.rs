@@ -18,7 +18,7 @@ use tokio::sync::{OnceCell, mpsc};
 
 use super::{
     About, Access, Expected, Fetched, Kept, Listing, Look, Marker, PerName, Proved, Removed, Restored, Seen, Signed, Storage, Trashed,
-    Upload, upload::cannot_sign,
+    Upload,
 };
 use crate::{
     error::{Error, Kind, Result},
@@ -34,6 +34,7 @@ mod marker; // the proof that the bucket is there
 mod probe; // what the service honours
 mod remove; // deletions by name
 mod trash; // what lies in the trash since when
+mod upload; // files that come in and go out
 mod versions; // a trash of versions
 mod wire; // requests, again where that can help
 
@@ -166,16 +167,20 @@ impl Storage for S3 {
         }
     }
 
-    async fn begin(&self, _: &FileName, _: &About) -> Result<Box<dyn Upload>> {
-        Err(cannot_sign(&self.inner.name))
+    async fn begin(&self, name: &FileName, about: &About) -> Result<Box<dyn Upload>> {
+        self.inner.expected.may_change()?;
+        Ok(Box::new(upload::Incoming::begin(&self.inner, name, about).await?))
     }
 
-    async fn fetch(&self, _: &FileName) -> Result<Option<Fetched>> {
-        Err(cannot_sign(&self.inner.name))
+    async fn fetch(&self, name: &FileName) -> Result<Option<Fetched>> {
+        self.inner.fetch(name).await
     }
 
-    async fn sign(&self, _: &FileName, _: &Access, _: Duration) -> Result<Signed> {
-        Err(cannot_sign(&self.inner.name))
+    async fn sign(&self, name: &FileName, access: &Access, ttl: Duration) -> Result<Signed> {
+        if matches!(access, Access::Put { .. }) {
+            self.inner.expected.may_change()?;
+        }
+        self.inner.sign(name, access, ttl).await
     }
 
     async fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {

@@ -19,7 +19,7 @@ use tokio::sync::{OnceCell, mpsc};
 
 use super::{
     About, Access, Expected, Fetched, Kept, Listing, Look, Marker, PerName, Proved, Removed, Restored, Seen, Signed, Storage, Trashed,
-    Upload, services, upload::cannot_sign,
+    Upload, services,
 };
 use crate::{
     error::{Error, Kind, Result, Retry},
@@ -34,6 +34,7 @@ mod open; // a URL -> OpenDAL's operator
 mod probe; // what the service honours
 mod remove; // out of its place, looked at, gone
 mod trash; // where files wait
+mod upload; // files that come in and go out
 mod wire; // calls, again where that can help
 
 use look::Stat;
@@ -159,16 +160,20 @@ impl Storage for Service {
         }
     }
 
-    async fn begin(&self, _: &FileName, _: &About) -> Result<Box<dyn Upload>> {
-        Err(cannot_sign(&self.inner.name))
+    async fn begin(&self, name: &FileName, about: &About) -> Result<Box<dyn Upload>> {
+        self.inner.expected.may_change()?;
+        Ok(Box::new(upload::Incoming::begin(&self.inner, name, about).await?))
     }
 
-    async fn fetch(&self, _: &FileName) -> Result<Option<Fetched>> {
-        Err(cannot_sign(&self.inner.name))
+    async fn fetch(&self, name: &FileName) -> Result<Option<Fetched>> {
+        self.inner.fetch(name).await
     }
 
-    async fn sign(&self, _: &FileName, _: &Access, _: Duration) -> Result<Signed> {
-        Err(cannot_sign(&self.inner.name))
+    async fn sign(&self, name: &FileName, access: &Access, ttl: Duration) -> Result<Signed> {
+        if matches!(access, Access::Put { .. }) {
+            self.inner.expected.may_change()?;
+        }
+        self.inner.sign(name, access, ttl).await
     }
 
     async fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
