@@ -295,7 +295,11 @@ pub trait Database: Send + Sync + std::fmt::Debug {
     /// candidate that `owner` no longer holds is left alone. Returns how many were settled.
     async fn settle(&self, settlement: &Settlement, hold: Option<Hold>) -> Result<u64>;
 
-    /// Writes candidates, in one committed transaction.
+    /// Writes candidates, in one transaction on a connection of its own, committed and durable when this returns: whatever transaction the application
+    /// has open, and whatever becomes of it, they stay.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`] on SQLite when the write lock was not had within 10 s: perhaps the application itself holds it.
     async fn announce(&self, items: &[Announce]) -> Result<()>;
 
     /// Writes ledger entries that have no candidate.

@@ -180,7 +180,11 @@ impl Sqlite {
 
     /// The write lock, had by asking again and again with short waits until `lock_patience`.
     async fn write_lock(&self) -> Result<WriteLock> {
-        let deadline = Instant::now() + self.options.lock_patience;
+        self.write_lock_within(self.options.lock_patience).await
+    }
+
+    async fn write_lock_within(&self, patience: Duration) -> Result<WriteLock> {
+        let deadline = Instant::now() + patience;
         let mut pause = Duration::from_millis(10);
         loop {
             match WriteLock::take(self.acquire().await?).await {
