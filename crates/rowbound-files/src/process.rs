@@ -53,13 +53,13 @@ pub(crate) async fn run(process: Arc<dyn Process>, bytes: Bytes) -> Result<Proce
 
 /// Leaves a picture as it is.
 pub(crate) fn look(bytes: &[u8]) -> Result<Processed> {
-    #[cfg(feature = "image")]
+    #[cfg(feature = "image-any")]
     image::check(bytes)?;
     let media_type = crate::kind::media_type(bytes, "").to_owned();
     Ok(Processed { bytes: bytes.to_vec(), media_type })
 }
 
-#[cfg(feature = "image")]
+#[cfg(feature = "image-any")]
 mod image {
     use rowbound_image::{Kind as Why, Limits, Pipeline, probe};
 
