@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use rowbound::{StoragePlan, Trash, collect::Settings, queue::Outcome};
+use rowbound::{Binding, StoragePlan, Trash, collect::Settings, queue::{Announce, Outcome}};
 use rowbound_files::{BoxError, Error, Field, File, FileName, Files, ImageFile, Kind, Media, Processed, Spec, Upload, Value};
 use rowbound_testkit::{Backend, World, wait_until};
 use tokio::sync::watch;
@@ -290,13 +290,29 @@ async fn a_picture_that_goes_while_a_form_of_it_is_made_leaves_none() {
 #[tokio::test]
 async fn a_name_that_no_upload_announced_is_not_confirmed() {
     let world = world().await;
-    let (_media, files) = open(&world, &doc()).await;
+    let (media, files) = open(&world, &doc().max_size(1000).accept(["text/*"])).await;
     let value = save(&files, "mine.txt", b"1").await;
-    // It is staged and lies there: what `confirm` takes. One that is not staged is somebody else's.
-    assert_eq!(files.confirm(value.as_str()).await.unwrap(), value);
     world.put_file("d/others.txt", b"2");
-    for name in ["d/others.txt", "d/none.txt", "../x", ""] {
+    // What `save` has staged is no client's to confirm either: it is another one's upload.
+    for name in [value.as_str(), "d/others.txt", "d/none.txt", "../x", ""] {
         assert_eq!(files.confirm(name).await.unwrap_err().kind(), Kind::Unconfirmed, "{name}");
+    }
+    // What was given out is looked at: its size, and its type by its bytes.
+    let given = |name: &str| Announce { storage: "default".into(), name: FileName::parse(name).unwrap(), event: "direct", wait: Duration::ZERO };
+    for (name, bytes, is) in [
+        ("d/token_a.txt", &b"text"[..], Ok("d/token_a.txt")),
+        ("d/token_b.txt", &[b'x'; 1001], Err(Kind::TooLarge)),
+        ("d/token_c.txt", b"%PDF-1.7", Err(Kind::Type)),
+        ("d/token_d.txt", b"", Err(Kind::Empty)),
+    ] {
+        media.database().announce(&[given(name)]).await.unwrap();
+        assert_eq!(files.confirm(name).await.unwrap_err().kind(), Kind::Unconfirmed, "it has not come");
+        world.put_file(name, bytes);
+        match (files.confirm(name).await, is) {
+            (Ok(value), Ok(wanted)) => assert_eq!(value.as_str(), wanted),
+            (Err(e), Err(kind)) => assert_eq!(e.kind(), kind, "{}", e.full()),
+            (got, _) => panic!("{name}: {got:?}"),
+        }
     }
     // A folder has no URLs to give out.
     let e = files.presign_upload("a.txt", 3, "text/plain", Duration::from_secs(60)).await.unwrap_err();
@@ -313,6 +329,10 @@ async fn an_application_that_is_not_attached_does_not_start() {
     builder().attach().await.unwrap();
     let media = builder().open().await.unwrap();
     assert_eq!(media.files(&Field::file("doc.title")).unwrap_err().kind(), Kind::Config, "a field of which it does not know");
+    assert_eq!(media.files(&doc().storage("other")).unwrap_err().kind(), Kind::Config, "a storage in which nobody looks for its references");
+    let url = Binding::url("doc.file", "default", "https://cdn.example.com/").unwrap();
+    let e = Media::builder(world.db.url()).storage(world.storage.clone()).binding(url).field(&doc()).plan().unwrap_err();
+    assert_eq!(e.kind(), Kind::Config, "{}", e.full());
     // A storage that gives uploads no time.
     let hasty = StoragePlan { min_age: Duration::ZERO, ..world.storage.clone() };
     let media = Media::builder(world.db.url()).storage(hasty).field(&doc()).open().await.unwrap();

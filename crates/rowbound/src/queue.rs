@@ -20,7 +20,7 @@ pub struct Candidate {
     /// The row that let go of it: its primary key as text, a JSON array where the key has several columns. Of a derivative: its original's name.
     pub key: Option<String>,
     /// What happened to the row: `delete`, `update`, `truncate`, `cascade`, `replace`; `stage`: it was about to be
-    /// written; `release`: the application let go of it; `sweep`: no row named it; `derivative`: its original went.
+    /// written; `direct`: a client was allowed to write it; `release`: the application let go of it; `sweep`: no row named it; `derivative`: its original went.
     pub event: String,
     /// When the row let go of it, by the database's clock. At the latest the true moment, perhaps earlier (the start of
     /// the transaction).
@@ -212,7 +212,7 @@ pub struct Announce {
     pub storage: String,
     /// The file's name.
     pub name: crate::name::FileName,
-    /// `stage`, `release` or `sweep`.
+    /// `stage`, `direct`, `release` or `sweep`.
     pub event: &'static str,
     /// How long from now until it is due.
     pub wait: Duration,
@@ -227,6 +227,8 @@ pub struct Backlog {
     pub due: u64,
     /// Those that wait for another try after at least one failure.
     pub failing: u64,
+    /// Uploads that wait for their rows: nothing is left undone about them.
+    pub staged: u64,
     /// The age of the oldest, in seconds, without uploads that wait for their rows.
     pub oldest_seconds: Option<u64>,
     /// A few of those that fail or wait, the oldest first.

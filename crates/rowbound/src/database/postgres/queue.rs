@@ -164,7 +164,7 @@ pub(super) async fn enter(pool: &PgPool, entries: &[NewEntry]) -> Result<()> {
 pub(super) async fn backlog(pool: &PgPool, claim: &Claim) -> Result<Backlog> {
     let error = |e| failed("cannot look at the queue", e);
     let mut conn = pool.acquire().await.map_err(error)?;
-    let (total, due, failing, oldest): (i64, i64, i64, Option<i64>) = sqlx::query_as(include_str!("backlog.sql"))
+    let (total, due, failing, staged, oldest): (i64, i64, i64, i64, Option<i64>) = sqlx::query_as(include_str!("backlog.sql"))
         .bind(&claim.storage)
         .bind(micros(claim.grace))
         .fetch_one(&mut *conn)
@@ -176,6 +176,7 @@ pub(super) async fn backlog(pool: &PgPool, claim: &Claim) -> Result<Backlog> {
         total: total.unsigned_abs(),
         due: due.unsigned_abs(),
         failing: failing.unsigned_abs(),
+        staged: staged.unsigned_abs(),
         oldest_seconds: oldest.map(|s| s.max(0).cast_unsigned()),
         sample: rows.iter().map(waiting_row).collect::<sqlx::Result<_>>().map_err(error)?,
     })

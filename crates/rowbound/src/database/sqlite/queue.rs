@@ -173,7 +173,8 @@ pub(super) async fn backlog(db: &Sqlite, claim: &Claim) -> Result<Backlog> {
     let mut connection = db.acquire().await?;
     let sql = format!(
         "SELECT count(*), count(*) FILTER (WHERE ifnull(due_at, released_at + ?2) <= {NOW}), count(*) FILTER (WHERE attempts > 0), \
-         ({NOW} - min(released_at) FILTER (WHERE event <> 'stage' OR due_at <= {NOW})) / 1000 FROM rowbound_candidate WHERE storage = ?1"
+         count(*) FILTER (WHERE event IN ('stage', 'direct') AND due_at > {NOW} AND note IS NULL), \
+         ({NOW} - min(released_at) FILTER (WHERE event NOT IN ('stage', 'direct') OR due_at <= {NOW})) / 1000 FROM rowbound_candidate WHERE storage = ?1"
     );
     let row = sqlx::query(AssertSqlSafe(sql))
         .bind(&claim.storage)
@@ -191,7 +192,8 @@ pub(super) async fn backlog(db: &Sqlite, claim: &Claim) -> Result<Backlog> {
         total: count(0),
         due: count(1),
         failing: count(2),
-        oldest_seconds: row.get::<Option<i64>, _>(3).map(|s| s.max(0).unsigned_abs()),
+        staged: count(3),
+        oldest_seconds: row.get::<Option<i64>, _>(4).map(|s| s.max(0).unsigned_abs()),
         sample: sample.iter().map(waiting_row).collect(),
     })
 }
