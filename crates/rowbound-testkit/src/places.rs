@@ -176,6 +176,9 @@ impl Way {
             longest: 1024 - PREFIX.len(),
             clock: Duration::from_secs(1), // of a Last-Modified header
             tells_same_bytes: false,
+            // S3 takes a name in one step; the servers that stand for it here look, then write.
+            creates: false,
+            signs: true,
             ..Abilities::ALL
         };
         match kind {

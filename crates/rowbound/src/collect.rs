@@ -996,6 +996,16 @@ async fn installed(db: &dyn Database) -> Result<Installation> {
     Ok(record)
 }
 
+/// The record of a database to which exactly this plan is attached.
+///
+/// # Errors
+/// [`Kind::NotAttached`], [`Kind::Identity`] on a copy, [`Kind::Drift`] where another set of bindings is attached.
+pub async fn attached(plan: &Plan, db: &dyn Database) -> Result<Installation> {
+    let record = installed(db).await?;
+    same_bindings(plan, &record)?;
+    Ok(record)
+}
+
 /// The plan's bindings with their numbers, if they are exactly those that are attached: a column that is bound but not in the plan would
 /// hold references that nobody looks for.
 pub(crate) fn same_bindings(plan: &Plan, record: &Installation) -> Result<Vec<Bound>> {

@@ -24,6 +24,13 @@ pub const STORAGE_POINTS: [&str; 3] = [
     "moved",     // a file lies in the trash, nobody was told
 ];
 
+/// Points of an upload, in the order in which it passes them.
+pub const UPLOAD_POINTS: [&str; 3] = [
+    "staged",  // the name is a candidate, and there is no such file yet
+    "written", // the bytes are on the disk, and no name leads to them
+    "placed",  // the file has its name, no row names it
+];
+
 /// Points of a sweep.
 pub const SWEEP_POINTS: [&str; 2] = [
     "compared",          // everything up to a name is known and written down
@@ -45,7 +52,10 @@ pub fn point(name: &str) {
             Some((name.to_owned(), nth))
         });
         static PASSED: AtomicU64 = AtomicU64::new(0);
-        debug_assert!([&POINTS[..], &STORAGE_POINTS, &SWEEP_POINTS].iter().any(|p| p.contains(&name)), "{name} is not listed");
+        debug_assert!(
+            [&POINTS[..], &STORAGE_POINTS, &UPLOAD_POINTS, &SWEEP_POINTS].iter().any(|p| p.contains(&name)),
+            "{name} is not listed"
+        );
         if let Some((wanted, nth)) = &*WANTED
             && wanted == name
             && PASSED.fetch_add(1, Relaxed) + 1 == *nth

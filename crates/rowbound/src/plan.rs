@@ -12,6 +12,7 @@ use std::{
 use serde::Deserialize;
 
 mod location; // a storage's url -> where its files lie
+mod raw; // rowbound.toml as it is written -> storages and bindings
 
 pub use location::{Bucket, Location, Service};
 
@@ -23,6 +24,9 @@ use crate::{
 
 /// The configuration's usual file name.
 pub const FILE: &str = "rowbound.toml";
+
+/// How long an upload waits for its row, by default.
+pub const STAGE_TTL: Duration = Duration::from_secs(3600);
 
 /// Whether collected files wait before they are erased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +76,10 @@ pub struct StoragePlan {
     pub erase: Erase,
     /// Whether folders that a deletion leaves empty are removed (never the root). Default: yes.
     pub prune_folders: bool,
+    /// How long an upload waits for its row: [`StoragePlan::staged_for`].
+    pub stage_ttl: Option<Duration>,
+    /// Under which URL the files can be had, if they can: it ends with `/`, and a name follows, percent-encoded.
+    pub base_url: Option<String>,
     /// Files that the sweep leaves alone, because they are somebody else's; `*` also matches `/`.
     pub ignore: Vec<String>,
 }
@@ -96,6 +104,8 @@ impl StoragePlan {
             min_age: Duration::from_secs(3600),
             erase: Erase::AfterRetention,
             prune_folders: true,
+            stage_ttl: None,
+            base_url: None,
             ignore: Vec::new(),
         }
     }
@@ -138,10 +148,45 @@ impl StoragePlan {
         self
     }
 
+    /// Sets `stage_ttl`.
+    pub fn stage_ttl(mut self, ttl: Duration) -> Self {
+        self.stage_ttl = Some(ttl);
+        self
+    }
+
+    /// Sets `base_url`: `https://cdn.example.com/media/` or `/media/`.
+    pub fn base_url(mut self, url: impl Into<String>) -> Self {
+        self.base_url = Some(url.into());
+        self
+    }
+
+    /// How long an upload waits for its row before it is collected. Default: 1 h, or `min_age` where that is less. It cannot be more than `min_age`: an
+    /// older release of the same name may be collected as soon as the new file has that age, whatever was announced for the new one.
+    pub fn staged_for(&self) -> Duration {
+        self.stage_ttl.unwrap_or(STAGE_TTL.min(self.min_age))
+    }
+
     /// Adds patterns of files that the sweep leaves alone.
     pub fn ignore<S: Into<String>>(mut self, patterns: impl IntoIterator<Item = S>) -> Self {
         self.ignore.extend(patterns.into_iter().map(Into::into));
         self
+    }
+
+    fn check_uploads(&self) -> Result<()> {
+        if let Some(ttl) = self.stage_ttl.filter(|ttl| *ttl > self.min_age || ttl.is_zero()) {
+            return Err(Error::new(Kind::Config, "`stage_ttl` must be more than nothing and at most `min_age`")
+                .with("storage", &self.name)
+                .with("stage_ttl", format_args!("{ttl:?}"))
+                .with("min_age", format_args!("{:?}", self.min_age))
+                .hint("raise min_age: where a name is used again, a new file is safe from what was released under it only for min_age"));
+        }
+        if let Some(url) = self.base_url.as_ref().filter(|url| !url.ends_with('/') || url.contains(['?', '#'])) {
+            return Err(Error::new(Kind::Config, "`base_url` must end with `/` and hold no `?` or `#`")
+                .with("storage", &self.name)
+                .with("base_url", format_args!("{url:?}"))
+                .hint("write what stands before a file's name: \"/media/\" or \"https://cdn.example.com/media/\""));
+        }
+        Ok(())
     }
 
     /// The location as it would stand in `url`, without what could be a secret.
@@ -201,35 +246,34 @@ impl PlanBuilder {
         self
     }
 
-    /// Checks the whole.
+    /// Adds a binding, or, where one of the same column and storage is there, its patterns to that one.
     ///
     /// # Errors
-    /// [`Kind::Config`] names the field and the value.
-    pub fn build(self) -> Result<Plan> {
-        let mut storages = BTreeMap::new();
-        for storage in self.storages {
-            if let Some(twice) = storages.insert(storage.name.clone(), storage) {
-                return Err(Error::new(Kind::Config, "two storages have the same name").with("storage", twice.name));
+    /// [`Kind::Config`] where the one that is there reads the column's values in another way: it would not find what the other one writes.
+    pub fn bind(mut self, binding: Binding) -> Result<Self> {
+        match self.bindings.iter_mut().find(|b| b.key() == binding.key()) {
+            Some(there) if there.reading != binding.reading => {
+                return Err(Error::new(Kind::Config, "the column is bound already, with another kind of values")
+                    .with("binding", binding.key())
+                    .with("kind", there.reading.word())
+                    .with("wanted", binding.reading.word())
+                    .hint("a field's column holds plain names: kind = \"name\""));
             }
+            Some(there) => {
+                let new = |all: &[String], more: Vec<String>| more.into_iter().filter(|one| !all.contains(one)).collect::<Vec<_>>();
+                there.keep.extend(new(&there.keep, binding.keep));
+                there.derivatives.extend(new(&there.derivatives, binding.derivatives));
+            }
+            None => self.bindings.push(binding),
         }
-        let plan = Plan { database: self.database, storages, bindings: self.bindings, ignore: self.ignore };
-        plan.validate()?;
-        Ok(plan)
-    }
-}
-
-impl Plan {
-    /// Begins a plan for the database at `url`.
-    pub fn builder(url: impl Into<String>) -> PlanBuilder {
-        PlanBuilder { database: url.into(), storages: Vec::new(), bindings: Vec::new(), ignore: Vec::new() }
+        Ok(self)
     }
 
-    /// Reads `rowbound.toml`. Relative paths in it (folders, a SQLite file) are taken from the file's own folder.
-    /// `database` overrides the file's; it is taken as it is.
+    /// What stands in a `rowbound.toml`, to which more is added in code: see [`Plan::load`].
     ///
     /// # Errors
-    /// [`Kind::Config`] names file, field and value.
-    pub fn load(file: &Path, database: Option<&str>) -> Result<Plan> {
+    /// As [`Plan::load`], but for what only the whole plan shows.
+    pub fn load(file: &Path, database: Option<&str>) -> Result<PlanBuilder> {
         let text = std::fs::read_to_string(file).map_err(|e| {
             Error::new(Kind::Config, "cannot read the configuration")
                 .with("file", file.display())
@@ -243,8 +287,8 @@ impl Plan {
     /// The same for a text, with an environment of its own.
     ///
     /// # Errors
-    /// As [`Plan::load`].
-    pub fn parse(text: &str, base: &Path, database: Option<&str>, env: &dyn Fn(&str) -> Option<String>) -> Result<Plan> {
+    /// As [`PlanBuilder::load`].
+    pub fn parse(text: &str, base: &Path, database: Option<&str>, env: &dyn Fn(&str) -> Option<String>) -> Result<PlanBuilder> {
         let mut value: toml::Value = toml::from_str::<toml::Table>(text)
             .map(toml::Value::Table)
             .map_err(|e| Error::new(Kind::Config, format!("this is not TOML: {}", e.to_string().trim())))?;
@@ -277,7 +321,47 @@ impl Plan {
         for column in raw.ignore.map(Vec::from).unwrap_or_default() {
             builder = builder.ignore(Column::parse(&column).map_err(|e| e.with("in", "ignore"))?);
         }
-        builder.build()
+        Ok(builder)
+    }
+
+    /// Checks the whole.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] names the field and the value.
+    pub fn build(self) -> Result<Plan> {
+        let mut storages = BTreeMap::new();
+        for storage in self.storages {
+            if let Some(twice) = storages.insert(storage.name.clone(), storage) {
+                return Err(Error::new(Kind::Config, "two storages have the same name").with("storage", twice.name));
+            }
+        }
+        let plan = Plan { database: self.database, storages, bindings: self.bindings, ignore: self.ignore };
+        plan.validate()?;
+        Ok(plan)
+    }
+}
+
+impl Plan {
+    /// Begins a plan for the database at `url`.
+    pub fn builder(url: impl Into<String>) -> PlanBuilder {
+        PlanBuilder { database: url.into(), storages: Vec::new(), bindings: Vec::new(), ignore: Vec::new() }
+    }
+
+    /// Reads `rowbound.toml`. Relative paths in it (folders, a SQLite file) are taken from the file's own folder.
+    /// `database` overrides the file's; it is taken as it is.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] names file, field and value.
+    pub fn load(file: &Path, database: Option<&str>) -> Result<Plan> {
+        PlanBuilder::load(file, database)?.build().map_err(|e| e.with("file", file.display()))
+    }
+
+    /// The same for a text, with an environment of its own.
+    ///
+    /// # Errors
+    /// As [`Plan::load`].
+    pub fn parse(text: &str, base: &Path, database: Option<&str>, env: &dyn Fn(&str) -> Option<String>) -> Result<Plan> {
+        PlanBuilder::parse(text, base, database, env)?.build()
     }
 
     /// The bindings on one storage.
@@ -348,6 +432,7 @@ impl Plan {
             Keep::new(self.on_storage(&a.name))?;
             Keep::with_ignored([], &a.ignore).map_err(|e| e.with("storage", &a.name))?;
             Derivatives::check(&self.on_storage(&a.name).collect::<Vec<_>>())?;
+            a.check_uploads()?;
             for b in self.storages.values().skip(i + 1) {
                 if a.location.overlaps(&b.location) {
                     // Two views of one file would each ignore the other's references.
@@ -437,207 +522,46 @@ fn anchor_sqlite(url: String, base: &Path) -> String {
     format!("sqlite:{}", base.join(path).display())
 }
 
-/// The file as it is written: strings, not yet checked.
-mod raw {
+#[cfg(test)]
+mod tests {
     use super::*;
 
-    #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    pub(super) struct File {
-        pub database: Option<String>,
-        #[serde(default)]
-        pub storage: BTreeMap<String, Storage>,
-        #[serde(default)]
-        pub binding: Vec<Bind>,
-        #[serde(default)]
-        pub reference: Vec<Reference>,
-        pub ignore: Option<OneOrMany>,
+    fn plan(storage: &str) -> Result<Plan> {
+        let text = format!("database = \"sqlite:x\"\n[storage.default]\nurl = \"folder:m\"\n{storage}\n[[binding]]\ncolumn = \"t.f\"");
+        Plan::parse(&text, Path::new("/"), None, &|_| None)
     }
 
-    #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    pub(super) struct Storage {
-        url: Option<String>,
-        grace: Option<String>,
-        min_age: Option<String>,
-        trash: Option<String>,
-        erase: Option<String>,
-        prune_folders: Option<bool>,
-        ignore: Option<OneOrMany>,
-    }
-
-    #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    pub(super) struct Bind {
-        column: Option<String>,
-        storage: Option<String>,
-        kind: Option<String>,
-        prefix: Option<OneOrMany>,
-        path: Option<String>,
-        pattern: Option<String>,
-        keep: Option<OneOrMany>,
-        mode: Option<String>,
-        capture: Option<String>,
-        derivatives: Option<OneOrMany>,
-    }
-
-    #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    pub(super) struct Reference {
-        name: Option<String>,
-        query: Option<String>,
-        storage: Option<String>,
-        kind: Option<String>,
-        prefix: Option<OneOrMany>,
-        path: Option<String>,
-        pattern: Option<String>,
-        keep: Option<OneOrMany>,
-        derivatives: Option<OneOrMany>,
-    }
-
-    /// The fields that say how values are read, together.
-    fn reading(kind: Option<String>, prefix: Option<OneOrMany>, path: Option<String>, pattern: Option<String>) -> Result<Reading> {
-        let kind = kind.as_deref().unwrap_or("name");
-        let goes = |field: &str, with: &str| Error::new(Kind::Config, format!("`{field}` goes with kind = {with}"));
-        if prefix.is_some() && matches!(kind, "name" | "active-storage-key") {
-            return Err(goes("prefix", "\"url\", \"json\", \"array\" or \"text\""));
+    #[test]
+    fn an_upload_waits_an_hour_but_never_longer_than_min_age() {
+        for (storage, seconds) in [
+            ("", 3600),
+            ("min_age = \"2h\"", 3600),
+            ("min_age = \"5m\"", 300),
+            ("min_age = \"0\"", 0),
+            ("stage_ttl = \"10m\"", 600),
+            ("stage_ttl = \"1d\"\nmin_age = \"1d\"", 86_400),
+        ] {
+            assert_eq!(plan(storage).unwrap().storages["default"].staged_for(), Duration::from_secs(seconds), "{storage}");
         }
-        if path.is_some() && kind != "json" {
-            return Err(goes("path", "\"json\""));
-        }
-        if pattern.is_some() && kind != "text" {
-            return Err(goes("pattern", "\"text\""));
-        }
-        let prefixes: Vec<String> = prefix.map(Into::into).unwrap_or_default();
-        Ok(match kind {
-            "name" => Reading::Name,
-            "url" => Reading::Url { prefixes },
-            "active-storage-key" => Reading::Key,
-            "json" => Reading::Json {
-                path: JsonPath::parse(&path.ok_or_else(|| {
-                    Error::new(Kind::Config, "`path` is missing for kind = \"json\"")
-                        .hint("$[*] for a list of names, $.image, $[*].src, ..")
-                })?)?,
-                prefixes,
-            },
-            "array" => Reading::Array { prefixes },
-            "text" => Reading::Text(Finder::new(prefixes, pattern.as_deref())?),
-            other => {
-                return Err(Error::new(Kind::Config, "`kind` has no such value")
-                    .with("kind", format_args!("{other:?}"))
-                    .hint("write one of: name, url, json, array, text, active-storage-key"));
-            }
-        })
-    }
-
-    impl Reference {
-        pub(super) fn resolve(self) -> Result<Binding> {
-            let name = self.name.filter(|n| !n.is_empty()).ok_or_else(|| {
-                Error::new(Kind::Config, "a [[reference]] has no `name`").hint("a word by which messages call it: name = \"media\"")
-            })?;
-            let place = |e: Error| e.with("reference", &name);
-            let query = self.query.ok_or_else(|| place(Error::new(Kind::Config, "`query` is missing")))?;
-            let storage = self.storage.unwrap_or_else(|| "default".to_owned());
-            Ok(Binding::query(&name, &storage, &query)
-                .reading(reading(self.kind, self.prefix, self.path, self.pattern).map_err(place)?)
-                .keep(self.keep.map(Vec::from).unwrap_or_default())
-                .derivatives(self.derivatives.map(Vec::from).unwrap_or_default()))
+        for storage in [
+            "stage_ttl = \"2h\"",
+            "stage_ttl = \"0\"",
+            "stage_ttl = \"10m\"\nmin_age = \"5m\"",
+            "base_url = \"/media\"",
+            "base_url = \"/m/?a=/\"",
+        ] {
+            assert_eq!(plan(storage).unwrap_err().kind(), Kind::Config, "{storage}");
         }
     }
 
-    #[derive(Debug, Deserialize)]
-    #[serde(untagged)]
-    pub(super) enum OneOrMany {
-        One(String),
-        Many(Vec<String>),
-    }
-
-    impl From<OneOrMany> for Vec<String> {
-        fn from(value: OneOrMany) -> Self {
-            match value {
-                OneOrMany::One(one) => vec![one],
-                OneOrMany::Many(many) => many,
-            }
-        }
-    }
-
-    impl Storage {
-        pub(super) fn resolve(self, name: String, base: &Path) -> Result<StoragePlan> {
-            let place = |e: Error| e.with("storage", &name);
-            let url = self.url.ok_or_else(|| place(Error::new(Kind::Config, "`url` is missing").hint("write url = \"folder:media\"")))?;
-            let mut plan = StoragePlan::at(&name, Location::parse(&url, base).map_err(place)?);
-            if let Some(text) = &self.grace {
-                plan.grace = duration("grace", text).map_err(place)?;
-            }
-            if let Some(text) = &self.min_age {
-                plan.min_age = duration("min_age", text).map_err(place)?;
-            }
-            match self.trash.as_deref() {
-                None => {}
-                Some("off") => plan.trash = Trash::Off,
-                Some(text) => match duration("trash", text).map_err(place)? {
-                    Duration::ZERO => {
-                        return Err(place(
-                            Error::new(Kind::Config, "`trash` has no length")
-                                .with("trash", format_args!("{text:?}"))
-                                .hint("write \"off\" to erase at once"),
-                        ));
-                    }
-                    time => plan.trash = Trash::Keep(time),
-                },
-            }
-            match self.erase.as_deref() {
-                None | Some("after-retention") => {}
-                Some("all-versions") => plan.erase = Erase::AllVersions,
-                Some(other) => {
-                    return Err(place(
-                        Error::new(Kind::Config, "`erase` has no such value")
-                            .with("erase", format_args!("{other:?}"))
-                            .hint("write one of: after-retention, all-versions"),
-                    ));
-                }
-            }
-            if plan.erase == Erase::AllVersions && !matches!(plan.location, Location::S3(_)) {
-                return Err(place(Error::new(Kind::Config, "`erase = \"all-versions\"` goes with s3:// storages only")));
-            }
-            plan.ignore = self.ignore.map(Into::into).unwrap_or_default();
-            if let Some(prune) = self.prune_folders {
-                plan.prune_folders = prune;
-            }
-            Ok(plan)
-        }
-    }
-
-    impl Bind {
-        pub(super) fn resolve(self) -> Result<Binding> {
-            let text = self.column.ok_or_else(|| Error::new(Kind::Config, "a [[binding]] has no `column`"))?;
-            let column = Column::parse(&text)?;
-            let shown = column.clone();
-            let one_of = |field: &'static str, value: &str, allowed: &str| {
-                Error::new(Kind::Config, format!("`{field}` has no such value"))
-                    .with("binding", &shown)
-                    .with(field, format_args!("{value:?}"))
-                    .hint(format!("write one of: {allowed}"))
-            };
-            let reading = reading(self.kind, self.prefix, self.path, self.pattern).map_err(|e| e.with("binding", &shown))?;
-            Ok(Binding {
-                query: None,
-                storage: self.storage.unwrap_or_else(|| "default".to_owned()),
-                reading,
-                keep: self.keep.map(Into::into).unwrap_or_default(),
-                derivatives: self.derivatives.map(Into::into).unwrap_or_default(),
-                mode: match self.mode.as_deref().unwrap_or("live") {
-                    "live" => Mode::Live,
-                    "shadow" => Mode::Shadow,
-                    other => return Err(one_of("mode", other, "live, shadow")),
-                },
-                body: match self.capture.as_deref().unwrap_or("tolerant") {
-                    "tolerant" => Body::Tolerant,
-                    "fast" => Body::Fast,
-                    other => return Err(one_of("capture", other, "tolerant, fast")),
-                },
-                column,
-            })
-        }
+    #[test]
+    fn a_binding_in_code_adds_to_the_one_that_is_written() {
+        let text = "database = \"sqlite:x\"\n[storage.default]\nurl = \"folder:m\"\n[[binding]]\ncolumn = \"t.f\"\nkeep = \"a/*\"";
+        let written = || PlanBuilder::parse(text, Path::new("/"), None, &|_| None).unwrap();
+        let plan = written().bind(Binding::name("t.f", "default").unwrap().keep(["a/*", "b/*"])).unwrap().build().unwrap();
+        assert_eq!((plan.bindings.len(), &plan.bindings[0].keep), (1, &vec!["a/*".to_owned(), "b/*".to_owned()]));
+        let plan = written().bind(Binding::name("t.g", "default").unwrap()).unwrap().build().unwrap();
+        assert_eq!(plan.bindings.len(), 2);
+        assert_eq!(written().bind(Binding::url("t.f", "default", "/m/").unwrap()).unwrap_err().kind(), Kind::Config);
     }
 }

@@ -27,6 +27,9 @@ pub mod service;
 // The table is the same in every build; what only a service reads of it stands idle without one.
 #[cfg_attr(not(feature = "service"), allow(dead_code))]
 pub mod services;
+mod upload; // files that come in and go out
+
+pub use upload::{About, Access, Body, Fetched, LONGEST_SIGNED, Over, Placed, Signed, Upload};
 
 /// The file in [`crate::name::RESERVED`] that proves that a storage is there and which one it is.
 pub const MARKER: &str = "storage.json";
@@ -241,6 +244,25 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`Kind::Storage`] for what is no plain file or a name that this storage cannot hold, as [`Look::Refused`] would say.
     async fn read(&self, name: &FileName, limit: usize) -> Result<Option<Vec<u8>>>;
+
+    /// Begins a file that is to be placed under `name` by [`Upload::place`]; until then nothing can be seen of it.
+    ///
+    /// # Errors
+    /// [`Kind::Storage`] for a name that this storage cannot hold; [`Kind::Permission`].
+    async fn begin(&self, name: &FileName, about: &About) -> Result<Box<dyn Upload>>;
+
+    /// A whole file as it comes, in constant memory; `None` if there is no such file. What is replaced or removed meanwhile is read on as it was,
+    /// or its body ends with an error.
+    ///
+    /// # Errors
+    /// As [`Storage::read`].
+    async fn fetch(&self, name: &FileName) -> Result<Option<Fetched>>;
+
+    /// A URL that allows its holder `access` for `ttl`, at most [`LONGEST_SIGNED`]. Whether there is such a file is not looked at.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] where the storage has no such thing (folders, memory, many services).
+    async fn sign(&self, name: &FileName, access: &Access, ttl: Duration) -> Result<Signed>;
 
     /// Takes each file away if it still is what was seen: into the trash if the storage has one, else for good.
     /// One result per item, in order. Idempotent.

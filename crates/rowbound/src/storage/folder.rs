@@ -18,8 +18,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
-    io::Read,
     ops::Range,
     path::{Path, PathBuf},
     sync::{
@@ -39,7 +37,8 @@ use rustix::{
 use tokio::sync::mpsc;
 
 use super::{
-    Conditional, Expected, Kept, Listed, Listing, Look, Marker, OddEntry, Page, PerName, Proved, Removed, Restored, Seen, Storage, Trashed,
+    About, Access, Conditional, Expected, Fetched, Kept, Listed, Listing, Look, Marker, OddEntry, Page, PerName, Proved, Removed, Restored,
+    Seen, Signed, Storage, Trashed, Upload, upload::cannot_sign,
 };
 use crate::{
     crash,
@@ -51,6 +50,7 @@ mod marker; // the proof that the root is there
 mod prune; // folders that a removal left empty
 mod resolve; // paths beneath a handle, through no link
 mod trash; // where files wait
+mod upload; // files that come in and go out
 mod walk; // every entry, in order
 
 use prune::{Change, changed_at};
@@ -85,6 +85,8 @@ struct Inner {
     expected: Expected,
     ways: Ways,
     own: prune::Own,
+    /// What a killed process left of its uploads was looked for.
+    tidied: AtomicBool,
     /// This process' part of the trash where files cannot be moved atomically.
     private: u32,
 }
@@ -125,6 +127,7 @@ impl Folder {
                 expected: Expected::default(),
                 ways,
                 own: prune::Own::default(),
+                tidied: AtomicBool::new(false),
                 private: rand::random_range(1 << 16..u32::MAX),
             }),
         }
@@ -200,6 +203,19 @@ impl Storage for Folder {
     async fn read(&self, name: &FileName, limit: usize) -> Result<Option<Vec<u8>>> {
         let name = name.clone();
         self.blocking(move |inner| inner.read(&name, limit)).await
+    }
+
+    async fn begin(&self, name: &FileName, _: &About) -> Result<Box<dyn Upload>> {
+        self.inner.expected.may_change()?;
+        Ok(Box::new(upload::Incoming::begin(self, name).await?))
+    }
+
+    async fn fetch(&self, name: &FileName) -> Result<Option<Fetched>> {
+        upload::fetch(self, name).await
+    }
+
+    async fn sign(&self, _: &FileName, _: &Access, _: Duration) -> Result<Signed> {
+        Err(cannot_sign(&self.inner.name))
     }
 
     async fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
@@ -398,42 +414,6 @@ impl Inner {
         );
         self.still_there(&root, &mut found, &Look::Missing);
         Ok(found)
-    }
-
-    fn read(&self, name: &FileName, limit: usize) -> Result<Option<Vec<u8>>> {
-        let root = self.proved()?;
-        let refused = |why: &str| {
-            self.error(Kind::Storage, "the name is not that of a plain file")
-                .with("name", name)
-                .because(why.to_owned())
-                .hint("look at the path with `ls -la`")
-        };
-        let failed = |e: Errno| match refusal(e) {
-            Some(why) => refused(why),
-            None => self.failure(e, "cannot read the file").with("name", name),
-        };
-        // Looked at before it is opened: opening a device may do something.
-        let found = self.ways.folder(&root, name.folder().unwrap_or(".")).and_then(|dir| stat(&dir, name.base()).map(|s| (dir, s)));
-        let dir = match found.map(|(dir, s)| (dir, Found::of(&s).oddity())) {
-            Ok((dir, None)) => dir,
-            Ok((_, Some(why))) => return Err(refused(why)),
-            Err(Errno::NOENT) => return self.prove(&root).map(|()| None),
-            Err(e) => return Err(failed(e)),
-        };
-        // Not blocking: somebody may have put a fifo there meanwhile.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match self.ways.open(&dir, name.base().as_bytes(), flags) {
-            Ok(fd) => File::from(fd),
-            Err(Errno::NOENT) => return self.prove(&root).map(|()| None),
-            Err(e) => return Err(failed(e)),
-        };
-        let failed_io = |e: std::io::Error| failed(Errno::from_io_error(&e).unwrap_or(Errno::IO));
-        if !file.metadata().map_err(failed_io)?.is_file() {
-            return Err(refused("is no plain file"));
-        }
-        let mut bytes = Vec::new();
-        file.take(limit as u64).read_to_end(&mut bytes).map_err(failed_io)?;
-        Ok(Some(bytes))
     }
 
     fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {

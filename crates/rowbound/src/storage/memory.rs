@@ -33,6 +33,12 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
+use bytes::{Bytes, BytesMut};
+
+use super::{
+    About, Access, Fetched, Over, Placed, Signed, Upload,
+    upload::{cannot_sign, whole},
+};
 use super::{Conditional, Expected, Kept, Listed, Listing, Look, Marker, Page, PerName, Proved, Removed, Restored, Seen, Storage, Trashed};
 use crate::{
     error::{Error, Kind, Result},
@@ -41,6 +47,9 @@ use crate::{
 
 /// Entries of one page of a listing.
 const PAGE: usize = 1000;
+
+/// Bytes of one piece of a file that is read.
+const CHUNK: usize = 64 << 10;
 
 /// Every place of this process.
 static PLACES: Mutex<BTreeMap<String, Arc<Mutex<Place>>>> = Mutex::new(BTreeMap::new());
@@ -69,6 +78,38 @@ struct File {
     bytes: Vec<u8>,
     modified: Timestamp,
     version: u64,
+    content_type: Option<String>,
+}
+
+/// A file that comes in.
+#[derive(Debug)]
+struct Incoming {
+    at: Memory,
+    bytes: BytesMut,
+    content_type: Option<String>,
+}
+
+#[async_trait]
+impl Upload for Incoming {
+    async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        self.bytes.extend_from_slice(&bytes);
+        Ok(())
+    }
+
+    async fn place(&mut self, name: &FileName, over: Over) -> Result<Placed> {
+        let mut place = self.at.proved()?;
+        if over == Over::Nothing && place.files.contains_key(name) {
+            return Ok(Placed::Occupied);
+        }
+        let version = place.next();
+        let bytes = std::mem::take(&mut self.bytes).to_vec();
+        place.files.insert(name.clone(), File { bytes, modified: Timestamp::now(), version, content_type: self.content_type.clone() });
+        Ok(Placed::There)
+    }
+
+    async fn abort(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
 }
 
 impl Place {
@@ -107,7 +148,7 @@ impl Memory {
     pub fn put(&self, name: &FileName, bytes: &[u8]) {
         let mut place = self.lock();
         let version = place.next();
-        place.files.insert(name.clone(), File { bytes: bytes.to_vec(), modified: Timestamp::now(), version });
+        place.files.insert(name.clone(), File { bytes: bytes.to_vec(), modified: Timestamp::now(), version, content_type: None });
     }
 
     /// Reads a file.
@@ -204,6 +245,27 @@ impl Storage for Memory {
     async fn read(&self, name: &FileName, limit: usize) -> Result<Option<Vec<u8>>> {
         let place = self.proved()?;
         Ok(place.files.get(name).map(|file| file.bytes[..limit.min(file.bytes.len())].to_vec()))
+    }
+
+    async fn begin(&self, _: &FileName, about: &About) -> Result<Box<dyn Upload>> {
+        self.expected.may_change()?;
+        drop(self.proved()?);
+        let at = Memory { name: self.name.clone(), retention: self.retention, expected: Expected::default(), place: self.place.clone() };
+        at.expected.be(&self.expected().unwrap_or_default());
+        Ok(Box::new(Incoming { at, bytes: BytesMut::new(), content_type: about.content_type.clone() }))
+    }
+
+    async fn fetch(&self, name: &FileName) -> Result<Option<Fetched>> {
+        let place = self.proved()?;
+        let Some(file) = place.files.get(name) else { return Ok(None) };
+        let seen = Seen { size: file.bytes.len() as u64, modified: file.modified, version: file.version.to_string() };
+        let chunks: Vec<_> = file.bytes.chunks(CHUNK).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+        let body = whole(&self.name, name, seen.size, Box::pin(futures_util::stream::iter(chunks)));
+        Ok(Some(Fetched { seen, content_type: file.content_type.clone(), body }))
+    }
+
+    async fn sign(&self, _: &FileName, _: &Access, _: Duration) -> Result<Signed> {
+        Err(cannot_sign(&self.name))
     }
 
     async fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {

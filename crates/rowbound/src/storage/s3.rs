@@ -9,14 +9,17 @@
 //! Deletions look again just before. Where they can be conditional, a file that is replaced in the moment between stays; where they
 //! cannot, it is lost, unless the bucket keeps versions.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::{OnceCell, mpsc};
 
-use super::{Expected, Kept, Listing, Look, Marker, PerName, Proved, Removed, Restored, Seen, Storage, Trashed};
+use super::{
+    About, Access, Expected, Fetched, Kept, Listing, Look, Marker, PerName, Proved, Removed, Restored, Seen, Signed, Storage, Trashed,
+    Upload,
+};
 use crate::{
     error::{Error, Kind, Result},
     name::{FileName, RESERVED},
@@ -31,6 +34,7 @@ mod marker; // the proof that the bucket is there
 mod probe; // what the service honours
 mod remove; // deletions by name
 mod trash; // what lies in the trash since when
+mod upload; // files that come in and go out
 mod versions; // a trash of versions
 mod wire; // requests, again where that can help
 
@@ -161,6 +165,22 @@ impl Storage for S3 {
             Some((bytes, _)) => Ok(Some(bytes)),
             None => inner.prove().await.map(|_| None),
         }
+    }
+
+    async fn begin(&self, name: &FileName, about: &About) -> Result<Box<dyn Upload>> {
+        self.inner.expected.may_change()?;
+        Ok(Box::new(upload::Incoming::begin(&self.inner, name, about).await?))
+    }
+
+    async fn fetch(&self, name: &FileName) -> Result<Option<Fetched>> {
+        self.inner.fetch(name).await
+    }
+
+    async fn sign(&self, name: &FileName, access: &Access, ttl: Duration) -> Result<Signed> {
+        if matches!(access, Access::Put { .. }) {
+            self.inner.expected.may_change()?;
+        }
+        self.inner.sign(name, access, ttl).await
     }
 
     async fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {

@@ -10,14 +10,17 @@
 //! Where files can be renamed, a file is taken out of its place first, then looked at: if it is another than was seen, it goes back. Elsewhere
 //! it is deleted on a condition, if the service has one; where it has none, a file that is replaced in the moment after the last look is lost.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use tokio::sync::{OnceCell, mpsc};
 
-use super::{Expected, Kept, Listing, Look, Marker, PerName, Proved, Removed, Restored, Seen, Storage, Trashed, services};
+use super::{
+    About, Access, Expected, Fetched, Kept, Listing, Look, Marker, PerName, Proved, Removed, Restored, Seen, Signed, Storage, Trashed,
+    Upload, services,
+};
 use crate::{
     error::{Error, Kind, Result, Retry},
     name::{FileName, RESERVED},
@@ -31,6 +34,7 @@ mod open; // a URL -> OpenDAL's operator
 mod probe; // what the service honours
 mod remove; // out of its place, looked at, gone
 mod trash; // where files wait
+mod upload; // files that come in and go out
 mod wire; // calls, again where that can help
 
 use look::Stat;
@@ -154,6 +158,22 @@ impl Storage for Service {
             Err(e) if e.kind() == opendal::ErrorKind::NotFound => inner.prove().await.map(|_| None),
             Err(e) => Err(failed(&e)),
         }
+    }
+
+    async fn begin(&self, name: &FileName, about: &About) -> Result<Box<dyn Upload>> {
+        self.inner.expected.may_change()?;
+        Ok(Box::new(upload::Incoming::begin(&self.inner, name, about).await?))
+    }
+
+    async fn fetch(&self, name: &FileName) -> Result<Option<Fetched>> {
+        self.inner.fetch(name).await
+    }
+
+    async fn sign(&self, name: &FileName, access: &Access, ttl: Duration) -> Result<Signed> {
+        if matches!(access, Access::Put { .. }) {
+            self.inner.expected.may_change()?;
+        }
+        self.inner.sign(name, access, ttl).await
     }
 
     async fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {

@@ -18,6 +18,7 @@ use super::{
     Inner, Root,
     resolve::{self, again, reading},
     trash::TRASH,
+    upload::UPLOADS,
     walk::{Entry, Walk},
 };
 use crate::{
@@ -157,15 +158,17 @@ pub(super) fn remove(inner: &Inner, root: &Root) -> Result<u64> {
         Err(Errno::NOENT) => return Ok(0),
         Err(e) => return Err(failed(inner, "open", e)),
     };
-    let (mut kept, mut mine) = (0, Vec::new());
+    let (mut kept, mut mine, mut unfinished) = (0, Vec::new(), Vec::new());
     {
         let stuck = |s: super::walk::Stuck| failed(inner, "read", s.1).with("at", s.0);
         let mut walk = Walk::begin(&inner.ways, &ours, false, Vec::new()).map_err(stuck)?;
-        let in_trash = format!("{TRASH}/");
+        let (in_trash, uploading) = (format!("{TRASH}/"), format!("{UPLOADS}/"));
         while let Some(entry) = walk.next().map_err(stuck)? {
             let path = String::from_utf8_lossy(walk.path());
             if path.starts_with(&in_trash) {
                 kept += u64::from(entry == Entry::File);
+            } else if let Some(name) = path.strip_prefix(&uploading) {
+                unfinished.push(name.to_owned());
             } else if entry == Entry::File && !path.contains('/') && (path == MARKER || path.starts_with(TEMPORARY)) {
                 mine.push(path.into_owned());
             }
@@ -173,6 +176,13 @@ pub(super) fn remove(inner: &Inner, root: &Root) -> Result<u64> {
     }
     for name in mine {
         ignore_absence(again(|| fs::unlinkat(&ours, &*name, AtFlags::empty()))).map_err(step("remove a file from"))?;
+    }
+    if let Ok(uploads) = inner.ways.folder(&ours, UPLOADS) {
+        // What never got a name; an upload that is under way fails.
+        for name in unfinished {
+            ignore_absence(again(|| fs::unlinkat(&uploads, &*name, AtFlags::empty()))).map_err(step("remove a file from"))?;
+        }
+        remove_if_empty(&ours, UPLOADS).map_err(step("tidy"))?;
     }
     if let Ok(trash) = inner.ways.folder(&ours, TRASH) {
         super::prune::empty_folders(&inner.ways, &trash).map_err(step("tidy"))?;

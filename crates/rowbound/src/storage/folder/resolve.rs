@@ -25,13 +25,32 @@ pub(super) struct Ways {
     beneath: AtomicBool,
     /// `RENAME_NOREPLACE`: most local file systems, not NFS.
     noreplace: AtomicBool,
+    /// `O_TMPFILE`, and a `/proc` through which such a file gets its name: most local file systems, not NFS.
+    nameless: AtomicBool,
     /// Held between looking whether a place is free and moving a file there, where one call cannot do both.
     placing: Mutex<()>,
 }
 
 impl Ways {
     pub(super) fn new(all: bool) -> Self {
-        Ways { beneath: AtomicBool::new(all && cfg!(target_os = "linux")), noreplace: AtomicBool::new(all), placing: Mutex::new(()) }
+        Ways {
+            beneath: AtomicBool::new(all && cfg!(target_os = "linux")),
+            noreplace: AtomicBool::new(all),
+            nameless: AtomicBool::new(all && std::path::Path::new("/proc/self/fd").exists()),
+            placing: Mutex::new(()),
+        }
+    }
+
+    /// Whether a file can be without a name.
+    #[cfg(target_os = "linux")]
+    pub(super) fn nameless(&self) -> bool {
+        self.nameless.load(Relaxed)
+    }
+
+    /// It turned out that it cannot.
+    #[cfg(target_os = "linux")]
+    pub(super) fn no_nameless(&self) {
+        self.nameless.store(false, Relaxed);
     }
 
     /// Whether a rename can refuse to replace; while this holds, [`Ways::move_into_trash`] is atomic.

@@ -1,0 +1,210 @@
+//! What an application opens at its start: the database, the storages, the fields.
+//!
+//! In: `rowbound.toml`, the environment or calls, and the application's fields. Out: [`Media`], from which each field gets its [`Files`]. Promise: what is
+//! bound in the database is what the fields say; an application that is not attached, or whose storage is another one, does not start.
+
+use std::{collections::BTreeMap, path::Path, sync::Arc};
+
+use rowbound::{
+    Binding, Collector, Plan, StoragePlan,
+    attach::{Consent, attach, open_storages},
+    collect::Settings,
+    database::{self, Database, Options},
+    plan::PlanBuilder,
+};
+
+use crate::{
+    error::{Error, Kind, Result},
+    field::{Field, Said},
+    files::Files,
+    store::{Storages, Store},
+    value::Value,
+};
+
+/// The environment's variable that names the configuration.
+pub const CONFIG: &str = "ROWBOUND_CONFIG";
+
+/// An application's files: cheap to clone, for the state of a server.
+#[derive(Debug, Clone)]
+pub struct Media {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    plan: Plan,
+    db: Arc<dyn Database>,
+    storages: Storages,
+    /// Column and storage of each field.
+    fields: Vec<(String, String)>,
+}
+
+/// Gathers what [`Media`] is opened with.
+#[derive(Debug, Clone)]
+pub struct Builder {
+    plan: PlanBuilder,
+    fields: Vec<(Arc<Said>, Binding)>,
+    wrong: Option<Arc<Error>>,
+}
+
+impl std::fmt::Debug for Said {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.column)
+    }
+}
+
+impl Media {
+    /// Begins with the database at `url`, as in `rowbound.toml`. The storages are added by [`Builder::storage`].
+    pub fn builder(url: impl Into<String>) -> Builder {
+        Builder { plan: Plan::builder(url), fields: Vec::new(), wrong: None }
+    }
+
+    /// Begins with what stands in a `rowbound.toml`, which needs no bindings for the columns of the application's fields. `database` overrides the
+    /// file's.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] names file, field and value.
+    pub fn config(file: impl AsRef<Path>, database: Option<&str>) -> Result<Builder> {
+        Ok(Builder { plan: PlanBuilder::load(file.as_ref(), database)?, fields: Vec::new(), wrong: None })
+    }
+
+    /// The same with the file that `ROWBOUND_CONFIG` names, or `rowbound.toml`, and the database of `DATABASE_URL` if that is set. Without a file, the storage `default` is
+    /// `ROWBOUND_STORAGE` (a storage's `url`), with `ROWBOUND_BASE_URL` as its `base_url`.
+    ///
+    /// # Errors
+    /// As [`Media::config`].
+    pub fn from_env() -> Result<Builder> {
+        let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let database = var("DATABASE_URL");
+        let file = var(CONFIG).unwrap_or_else(|| rowbound::plan::FILE.to_owned());
+        match (var("ROWBOUND_STORAGE"), &database) {
+            (Some(url), Some(database)) if var(CONFIG).is_none() => {
+                let mut storage = StoragePlan::url_at("default", &url)?;
+                storage.base_url = var("ROWBOUND_BASE_URL");
+                Ok(Self::builder(database.clone()).storage(storage))
+            }
+            _ => Self::config(file, database.as_deref()),
+        }
+    }
+
+    /// The files of a field.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] where the field was not among those with which this was opened: its column would have no capture.
+    pub fn files<T: Value>(&self, field: &Field<T>) -> Result<Files<T>> {
+        // With its storage: in another one nobody would look for the column's references.
+        if !self.inner.fields.iter().any(|(column, storage)| *column == field.said.column && *storage == field.said.storage) {
+            return Err(Error::new(Kind::Config, "the field was not among those with which this was opened")
+                .with("field", field.column())
+                .with("storage", &field.said.storage)
+                .hint("add .field(&..) to the builder"));
+        }
+        let store = self.inner.storages.get(&field.said.storage)?.clone();
+        Ok(Files { media: self.clone(), field: field.clone(), store })
+    }
+
+    /// The storages.
+    pub fn storages(&self) -> &Storages {
+        &self.inner.storages
+    }
+
+    /// The plan: for workers, and for whoever wants to see the bindings.
+    pub fn plan(&self) -> &Plan {
+        &self.inner.plan
+    }
+
+    /// The database, as the engine sees it.
+    pub fn database(&self) -> &Arc<dyn Database> {
+        &self.inner.db
+    }
+
+    /// A collector on the same plan, for an application that has no `rowbound run` beside it: `Arc::new(collector).run(stop)`.
+    ///
+    /// # Errors
+    /// As [`Collector::new`].
+    pub async fn collector(&self, settings: Settings) -> Result<Collector> {
+        Ok(Collector::new(&self.inner.plan, self.inner.db.clone(), settings).await?)
+    }
+}
+
+impl Builder {
+    /// Adds a storage.
+    pub fn storage(mut self, storage: StoragePlan) -> Self {
+        self.plan = self.plan.storage(storage);
+        self
+    }
+
+    /// Adds a field, and with it the binding of its column. One that the configuration has already stays as it is there, with the field's `keep` and
+    /// `derivatives` added.
+    pub fn field<T: Value>(mut self, field: &Field<T>) -> Self {
+        match field.said.check().and_then(|()| field.binding()) {
+            Ok(binding) => self.fields.push((field.said.clone(), binding)),
+            Err(e) => self.wrong = Some(self.wrong.unwrap_or_else(|| Arc::new(e))),
+        }
+        self
+    }
+
+    /// Adds a binding that is no field: a column of another kind, which names files too.
+    pub fn binding(mut self, binding: Binding) -> Self {
+        self.plan = self.plan.binding(binding);
+        self
+    }
+
+    /// The plan, checked.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] names the field and the value.
+    pub fn plan(self) -> Result<Plan> {
+        if let Some(e) = self.wrong {
+            return Err(Error::new(e.kind(), e.to_string()).hint(e.hint_text().unwrap_or_default()));
+        }
+        let mut plan = self.plan;
+        for (_, binding) in self.fields {
+            plan = plan.bind(binding)?;
+        }
+        Ok(plan.build()?)
+    }
+
+    /// Opens what `rowbound attach` has attached.
+    ///
+    /// # Errors
+    /// [`Kind::Config`]; [`Kind::Engine`]: `NotAttached` names the command that helps, `StorageUnreachable` a storage that is not the one that was attached.
+    pub async fn open(self) -> Result<Media> {
+        let fields = self.fields();
+        let plan = self.plan()?;
+        let db = database::open(&plan.database, &Options::default()).await?;
+        Self::opened(plan, db, fields).await
+    }
+
+    /// Attaches, as `rowbound attach` does, then opens: for tests, examples, and applications that migrate at their start.
+    ///
+    /// # Errors
+    /// As [`Builder::open`], and those of [`attach`].
+    pub async fn attach(self) -> Result<Media> {
+        let fields = self.fields();
+        let plan = self.plan()?;
+        let db = database::open(&plan.database, &Options::default()).await?;
+        attach(&plan, db.as_ref(), &Consent::default()).await?;
+        Self::opened(plan, db, fields).await
+    }
+
+    fn fields(&self) -> Vec<(String, String)> {
+        self.fields.iter().map(|(said, _)| (said.column.clone(), said.storage.clone())).collect()
+    }
+
+    async fn opened(plan: Plan, db: Arc<dyn Database>, fields: Vec<(String, String)>) -> Result<Media> {
+        let record = rowbound::collect::attached(&plan, db.as_ref()).await?;
+        let mut stores = BTreeMap::new();
+        for (name, storage) in open_storages(&plan)? {
+            let id = record.storages.get(&name).ok_or_else(|| {
+                rowbound::Error::new(rowbound::Kind::NotAttached, "this storage is not attached yet")
+                    .with("storage", &name)
+                    .hint("rowbound attach")
+            })?;
+            storage.expect(id);
+            storage.prove().await?;
+            stores.insert(name.clone(), Store::new(plan.storages[&name].clone(), storage, db.clone()));
+        }
+        Ok(Media { inner: Arc::new(Inner { plan, db, storages: Storages::new(stores), fields }) })
+    }
+}
