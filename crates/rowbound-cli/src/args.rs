@@ -120,6 +120,11 @@ pub enum Command {
     Explain(NameArgs),
     /// Bring a file back from the trash
     Restore(NameArgs),
+    /// Put files into rows: stage, write, and set the column in a transaction
+    ///
+    /// Does what an application does that uses rowbound-files. What the rows named before is let go of by that, and collected. A file whose row is not there
+    /// is let go of too. Status 1 says that some rows are as they were.
+    Put(PutArgs),
     /// Print the completion script for a shell
     Completions {
         /// The shell
@@ -304,6 +309,23 @@ pub struct HistoryArgs {
     /// At most so many, the newest first
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub limit: u32,
+}
+
+/// Files for rows.
+#[derive(Debug, clap::Args)]
+pub struct PutArgs {
+    /// A bound column: [schema.]table.column
+    #[arg(value_name = "TABLE.COLUMN")]
+    pub column: String,
+    /// A row's primary key and the file that it shall name; as many pairs as you like
+    #[arg(required = true, num_args = 2.., value_names = ["KEY", "FILE"])]
+    pub pairs: Vec<String>,
+    /// The folder within the storage; %Y, %m, %d and the like stand for the moment, in UTC
+    #[arg(long, value_name = "FOLDER")]
+    pub upload_to: Option<String>,
+    /// The most characters that the column takes: longer names are cut
+    #[arg(long, value_name = "CHARACTERS", default_value_t = 100)]
+    pub max_length: usize,
 }
 
 /// A file.

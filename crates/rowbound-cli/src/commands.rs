@@ -20,6 +20,7 @@ mod explain;
 mod history;
 mod init;
 mod promote;
+mod put;
 mod restore;
 mod run;
 mod status;
@@ -44,6 +45,7 @@ pub async fn run(args: Args) -> Result<u8> {
         Command::History(a) => history::history(&args, a).await,
         Command::Explain(a) => explain::explain(&args, a).await,
         Command::Restore(a) => restore::restore(&args, a).await,
+        Command::Put(a) => put::put(&args, a).await,
         Command::Completions { shell } => completions::completions(*shell),
         Command::Man { out } => completions::man(out.as_deref()),
     }

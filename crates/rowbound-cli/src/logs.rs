@@ -72,6 +72,12 @@ impl Progress {
         })
     }
 
+    /// Shows a text.
+    pub fn say(&self, text: &str) {
+        self.0.set_message(text.to_owned());
+        self.0.tick();
+    }
+
     /// Removes the line.
     pub fn end(&self) {
         self.0.finish_and_clear();

@@ -29,6 +29,9 @@ pub struct Ticket {
     pub request: Signed,
 }
 
+/// The event of a name that was given out to a client.
+const DIRECT: &str = "direct";
+
 impl<T: Value> Files<T> {
     /// A URL to which a client may write one file of `size` bytes and of the type that it says, within `ttl`.
     ///
@@ -55,7 +58,7 @@ impl<T: Value> Files<T> {
         let name = names::unguessable(&wanted, said.max_length)?;
         let ticket = self.store.storage.sign(&name, &Access::Put { size, content_type: media_type.to_owned() }, ttl).await?;
         // The file may come as late as the URL holds; from then on its row has as long as any.
-        self.store.announce("stage", &name, self.store.plan.staged_for().saturating_add(ttl)).await?;
+        self.store.announce(DIRECT, &name, self.store.plan.staged_for().saturating_add(ttl)).await?;
         Ok(Ticket { name: name.as_str().to_owned(), request: ticket })
     }
 
@@ -68,7 +71,8 @@ impl<T: Value> Files<T> {
         let no = |why: &str| Error::new(Kind::Unconfirmed, why.to_owned()).with("field", self.field.column()).hint("upload the file again");
         let name = FileName::parse(name).map_err(|why| no(&format!("the name {why}")))?;
         let waits = self.media.database().waiting(&[name.as_str().to_owned()]).await?;
-        if !waits.iter().any(|w| w.event == "stage" && w.binding.is_none()) {
+        // Not what `save` has staged: such names can be guessed, and are somebody else's.
+        if !waits.iter().any(|w| w.event == DIRECT && w.binding.is_none()) {
             return Err(no("no upload of this name was announced, or its time is over"));
         }
         let Look::Seen(seen) = self.store.storage.look(std::slice::from_ref(&name)).await?.remove(0)? else {

@@ -135,7 +135,7 @@ impl From<rowbound::Error> for Error {
             kind => Kind::Engine(kind),
         };
         let hint = e.hint_text().map(str::to_owned);
-        Error { kind, message: "the file could not be kept".to_owned(), context: Vec::new(), hint, source: Some(Box::new(e)) }
+        Error { kind, message: "the database or the storage failed".to_owned(), context: Vec::new(), hint, source: Some(Box::new(e)) }
     }
 }
 

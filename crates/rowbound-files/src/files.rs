@@ -69,8 +69,7 @@ impl<T: Value> Files<T> {
         if T::IMAGE {
             let bytes = open.whole(said.max_size).await?;
             let process = said.process.clone().unwrap_or_else(|| Arc::new(crate::process::look));
-            let run = tokio::task::spawn_blocking(move || process.run(&bytes)).await;
-            let done = run.map_err(|e| Error::new(Kind::Picture, "the picture could not be processed").because(e))??;
+            let done = crate::process::run(process, bytes).await?;
             kind = done.media_type;
             let name = std::mem::take(&mut open.name);
             open = Upload::bytes(name, done.bytes).open().await?;

@@ -35,7 +35,8 @@ struct Inner {
     plan: Plan,
     db: Arc<dyn Database>,
     storages: Storages,
-    columns: Vec<String>,
+    /// Column and storage of each field.
+    fields: Vec<(String, String)>,
 }
 
 /// Gathers what [`Media`] is opened with.
@@ -91,9 +92,11 @@ impl Media {
     /// # Errors
     /// [`Kind::Config`] where the field was not among those with which this was opened: its column would have no capture.
     pub fn files<T: Value>(&self, field: &Field<T>) -> Result<Files<T>> {
-        if !self.inner.columns.contains(&field.said.column) {
+        // With its storage: in another one nobody would look for the column's references.
+        if !self.inner.fields.iter().any(|(column, storage)| *column == field.said.column && *storage == field.said.storage) {
             return Err(Error::new(Kind::Config, "the field was not among those with which this was opened")
                 .with("field", field.column())
+                .with("storage", &field.said.storage)
                 .hint("add .field(&..) to the builder"));
         }
         let store = self.inner.storages.get(&field.said.storage)?.clone();
@@ -157,7 +160,7 @@ impl Builder {
         }
         let mut plan = self.plan;
         for (_, binding) in self.fields {
-            plan = plan.bind(binding);
+            plan = plan.bind(binding)?;
         }
         Ok(plan.build()?)
     }
@@ -167,10 +170,10 @@ impl Builder {
     /// # Errors
     /// [`Kind::Config`]; [`Kind::Engine`]: `NotAttached` names the command that helps, `StorageUnreachable` a storage that is not the one that was attached.
     pub async fn open(self) -> Result<Media> {
-        let columns = self.columns();
+        let fields = self.fields();
         let plan = self.plan()?;
         let db = database::open(&plan.database, &Options::default()).await?;
-        Self::opened(plan, db, columns).await
+        Self::opened(plan, db, fields).await
     }
 
     /// Attaches, as `rowbound attach` does, then opens: for tests, examples, and applications that migrate at their start.
@@ -178,18 +181,18 @@ impl Builder {
     /// # Errors
     /// As [`Builder::open`], and those of [`attach`].
     pub async fn attach(self) -> Result<Media> {
-        let columns = self.columns();
+        let fields = self.fields();
         let plan = self.plan()?;
         let db = database::open(&plan.database, &Options::default()).await?;
         attach(&plan, db.as_ref(), &Consent::default()).await?;
-        Self::opened(plan, db, columns).await
+        Self::opened(plan, db, fields).await
     }
 
-    fn columns(&self) -> Vec<String> {
-        self.fields.iter().map(|(said, _)| said.column.clone()).collect()
+    fn fields(&self) -> Vec<(String, String)> {
+        self.fields.iter().map(|(said, _)| (said.column.clone(), said.storage.clone())).collect()
     }
 
-    async fn opened(plan: Plan, db: Arc<dyn Database>, columns: Vec<String>) -> Result<Media> {
+    async fn opened(plan: Plan, db: Arc<dyn Database>, fields: Vec<(String, String)>) -> Result<Media> {
         let record = rowbound::collect::attached(&plan, db.as_ref()).await?;
         let mut stores = BTreeMap::new();
         for (name, storage) in open_storages(&plan)? {
@@ -202,6 +205,6 @@ impl Builder {
             storage.prove().await?;
             stores.insert(name.clone(), Store::new(plan.storages[&name].clone(), storage, db.clone()));
         }
-        Ok(Media { inner: Arc::new(Inner { plan, db, storages: Storages::new(stores), columns }) })
+        Ok(Media { inner: Arc::new(Inner { plan, db, storages: Storages::new(stores), fields }) })
     }
 }

@@ -120,7 +120,14 @@ pub(crate) fn unguessable(name: &FileName, most: usize) -> Result<FileName> {
     let folder = name.folder().map_or_else(String::new, |folder| format!("{folder}/"));
     let whole = format!("{folder}{token}_{stem}{ext}");
     let name = FileName::parse(&whole).map_err(|why| Error::new(Kind::Name, format!("the name {why}")).with("name", &whole))?;
-    fitted(&name, most, false)
+    let name = fitted(&name, most, false)?;
+    match name.base().starts_with(&token) {
+        true => Ok(name),
+        // What is left of it could be guessed.
+        false => Err(Error::new(Kind::Name, "a name that nobody guesses does not fit into the column")
+            .with("characters", most)
+            .hint("make the column longer and say so with `max_length`")),
+    }
 }
 
 #[cfg(test)]
@@ -176,6 +183,8 @@ mod tests {
         assert_eq!(other.as_str().chars().count(), 26);
         assert_ne!(other, fitted(&name, 26, true).unwrap());
         assert_eq!(fitted(&name, 11, false).unwrap_err().kind(), Kind::Name);
+        assert!(unguessable(&name, 100).unwrap().as_str().len() > "2026/11/21/".len() + 22);
+        assert_eq!(unguessable(&name, 30).unwrap_err().kind(), Kind::Name);
     }
 
     #[test]

@@ -97,9 +97,7 @@ impl Files<ImageFile> {
         }
         let bytes =
             crate::upload::collect(self.store.open(&original).await?.body, self.field.said.max_size.max(crate::field::MAX_PICTURE)).await?;
-        let process = spec.process.clone();
-        let run = tokio::task::spawn_blocking(move || process.run(&bytes)).await;
-        let done = run.map_err(|e| Error::new(Kind::Picture, "the picture could not be processed").because(e))??;
+        let done = crate::process::run(spec.process.clone(), bytes).await?;
         if done.media_type != spec.media_type {
             return Err(Error::new(Kind::Config, "the spec makes pictures of another format than it says")
                 .with("spec", &spec.id)

@@ -323,6 +323,8 @@ cases! {
         names_of_a_value_become_candidates_of_their_own
         a_claim_is_limited_in_bytes
         the_announced_is_due_after_its_wait
+        the_announced_stays_when_the_application_rolls_back
+        announcing_under_a_lock_says_so
         entries_without_a_candidate_are_kept
         history_filters_and_begins_with_the_newest
         totals_sum_the_ledger
@@ -512,6 +514,8 @@ macro_rules! database_cases {
             names_of_a_value_become_candidates_of_their_own
             a_claim_is_limited_in_bytes
             the_announced_is_due_after_its_wait
+            the_announced_stays_when_the_application_rolls_back
+            announcing_under_a_lock_says_so
             entries_without_a_candidate_are_kept
             history_filters_and_begins_with_the_newest
             totals_sum_the_ledger

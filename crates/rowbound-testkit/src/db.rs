@@ -455,6 +455,19 @@ pub enum App {
 }
 
 impl App {
+    /// Connects to the database at `url`, for a process that a test has started.
+    ///
+    /// # Panics
+    /// When it does not let us in.
+    pub async fn at(url: &str) -> App {
+        let backend = match url.split(':').next() {
+            Some("sqlite") => Backend::Sqlite,
+            Some("postgres" | "postgresql") => Backend::Postgres,
+            _ => Backend::Mariadb,
+        };
+        Self::connect(backend, url, None).await
+    }
+
     async fn connect(backend: Backend, url: &str, journal: Option<Journal>) -> App {
         match Self::try_connect(backend, url, journal).await {
             Ok(app) => app,

@@ -114,3 +114,29 @@ where
         while connections.join_next().await.is_some() {}
     }
 }
+
+/// One request to a server of this machine: its status and its body.
+///
+/// # Panics
+/// When there is no answer.
+pub async fn request(method: &str, url: &str, headers: &std::collections::BTreeMap<String, String>, body: &[u8]) -> (u16, bytes::Bytes) {
+    use http_body_util::{BodyExt, Full};
+    let rest = url.strip_prefix("http://").expect("a server of this machine speaks plain HTTP");
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let stream = tokio::net::TcpStream::connect(host).await.expect("the server listens");
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("a connection");
+    let driver = tokio::spawn(connection);
+    let mut request = Request::builder().method(method).uri(format!("/{path}"));
+    if !headers.keys().any(|key| key.eq_ignore_ascii_case("host")) {
+        request = request.header("host", host);
+    }
+    for (key, value) in headers {
+        request = request.header(key, value);
+    }
+    let request = request.body(Full::new(bytes::Bytes::copy_from_slice(body))).expect("a request");
+    let answer = sender.send_request(request).await.expect("an answer");
+    let status = answer.status().as_u16();
+    let bytes = answer.into_body().collect().await.expect("a whole body").to_bytes();
+    driver.abort();
+    (status, bytes)
+}

@@ -176,6 +176,7 @@ impl Way {
             longest: 1024 - PREFIX.len(),
             clock: Duration::from_secs(1), // of a Last-Modified header
             tells_same_bytes: false,
+            signs: true,
             ..Abilities::ALL
         };
         match kind {
@@ -188,7 +189,7 @@ impl Way {
                 ..can
             },
             // LMDB holds keys of 511 bytes, and some of them are Garage's own.
-            S3Kind::Garage => Abilities { longest: 400, refuses_longer: false, raced: Raced::Lost, ..can },
+            S3Kind::Garage => Abilities { longest: 400, refuses_longer: false, raced: Raced::Lost, creates: false, ..can },
         }
     }
 }

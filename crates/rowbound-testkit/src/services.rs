@@ -220,6 +220,7 @@ impl ServicePlace {
             clock: Duration::from_secs(1),
             tells_same_bytes: false,
             raced: Raced::Stays,
+            creates: false,
             ..Abilities::ALL
         }
     }

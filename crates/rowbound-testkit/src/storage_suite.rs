@@ -25,8 +25,10 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use rowbound::{
     FileName, Kind,
-    storage::{Conditional, Kept, Listed, Listing, Look, Marker, Removed, Restored, Seen, Storage, Trashed},
+    storage::{About, Conditional, Kept, Listed, Listing, Look, Marker, Removed, Restored, Seen, Storage, Trashed},
 };
+
+mod uploads; // files that come in and go out
 
 /// How long a check waits for a clock to move on.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -73,6 +75,10 @@ pub struct Abilities {
     pub tells_same_bytes: bool,
     /// What becomes of a file that is replaced at the very moment of its removal.
     pub raced: Raced,
+    /// A name is taken in one step: of several uploads that want it at once, one gets it.
+    pub creates: bool,
+    /// It has signed URLs.
+    pub signs: bool,
 }
 
 /// What becomes of a file that is replaced at the very moment of its removal, after the last look at the old one.
@@ -87,7 +93,7 @@ pub enum Raced {
 }
 
 impl Abilities {
-    /// Everything.
+    /// Everything but signed URLs.
     pub const ALL: Abilities = Abilities {
         trash: true,
         erasing_spares_trash: true,
@@ -99,6 +105,8 @@ impl Abilities {
         clock: Duration::ZERO,
         tells_same_bytes: true,
         raced: Raced::Stays,
+        creates: true,
+        signs: false,
     };
 }
 
@@ -130,7 +138,7 @@ fn no_trash(can: &Abilities) -> Option<String> {
 }
 
 /// Every check.
-pub const CHECKS: [Check; 26] = [
+pub const CHECKS: [Check; 34] = [
     check("refuses everything until it knows which storage it must be", |p| Box::pin(unexpected(p))),
     check("keeps its marker", |p| Box::pin(marker(p))),
     check("touches nothing under the marker of another storage", |p| Box::pin(another_marker(p))),
@@ -198,6 +206,14 @@ pub const CHECKS: [Check; 26] = [
         |p| Box::pin(lists_prefix(p)),
         |can| (!can.lists).then(|| "cannot list".to_owned()),
     ),
+    check("shows a file that comes in when it is whole, and durable", |p| Box::pin(uploads::placed_whole(p))),
+    check("places a file under its name, byte for byte", |p| Box::pin(uploads::placed_exactly(p))),
+    check("places no file over another, unless asked to", |p| Box::pin(uploads::never_over(p))),
+    check("replaces a file in one step where that is asked for", |p| Box::pin(uploads::over(p))),
+    check_unless("gives a name to one of several that want it at once", |p| Box::pin(uploads::one_wins(p)), uploads::creates),
+    check("leaves nothing of a file that is given up", |p| Box::pin(uploads::given_up(p))),
+    check("reads a whole file as it comes, and only a file", |p| Box::pin(uploads::fetches(p))),
+    check_unless("signs URLs to read and to write one file", |p| Box::pin(uploads::signs(p)), uploads::has_signed),
     check("leaves nothing but the trash when the marker goes", |p| Box::pin(removes_marker(p))),
 ];
 
@@ -389,6 +405,8 @@ async fn all_refused(storage: &dyn Storage, kind: Kind) {
         ("restore", storage.restore(items).await.err()),
         ("purge", storage.purge(items).await.err()),
         ("list", storage.list("", None).await.err()),
+        ("begin", storage.begin(&file, &About::default()).await.err()),
+        ("fetch", storage.fetch(&file).await.err()),
     ];
     for (operation, error) in errors {
         let error = error.unwrap_or_else(|| panic!("{operation} did not fail"));
@@ -453,6 +471,7 @@ async fn surveys(place: &dyn Place) {
         storage.remove(&[(name("a/b.jpg"), file)]).await.map(drop),
         storage.restore(std::slice::from_ref(&item)).await.map(drop),
         storage.purge(&[item]).await.map(drop),
+        storage.begin(&name("d.jpg"), &About::default()).await.map(drop),
     ] {
         assert_eq!(refused.unwrap_err().kind(), Kind::NotAttached);
     }

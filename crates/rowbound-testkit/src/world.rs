@@ -223,6 +223,12 @@ pub fn config(plan: &Plan) -> String {
         if storage.erase == Erase::AllVersions {
             text += "erase = \"all-versions\"\n";
         }
+        if let Some(ttl) = storage.stage_ttl {
+            text += &format!("stage_ttl = {}\n", time(ttl));
+        }
+        if let Some(url) = &storage.base_url {
+            text += &format!("base_url = {}\n", string(url));
+        }
         if !storage.ignore.is_empty() {
             text += &format!("ignore = {}\n", list(&storage.ignore));
         }
@@ -287,7 +293,7 @@ mod tests {
     fn a_plan_survives_its_own_file() {
         let plan = Plan::builder("sqlite:/tmp/a${b}\"c.sqlite3")
             .storage(StoragePlan::folder("default", "/tmp/media").grace(Duration::from_millis(1500)).trash(Trash::Off))
-            .storage(StoragePlan::folder("other", "/tmp/other").prune_folders(false))
+            .storage(StoragePlan::folder("other", "/tmp/other").prune_folders(false).stage_ttl(Duration::from_secs(60)).base_url("/m/"))
             .binding(
                 Binding::name("\"odd.table\".file", "default")
                     .unwrap()

@@ -295,7 +295,11 @@ pub trait Database: Send + Sync + std::fmt::Debug {
     /// candidate that `owner` no longer holds is left alone. Returns how many were settled.
     async fn settle(&self, settlement: &Settlement, hold: Option<Hold>) -> Result<u64>;
 
-    /// Writes candidates, in one committed transaction.
+    /// Writes candidates, in one transaction on a connection of its own, committed and durable when this returns: whatever transaction the application
+    /// has open, and whatever becomes of it, they stay.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`] on SQLite when the write lock was not had within 10 s: perhaps the application itself holds it.
     async fn announce(&self, items: &[Announce]) -> Result<()>;
 
     /// Writes ledger entries that have no candidate.
@@ -341,6 +345,13 @@ pub trait Database: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`Kind::Schema`] when table or column do not exist; later ones come with the pages.
     async fn scan(&self, scan: &Scan) -> Result<Values>;
+
+    /// Sets a column of the row whose primary key is `key` (as text) to `name`, in a transaction of its own, as an application would: capture releases
+    /// what stood there. `false`: there is no such row.
+    ///
+    /// # Errors
+    /// [`Kind::Schema`] where the table has no primary key of one column; the database's, where it does not take the value.
+    async fn assign(&self, column: &Column, key: &str, name: &FileName) -> Result<bool>;
 
     /// Closes the connections.
     async fn close(&self);
@@ -448,6 +459,11 @@ pub(crate) fn unusable_query(b: &Bound, e: Error) -> Error {
         "`query` is a SELECT of one column, the file's name, that the connecting account may run and that changes nothing; on PostgreSQL \
              write tables with their schema (public.media)",
     )
+}
+
+/// The error of a table whose rows cannot be told by one text.
+pub(crate) fn no_key(column: &Column) -> Error {
+    Error::new(Kind::Schema, "the table has no primary key of one column, or is not there").with("column", column).hint("set the column with SQL")
 }
 
 /// Groups bound bindings by table, in the order of their numbers: one table has one set of triggers for all its columns.

@@ -19,8 +19,8 @@ pub struct Candidate {
     pub value: Vec<u8>,
     /// The row that let go of it: its primary key as text, a JSON array where the key has several columns. Of a derivative: its original's name.
     pub key: Option<String>,
-    /// What happened to the row: `delete`, `update`, `truncate`, `cascade`, `replace`, `stage`, `sweep`; `derivative`: its
-    /// original went.
+    /// What happened to the row: `delete`, `update`, `truncate`, `cascade`, `replace`; `stage`: it was about to be
+    /// written; `direct`: a client was allowed to write it; `release`: the application let go of it; `sweep`: no row named it; `derivative`: its original went.
     pub event: String,
     /// When the row let go of it, by the database's clock. At the latest the true moment, perhaps earlier (the start of
     /// the transaction).
@@ -205,14 +205,14 @@ pub(crate) fn shortened(value: &[u8]) -> String {
     format!("{begin}.. ({} bytes)", value.len())
 }
 
-/// A candidate to be written by stage or sweep.
+/// A candidate to be written by an upload or a sweep.
 #[derive(Debug, Clone)]
 pub struct Announce {
     /// The storage's name.
     pub storage: String,
     /// The file's name.
     pub name: crate::name::FileName,
-    /// `stage` or `sweep`.
+    /// `stage`, `direct`, `release` or `sweep`.
     pub event: &'static str,
     /// How long from now until it is due.
     pub wait: Duration,
@@ -227,7 +227,9 @@ pub struct Backlog {
     pub due: u64,
     /// Those that wait for another try after at least one failure.
     pub failing: u64,
-    /// The age of the oldest, in seconds.
+    /// Uploads that wait for their rows: nothing is left undone about them.
+    pub staged: u64,
+    /// The age of the oldest, in seconds, without uploads that wait for their rows.
     pub oldest_seconds: Option<u64>,
     /// A few of those that fail or wait, the oldest first.
     pub sample: Vec<Waiting>,

@@ -35,7 +35,7 @@ pub async fn collect(args: &Args, a: &CollectArgs) -> Result<u8> {
     let (summary, left) = loop {
         let summary = collector.drain(&stop).await?;
         let left = status::backlogs(&plan, db.as_ref()).await?;
-        let empty = left.values().all(|b| b.total == 0);
+        let empty = left.values().all(|b| b.total == b.staged);
         if empty || *stop.borrow() || deadline.is_none_or(|d| Instant::now() >= d) {
             break (summary, left);
         }
@@ -44,7 +44,7 @@ pub async fn collect(args: &Args, a: &CollectArgs) -> Result<u8> {
     };
     line.abort();
     progress.end();
-    let rest: u64 = left.values().map(|b| b.total).sum();
+    let rest: u64 = left.values().map(|b| b.total - b.staged).sum();
     let refused = summary.count(Outcome::Refused);
     output::answer(args.format, &Answer { summary, left }, text)?;
     db.close().await;
@@ -62,8 +62,12 @@ fn text(a: &Answer) -> String {
     for (note, name) in &a.summary.notes {
         out.push_str(&format!("{}: {}\n", output::safe(name), output::safe(note)));
     }
-    for (storage, left) in a.left.iter().filter(|(_, b)| b.total > 0) {
-        out.push_str(&format!("left on {storage}: {} waiting: {} due, {} failing\n", left.total, left.due, left.failing));
+    for (storage, left) in a.left.iter().filter(|(_, b)| b.total > b.staged) {
+        out.push_str(&format!("left on {storage}: {} waiting: {} due, {} failing\n", left.total - left.staged, left.due, left.failing));
+    }
+    let staged: u64 = a.left.values().map(|b| b.staged).sum();
+    if staged > 0 {
+        out.push_str(&format!("{staged} uploads wait for their rows\n"));
     }
     out
 }

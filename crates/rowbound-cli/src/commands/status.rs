@@ -100,7 +100,8 @@ fn backlog(b: &Backlog) -> String {
         return "  nothing waits\n".to_owned();
     }
     let age = b.oldest_seconds.map(|s| format!(", the oldest for {}", output::length(s))).unwrap_or_default();
-    let mut out = format!("  {} waiting: {} due, {} failing{age}\n", b.total, b.due, b.failing);
+    let staged = if b.staged > 0 { format!(", {} uploads without their rows yet", b.staged) } else { String::new() };
+    let mut out = format!("  {} waiting: {} due, {} failing{staged}{age}\n", b.total, b.due, b.failing);
     for w in &b.sample {
         let failed = if w.attempts == 0 { String::new() } else { format!("failed {} times, ", w.attempts) };
         let due = w.due_at.map(|t| format!(" ({failed}next try {})", output::moment(t))).unwrap_or_default();

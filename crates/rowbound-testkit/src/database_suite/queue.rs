@@ -7,7 +7,7 @@ use rowbound::{
     Binding, Kind,
     database::{Dialect, Shadowed},
     ledger::{Filter, NewEntry},
-    queue::{Announce, CLAIM_BYTES, Derived, Opened, Outcome, PutBack, Settled, Settlement},
+    queue::{Announce, CLAIM_BYTES, Claim, Derived, Opened, Outcome, PutBack, Settled, Settlement},
 };
 
 use super::{Attached, DEADLINE, Fixture, ok, refused, settle_all, value};
@@ -373,6 +373,48 @@ pub async fn the_announced_is_due_after_its_wait(f: &Fixture) {
     assert_eq!(ok(attached.database.backlog(&attached.claim()).await).total, 2502);
     ok(attached.database.settle(&settle_all(&got, Outcome::Erased), None).await);
     assert_eq!(attached.released().await.len(), 2500);
+}
+
+/// What is announced stays, whatever becomes of a transaction that the application has open; and nobody takes it before its time.
+pub async fn the_announced_stays_when_the_application_rolls_back(f: &Fixture) {
+    f.docs(&[]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    let upload = |event| Announce { storage: "default".into(), name: World::file_name("up.jpg"), event, wait: HOUR };
+    let mut app = f.db.app().await;
+    app.begin().await;
+    if f.db.dialect() != Dialect::Sqlite {
+        // There a transaction that has written keeps the candidate out: `announcing_under_a_lock_says_so`.
+        app.exec("insert into doc values (1, 'up.jpg', 'x')").await;
+    }
+    ok(attached.database.announce(&[upload("stage")]).await);
+    app.rollback().await;
+    assert_eq!(ok(attached.database.waiting(&["up.jpg".into()]).await).len(), 1);
+    let early = Claim { not_due_too: true, ..attached.claim() };
+    assert!(ok(attached.database.claim(&early).await).is_empty(), "an upload's time is nobody's to shorten");
+    let backlog = ok(attached.database.backlog(&attached.claim()).await);
+    assert_eq!((backlog.total, backlog.due, backlog.staged, backlog.oldest_seconds), (1, 0, 1, None), "an upload that waits for its row is not late");
+    ok(attached.database.announce(&[upload("release")]).await);
+    assert!(ok(attached.database.backlog(&attached.claim()).await).oldest_seconds.is_some());
+}
+
+/// On SQLite somebody who has written and not committed keeps an upload's candidate out: that is said, soon enough for who uploads, and with what helps.
+pub async fn announcing_under_a_lock_says_so(f: &Fixture) {
+    f.docs(&[]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    let upload = Announce { storage: "default".into(), name: World::file_name("up.jpg"), event: "stage", wait: HOUR };
+    let mut app = f.db.app().await;
+    app.begin().await;
+    app.exec("insert into doc values (1, 'up.jpg', 'x')").await;
+    let announced = attached.database.announce(std::slice::from_ref(&upload)).await;
+    if f.db.dialect() == Dialect::Sqlite {
+        let e = announced.expect_err("it has the write lock");
+        assert_eq!(e.kind(), Kind::Busy, "{}", e.full());
+        assert!(e.hint_text().is_some_and(|hint| hint.contains("before a transaction begins to write")), "{e:?}");
+    } else {
+        ok(announced);
+    }
+    app.commit().await;
+    ok(attached.database.announce(&[upload]).await);
 }
 
 /// Entries of the trash stand in the ledger without a candidate.

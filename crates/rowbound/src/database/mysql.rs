@@ -16,6 +16,7 @@
 //!
 //! A physical copy of the whole server (a volume snapshot, a replica) keeps the identity, as it does on every database; a dump does not.
 
+mod assign; // a row's column is set
 mod cascade; // foreign keys -> what a delete or update of an ancestor reaches
 mod catalog; // information_schema -> tables, columns, keys, triggers, as they are now
 mod check; // references and who holds them
@@ -46,9 +47,11 @@ use super::{
     survey::{Sample, TextColumn},
 };
 use crate::{
+    binding::Column,
     capture::{Bound, Inspection, Installation, Snapshot},
     error::{Error, Kind, Result},
     ledger::{Entry, Filter, NewEntry, Total},
+    name::FileName,
     queue::{Announce, Backlog, Candidate, Claim, Settlement, Waiting},
 };
 use fault::fault;
@@ -419,6 +422,10 @@ impl Database for Mysql {
 
     async fn now(&self) -> Result<Timestamp> {
         survey::now(self).await
+    }
+
+    async fn assign(&self, column: &Column, key: &str, name: &FileName) -> Result<bool> {
+        assign::assign(self, column, key, name).await
     }
 
     async fn scan(&self, scan: &Scan) -> Result<Values> {

@@ -20,8 +20,12 @@ use super::{
     survey::{Sample, TextColumn},
     *,
 };
-use crate::binding::Body;
+use crate::{
+    binding::{Body, Column},
+    name::FileName,
+};
 
+mod assign; // a row's column is set
 mod check; // references: found, never overlooked
 mod fault; // what a failure means
 mod inspect; // what is said before anything changes
@@ -329,6 +333,10 @@ impl Database for Postgres {
 
     async fn now(&self) -> Result<Timestamp> {
         survey::now(self).await
+    }
+
+    async fn assign(&self, column: &Column, key: &str, name: &FileName) -> Result<bool> {
+        assign::assign(&self.pool, column, key, name).await
     }
 
     async fn scan(&self, scan: &Scan) -> Result<Values> {

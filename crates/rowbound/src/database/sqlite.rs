@@ -26,12 +26,15 @@ use super::{
     survey::{Sample, TextColumn},
 };
 use crate::{
+    binding::Column,
     capture::{Bound, Inspection, Installation, Snapshot},
     error::{Error, Kind, Result},
     ledger::{Entry, Filter, NewEntry, Total},
+    name::FileName,
     queue::{Announce, Backlog, Candidate, Claim, Settlement, Waiting},
 };
 
+mod assign; // a row's column is set
 mod check; // references: found, never overlooked
 mod fault; // what a failure means
 mod install; // attach and detach
@@ -180,7 +183,11 @@ impl Sqlite {
 
     /// The write lock, had by asking again and again with short waits until `lock_patience`.
     async fn write_lock(&self) -> Result<WriteLock> {
-        let deadline = Instant::now() + self.options.lock_patience;
+        self.write_lock_within(self.options.lock_patience).await
+    }
+
+    async fn write_lock_within(&self, patience: Duration) -> Result<WriteLock> {
+        let deadline = Instant::now() + patience;
         let mut pause = Duration::from_millis(10);
         loop {
             match WriteLock::take(self.acquire().await?).await {
@@ -386,6 +393,10 @@ impl Database for Sqlite {
 
     async fn now(&self) -> Result<Timestamp> {
         survey::now(self).await
+    }
+
+    async fn assign(&self, column: &Column, key: &str, name: &FileName) -> Result<bool> {
+        assign::assign(self, column, key, name).await
     }
 
     async fn scan(&self, scan: &Scan) -> Result<Values> {

@@ -251,14 +251,15 @@ pub(super) async fn backlog(db: &Mysql, claim: &Claim) -> Result<Backlog> {
     let plain = Claim { not_due_too: false, ..claim.clone() };
     let sql = format!(
         "select count(*), cast(coalesce(sum({}), 0) as signed), cast(coalesce(sum(attempts > 0), 0) as signed), \
-                timestampdiff(second, min(released_at), utc_timestamp(6)) \
+                cast(coalesce(sum(event in ('stage', 'direct') and due_at > utc_timestamp(6) and owner is null and note is null), 0) as signed), \
+                timestampdiff(second, min(if(event not in ('stage', 'direct') or due_at <= utc_timestamp(6), released_at, null)), utc_timestamp(6)) \
          from rowbound_candidate where {}",
         due(&plain),
         scope(claim)
     );
     let row = sqlx::query(AssertSqlSafe(sql)).bind(interval(claim.grace)).bind(&claim.storage).fetch_one(&db.pool).await.map_err(fault)?;
     use sqlx::Row;
-    let oldest = row.try_get_unchecked::<Option<i64>, _>(3).map_err(fault)?;
+    let oldest = row.try_get_unchecked::<Option<i64>, _>(4).map_err(fault)?;
     let sql =
         format!("select {} from rowbound_candidate where {} and note is not null order by id limit 10", waiting_columns(), scope(claim));
     let sample = sqlx::query(AssertSqlSafe(sql)).bind(&claim.storage).fetch_all(&db.pool).await.map_err(fault)?;
@@ -267,6 +268,7 @@ pub(super) async fn backlog(db: &Mysql, claim: &Claim) -> Result<Backlog> {
         total: count(0)?,
         due: count(1)?,
         failing: count(2)?,
+        staged: count(3)?,
         oldest_seconds: oldest.map(|s| u64::try_from(s).unwrap_or(0)),
         sample: sample.iter().map(read_waiting).collect::<Result<_>>()?,
     })

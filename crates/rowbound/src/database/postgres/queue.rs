@@ -124,6 +124,10 @@ pub(super) async fn settle(pool: &PgPool, settlement: &Settlement) -> Result<u64
 }
 
 pub(super) async fn announce(pool: &PgPool, items: &[Announce]) -> Result<()> {
+    let error = |e| failed("cannot announce candidates", e);
+    let mut tx = pool.begin_with("begin isolation level read committed").await.map_err(error)?;
+    // Bytes follow that are on the disk when they can be seen: a server that loses its last transactions in a crash would lose what collects them.
+    sqlx::query("set local synchronous_commit = on").execute(&mut *tx).await.map_err(error)?;
     sqlx::query(
         "insert into rowbound.candidate (storage, value, event, due_at)
          select a.storage, a.name, a.event, now() + a.wait * interval '1 microsecond'
@@ -133,10 +137,10 @@ pub(super) async fn announce(pool: &PgPool, items: &[Announce]) -> Result<()> {
     .bind(items.iter().map(|a| a.name.as_str()).collect::<Vec<_>>())
     .bind(items.iter().map(|a| a.event).collect::<Vec<_>>())
     .bind(items.iter().map(|a| micros(a.wait)).collect::<Vec<_>>())
-    .execute(pool)
+    .execute(&mut *tx)
     .await
-    .map_err(|e| failed("cannot announce candidates", e))?;
-    Ok(())
+    .map_err(error)?;
+    tx.commit().await.map_err(error)
 }
 
 pub(super) async fn enter(pool: &PgPool, entries: &[NewEntry]) -> Result<()> {
@@ -160,7 +164,7 @@ pub(super) async fn enter(pool: &PgPool, entries: &[NewEntry]) -> Result<()> {
 pub(super) async fn backlog(pool: &PgPool, claim: &Claim) -> Result<Backlog> {
     let error = |e| failed("cannot look at the queue", e);
     let mut conn = pool.acquire().await.map_err(error)?;
-    let (total, due, failing, oldest): (i64, i64, i64, Option<i64>) = sqlx::query_as(include_str!("backlog.sql"))
+    let (total, due, failing, staged, oldest): (i64, i64, i64, i64, Option<i64>) = sqlx::query_as(include_str!("backlog.sql"))
         .bind(&claim.storage)
         .bind(micros(claim.grace))
         .fetch_one(&mut *conn)
@@ -172,6 +176,7 @@ pub(super) async fn backlog(pool: &PgPool, claim: &Claim) -> Result<Backlog> {
         total: total.unsigned_abs(),
         due: due.unsigned_abs(),
         failing: failing.unsigned_abs(),
+        staged: staged.unsigned_abs(),
         oldest_seconds: oldest.map(|s| s.max(0).cast_unsigned()),
         sample: rows.iter().map(waiting_row).collect::<sqlx::Result<_>>().map_err(error)?,
     })

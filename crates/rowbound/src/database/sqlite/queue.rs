@@ -15,6 +15,7 @@ use crate::{
     queue::{Announce, Backlog, CLAIM_BYTES, Candidate, Claim, Settlement, Waiting, shortened},
 };
 
+// A note is what a row has that was put back; an announced upload has none, and its time is not ours to shorten.
 pub(super) async fn claim(db: &Sqlite, claim: &Claim) -> Result<Vec<Candidate>> {
     let mut connection = db.acquire().await?;
     // One row for all: a row of its own for each would be handed over from the connection's thread with a wake-up of ours, which takes
@@ -22,7 +23,7 @@ pub(super) async fn claim(db: &Sqlite, claim: &Claim) -> Result<Vec<Candidate>> 
     let sql = format!(
         "SELECT json_group_array(json_array(id, binding, hex(value), iif(key IS NULL, NULL, hex(key)), event, released_at, attempts, opened)) FROM \
          (SELECT *, sum(length(value)) OVER (ORDER BY id) - length(value) AS before FROM (SELECT * FROM rowbound_candidate \
-         WHERE storage = ?1 AND CASE WHEN due_at IS NULL THEN released_at + ?2 <= {NOW} ELSE ?3 OR due_at <= {NOW} END ORDER BY id LIMIT ?4)) \
+         WHERE storage = ?1 AND CASE WHEN due_at IS NULL THEN released_at + ?2 <= {NOW} ELSE due_at <= {NOW} OR (?3 AND note IS NOT NULL) END ORDER BY id LIMIT ?4)) \
          WHERE before < {CLAIM_BYTES}"
     );
     let all: String = sqlx::query_scalar(AssertSqlSafe(sql))
@@ -127,6 +128,9 @@ pub(super) async fn settle(db: &Sqlite, settlement: &Settlement, hold: Option<Ho
     Ok(count)
 }
 
+/// How long an upload waits for the write lock.
+const UPLOAD_PATIENCE: Duration = Duration::from_secs(10);
+
 pub(super) async fn announce(db: &Sqlite, items: &[Announce]) -> Result<()> {
     let rows: Vec<_> = items.iter().map(|a| (&a.storage, a.name.as_str(), a.event, millis(a.wait))).collect();
     let rows = json(&rows)?;
@@ -134,7 +138,18 @@ pub(super) async fn announce(db: &Sqlite, items: &[Announce]) -> Result<()> {
         "INSERT INTO rowbound_candidate (storage, value, event, due_at) \
          SELECT j.value ->> 0, j.value ->> 1, j.value ->> 2, {NOW} + (j.value ->> 3) FROM json_each(?1) AS j"
     );
-    let mut lock = db.write_lock().await?;
+    let uploads = items.iter().any(|a| a.event != "sweep");
+    let mut lock = match uploads {
+        false => db.write_lock().await?,
+        // Whoever uploads waits for it, and may be the one who holds the lock.
+        true => db.write_lock_within(UPLOAD_PATIENCE.min(db.options.lock_patience)).await.map_err(|e| match e.kind() {
+            Kind::Busy => e.hint(
+                "is a transaction of the application's own open? On SQLite files are saved before a transaction begins to write: its lock keeps \
+                 the candidate out",
+            ),
+            _ => e,
+        })?,
+    };
     sqlx::query(AssertSqlSafe(sql)).bind(rows).execute(lock.connection()).await.map_err(failed("announce"))?;
     lock.end("COMMIT").await.map(drop)
 }
@@ -158,7 +173,8 @@ pub(super) async fn backlog(db: &Sqlite, claim: &Claim) -> Result<Backlog> {
     let mut connection = db.acquire().await?;
     let sql = format!(
         "SELECT count(*), count(*) FILTER (WHERE ifnull(due_at, released_at + ?2) <= {NOW}), count(*) FILTER (WHERE attempts > 0), \
-         ({NOW} - min(released_at)) / 1000 FROM rowbound_candidate WHERE storage = ?1"
+         count(*) FILTER (WHERE event IN ('stage', 'direct') AND due_at > {NOW} AND note IS NULL), \
+         ({NOW} - min(released_at) FILTER (WHERE event NOT IN ('stage', 'direct') OR due_at <= {NOW})) / 1000 FROM rowbound_candidate WHERE storage = ?1"
     );
     let row = sqlx::query(AssertSqlSafe(sql))
         .bind(&claim.storage)
@@ -176,7 +192,8 @@ pub(super) async fn backlog(db: &Sqlite, claim: &Claim) -> Result<Backlog> {
         total: count(0),
         due: count(1),
         failing: count(2),
-        oldest_seconds: row.get::<Option<i64>, _>(3).map(|s| s.max(0).unsigned_abs()),
+        staged: count(3),
+        oldest_seconds: row.get::<Option<i64>, _>(4).map(|s| s.max(0).unsigned_abs()),
         sample: sample.iter().map(waiting_row).collect(),
     })
 }

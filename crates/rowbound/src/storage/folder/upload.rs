@@ -181,7 +181,7 @@ fn again_if_pruned<T>(mut work: impl FnMut() -> Result<T, Errno>) -> Result<T, E
     }
 }
 
-/// As open as the folder in which it lies; the owner may always read and write.
+/// As open as the folder in which it lies; the owner may always read and write. A folder hands its group on where the one above does.
 fn mode_in(dir: impl AsFd, bits: u32) -> Result<Mode, Errno> {
     let parent = Mode::from_raw_mode(fs::fstat(dir)?.st_mode);
     Ok((parent & Mode::from_bits_truncate(bits)) | Mode::from_bits_truncate(bits & 0o700))
@@ -194,7 +194,7 @@ impl Inner {
         let made = std::cell::Cell::new(false);
         let adopted = |parent: BorrowedFd<'_>, new: BorrowedFd<'_>| {
             made.set(true);
-            adopt(parent, new, Some(mode_in(parent, 0o777)?))
+            adopt(parent, new, Some(mode_in(parent, 0o2777)?))
         };
         let dir = self.ways.make(root, path, &adopted)?;
         if made.get() {

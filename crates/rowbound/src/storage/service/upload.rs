@@ -68,6 +68,8 @@ impl Incoming {
         let mut writer = inner.wire.once(make).await.map_err(|f| failed(&f))?;
         let mut size = 0;
         let sent: Result<(), Failure> = async {
+            // What a service takes in one piece only is held in memory; there is no other way to it.
+            let mut whole = Vec::new();
             loop {
                 let mut piece = BytesMut::with_capacity(PIECE);
                 while piece.len() < PIECE {
@@ -80,7 +82,13 @@ impl Incoming {
                     break;
                 }
                 size += piece.len() as u64;
-                inner.wire.once(writer.write(piece.freeze())).await?;
+                match can.write_can_multi {
+                    true => inner.wire.once(writer.write(piece.freeze())).await?,
+                    false => whole.push(piece.freeze()),
+                }
+            }
+            if !can.write_can_multi {
+                inner.wire.once(writer.write(opendal::Buffer::from(whole))).await?;
             }
             inner.wire.once(writer.close()).await.map(drop)
         }

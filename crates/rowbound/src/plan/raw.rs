@@ -1,0 +1,207 @@
+//! The file as it is written: strings, not yet checked.
+
+use super::*;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub database: Option<String>,
+    #[serde(default)]
+    pub storage: BTreeMap<String, Storage>,
+    #[serde(default)]
+    pub binding: Vec<Bind>,
+    #[serde(default)]
+    pub reference: Vec<Reference>,
+    pub ignore: Option<OneOrMany>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Storage {
+    url: Option<String>,
+    grace: Option<String>,
+    min_age: Option<String>,
+    trash: Option<String>,
+    erase: Option<String>,
+    prune_folders: Option<bool>,
+    stage_ttl: Option<String>,
+    base_url: Option<String>,
+    ignore: Option<OneOrMany>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Bind {
+    column: Option<String>,
+    storage: Option<String>,
+    kind: Option<String>,
+    prefix: Option<OneOrMany>,
+    path: Option<String>,
+    pattern: Option<String>,
+    keep: Option<OneOrMany>,
+    mode: Option<String>,
+    capture: Option<String>,
+    derivatives: Option<OneOrMany>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Reference {
+    name: Option<String>,
+    query: Option<String>,
+    storage: Option<String>,
+    kind: Option<String>,
+    prefix: Option<OneOrMany>,
+    path: Option<String>,
+    pattern: Option<String>,
+    keep: Option<OneOrMany>,
+    derivatives: Option<OneOrMany>,
+}
+
+/// The fields that say how values are read, together.
+fn reading(kind: Option<String>, prefix: Option<OneOrMany>, path: Option<String>, pattern: Option<String>) -> Result<Reading> {
+    let kind = kind.as_deref().unwrap_or("name");
+    let goes = |field: &str, with: &str| Error::new(Kind::Config, format!("`{field}` goes with kind = {with}"));
+    if prefix.is_some() && matches!(kind, "name" | "active-storage-key") {
+        return Err(goes("prefix", "\"url\", \"json\", \"array\" or \"text\""));
+    }
+    if path.is_some() && kind != "json" {
+        return Err(goes("path", "\"json\""));
+    }
+    if pattern.is_some() && kind != "text" {
+        return Err(goes("pattern", "\"text\""));
+    }
+    let prefixes: Vec<String> = prefix.map(Into::into).unwrap_or_default();
+    Ok(match kind {
+        "name" => Reading::Name,
+        "url" => Reading::Url { prefixes },
+        "active-storage-key" => Reading::Key,
+        "json" => Reading::Json {
+            path: JsonPath::parse(&path.ok_or_else(|| {
+                Error::new(Kind::Config, "`path` is missing for kind = \"json\"")
+                    .hint("$[*] for a list of names, $.image, $[*].src, ..")
+            })?)?,
+            prefixes,
+        },
+        "array" => Reading::Array { prefixes },
+        "text" => Reading::Text(Finder::new(prefixes, pattern.as_deref())?),
+        other => {
+            return Err(Error::new(Kind::Config, "`kind` has no such value")
+                .with("kind", format_args!("{other:?}"))
+                .hint("write one of: name, url, json, array, text, active-storage-key"));
+        }
+    })
+}
+
+impl Reference {
+    pub(super) fn resolve(self) -> Result<Binding> {
+        let name = self.name.filter(|n| !n.is_empty()).ok_or_else(|| {
+            Error::new(Kind::Config, "a [[reference]] has no `name`").hint("a word by which messages call it: name = \"media\"")
+        })?;
+        let place = |e: Error| e.with("reference", &name);
+        let query = self.query.ok_or_else(|| place(Error::new(Kind::Config, "`query` is missing")))?;
+        let storage = self.storage.unwrap_or_else(|| "default".to_owned());
+        Ok(Binding::query(&name, &storage, &query)
+            .reading(reading(self.kind, self.prefix, self.path, self.pattern).map_err(place)?)
+            .keep(self.keep.map(Vec::from).unwrap_or_default())
+            .derivatives(self.derivatives.map(Vec::from).unwrap_or_default()))
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl From<OneOrMany> for Vec<String> {
+    fn from(value: OneOrMany) -> Self {
+        match value {
+            OneOrMany::One(one) => vec![one],
+            OneOrMany::Many(many) => many,
+        }
+    }
+}
+
+impl Storage {
+    pub(super) fn resolve(self, name: String, base: &Path) -> Result<StoragePlan> {
+        let place = |e: Error| e.with("storage", &name);
+        let url = self.url.ok_or_else(|| place(Error::new(Kind::Config, "`url` is missing").hint("write url = \"folder:media\"")))?;
+        let mut plan = StoragePlan::at(&name, Location::parse(&url, base).map_err(place)?);
+        if let Some(text) = &self.grace {
+            plan.grace = duration("grace", text).map_err(place)?;
+        }
+        if let Some(text) = &self.min_age {
+            plan.min_age = duration("min_age", text).map_err(place)?;
+        }
+        match self.trash.as_deref() {
+            None => {}
+            Some("off") => plan.trash = Trash::Off,
+            Some(text) => match duration("trash", text).map_err(place)? {
+                Duration::ZERO => {
+                    return Err(place(
+                        Error::new(Kind::Config, "`trash` has no length")
+                            .with("trash", format_args!("{text:?}"))
+                            .hint("write \"off\" to erase at once"),
+                    ));
+                }
+                time => plan.trash = Trash::Keep(time),
+            },
+        }
+        match self.erase.as_deref() {
+            None | Some("after-retention") => {}
+            Some("all-versions") => plan.erase = Erase::AllVersions,
+            Some(other) => {
+                return Err(place(
+                    Error::new(Kind::Config, "`erase` has no such value")
+                        .with("erase", format_args!("{other:?}"))
+                        .hint("write one of: after-retention, all-versions"),
+                ));
+            }
+        }
+        if plan.erase == Erase::AllVersions && !matches!(plan.location, Location::S3(_)) {
+            return Err(place(Error::new(Kind::Config, "`erase = \"all-versions\"` goes with s3:// storages only")));
+        }
+        plan.ignore = self.ignore.map(Into::into).unwrap_or_default();
+        if let Some(prune) = self.prune_folders {
+            plan.prune_folders = prune;
+        }
+        plan.stage_ttl = self.stage_ttl.as_deref().map(|text| duration("stage_ttl", text)).transpose().map_err(place)?;
+        plan.base_url = self.base_url;
+        Ok(plan)
+    }
+}
+
+impl Bind {
+    pub(super) fn resolve(self) -> Result<Binding> {
+        let text = self.column.ok_or_else(|| Error::new(Kind::Config, "a [[binding]] has no `column`"))?;
+        let column = Column::parse(&text)?;
+        let shown = column.clone();
+        let one_of = |field: &'static str, value: &str, allowed: &str| {
+            Error::new(Kind::Config, format!("`{field}` has no such value"))
+                .with("binding", &shown)
+                .with(field, format_args!("{value:?}"))
+                .hint(format!("write one of: {allowed}"))
+        };
+        let reading = reading(self.kind, self.prefix, self.path, self.pattern).map_err(|e| e.with("binding", &shown))?;
+        Ok(Binding {
+            query: None,
+            storage: self.storage.unwrap_or_else(|| "default".to_owned()),
+            reading,
+            keep: self.keep.map(Into::into).unwrap_or_default(),
+            derivatives: self.derivatives.map(Into::into).unwrap_or_default(),
+            mode: match self.mode.as_deref().unwrap_or("live") {
+                "live" => Mode::Live,
+                "shadow" => Mode::Shadow,
+                other => return Err(one_of("mode", other, "live, shadow")),
+            },
+            body: match self.capture.as_deref().unwrap_or("tolerant") {
+                "tolerant" => Body::Tolerant,
+                "fast" => Body::Fast,
+                other => return Err(one_of("capture", other, "tolerant, fast")),
+            },
+            column,
+        })
+    }
+}
