@@ -1,22 +1,18 @@
 //! Uploads take constant memory: the peak of a real server's process, while a file comes in that is larger than it may have. The S3 server is another process.
 //!
-//! The server is this very binary, started again for the one test that is none: `server_process`.
+//! The server is `examples/receive.rs`, which cargo builds before these tests.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Lines, Read},
     path::Path,
-    process::{Child, ChildStdin, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     time::Instant,
 };
 
-use axum::{Router, extract::State, routing::post};
-use rowbound::StoragePlan;
-use rowbound_files::{Field, File, Files, Media};
 use rowbound_testkit::{S3Kind, S3Server};
-use rowbound_web::{Problem, UploadForm};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
 };
 
 const MIB: u64 = 1 << 20;
@@ -24,37 +20,10 @@ const MIB: u64 = 1 << 20;
 /// The promise: this and no more, whatever comes in.
 const PROMISED: u64 = 64 * MIB;
 
-const DATABASE: &str = "ROWBOUND_TEST_DATABASE";
-const STORAGE: &str = "ROWBOUND_TEST_STORAGE";
-
-async fn upload(State(files): State<Files<File>>, mut form: UploadForm) -> Result<String, Problem> {
-    let part = form.next().await?.ok_or_else(|| Problem::required("file"))?;
-    let saved = part.save(&files).await?;
-    while form.next().await?.is_some() {}
-    Ok(saved.to_string())
-}
-
-/// No test, but what the others start.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "started by the other tests"]
-async fn server_process() {
-    let (Ok(database), Ok(storage)) = (std::env::var(DATABASE), std::env::var(STORAGE)) else { return };
-    let db = sqlx::SqlitePool::connect(&format!("{database}?mode=rwc")).await.unwrap();
-    sqlx::query("create table doc (id integer primary key, file text)").execute(&db).await.unwrap();
-    let field = Field::file("doc.file").max_size(2 << 30);
-    let media = Media::builder(database).storage(StoragePlan::url_at("default", &storage).unwrap()).field(&field).attach().await;
-    let files = media.unwrap_or_else(|e| panic!("{}", e.full())).files(&field).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    println!("\nlistening on {}", listener.local_addr().unwrap());
-    let app = Router::new().route("/", post(upload)).with_state(files);
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    // Until whoever started it is gone.
-    let _ = tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0])).await;
-}
-
 struct Site {
     process: Child,
-    _stdin: Option<ChildStdin>,
+    /// Kept open: the server ends with its input, and must not fail to say something.
+    _pipes: (Option<ChildStdin>, Lines<BufReader<ChildStdout>>),
     address: String,
 }
 
@@ -67,14 +36,17 @@ impl Drop for Site {
 
 impl Site {
     fn start(database: &Path, storage: &str, env: Vec<(String, String)>) -> Site {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "server_process", "--ignored", "--nocapture"]).envs(env);
-        command.env(DATABASE, format!("sqlite:{}", database.display())).env(STORAGE, storage);
+        let here = std::env::current_exe().unwrap();
+        let binary = here.ancestors().nth(2).unwrap().join("examples/receive");
+        assert!(binary.exists(), "{} is not built: run `cargo build -p rowbound-web --examples`", binary.display());
+        let mut command = Command::new(binary);
+        command.arg(format!("sqlite:{}", database.display())).arg(storage).envs(env);
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let address = lines.find_map(|line| Some(line.ok()?.strip_prefix("listening on ")?.to_owned())).expect("the server comes up");
+        let address =
+            lines.by_ref().find_map(|line| Some(line.ok()?.strip_prefix("listening on ")?.to_owned())).expect("the server comes up");
         let stdin = process.stdin.take();
-        Site { process, _stdin: stdin, address }
+        Site { process, _pipes: (stdin, lines), address }
     }
 
     /// The most memory that the process has had, in bytes.
