@@ -36,7 +36,7 @@ async fn create(State(app): State<App>, mut form: UploadForm) -> Result<String, 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = std::env::args().nth(2).map_or_else(|| std::env::temp_dir().join("rowbound-axum"), Into::into);
-    std::fs::create_dir_all(&folder)?;
+    std::fs::create_dir_all(folder.join("media"))?;
     let url = format!("sqlite:{}/app.sqlite3", folder.display());
     let db = SqlitePool::connect(&format!("{url}?mode=rwc")).await?;
     sqlx::query("create table if not exists article (id integer primary key, title text, image text)").execute(&db).await?;
