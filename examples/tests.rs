@@ -18,6 +18,9 @@ a row names articles/fish.gif, 43 bytes
 a file is articles/fish.gif
 ";
 
+/// A picture of one pixel.
+const GIF: &[u8] = b"GIF89a\x01\0\x01\0\x80\0\0\xff\xff\xff\0\0\0!\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
+
 /// The example's binary, which cargo builds before these tests.
 fn example(name: &str) -> Command {
     let here = std::env::current_exe().unwrap();
@@ -67,8 +70,7 @@ fn axum() {
         stream.read_to_string(&mut answer).unwrap();
         answer
     };
-    let (good, bad, untitled) =
-        (post("Hello", b"GIF89a\x01\0\x01\0\0\0\0;"), post("Hello", b"plain text"), post("", b"GIF89a\x01\0\x01\0\0\0\0;"));
+    let (good, bad, untitled) = (post("Hello", GIF), post("Hello", b"plain text"), post("", GIF));
     server.kill().unwrap();
     server.wait().unwrap();
     assert!(good.starts_with("HTTP/1.1 200 ") && good.contains("Hello: /media/articles/") && good.contains("/Pixel_1.gif"), "{good}");
