@@ -36,7 +36,10 @@ async fn puts(backend: Backend) {
     let args = ["put", "doc.file", "1", two, "7", one, "2", missing.to_str().unwrap(), "--format", "json"];
     let answer = rowbound.run(&args).await.expect(1).json();
     assert_eq!(answer["put"].as_array().unwrap().len(), 1, "{answer}");
-    assert_eq!((&answer["put"][0]["key"], &answer["put"][0]["name"], &answer["put"][0]["size"]), (&"1".into(), &"two.txt".into(), &11.into()));
+    assert_eq!(
+        (&answer["put"][0]["key"], &answer["put"][0]["name"], &answer["put"][0]["size"]),
+        (&"1".into(), &"two.txt".into(), &11.into())
+    );
     assert_eq!(answer["failed"].as_array().unwrap().len(), 2, "{answer}");
     assert!(answer["failed"][0]["error"].as_str().unwrap().contains("no row"), "{answer}");
     assert_eq!(world.refs().await, ["d/two.txt", "two.txt"]);

@@ -2,7 +2,7 @@
 //!
 //! In: a stored picture and a [`Spec`]. Out: the name of the picture that was made of it. Promise: what is made is a derivative that the binding knows,
 //! so that it goes with its original; made at the same time by two, it is made twice and kept once; made while its original is collected, it goes too,
-//! because it is staged like any upload.
+//! because it is announced before it can be seen, as an upload is.
 
 use std::{fmt, sync::Arc};
 
@@ -19,6 +19,9 @@ use crate::{
     process::Process,
     value::ImageFile,
 };
+
+/// The event of a candidate that was made from another file: the collector looks whether that is there.
+const EVENT: &str = "derivative";
 
 /// A form in which pictures are wanted: a name, what makes it, and its format.
 #[derive(Clone)]
@@ -109,7 +112,7 @@ impl Files<ImageFile> {
         incoming.write(done.bytes.into()).await?;
         // Announced, although no row will ever name it: if the original goes while this is made, nobody else knows of it. When it comes
         // due it is kept as the derivative of a file that is there, or goes.
-        self.store.announce("stage", &name, self.store.plan.staged_for()).await?;
+        self.store.announce(EVENT, &name, self.store.plan.staged_for()).await?;
         crash::point("staged");
         // Occupied: somebody else has made the same one meanwhile.
         incoming.place(&name, Over::Nothing).await?;

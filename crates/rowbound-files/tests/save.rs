@@ -4,7 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use rowbound::{Binding, StoragePlan, Trash, collect::Settings, queue::{Announce, Outcome}};
+use rowbound::{
+    Binding, StoragePlan, Trash,
+    collect::Settings,
+    queue::{Announce, Outcome},
+};
 use rowbound_files::{BoxError, Error, Field, File, FileName, Files, ImageFile, Kind, Media, Processed, Spec, Upload, Value};
 use rowbound_testkit::{Backend, World, wait_until};
 use tokio::sync::watch;
@@ -51,15 +55,22 @@ async fn waiting(media: &Media) -> u64 {
     match collector {
         Ok(collector) => collector.metrics().await.unwrap().storages.values().map(|s| s.backlog).sum(),
         // The one worker is the caller.
-        Err(_) => media.database().backlog(&rowbound::queue::Claim {
-            storage: "default".into(),
-            bindings: vec![1],
-            grace: Duration::ZERO,
-            limit: 1,
-            owner: String::new(),
-            lease: Duration::ZERO,
-            not_due_too: false,
-        }).await.unwrap().total,
+        Err(_) => {
+            media
+                .database()
+                .backlog(&rowbound::queue::Claim {
+                    storage: "default".into(),
+                    bindings: vec![1],
+                    grace: Duration::ZERO,
+                    limit: 1,
+                    owner: String::new(),
+                    lease: Duration::ZERO,
+                    not_due_too: false,
+                })
+                .await
+                .unwrap()
+                .total
+        }
     }
 }
 
@@ -283,7 +294,8 @@ async fn a_picture_that_goes_while_a_form_of_it_is_made_leaves_none() {
     assert_eq!(world.files(), [variant.name.as_str()]);
     collected(&media).await;
     assert_eq!(world.files(), [""; 0]);
-    let history = media.database().history(&rowbound::ledger::Filter { name: Some(variant.name.to_string()), ..Default::default() }).await.unwrap();
+    let history =
+        media.database().history(&rowbound::ledger::Filter { name: Some(variant.name.to_string()), ..Default::default() }).await.unwrap();
     assert_eq!(history[0].outcome, Outcome::Trashed);
 }
 
@@ -298,7 +310,8 @@ async fn a_name_that_no_upload_announced_is_not_confirmed() {
         assert_eq!(files.confirm(name).await.unwrap_err().kind(), Kind::Unconfirmed, "{name}");
     }
     // What was given out is looked at: its size, and its type by its bytes.
-    let given = |name: &str| Announce { storage: "default".into(), name: FileName::parse(name).unwrap(), event: "direct", wait: Duration::ZERO };
+    let given =
+        |name: &str| Announce { storage: "default".into(), name: FileName::parse(name).unwrap(), event: "direct", wait: Duration::ZERO };
     for (name, bytes, is) in [
         ("d/token_a.txt", &b"text"[..], Ok("d/token_a.txt")),
         ("d/token_b.txt", &[b'x'; 1001], Err(Kind::TooLarge)),
@@ -329,7 +342,11 @@ async fn an_application_that_is_not_attached_does_not_start() {
     builder().attach().await.unwrap();
     let media = builder().open().await.unwrap();
     assert_eq!(media.files(&Field::file("doc.title")).unwrap_err().kind(), Kind::Config, "a field of which it does not know");
-    assert_eq!(media.files(&doc().storage("other")).unwrap_err().kind(), Kind::Config, "a storage in which nobody looks for its references");
+    assert_eq!(
+        media.files(&doc().storage("other")).unwrap_err().kind(),
+        Kind::Config,
+        "a storage in which nobody looks for its references"
+    );
     let url = Binding::url("doc.file", "default", "https://cdn.example.com/").unwrap();
     let e = Media::builder(world.db.url()).storage(world.storage.clone()).binding(url).field(&doc()).plan().unwrap_err();
     assert_eq!(e.kind(), Kind::Config, "{}", e.full());

@@ -195,7 +195,9 @@ async fn child() {
                 assert!(panicked.is_err());
             }
             2 => drop(value), // a form that nobody sends
-            3 if rand::rng().random_bool(0.5) => app.exec("delete from doc where id in (select id from (select min(id) as id from doc) as d)").await,
+            3 if rand::rng().random_bool(0.5) => {
+                app.exec("delete from doc where id in (select id from (select min(id) as id from doc) as d)").await
+            }
             _ => app.exec(&insert(&value)).await,
         }
         println!("ended");
@@ -211,7 +213,10 @@ async fn killed(backend: Backend, kills: usize) {
     let (media, _files) = open(&world).await;
     for round in 0..kills {
         let mut command = tokio::process::Command::new(std::env::current_exe().expect("this test"));
-        command.args(["--exact", "child", "--ignored", "--nocapture"]).env("UPLOADS_DATABASE", world.db.url()).env("UPLOADS_MEDIA", world.media());
+        command
+            .args(["--exact", "child", "--ignored", "--nocapture"])
+            .env("UPLOADS_DATABASE", world.db.url())
+            .env("UPLOADS_MEDIA", world.media());
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).stdin(Stdio::null()).kill_on_drop(true);
         let random = round % 4 == 3;
         if !random {

@@ -176,6 +176,8 @@ impl Way {
             longest: 1024 - PREFIX.len(),
             clock: Duration::from_secs(1), // of a Last-Modified header
             tells_same_bytes: false,
+            // S3 takes a name in one step; the servers that stand for it here look, then write.
+            creates: false,
             signs: true,
             ..Abilities::ALL
         };
@@ -189,7 +191,7 @@ impl Way {
                 ..can
             },
             // LMDB holds keys of 511 bytes, and some of them are Garage's own.
-            S3Kind::Garage => Abilities { longest: 400, refuses_longer: false, raced: Raced::Lost, creates: false, ..can },
+            S3Kind::Garage => Abilities { longest: 400, refuses_longer: false, raced: Raced::Lost, ..can },
         }
     }
 }

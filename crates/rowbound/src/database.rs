@@ -463,7 +463,9 @@ pub(crate) fn unusable_query(b: &Bound, e: Error) -> Error {
 
 /// The error of a table whose rows cannot be told by one text.
 pub(crate) fn no_key(column: &Column) -> Error {
-    Error::new(Kind::Schema, "the table has no primary key of one column, or is not there").with("column", column).hint("set the column with SQL")
+    Error::new(Kind::Schema, "the table has no primary key of one column, or is not there")
+        .with("column", column)
+        .hint("set the column with SQL")
 }
 
 /// Groups bound bindings by table, in the order of their numbers: one table has one set of triggers for all its columns.

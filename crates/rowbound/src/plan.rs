@@ -543,7 +543,13 @@ mod tests {
         ] {
             assert_eq!(plan(storage).unwrap().storages["default"].staged_for(), Duration::from_secs(seconds), "{storage}");
         }
-        for storage in ["stage_ttl = \"2h\"", "stage_ttl = \"0\"", "stage_ttl = \"10m\"\nmin_age = \"5m\"", "base_url = \"/media\"", "base_url = \"/m/?a=/\""] {
+        for storage in [
+            "stage_ttl = \"2h\"",
+            "stage_ttl = \"0\"",
+            "stage_ttl = \"10m\"\nmin_age = \"5m\"",
+            "base_url = \"/media\"",
+            "base_url = \"/m/?a=/\"",
+        ] {
             assert_eq!(plan(storage).unwrap_err().kind(), Kind::Config, "{storage}");
         }
     }

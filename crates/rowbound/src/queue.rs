@@ -20,7 +20,8 @@ pub struct Candidate {
     /// The row that let go of it: its primary key as text, a JSON array where the key has several columns. Of a derivative: its original's name.
     pub key: Option<String>,
     /// What happened to the row: `delete`, `update`, `truncate`, `cascade`, `replace`; `stage`: it was about to be
-    /// written; `direct`: a client was allowed to write it; `release`: the application let go of it; `sweep`: no row named it; `derivative`: its original went.
+    /// written; `direct`: a client was allowed to write it; `release`: the application let go of it; `sweep`: no row named it; `derivative`: its original went, or it was about to be
+    /// made of one.
     pub event: String,
     /// When the row let go of it, by the database's clock. At the latest the true moment, perhaps earlier (the start of
     /// the transaction).
@@ -212,7 +213,7 @@ pub struct Announce {
     pub storage: String,
     /// The file's name.
     pub name: crate::name::FileName,
-    /// `stage`, `direct`, `release` or `sweep`.
+    /// `stage`, `direct`, `derivative`, `release` or `sweep`.
     pub event: &'static str,
     /// How long from now until it is due.
     pub wait: Duration,

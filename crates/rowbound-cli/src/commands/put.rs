@@ -57,7 +57,9 @@ pub async fn put(args: &Args, a: &PutArgs) -> Result<u8> {
     let column = Column::parse(&a.column)?;
     let pairs: Vec<(String, PathBuf)> = a.pairs.chunks_exact(2).map(|pair| (pair[0].clone(), PathBuf::from(&pair[1]))).collect();
     if a.pairs.len() % 2 == 1 {
-        return Err(Error::new(Kind::Config, "a key without a file").with("key", a.pairs.last().map_or("", String::as_str)).hint("write KEY FILE KEY FILE .."));
+        return Err(Error::new(Kind::Config, "a key without a file")
+            .with("key", a.pairs.last().map_or("", String::as_str))
+            .hint("write KEY FILE KEY FILE .."));
     }
     let plan = Plan::load(Path::new(&args.config), args.database.as_deref())?;
     let binding = plan.bindings.iter().find(|b| b.query.is_none() && b.column == column).ok_or_else(|| {
@@ -65,7 +67,9 @@ pub async fn put(args: &Args, a: &PutArgs) -> Result<u8> {
         Error::new(Kind::Config, "this column is not bound").with("column", &column).hint(format!("bound are: {}", known.join(", ")))
     })?;
     if binding.reading != Reading::Name {
-        return Err(Error::new(Kind::Config, "the column's values are no plain names").with("column", &column).with("kind", binding.reading.word()));
+        return Err(Error::new(Kind::Config, "the column's values are no plain names")
+            .with("column", &column)
+            .with("kind", binding.reading.word()));
     }
     let mut field = Field::file(&a.column).storage(&binding.storage).max_size(u64::MAX).max_length(a.max_length);
     if let Some(folder) = &a.upload_to {
@@ -82,10 +86,13 @@ pub async fn put(args: &Args, a: &PutArgs) -> Result<u8> {
             async move {
                 let put = one(files, media, column, &key, &file).await;
                 progress.say(&format!("{} of {count} files", done.fetch_add(1, Relaxed) + 1));
-                (nth, match put {
-                    Ok((name, size)) => Ok(Put { key, file, name, size }),
-                    Err(e) => Err(Failed { key, file, error: e.full() }),
-                })
+                (
+                    nth,
+                    match put {
+                        Ok((name, size)) => Ok(Put { key, file, name, size }),
+                        Err(e) => Err(Failed { key, file, error: e.full() }),
+                    },
+                )
             }
         })
         .buffer_unordered(AT_ONCE)

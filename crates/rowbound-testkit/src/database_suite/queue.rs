@@ -392,7 +392,11 @@ pub async fn the_announced_stays_when_the_application_rolls_back(f: &Fixture) {
     let early = Claim { not_due_too: true, ..attached.claim() };
     assert!(ok(attached.database.claim(&early).await).is_empty(), "an upload's time is nobody's to shorten");
     let backlog = ok(attached.database.backlog(&attached.claim()).await);
-    assert_eq!((backlog.total, backlog.due, backlog.staged, backlog.oldest_seconds), (1, 0, 1, None), "an upload that waits for its row is not late");
+    assert_eq!(
+        (backlog.total, backlog.due, backlog.staged, backlog.oldest_seconds),
+        (1, 0, 1, None),
+        "an upload that waits for its row is not late"
+    );
     ok(attached.database.announce(&[upload("release")]).await);
     assert!(ok(attached.database.backlog(&attached.claim()).await).oldest_seconds.is_some());
 }

@@ -169,7 +169,7 @@ struct Siblings {
 
 /// Whether a candidate stands for a derivative, or for an orphan, which may be one. What a row let go of, or was uploaded, is a file of its own.
 fn derivable(group: &[&Candidate]) -> bool {
-    group.iter().all(|c| c.binding.is_none() && c.event != "stage")
+    group.iter().all(|c| c.binding.is_none() && !matches!(&*c.event, "stage" | "direct"))
 }
 
 /// Looks for the originals of those `names` that may be derivatives.

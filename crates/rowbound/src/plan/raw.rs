@@ -78,8 +78,7 @@ fn reading(kind: Option<String>, prefix: Option<OneOrMany>, path: Option<String>
         "active-storage-key" => Reading::Key,
         "json" => Reading::Json {
             path: JsonPath::parse(&path.ok_or_else(|| {
-                Error::new(Kind::Config, "`path` is missing for kind = \"json\"")
-                    .hint("$[*] for a list of names, $.image, $[*].src, ..")
+                Error::new(Kind::Config, "`path` is missing for kind = \"json\"").hint("$[*] for a list of names, $.image, $[*].src, ..")
             })?)?,
             prefixes,
         },

@@ -79,7 +79,8 @@ impl Incoming {
         let marker = inner.prove().await?;
         inner.short_enough(name)?;
         let create = inner.proved(marker).await?.create;
-        let parts = Parts { name: name.clone(), key: inner.key(name), id: String::new(), done: Vec::new(), inner: inner.clone(), open: false };
+        let parts =
+            Parts { name: name.clone(), key: inner.key(name), id: String::new(), done: Vec::new(), inner: inner.clone(), open: false };
         Ok(Incoming { inner: inner.clone(), about: about.clone(), create, waiting: BytesMut::new(), parts })
     }
 
@@ -249,10 +250,9 @@ impl Inner {
     pub(super) fn short_enough(&self, name: &FileName) -> Result<()> {
         match self.at.prefix.len() + name.as_str().len() > LONGEST_KEY {
             false => Ok(()),
-            true => Err(self
-                .error(Kind::Storage, "its key has more than 1,024 bytes")
-                .with("name", name)
-                .hint("no object can have this key")),
+            true => {
+                Err(self.error(Kind::Storage, "its key has more than 1,024 bytes").with("name", name).hint("no object can have this key"))
+            }
         }
     }
 
@@ -308,7 +308,9 @@ impl Inner {
         let config = PresigningConfig::expires_in(ttl).map_err(|e| unsigned(e.to_string()))?;
         let key = self.key(name);
         let signed = match access {
-            Access::Get => client.get_object().bucket(self.wire.bucket()).key(&key).presigned(config).await.map_err(|e| unsigned(e.to_string())),
+            Access::Get => {
+                client.get_object().bucket(self.wire.bucket()).key(&key).presigned(config).await.map_err(|e| unsigned(e.to_string()))
+            }
             Access::Put { size, content_type } => {
                 let create = self.proved(marker).await?.create;
                 client

@@ -128,7 +128,9 @@ impl Upload for Incoming {
             Look::Seen(_) if over == Over::Whatever => {}
             Look::Seen(_) => return Ok(Placed::Occupied),
             Look::Refused(_) if over == Over::Nothing => return Ok(Placed::Occupied),
-            Look::Refused(why) => return Err(inner.error(Kind::Storage, "the name is not that of a plain file").with("name", name).because(why)),
+            Look::Refused(why) => {
+                return Err(inner.error(Kind::Storage, "the name is not that of a plain file").with("name", name).because(why));
+            }
         }
         if !self.renames {
             let placed = self.send(name.as_str(), name, self.create && over == Over::Nothing).await;
@@ -172,7 +174,11 @@ impl Inner {
     fn sendable(&self, name: &FileName) -> Result<()> {
         match self.refusal(name) {
             None => Ok(()),
-            Some(why) => Err(self.error(Kind::Storage, "no file can have this name here").with("name", name).because(why).hint("choose another name")),
+            Some(why) => Err(self
+                .error(Kind::Storage, "no file can have this name here")
+                .with("name", name)
+                .because(why)
+                .hint("choose another name")),
         }
     }
 
