@@ -120,8 +120,8 @@ impl Stored {
     }
 }
 
-/// What it took, for the log; and the promise.
-fn assert_constant(what: &str, site: &Site, before: u64, size: u64, began: Instant) {
+/// What it took, for the log; and the promise: less than [`PROMISED`], and what one upload adds is less than `grown` bytes.
+fn assert_constant(what: &str, site: &Site, before: u64, grown: u64, size: u64, began: Instant) {
     let (peak, mib) = (site.peak(), |bytes: u64| bytes as f64 / MIB as f64);
     println!(
         "{what}: {:.0} MiB in {:.1} s, peak {:.1} MiB, before {:.1} MiB",
@@ -130,6 +130,7 @@ fn assert_constant(what: &str, site: &Site, before: u64, size: u64, began: Insta
         mib(peak),
         mib(before)
     );
+    assert!(peak - before < grown, "{what}: the upload took {:.1} MiB", mib(peak - before));
     assert!(peak < PROMISED, "{what}: the server's process took {:.1} MiB", mib(peak));
 }
 
@@ -140,7 +141,7 @@ async fn to_a_folder(size: u64) {
     let site = Site::start(&folder.path().join("app.sqlite3"), &format!("folder:{}", media.display()), Vec::new());
     let (before, began) = (site.peak(), Instant::now());
     let name = site.upload(size).await;
-    assert_constant("folder", &site, before, size, began);
+    assert_constant("folder", &site, before, 16 * MIB, size, began);
     let (mut stored, mut file) = (Stored::new(size), std::fs::File::open(media.join(name)).unwrap());
     let mut buffer = vec![0; 1 << 16];
     while let n @ 1.. = file.read(&mut buffer).unwrap() {
@@ -157,7 +158,8 @@ async fn to_s3(size: u64) {
     let site = Site::start(&folder.path().join("app.sqlite3"), &bucket.url("media/"), server.env());
     let (before, began) = (site.peak(), Instant::now());
     let name = site.upload(size).await;
-    assert_constant("s3", &site, before, size, began);
+    // A part of 8 MiB that is sent, and the code that sends it, which a debug build has much of.
+    assert_constant("s3", &site, before, 32 * MIB, size, began);
     let key = format!("media/{name}");
     let object = bucket.client().get_object().bucket(bucket.name()).key(&key).send().await.unwrap();
     // As it comes: this process need not hold a gigabyte either.
