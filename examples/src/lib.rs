@@ -1,0 +1,10 @@
+//! What stands in `docs/` about applications, compiled; the examples lie beside this folder.
+
+#[doc = include_str!("../../docs/axum.md")]
+mod axum {}
+
+#[doc = include_str!("../../docs/sqlx.md")]
+mod sqlx {}
+
+#[doc = include_str!("../../docs/diesel.md")]
+mod diesel {}
