@@ -188,6 +188,14 @@ fn a_jpeg_with_holes_is_damaged_and_not_gray() {
 }
 
 #[test]
+fn a_jpeg_that_a_camera_padded_is_whole() {
+    let photo = photo();
+    let end = photo.len() - 2;
+    let padded = [&photo[..end], &[0; 700], &photo[end..]].concat();
+    assert_eq!(thumbnail().run(&padded).unwrap(), thumbnail().run(&photo).unwrap());
+}
+
+#[test]
 fn what_is_no_picture() {
     refused("no bytes", b"", Kind::Unrecognised);
     refused("a text", b"This is not a picture, whatever its name says.\n", Kind::Unrecognised);
