@@ -168,7 +168,7 @@ fn options(help: &str) -> Vec<String> {
 #[test]
 fn help_of_every_command() {
     let all = commands();
-    for wanted in ["demo", "attach", "detach", "run", "collect", "status", "history", "explain", "restore", "completions", "man", "help"] {
+    for wanted in ["demo", "attach", "detach", "run", "collect", "status", "history", "explain", "restore", "thumbnail", "completions", "man", "help"] {
         assert!(all.iter().any(|c| c == wanted), "{wanted} is not among {all:?}");
     }
     snapshot!("help", shown(None, &["--help"], &rowbound(Path::new("/"), &["--help"]).expect(0)));
@@ -635,7 +635,9 @@ fn the_documentation_has_every_command_option_and_status() {
         let help = rowbound(Path::new("/"), &["help", &name]).expect(0).stdout;
         for option in options(&help).iter().filter(|o| !global.contains(o)) {
             assert!(here.contains(&format!("`{option}")), "docs/cli.md does not say `{option}` of `{name}`");
-            assert!(here.contains(&format!("[{option}")), "the usage line of `{name}` lacks {option}");
+            let usage = here.lines().find(|line| line.starts_with(&format!("    rowbound {name}"))).unwrap_or_default();
+            let said = usage.contains(&format!("[{option}")) || usage.contains(&format!(" {option} "));
+            assert!(said, "the usage line of `{name}` lacks {option}");
             seen += 1;
         }
     }
