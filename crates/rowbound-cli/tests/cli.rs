@@ -168,7 +168,9 @@ fn options(help: &str) -> Vec<String> {
 #[test]
 fn help_of_every_command() {
     let all = commands();
-    for wanted in ["demo", "attach", "detach", "run", "collect", "status", "history", "explain", "restore", "thumbnail", "completions", "man", "help"] {
+    for wanted in
+        ["demo", "attach", "detach", "run", "collect", "status", "history", "explain", "restore", "thumbnail", "completions", "man", "help"]
+    {
         assert!(all.iter().any(|c| c == wanted), "{wanted} is not among {all:?}");
     }
     snapshot!("help", shown(None, &["--help"], &rowbound(Path::new("/"), &["--help"]).expect(0)));

@@ -109,7 +109,9 @@ mod made {
         assert_eq!(sizes("6.jpg", &["--size", "900x900"]), ((640, 480), ImageFormat::Jpeg));
         assert_eq!(sizes("7.jpg", &["--size", "900x900", "--upscale", "true"]), ((900, 900), ImageFormat::Jpeg));
         assert_eq!(sizes("8.jpg", &["--size", "60x60", "--anchor", "tl"]), ((60, 60), ImageFormat::Jpeg));
-        let larger = |a: &str, b: &str| fs::metadata(folder.path().join(a)).expect("a").len() > fs::metadata(folder.path().join(b)).expect("b").len();
+        let larger = |a: &str, b: &str| {
+            fs::metadata(folder.path().join(a)).expect("a").len() > fs::metadata(folder.path().join(b)).expect("b").len()
+        };
         sizes("9.jpg", &["--size", "60x60", "--quality", "98", "--progressive"]);
         assert!(larger("9.jpg", "1.jpg"));
     }

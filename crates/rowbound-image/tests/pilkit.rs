@@ -10,14 +10,23 @@ use std::process::Command;
 use common::{psnr, rgb};
 use image::RgbImage;
 use rowbound_image::processors::{
-    AddBorder, Adjust, Anchor, ColorOverlay, Crop, MakeOpaque, Reflection, Resize, ResizeCanvas, ResizeToFill, ResizeToFit, SmartCrop, SmartResize,
-    Thumbnail, Transpose, TrimBorderColor,
+    AddBorder, Adjust, Anchor, ColorOverlay, Crop, MakeOpaque, Reflection, Resize, ResizeCanvas, ResizeToFill, ResizeToFit, SmartCrop,
+    SmartResize, Thumbnail, Transpose, TrimBorderColor,
 };
 use rowbound_image::{Format, Orientation, Pipeline};
 
 const PICTURES: [&str; 11] = [
-    "china.jpg", "flower.jpg", "astronaut.png", "chelsea.png", "coffee.png", "ihc.png", "motorcycle_left.png", "retina.jpg", "rocket.jpg",
-    "hubble_deep_field.jpg", "camera.png",
+    "china.jpg",
+    "flower.jpg",
+    "astronaut.png",
+    "chelsea.png",
+    "coffee.png",
+    "ihc.png",
+    "motorcycle_left.png",
+    "retina.jpg",
+    "rocket.jpg",
+    "hubble_deep_field.jpg",
+    "camera.png",
 ];
 
 struct Beside {
@@ -102,7 +111,10 @@ fn crops_lie_within_one_step_of_pilkits_and_look_as_good() {
         let (ours, theirs) = (rgb(&ours.bytes), rgb(&beside.file(&format!("{picture}.thumbnail.jpg"))));
         let (at, their_place) = (offset(&whole, &ours), offset(&whole, &theirs));
         let allowed = (step(width - 300), step(height - 300));
-        assert!(at.0.abs_diff(their_place.0) <= allowed.0 && at.1.abs_diff(their_place.1) <= allowed.1, "{picture}: {at:?}, pilkit's {their_place:?}");
+        assert!(
+            at.0.abs_diff(their_place.0) <= allowed.0 && at.1.abs_diff(their_place.1) <= allowed.1,
+            "{picture}: {at:?}, pilkit's {their_place:?}"
+        );
         same += u32::from(at == their_place);
         // Both against the same reference, which nobody rounded: what is lost is the JPEG's doing, and must be no more than in Pillow's.
         let decibels = |image: &RgbImage, (left, top): (u32, u32)| {
