@@ -27,7 +27,7 @@ bench-images: ## thumbnails of 200 pictures: CPU and memory of ours, Pillow with
 
 soak: ## the long tests that `make test` leaves out
 	scripts/cargo-tool nextest
-	scripts/with-test-servers cargo nextest run --workspace --locked --profile soak --run-ignored only -E 'test(soak)'
+	scripts/with-test-servers cargo nextest run --workspace --locked --profile soak --run-ignored only -E 'test(soak)$(if $(MYSQL_URL),, and not test(/^mysql::/))$(if $(GARAGE),, and not test(/^garage::/))'
 
 deny-install: ## install cargo-deny, which `make lint` needs
 	scripts/cargo-tool deny

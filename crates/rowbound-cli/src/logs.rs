@@ -30,6 +30,11 @@ impl Progress {
         Progress(bar)
     }
 
+    /// Whether anybody sees it: standard error is a terminal.
+    pub fn seen(&self) -> bool {
+        !self.0.is_hidden()
+    }
+
     /// Shows the collector's counts until the returned task is aborted.
     pub fn follow(&self, collector: &Arc<Collector>) -> tokio::task::JoinHandle<()> {
         let (bar, collector) = (self.0.clone(), collector.clone());
@@ -45,21 +50,27 @@ impl Progress {
         })
     }
 
-    /// Shows how far a sweep is until the returned task is aborted. `expected` is how many files there may be, if anybody knows.
+    /// Shows how far a sweep is until the returned task is aborted. `expected` is about how many references there are, if anybody
+    /// knows.
     pub fn follow_sweep(&self, storage: &str, sweep: &Arc<sweep::Progress>, expected: Option<u64>) -> tokio::task::JoinHandle<()> {
         let (bar, sweep, storage) = (self.0.clone(), sweep.clone(), storage.to_owned());
         tokio::spawn(async move {
             if bar.is_hidden() {
                 return;
             }
-            let began = Instant::now();
             // What an interrupted sweep had done already is no speed of this one.
-            let mut before = None;
+            let mut start = None;
             loop {
-                let files = sweep.files.load(Relaxed);
-                let before = *before.get_or_insert(files);
-                let rate = (files - before) as f64 / began.elapsed().as_secs_f64().max(0.001);
-                let left = expected.and_then(|all| all.checked_sub(files)).filter(|_| rate > 0.0).map(|left| left as f64 / rate);
+                let (files, rows) = (sweep.files.load(Relaxed), sweep.references.load(Relaxed));
+                if start.is_none() && files + rows > 0 {
+                    start = Some((Instant::now(), files, rows));
+                }
+                let per_second = |n: u64, from: fn((Instant, u64, u64)) -> u64| {
+                    start.map_or(0.0, |s| n.saturating_sub(from(s)) as f64 / s.0.elapsed().as_secs_f64().max(0.001))
+                };
+                let (rate, rows_rate) = (per_second(files, |s| s.1), per_second(rows, |s| s.2));
+                // A storage is not counted before it is listed; the rows are, about.
+                let left = expected.and_then(|all| all.checked_sub(rows)).filter(|_| rows_rate > 0.0).map(|left| left as f64 / rows_rate);
                 let eta = left.map(|s| format!(", about {} left", output::length(s as u64))).unwrap_or_default();
                 bar.set_message(format!(
                     "{storage}: {files} files compared ({rate:.0}/s{eta}), {} orphans, {} dangling",

@@ -14,6 +14,7 @@ use rowbound_testkit::{
     Backend, Rowbound, Running, World,
     faults::{Ask, Fault, FaultProxy, Rule},
     s3::{S3Bucket, S3Kind, S3Server},
+    wait_until,
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
@@ -284,6 +285,70 @@ async fn soak_s3_workers_killed_a_hundred_times() {
     workers_killed(Backend::Mariadb, 100).await;
 }
 
+/// Killed between two steps of the trash itself: nothing is lost, every deleted file can be brought back, and after the retention nothing is left of it,
+/// neither a copy nor a version nor a manifest.
+async fn killed_at_every_point_of_the_trash(versions: bool, backend: Backend) {
+    let points: &[&str] =
+        if versions { &["announced", "remove-one", "removed"] } else { &["announced", "copied", "remove-one", "removed"] };
+    let server = S3Server::start(S3Kind::Moto);
+    let bucket = if versions { server.versioned_bucket().await } else { server.bucket().await };
+    let location = bucket.location(PREFIX);
+    let keep = Trash::Keep(Duration::from_secs(3600));
+    let mut shop = Shop::attached(server, bucket, backend, |s| StoragePlan { location, trash: keep, ..s }).await;
+    let rowbound = shop.rowbound();
+    let mut gone = Vec::new();
+    for (round, at) in points.iter().flat_map(|point| [format!("{point}:1"), format!("{point}:2")]).enumerate() {
+        // Two batches, so that each point is passed twice.
+        let name = |n: u32| format!("{round}/{n}.jpg");
+        shop.put_docs((0..8).map(name)).await;
+        shop.world.db.exec(&format!("delete from doc where file like '{round}/%' and file not like '%/7.jpg'")).await;
+        gone.extend((0..7).map(name));
+        let killed = rowbound.clone().env("ROWBOUND_CRASH_AT", &at);
+        let output = killed.spawn(&["run", "--poll", "20ms", "--lease", "1s", "--batch", "4"]).wait(DEADLINE).await;
+        assert_eq!(output.signal, Some(9), "{at} was never passed: {}", output.stderr);
+    }
+    rowbound.run(&["collect", "--retry-now", "--wait", "60s", "--lease", "1s"]).await.expect(0);
+    shop.drained().await;
+    // One of each kill comes back, and is named again; the others' time is over.
+    for name in gone.iter().step_by(7) {
+        rowbound.run(&["restore", name]).await.expect(0);
+        shop.world.db.exec(&format!("insert into doc (file) values ('{name}')")).await;
+        assert_eq!(shop.bucket.get(&format!("{PREFIX}{name}")).await.as_deref(), Some(name.as_bytes()), "{name}");
+    }
+    shop.world = shop.world.storage(|s| s.trash(Trash::Keep(Duration::from_secs(1))));
+    shop.rowbound().run(&["attach"]).await.expect(0);
+    let empty = || async {
+        shop.rowbound().run(&["collect", "--retry-now", "--wait", "60s"]).await.expect(0);
+        // The manifest of a batch that may still be under way stays for an hour.
+        let mut own = shop.bucket.keys(&format!("{PREFIX}.rowbound/")).await;
+        own.retain(|key| !key.ends_with(".json"));
+        let refs = shop.refs().await;
+        let hidden = match versions {
+            true => shop
+                .bucket
+                .versions(PREFIX)
+                .await
+                .into_iter()
+                .filter(|v| v.key.ends_with(".jpg") && !refs.contains(&v.key[PREFIX.len()..]))
+                .count(),
+            false => 0,
+        };
+        own.is_empty() && hidden == 0
+    };
+    wait_until(DEADLINE, "nothing is left in the trash", empty).await;
+    assert_eq!(shop.files().await, shop.refs().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn crash_in_a_bucket_s_trash_of_versions_on_moto() {
+    killed_at_every_point_of_the_trash(true, Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn crash_in_a_bucket_s_trash_of_copies_on_moto() {
+    killed_at_every_point_of_the_trash(false, Backend::Sqlite).await;
+}
+
 /// A shop whose collector reaches the server through a proxy that fails as it is told; the application does not.
 async fn behind(backend: Backend) -> (Shop, FaultProxy) {
     let server = S3Server::start(S3Kind::S3sFs);
@@ -292,6 +357,24 @@ async fn behind(backend: Backend) -> (Shop, FaultProxy) {
     let location = bucket.location_at(&proxy.endpoint(), PREFIX);
     let shop = Shop::attached(server, bucket, backend, |s| StoragePlan { location, ..s }).await;
     (shop, proxy)
+}
+
+/// SQLite has one writer at a time. It was the collector for as long as a bucket took to delete, and where the bucket had a trash the collector waited for itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_a_slow_bucket_keeps_no_writer_of_sqlite_out() {
+    let (shop, proxy) = behind(Backend::Sqlite).await;
+    shop.put_docs((0..10).map(|n| format!("{n}.jpg"))).await;
+    shop.world.db.exec("delete from doc where id > 1").await;
+    proxy.rule(Rule::new(Fault::Hold).on([Ask::Delete, Ask::DeleteMany]));
+    let collector = shop.rowbound().spawn(&["collect"]);
+    proxy.held(1).await;
+    // It gives up after five seconds.
+    shop.world.db.exec("insert into doc (file) values ('written meanwhile.jpg')").await;
+    shop.put("written meanwhile.jpg").await;
+    proxy.release();
+    collector.wait(DEADLINE).await.expect(0);
+    assert_eq!(shop.files().await, shop.refs().await);
+    assert_eq!(shop.files().await.len(), 2);
 }
 
 /// Whatever goes wrong on the way, at the end nothing is lost, nothing is left, and the ledger has told of no deletion that was none.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rowbound::{Binding, StoragePlan, Trash, binding::Column};
+use rowbound::{Binding, StoragePlan, Trash, binding::Column, database, sweep};
 use rowbound_testkit::{
     Ask, Backend, Fault, FaultProxy, Rowbound, Rule, TestDb, World, Writer,
     s3::{S3Kind, S3Server},
@@ -161,6 +161,25 @@ async fn heals_from_the_trash(backend: Backend) {
     assert_eq!(world.files(), ["back.jpg", "stays.jpg"]);
     let explained = rowbound.run(&["history", "--name", "back.jpg"]).await.stdout;
     assert!(explained.contains("restored"), "{explained}");
+}
+
+/// What a progress bar may promise: as many references as the database thinks there are rows, of a whole storage only.
+async fn tells_how_much_there_is(backend: Backend) {
+    if missing(backend) {
+        return;
+    }
+    let world = World::new(backend).await.with_docs().await;
+    insert(&world, (0..2_000).map(|n| format!("{n}.jpg"))).await;
+    world.db.exec(if backend == Backend::Mariadb { "analyze table doc" } else { "analyze" }).await;
+    let db = database::open(world.db.url(), &database::Options::default()).await.unwrap_or_else(|e| panic!("{}", e.full()));
+    let options = sweep::Options::new(world.folder().join("state"));
+    let plan = world.plan();
+    let rows = sweep::expected(&plan, db.as_ref(), "default", &options).await.unwrap_or_else(|e| panic!("{}", e.full()));
+    assert!(rows.is_some_and(|rows| (1_000..4_000).contains(&rows)), "{rows:?}");
+    let part = sweep::Options { prefix: "1".to_owned(), ..options };
+    let rows = sweep::expected(&plan, db.as_ref(), "default", &part).await.unwrap_or_else(|e| panic!("{}", e.full()));
+    assert_eq!(rows, None, "how many rows name files of a part of the storage is not known");
+    db.close().await;
 }
 
 /// Each brake: it stops, deletes nothing, exits 4, and names the flag; with it, the sweep goes through.
@@ -335,6 +354,11 @@ macro_rules! on {
             }
 
             #[tokio::test(flavor = "multi_thread")]
+            async fn sweep_tells_how_much_there_is() {
+                tells_how_much_there_is(Backend::$backend).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
             async fn sweep_brakes() {
                 brakes(Backend::$backend).await;
             }
@@ -359,6 +383,26 @@ macro_rules! on {
 }
 
 on!(sqlite Sqlite, postgres Postgres, mariadb Mariadb);
+
+/// In a bucket with versions a file that anybody deleted is only hidden: where a row still names it, it comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn sweep_heals_what_others_hid_in_a_versioned_bucket_on_moto() {
+    let server = S3Server::start(S3Kind::Moto);
+    let bucket = server.versioned_bucket().await;
+    let world = World::new(Backend::Sqlite).await.with_docs().await;
+    let world = world.storage(|s| StoragePlan { location: bucket.location("media/"), trash: Trash::Keep(HOUR), ..s });
+    insert(&world, ["hidden.jpg", "never.jpg", "stays.jpg"].map(str::to_owned)).await;
+    for name in ["hidden.jpg", "stays.jpg"] {
+        bucket.put(&format!("media/{name}"), name.as_bytes()).await;
+    }
+    let rowbound = server.env().iter().fold(rowbound(&world), |rowbound, (name, value)| rowbound.env(name, value));
+    rowbound.run(&["attach"]).await.expect(0);
+    bucket.delete("media/hidden.jpg").await;
+    assert_eq!(bucket.get("media/hidden.jpg").await, None);
+    let report = rowbound.run(&["sweep", "--heal", "--format", "json"]).await.expect(1).json();
+    assert_eq!(counts(&report, &["files", "dangling", "in_trash", "healed"]), [1, 2, 1, 1]);
+    assert_eq!(bucket.get("media/hidden.jpg").await.as_deref(), Some(&b"hidden.jpg"[..]));
+}
 
 /// A blob among texts sorts behind all of them: the column is sorted here then.
 #[tokio::test]

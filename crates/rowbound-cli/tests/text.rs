@@ -72,19 +72,19 @@ async fn rich_text(backend: Backend, articles: usize) {
     world.db.exec("delete from article where id % 4 = 0").await;
     let said = rowbound.run(&["collect", "--format", "json"]).await.expect(0).json();
     for i in (0..articles).step_by(4) {
-        live.retain(|f| !files(i).contains(f));
+        for file in files(i) {
+            live.remove(&file);
+        }
     }
     assert_eq!(world.files(), live.iter().cloned().collect::<Vec<_>>());
     assert_eq!(said["outcomes"]["opened"], articles.div_ceil(4), "{said}");
     assert_eq!(said["outcomes"]["kept"], articles.div_ceil(4), "{said}");
 
     // The last mention goes, out of a text that stays.
-    for i in (1..articles).step_by(4) {
+    for i in (1..articles.min(4_000)).step_by(4) {
         let body = backend.literal(&body(i, false));
-        if i < 4_000 {
-            world.db.exec(&format!("update article set body = {body} where id = {i}")).await;
-            live.remove(&format!("shared/{}.jpg", i / 2));
-        }
+        world.db.exec(&format!("update article set body = {body} where id = {i}")).await;
+        live.remove(&format!("shared/{}.jpg", i / 2));
     }
     rowbound.run(&["collect"]).await.expect(0);
     assert_eq!(world.files(), live.iter().cloned().collect::<Vec<_>>());

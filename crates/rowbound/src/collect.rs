@@ -762,7 +762,7 @@ impl Collector {
             return Ok(hold);
         }
         // A slow storage must not keep the application's writers out; its trash and the second check cover for the lock.
-        let hold = if lane.storage.quick() { hold } else { None };
+        let hold = hold.filter(|_| lane.storage.quick());
 
         // 5. Take away.
         let items: Vec<(FileName, Seen)> = doomed.into_iter().filter_map(|name| seen.remove_entry(&name)).collect();

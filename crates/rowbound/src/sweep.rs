@@ -24,7 +24,7 @@ use crate::{
     capture::Bound,
     collect::{living_originals, same_bindings},
     crash,
-    database::{Database, drifted, redact},
+    database::{Database, drifted, redact, survey::TextColumn},
     derivative::Derivatives,
     error::{Error, Kind, Result},
     name::FileName,
@@ -309,6 +309,31 @@ pub async fn sweep(
     Ok(Swept { report, spool })
 }
 
+/// About how many references a whole sweep of a storage compares, so that whoever watches it can be told when it ends; `None` where nobody can
+/// know: a part of a storage, values that hold many names, a table that the database has not counted yet.
+///
+/// # Errors
+/// Those of the database.
+pub async fn expected(plan: &Plan, db: &dyn Database, storage: &str, options: &Options) -> Result<Option<u64>> {
+    if options.partial() || plan.on_storage(storage).any(|b| b.reading.is_many()) {
+        return Ok(None);
+    }
+    let columns = db.text_columns().await?;
+    let mut sum = 0;
+    for binding in plan.on_storage(storage) {
+        let is = |c: &&TextColumn| {
+            let (there, ours) = (&c.column, &binding.column);
+            let schema = ours.schema.is_none() && there.schema.is_none() || ours.schema.as_ref() == Some(&c.schema);
+            schema && there.table == ours.table && there.column == ours.column
+        };
+        match columns.iter().find(is) {
+            Some(c) if c.rows > 0 => sum += c.rows,
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(sum))
+}
+
 /// Every storage of the plan was swept, and its orphans became candidates: what capture missed before `since` is no longer missing.
 ///
 /// # Errors
@@ -478,6 +503,8 @@ impl<'a> Work<'a> {
         let mut rows = Rows::begin(self.db, &self.bound, name, &range, unordered, &self.options.state).await.map_err(no_rows)?;
         let mut listing = self.place.list(&range.prefix, after).await.map_err(no_files)?;
         let mut join = Join::default();
+        progress.files.store(point.counts.files, Relaxed);
+        progress.references.store(point.counts.references, Relaxed);
         let (mut files, mut references): (Vec<FileName>, Vec<FileName>) = Default::default();
         let mut since = Instant::now();
         let mut newest = None;

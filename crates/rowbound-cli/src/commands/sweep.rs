@@ -52,7 +52,8 @@ pub async fn sweep(args: &Args, a: &SweepArgs) -> Result<u8> {
     let mut swept = Vec::new();
     for storage in &storages {
         let watched = Arc::new(Progress::default());
-        let line = progress.follow_sweep(storage, &watched, None);
+        let expected = if progress.seen() { sweep::expected(&plan, db.as_ref(), storage, &options).await? } else { None };
+        let line = progress.follow_sweep(storage, &watched, expected);
         let done = sweep::sweep(&plan, db.as_ref(), storage, &options, &watched, &stop).await;
         line.abort();
         swept.push(done?);

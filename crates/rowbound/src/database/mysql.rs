@@ -37,7 +37,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::{
-    ConnectOptions, Connection, MySqlConnection, MySqlPool, Row,
+    Column as _, ConnectOptions, Connection, MySqlConnection, MySqlPool, Row, TypeInfo as _,
     mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlRow},
 };
 
@@ -214,8 +214,12 @@ fn text(row: &MySqlRow, column: usize) -> Result<String> {
         .ok_or_else(|| Error::new(Kind::Database, "the server answered NULL where a value must stand").with("column", column))
 }
 
-/// An integer that is not NULL.
+/// An integer that is not NULL, signed or not. COALESCE and SUM make decimals of integers on some servers, which come as digits: such a query must cast.
 fn int(row: &MySqlRow, column: usize) -> Result<i64> {
+    let kind = row.columns()[column].type_info().name();
+    if kind == "DECIMAL" {
+        return Err(Error::new(Kind::Database, "the server answered a decimal where an integer must stand").with("column", column));
+    }
     row.try_get_unchecked::<i64, _>(column).map_err(fault)
 }
 

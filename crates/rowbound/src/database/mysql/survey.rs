@@ -13,7 +13,7 @@ use crate::{
 const WINDOWS: i64 = 25;
 const WINDOW: i64 = 400;
 
-const COLUMNS: &str = "select c.table_name, c.column_name, cast(c.column_type as char), coalesce(t.table_rows, 0), \
+const COLUMNS: &str = "select c.table_name, c.column_name, cast(c.column_type as char), cast(coalesce(t.table_rows, 0) as signed), \
         c.column_key = 'PRI', lower(c.extra) like '%generated%' and lower(c.extra) not like '%default_generated%', \
         exists (select 1 from information_schema.key_column_usage k where k.table_schema = c.table_schema and k.table_name = c.table_name \
             and k.column_name = c.column_name and k.referenced_table_name is not null), \
