@@ -125,6 +125,11 @@ pub enum Command {
     /// Does what an application does that uses rowbound-files. What the rows named before is let go of by that, and collected. A file whose row is not there
     /// is let go of too. Status 1 says that some rows are as they were.
     Put(PutArgs),
+    /// Make smaller pictures of files, as an application's image fields do
+    ///
+    /// Reads JPEG, PNG, WebP, GIF, TIFF and BMP by their bytes, not their names; turns them upright, and leaves all metadata behind. No file is
+    /// overwritten without --force. Needs neither a database nor a configuration. Status 1 if a file failed, and the output says which.
+    Thumbnail(ThumbnailArgs),
     /// Print the completion script for a shell
     Completions {
         /// The shell
@@ -336,6 +341,88 @@ pub struct NameArgs {
     /// The storage; need not be said if there is one only, or if it is `default`
     #[arg(long, value_name = "NAME")]
     pub storage: Option<String>,
+}
+
+/// Options of `thumbnail`.
+#[derive(Debug, clap::Args)]
+pub struct ThumbnailArgs {
+    /// The pictures, then the thumbnail's file; or a folder, where each thumbnail gets its picture's name
+    #[arg(required = true, num_args = 2.., value_names = ["IN", "OUT"])]
+    pub paths: Vec<PathBuf>,
+    /// The size, in pixels: 300x200, or 300x or x200 for what follows from the proportions
+    #[arg(long, value_name = "WxH", value_parser = crate::commands::thumbnail::size)]
+    pub size: (Option<u32>, Option<u32>),
+    /// How it comes to that size
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = Processor::Thumbnail)]
+    pub processor: Processor,
+    /// Which part stays where something is cut: tl, t, tr, l, c, r, bl, b or br (top left, .., bottom right)
+    #[arg(long, value_name = "ANCHOR")]
+    pub anchor: Option<String>,
+    /// Whether smaller pictures are enlarged [default: true, but false for --processor thumbnail]
+    #[arg(long, value_name = "BOOL")]
+    pub upscale: Option<bool>,
+    /// The thumbnails' format: jpeg, png, webp, gif, tiff, bmp [default: by OUT's extension, else the picture's own]
+    #[arg(long = "as", value_name = "FORMAT", value_parser = picture_format)]
+    pub format_of_pictures: Option<PictureFormat>,
+    /// The quality of JPEG and WebP [default: 75 for JPEG, 80 for WebP]
+    #[arg(long, value_name = "1..100", value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub quality: Option<u8>,
+    /// Write a JPEG that appears in several passes
+    #[arg(long)]
+    pub progressive: bool,
+    /// Keep the picture's colour profile instead of converting to sRGB
+    #[arg(long)]
+    pub keep_profile: bool,
+    /// So many pictures at once [default: one per processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: Option<u16>,
+    /// Overwrite thumbnails that are there
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// A format of pictures; without the feature `images` nothing but a name.
+#[cfg(feature = "images")]
+pub type PictureFormat = rowbound_image::Format;
+/// A format of pictures; without the feature `images` nothing but a name.
+#[cfg(not(feature = "images"))]
+pub type PictureFormat = String;
+
+#[cfg(feature = "images")]
+fn picture_format(text: &str) -> Result<PictureFormat, String> {
+    PictureFormat::from_name(text).ok_or_else(|| "known are: jpeg, png, webp, gif, tiff, bmp".to_owned())
+}
+
+#[cfg(not(feature = "images"))]
+fn picture_format(text: &str) -> Result<PictureFormat, String> {
+    Ok(text.to_owned())
+}
+
+/// How a picture comes to a size: docs/images.md.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Processor {
+    /// Cut to the size where the least is to be seen; with one side given, fitted
+    Thumbnail,
+    /// Stretched to exactly the size
+    Resize,
+    /// Covering the size, then cut
+    ResizeToFill,
+    /// As large as fits
+    ResizeToFit,
+    /// As small as covers
+    ResizeToCover,
+    /// Covering the size, then cut where the least is to be seen
+    SmartResize,
+    /// Cut, not resized
+    Crop,
+    /// Cut where the least is to be seen, not resized
+    SmartCrop,
+}
+
+impl std::fmt::Display for Processor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
+    }
 }
 
 fn pictures(text: &str) -> Result<usize, String> {

@@ -25,6 +25,7 @@ mod restore;
 mod run;
 mod status;
 mod sweep;
+pub mod thumbnail;
 
 /// Runs the command; returns the exit status.
 pub async fn run(args: Args) -> Result<u8> {
@@ -46,6 +47,7 @@ pub async fn run(args: Args) -> Result<u8> {
         Command::Explain(a) => explain::explain(&args, a).await,
         Command::Restore(a) => restore::restore(&args, a).await,
         Command::Put(a) => put::put(&args, a).await,
+        Command::Thumbnail(a) => thumbnail::thumbnail(&args, a).await,
         Command::Completions { shell } => completions::completions(*shell),
         Command::Man { out } => completions::man(out.as_deref()),
     }

@@ -89,6 +89,15 @@ impl Progress {
         self.0.tick();
     }
 
+    /// Shows how many pictures are done.
+    #[cfg(feature = "images")]
+    pub fn pictures(&self, done: usize, all: usize) {
+        self.0.set_length(all as u64);
+        self.0.set_position(done as u64);
+        let style = ProgressStyle::with_template("{elapsed} {wide_bar} {pos} of {len} pictures, {per_sec}, {eta} left");
+        self.0.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    }
+
     /// Removes the line.
     pub fn end(&self) {
         self.0.finish_and_clear();

@@ -36,7 +36,7 @@ pub struct Pipeline {
 }
 
 /// A picture that is ready to be stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Picture {
     /// The file.
@@ -47,6 +47,13 @@ pub struct Picture {
     pub width: u32,
     /// Its height, in pixels.
     pub height: u32,
+}
+
+/// Without the bytes: nobody wants to see them.
+impl std::fmt::Debug for Picture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Picture({} {}x{}, {} bytes)", self.format, self.width, self.height, self.bytes.len())
+    }
 }
 
 impl Default for Pipeline {

@@ -4,11 +4,13 @@
 
 mod canvas;
 mod crop;
+mod effects;
 mod resize;
 mod turn;
 
 pub use canvas::{AddBorder, Crop, ResizeCanvas};
-pub use crop::SmartCrop;
+pub use crop::{Side, SmartCrop, TrimBorderColor};
+pub use effects::{Adjust, ColorOverlay, MakeOpaque, Reflection};
 pub use resize::{Resize, ResizeToCover, ResizeToFill, ResizeToFit, SmartResize, Thumbnail};
 pub use turn::Transpose;
 

@@ -256,6 +256,17 @@ impl Raster {
         Ok(())
     }
 
+    /// Puts other pixels in place, in sRGB. The limits stay.
+    ///
+    /// # Errors
+    ///
+    /// As [`Raster::new`], and [`Kind::TooLarge`] where they pass [`Limits::pixels`].
+    pub fn replace(&mut self, width: u32, height: u32, mode: Mode, pixels: Vec<u8>) -> Result<()> {
+        self.limits.check_pixels(width, height)?;
+        *self = Raster::new(width, height, mode, pixels)?.with(Orientation::Normal, None, self.limits).asking_for(self.asked);
+        Ok(())
+    }
+
     fn set_size(&mut self, width: u32, height: u32) {
         self.stored = (width, height);
         self.size = (width, height);

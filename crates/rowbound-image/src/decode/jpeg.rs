@@ -43,9 +43,19 @@ mod codec {
     use super::*;
     use crate::error::Error;
 
-    /// What libjpeg warns of although all pixels are there (jerror.h: JWRN_EXTRANEOUS_DATA, JWRN_ADOBE_XFORM, JWRN_NOT_SEQUENTIAL). Some cameras write such
-    /// files. Any other warning means that pixels were made up.
-    const HARMLESS: [&str; 3] = ["extraneous bytes before marker", "Unknown Adobe color transform code", "Invalid SOS parameters"];
+    /// Whether what libjpeg warned of last means that pixels were made up. Some cameras pad the data, and libjpeg then counts bytes before the end
+    /// marker; but it counts them after a damage too, when it lost its place, and only its last warning is known.
+    fn harmless(warning: &str, bytes: &[u8]) -> bool {
+        if warning.contains("Unknown Adobe color transform code") {
+            return true;
+        }
+        let Some(count) = warning.split("Corrupt JPEG data: ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<usize>().ok()) else {
+            return false;
+        };
+        let data = &bytes[..bytes.len().saturating_sub(2)];
+        let padding = &data[data.len().saturating_sub(count)..];
+        warning.contains("extraneous bytes before marker 0xd9") && padding.iter().all(|byte| Some(byte) == padding.first())
+    }
 
     pub(super) fn decode(jpeg: &Jpeg<'_>, mode: Mode, scale: u32) -> Result<Raster> {
         let mut decompressor = Decompressor::new().map_err(Error::damaged)?;
@@ -63,7 +73,7 @@ mod codec {
             Ok(()) => {}
             Err(error) => {
                 let error = error.to_string();
-                if !HARMLESS.iter().any(|harmless| error.contains(harmless)) {
+                if !harmless(&error, jpeg.bytes) {
                     return Err(if error.contains("remature end") { Error::truncated(error) } else { Error::damaged(error) });
                 }
             }
