@@ -829,8 +829,13 @@ fn the_tests_that_the_documentation_names_exist() {
         "collect" | "name" => vec![format!("crates/rowbound/src/{module}.rs")],
         "html" => vec!["crates/rowbound-cli/src/commands/sweep/html/tests.rs".to_owned()],
         "thumbnails" | "csv" => vec![format!("crates/rowbound-cli/src/commands/sweep/{module}.rs")],
-        // `s3` is in both: the storage alone, and the command on it.
-        other => ["testkit", "cli"].iter().map(|of| format!("crates/rowbound-{of}/tests/{other}.rs")).collect(),
+        "examples" => vec!["examples/tests.rs".to_owned()],
+        "names" | "head" | "multipart" => ["files", "web"].iter().map(|of| format!("crates/rowbound-{of}/src/{module}.rs")).collect(),
+        // `s3` is in two: the storage alone, and the command on it.
+        other => {
+            let crates = ["testkit", "cli", "files", "files-orms", "image", "web"];
+            crates.iter().map(|of| format!("crates/rowbound-{of}/tests/{other}.rs")).collect()
+        }
     };
     let mut seen = 0;
     for reference in text.split('`').skip(1).step_by(2).filter(|r| r.contains("::")) {
