@@ -1,6 +1,6 @@
 # The commands of this repository; CI runs the same (.ci/run).
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt bench bench-images soak deny-install clean
+.PHONY: help demo test lint fmt bench bench-images soak fuzz deny-install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ bench-images: ## thumbnails of 200 pictures: CPU and memory of ours, Pillow with
 soak: ## the long tests that `make test` leaves out
 	scripts/cargo-tool nextest
 	scripts/with-test-servers cargo nextest run --workspace --locked --profile soak --run-ignored only -E 'test(soak)$(if $(MYSQL_URL),, and not test(/^mysql::/))$(if $(GARAGE),, and not test(/^garage::/))'
+
+fuzz: ## decoders and names under libFuzzer, ten minutes each; ARGS="60 names" for a part
+	scripts/fuzz $(ARGS)
 
 deny-install: ## install cargo-deny, which `make lint` needs
 	scripts/cargo-tool deny

@@ -32,19 +32,23 @@ const SUFFIX: usize = 7;
 /// ```
 pub fn clean(name: &str) -> String {
     let base = name.rsplit(['/', '\\']).next().unwrap_or_default();
-    let mut out = String::with_capacity(base.len());
-    for c in base.trim().nfc() {
-        match c {
-            c if c.is_whitespace() => out.push('_'),
-            c if c.is_alphanumeric() || is_mark(c) || matches!(c, '_' | '-' | '.') => out.push(c),
-            _ => {}
-        }
-    }
+    let kept: String = base
+        .trim()
+        .nfc()
+        .filter_map(|c| match c {
+            c if c.is_whitespace() => Some('_'),
+            c if c.is_alphanumeric() || is_mark(c) || matches!(c, '_' | '-' | '.') => Some(c),
+            _ => None,
+        })
+        .collect();
+    // Once more: a mark may stand behind another letter now than it did.
+    let out: String = kept.nfc().collect();
     let out = out.trim_start_matches('.').trim_end_matches('.');
     let (stem, ext) = split(out);
-    match stem.is_empty() && ext.is_empty() {
-        true => NAMELESS.to_owned(),
-        false => fit(stem, ext, SEGMENT),
+    let fitted = fit(stem, ext, SEGMENT);
+    match fitted.trim_matches('.') {
+        "" => NAMELESS.to_owned(),
+        name => name.to_owned(),
     }
 }
 
@@ -133,6 +137,17 @@ pub(crate) fn unguessable(name: &FileName, most: usize) -> Result<FileName> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Found by the fuzzer: a mark that what was dropped had kept apart from its letter.
+    #[test]
+    fn a_safe_name_is_left_alone() {
+        let (long, suffix) = (format!("{}.{}", "a.".repeat(10), "x".repeat(300)), format!("\u{7000}.{}", "x".repeat(253)));
+        for given in ["\u{34b}A\u{1}(\0\u{344}", "e\u{200d}\u{301}.jpg", "a..", "a. .", &*long, &*suffix] {
+            let made = clean(given);
+            assert_eq!(clean(&made), made, "{given:?}");
+            assert!(rowbound::FileName::parse(&made).is_ok() && made == made.trim_matches('.'), "{made:?}");
+        }
+    }
 
     #[test]
     fn names_of_clients_are_made_safe() {

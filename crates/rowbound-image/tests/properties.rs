@@ -1,8 +1,7 @@
 //! Whatever the bytes are: an answer, never a panic, never more than the limits. Pictures are changed at random, most of all in the places that parsers
 //! read (lengths, sizes, markers, chunk names, EXIF directories).
 //!
-//! The long form is `soak_fuzz_ten_minutes` (`make soak`). It is a driver of our own, since cargo-fuzz wants a nightly compiler for its sanitizers, and the parsers are safe
-//! Rust: what is to be found are panics, endless loops and allocations, which need no sanitizer. The C decoders have their own fuzzers (OSS-Fuzz).
+//! The long form is `soak_fuzz_ten_minutes` (`make soak`). `make fuzz` does the same guided by coverage, with libFuzzer.
 
 mod common;
 
