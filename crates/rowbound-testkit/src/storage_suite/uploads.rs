@@ -11,7 +11,7 @@ use rowbound::{
 
 use super::{Abilities, ODD_NAMES, Place, assert_files, look, name, open};
 
-/// More than one part of any layer: S3's are 8 MiB.
+/// More than one part of any layer: S3's are 5 MiB.
 const LARGE: usize = (17 << 20) + 3;
 
 fn pattern(size: usize) -> Vec<u8> {

@@ -29,11 +29,11 @@ use crate::{
     },
 };
 
-/// Bytes of the first parts. S3 takes 5 MiB or more, and at most 10,000 parts of an object:
+/// Bytes of the first parts. S3 takes 5 MiB or more, and at most 10,000 parts of an object, of 5 TiB:
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>.
-const PART: usize = 8 << 20;
+const PART: usize = 5 << 20;
 
-/// After so many parts they are twice as large: 10,000 of them hold 80 GB, then 160, ..
+/// After so many parts they are twice as large: the first thousand hold 5 GiB, the next 10, .. and all ten thousand 5 TiB.
 const PARTS: usize = 1_000;
 
 /// A file that comes in.
