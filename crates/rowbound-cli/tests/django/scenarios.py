@@ -991,7 +991,8 @@ def migrations_of_a_bound_table():
     out, _ = writer.communicate(timeout=60)
     report = json.loads(out)
     assert not report["errors"], f"{len(report['errors'])} of {report['writes']} writes of the application failed: {report['errors'][:3]}"
-    assert report["writes"] > 100, report["writes"]
+    # It went on writing all the time; how fast is the machine's affair.
+    assert report["writes"] > 2 * len(windows), report["writes"]
     # What was released while capture may have been away is the sweep's; everything else must be gone.
     may = {name for name, since, until in report["released"] if any(since < end and begin < until for begin, end in windows)}
     gone(*({name for name, _, _ in report["released"]} - may - named()))
