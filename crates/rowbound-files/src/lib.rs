@@ -23,7 +23,12 @@ pub use files::Files;
 pub use kind::media_type;
 pub use media::{Builder, CONFIG, Media};
 pub use process::{Process, Processed};
-pub use rowbound::FileName;
+pub use rowbound::{
+    FileName,
+    collect::Settings,
+    database::Pool,
+    worker::{Health, Worker},
+};
 pub use spec::{Spec, Variant};
 pub use store::{Fetched, Signed, Storages, Store};
 pub use upload::{BoxError, Upload};

@@ -6,10 +6,10 @@
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use rowbound::{
-    Binding, Collector, Plan, StoragePlan,
+    Binding, Collector, Plan, StoragePlan, Worker,
     attach::{Consent, attach, open_storages},
     collect::Settings,
-    database::{self, Database, Options},
+    database::{self, Database, Options, Pool},
     plan::PlanBuilder,
 };
 
@@ -43,6 +43,9 @@ struct Inner {
 #[derive(Debug, Clone)]
 pub struct Builder {
     plan: PlanBuilder,
+    /// The application's pool, where there is one: then the plan's URL is for people.
+    pool: Option<Pool>,
+    options: Options,
     fields: Vec<(Arc<Said>, Binding)>,
     wrong: Option<Arc<Error>>,
 }
@@ -56,16 +59,26 @@ impl std::fmt::Debug for Said {
 impl Media {
     /// Begins with the database at `url`, as in `rowbound.toml`. The storages are added by [`Builder::storage`].
     pub fn builder(url: impl Into<String>) -> Builder {
-        Builder { plan: Plan::builder(url), fields: Vec::new(), wrong: None }
+        Self::with(Plan::builder(url))
+    }
+
+    /// Begins with the database on which the application has a pool of sqlx 0.9, whether it made it itself or an ORM did. Rowbound opens a few
+    /// connections of its own beside it, with what the pool connects with; the pool's are not touched: see [`database::beside`].
+    pub fn beside(pool: impl Into<Pool>) -> Builder {
+        Self::with(Plan::builder("")).beside(pool)
+    }
+
+    fn with(plan: PlanBuilder) -> Builder {
+        Builder { plan, pool: None, options: Options::default(), fields: Vec::new(), wrong: None }
     }
 
     /// Begins with what stands in a `rowbound.toml`, which needs no bindings for the columns of the application's fields. `database` overrides the
-    /// file's.
+    /// file's, and so does [`Builder::beside`].
     ///
     /// # Errors
     /// [`Kind::Config`] names file, field and value.
     pub fn config(file: impl AsRef<Path>, database: Option<&str>) -> Result<Builder> {
-        Ok(Builder { plan: PlanBuilder::load(file.as_ref(), database)?, fields: Vec::new(), wrong: None })
+        Ok(Self::with(PlanBuilder::load(file.as_ref(), database)?))
     }
 
     /// The same with the file that `ROWBOUND_CONFIG` names, or `rowbound.toml`, and the database of `DATABASE_URL` if that is set. Without a file, the storage `default` is
@@ -78,10 +91,11 @@ impl Media {
         let database = var("DATABASE_URL");
         let file = var(CONFIG).unwrap_or_else(|| rowbound::plan::FILE.to_owned());
         match (var("ROWBOUND_STORAGE"), &database) {
-            (Some(url), Some(database)) if var(CONFIG).is_none() => {
+            // Without a database, one is named by `Builder::beside`.
+            (Some(url), database) if var(CONFIG).is_none() && (database.is_some() || !Path::new(&file).exists()) => {
                 let mut storage = StoragePlan::url_at("default", &url)?;
                 storage.base_url = var("ROWBOUND_BASE_URL");
-                Ok(Self::builder(database.clone()).storage(storage))
+                Ok(Self::builder(database.clone().unwrap_or_default()).storage(storage))
             }
             _ => Self::config(file, database.as_deref()),
         }
@@ -118,7 +132,16 @@ impl Media {
         &self.inner.db
     }
 
-    /// A collector on the same plan, for an application that has no `rowbound run` beside it: `Arc::new(collector).run(stop)`.
+    /// Starts collecting on the current runtime, for an application that has no `rowbound run` beside it. What is away (the database, a storage, on
+    /// SQLite the right to be the only one that collects) is waited for: [`Worker::health`] says how it fares.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn start(&self, settings: Settings) -> Worker {
+        Worker::start(self.inner.plan.clone(), self.inner.db.clone(), settings)
+    }
+
+    /// A collector on the same plan, for who wants to drive it himself: `collector.drain(..)`, `Arc::new(collector).run(stop)`.
     ///
     /// # Errors
     /// As [`Collector::new`].
@@ -150,6 +173,20 @@ impl Builder {
         self
     }
 
+    /// Takes the database of the application's pool, whatever the configuration says: see [`Media::beside`].
+    pub fn beside(mut self, pool: impl Into<Pool>) -> Self {
+        let pool = pool.into();
+        self.plan = self.plan.database(pool.url());
+        self.pool = Some(pool);
+        self
+    }
+
+    /// How many connections of its own Rowbound opens at most: a worker uses up to three for each storage, an upload one for a moment. Default: 6.
+    pub fn connections(mut self, count: u32) -> Self {
+        self.options.connections = count;
+        self
+    }
+
     /// The plan, checked.
     ///
     /// # Errors
@@ -170,9 +207,7 @@ impl Builder {
     /// # Errors
     /// [`Kind::Config`]; [`Kind::Engine`]: `NotAttached` names the command that helps, `StorageUnreachable` a storage that is not the one that was attached.
     pub async fn open(self) -> Result<Media> {
-        let fields = self.fields();
-        let plan = self.plan()?;
-        let db = database::open(&plan.database, &Options::default()).await?;
+        let (plan, db, fields) = self.connected().await?;
         Self::opened(plan, db, fields).await
     }
 
@@ -181,15 +216,20 @@ impl Builder {
     /// # Errors
     /// As [`Builder::open`], and those of [`attach`].
     pub async fn attach(self) -> Result<Media> {
-        let fields = self.fields();
-        let plan = self.plan()?;
-        let db = database::open(&plan.database, &Options::default()).await?;
+        let (plan, db, fields) = self.connected().await?;
         attach(&plan, db.as_ref(), &Consent::default()).await?;
         Self::opened(plan, db, fields).await
     }
 
-    fn fields(&self) -> Vec<(String, String)> {
-        self.fields.iter().map(|(said, _)| (said.column.clone(), said.storage.clone())).collect()
+    async fn connected(self) -> Result<(Plan, Arc<dyn Database>, Vec<(String, String)>)> {
+        let fields = self.fields.iter().map(|(said, _)| (said.column.clone(), said.storage.clone())).collect();
+        let (pool, options) = (self.pool.clone(), self.options.clone());
+        let plan = self.plan()?;
+        let db = match pool {
+            Some(pool) => database::beside(pool, &options).await?,
+            None => database::open(&plan.database, &options).await?,
+        };
+        Ok((plan, db, fields))
     }
 
     async fn opened(plan: Plan, db: Arc<dyn Database>, fields: Vec<(String, String)>) -> Result<Media> {

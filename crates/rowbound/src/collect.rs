@@ -35,8 +35,10 @@ use crate::{
 
 mod derived; // what was made from a file that goes; what a file was made from
 mod metrics; // what it counts, for export
+mod outlast; // a lock that is held until the storage has ended, whatever becomes of the caller
 mod shadow; // whose candidates only say what would have gone
 mod summary; // what a collector did
+mod trouble; // what keeps it from its work
 mod verdict; // a candidate's end -> settlement
 
 use derived::Origin;
@@ -45,6 +47,8 @@ use metrics::Counters;
 pub use metrics::{Metrics, StorageMetrics};
 pub(crate) use shadow::Shadow;
 pub use summary::Summary;
+use trouble::Troubles;
+pub use trouble::{Faring, Trouble};
 use verdict::{Settle, Verdict};
 
 /// Modification times and releases this close cannot be put in order: the database's clock and the storage's differ, kernels stamp files with a
@@ -97,6 +101,9 @@ const SCANNED: u32 = 500;
 const REST: u32 = 4;
 const LONGEST_REST: Duration = Duration::from_secs(60);
 
+/// After a worker's panic its post is empty for so long.
+const AFTER_A_PANIC: Duration = Duration::from_secs(5);
+
 /// On SQLite a batch aims at holding the write lock no longer than this.
 const LOCK_GOAL: Duration = Duration::from_millis(50);
 
@@ -134,6 +141,10 @@ struct Lane {
     rest: Mutex<Option<Instant>>,
     /// Transactions that made a batch go back. As long as one is open, claiming more is pointless: it would have to wait for the same.
     blockers: Mutex<Vec<OpenTransaction>>,
+    /// What keeps its workers from their work, by worker, and since when nothing does.
+    troubles: Mutex<Troubles>,
+    /// When a batch was settled last.
+    settled: Mutex<Option<Timestamp>>,
 }
 
 /// The collector of one plan.
@@ -150,7 +161,7 @@ pub struct Collector {
     /// When capture was last seen whole.
     whole: Mutex<Timestamp>,
     /// SQLite: the right to be the only worker.
-    _only: Mutex<Option<Hold>>,
+    only: Mutex<Option<Hold>>,
 }
 
 impl Collector {
@@ -163,6 +174,24 @@ impl Collector {
         let record = installed(db.as_ref()).await?;
         let bound = same_bindings(plan, &record)?;
         let only = db.lock_worker().await?;
+        Self::with(plan, db, settings, record, bound, only)
+    }
+
+    /// The same for whoever holds already what [`Database::lock_worker`] gives.
+    pub(crate) async fn entitled(plan: &Plan, db: Arc<dyn Database>, settings: Settings, only: Option<Hold>) -> Result<Self> {
+        let record = installed(db.as_ref()).await?;
+        let bound = same_bindings(plan, &record)?;
+        Self::with(plan, db, settings, record, bound, only)
+    }
+
+    fn with(
+        plan: &Plan,
+        db: Arc<dyn Database>,
+        settings: Settings,
+        record: Installation,
+        bound: Vec<Bound>,
+        only: Option<Hold>,
+    ) -> Result<Self> {
         let mut lanes = BTreeMap::new();
         for (name, storage) in open_storages(plan)? {
             let id = record.storages.get(&name).ok_or_else(|| {
@@ -188,6 +217,8 @@ impl Collector {
                 claimed: Notify::new(),
                 rest: Mutex::new(None),
                 blockers: Mutex::new(Vec::new()),
+                troubles: Mutex::default(),
+                settled: Mutex::new(None),
             };
             lanes.insert(name, lane);
         }
@@ -203,8 +234,28 @@ impl Collector {
             since: Timestamp::now(),
             counters: Counters::default(),
             whole: Mutex::new(last_whole(&record).max(record.attached_at)),
-            _only: Mutex::new(only),
+            only: Mutex::new(only),
         })
+    }
+
+    /// Lets another be the only worker: after the end of [`Collector::run`].
+    pub(crate) fn let_go(&self) {
+        self.only.lock().unwrap_or_else(|e| e.into_inner()).take();
+    }
+
+    /// How each storage fares, as [`Collector::run`] sees it. Asks nobody.
+    pub fn faring(&self) -> BTreeMap<String, Faring> {
+        let of = |lane: &Lane| {
+            let troubles = lane.troubles.lock().unwrap_or_else(|e| e.into_inner());
+            let blockers = lane.blockers.lock().unwrap_or_else(|e| e.into_inner());
+            Faring {
+                trouble: troubles.worst().cloned(),
+                since: troubles.worst().map_or(troubles.none_since, |t| t.since),
+                last_batch: *lane.settled.lock().unwrap_or_else(|e| e.into_inner()),
+                transactions: blockers.iter().map(|b| b.description.clone()).collect(),
+            }
+        };
+        self.lanes.iter().map(|(name, lane)| (name.clone(), of(lane))).collect()
     }
 
     /// What was done so far, by all workers of this collector.
@@ -339,25 +390,43 @@ impl Collector {
     /// Collects for ever: returns when `stop` becomes true, after the batches under way are settled. What goes wrong is said in the log
     /// and tried again; what fails stays in the queue.
     pub async fn run(self: Arc<Self>, stop: watch::Receiver<bool>) {
+        let workers = if self.db.dialect() == Dialect::Sqlite { 1 } else { self.settings.workers.max(1) };
         let mut tasks = tokio::task::JoinSet::new();
+        let mut posts = HashMap::new();
         for name in self.lanes.keys() {
-            let workers = if self.db.dialect() == Dialect::Sqlite { 1 } else { self.settings.workers.max(1) };
             for worker in 0..workers {
-                let (this, name, stop) = (self.clone(), name.clone(), stop.clone());
-                tasks.spawn(async move { this.work(&name, worker == 0, stop).await });
+                let task = tasks.spawn(self.clone().post(name.clone(), worker, Duration::ZERO, stop.clone()));
+                posts.insert(task.id(), (name.clone(), worker));
             }
         }
-        while let Some(ended) = tasks.join_next().await {
-            if let Err(e) = ended {
-                // A worker that panicked is a bug; its lease runs out. The others go on.
-                tracing::error!(error = %e, "a worker ended unexpectedly");
-            }
+        while let Some(ended) = tasks.join_next_with_id().await {
+            let Err(e) = ended else { continue };
+            // A worker that panicked is a bug; its lease runs out. The others go on, and another takes its post.
+            tracing::error!(error = %e, "a worker ended unexpectedly");
+            let Some((name, worker)) = posts.remove(&e.id()) else { continue };
+            let e = Error::new(Kind::Bug, "a worker ended unexpectedly").because(e).hint("report it; its candidates are tried again");
+            self.lanes[&name].troubles.lock().unwrap_or_else(|e| e.into_inner()).has(worker, &e);
+            let task = tasks.spawn(self.clone().post(name.clone(), worker, AFTER_A_PANIC, stop.clone()));
+            posts.insert(task.id(), (name, worker));
         }
     }
 
+    /// A worker's life, after a pause.
+    async fn post(self: Arc<Self>, name: String, worker: usize, pause: Duration, mut stop: watch::Receiver<bool>) {
+        if !pause.is_zero() {
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        self.work(&name, worker, stop).await;
+    }
+
     /// One worker's life.
-    async fn work(&self, name: &str, first: bool, mut stop: watch::Receiver<bool>) {
+    async fn work(&self, name: &str, worker: usize, mut stop: watch::Receiver<bool>) {
         let lane = &self.lanes[name];
+        let first = worker == 0;
+        let troubles = || lane.troubles.lock().unwrap_or_else(|e| e.into_inner());
         let poll = self.settings.poll;
         let shortest = Duration::from_millis(20).min(poll);
         let mut idle = shortest;
@@ -389,6 +458,7 @@ impl Collector {
             let pause = match step.await {
                 Ok((batch, next)) => {
                     mended = false;
+                    troubles().has_none(worker);
                     if trouble.take().is_some() {
                         tracing::info!(storage = name, "works again");
                     }
@@ -409,6 +479,7 @@ impl Collector {
                     shortest
                 }
                 Err(e) => {
+                    troubles().has(worker, &e);
                     let text = e.full();
                     let mut wait = Duration::from_millis(100);
                     match &trouble {
@@ -527,6 +598,7 @@ impl Collector {
         let locked = hold.as_ref().map(|(_, since)| *since);
         self.db.settle(&settlement, hold.map(|(h, _)| h)).await?;
         crash::point("settled");
+        *lane.settled.lock().unwrap_or_else(|e| e.into_inner()) = Some(Timestamp::now());
         if let Some(since) = locked {
             self.adapt(lane, since.elapsed(), candidates.len());
         }
@@ -766,7 +838,18 @@ impl Collector {
 
         // 5. Take away.
         let items: Vec<(FileName, Seen)> = doomed.into_iter().filter_map(|name| seen.remove_entry(&name)).collect();
-        let removed = lane.storage.remove(&items).await?;
+        let (items, removed, hold) = match hold {
+            Some(hold) => {
+                let storage = lane.storage.clone();
+                let work = async move { (storage.remove(&items).await, items) };
+                let ((removed, items), hold) = outlast::outlast(hold, work).await?;
+                (items, removed?, Some(hold))
+            }
+            None => {
+                let removed = lane.storage.remove(&items).await?;
+                (items, removed, None)
+            }
+        };
         crash::point("removed");
 
         // 6. Check again what went to the trash, unless the lock has kept everybody out.

@@ -21,9 +21,12 @@ use crate::{
 use survey::{Sample, TextColumn};
 
 pub mod mysql;
+mod pool; // a pool that the application has already
 pub mod postgres;
 pub mod sqlite;
 pub mod survey; // text columns, and samples of them
+
+pub use pool::Pool;
 
 /// Which SQL a database speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -369,6 +372,23 @@ pub async fn open(url: &str, options: &Options) -> Result<Arc<dyn Database>> {
         other => Err(Error::new(Kind::Config, format!("`database` has no scheme that is known: {other:?}"))
             .with("database", redact(url))
             .hint("write sqlite:path/to/db.sqlite3, postgres://user:password@host/name or mysql://user:password@host/name")),
+    }
+}
+
+/// Opens the database on which an application has a pool, with connections of our own beside it, made of what the pool connects with (also when
+/// `set_connect_options` changes that): at most [`Options::connections`], and on MySQL and MariaDB one more. The pool's own are not touched, because a
+/// session of ours has its own isolation level, search path, time zone and locks.
+///
+/// What the pool's `after_connect` says about where tables are and whose rights hold is taken over: the role and the `search_path` (PostgreSQL), the
+/// database (MySQL, MariaDB).
+///
+/// # Errors
+/// [`Kind::Config`] for a closed pool or an in-memory database, which no second connection can share; else as [`open`].
+pub async fn beside(pool: impl Into<Pool>, options: &Options) -> Result<Arc<dyn Database>> {
+    match pool.into() {
+        Pool::Sqlite(pool) => Ok(Arc::new(sqlite::Sqlite::beside(&pool, options).await?)),
+        Pool::Postgres(pool) => Ok(Arc::new(postgres::Postgres::beside(&pool, options).await?)),
+        Pool::Mysql(pool) => Ok(Arc::new(mysql::Mysql::beside(&pool, options).await?)),
     }
 }
 

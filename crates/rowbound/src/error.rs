@@ -41,6 +41,8 @@ pub enum Kind {
     NotFound,
     /// What a sweep found is too doubtful to act on.
     Brake,
+    /// The program itself failed.
+    Bug,
 }
 
 /// Whether trying the same again can succeed without anybody changing anything.

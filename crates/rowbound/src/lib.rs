@@ -20,6 +20,7 @@ pub mod attach; // a plan -> capture and markers, and back
 pub mod references; // which of these names does some row hold?
 pub mod trash; // where collected files wait, come back or go for good
 pub mod collect; // the only deleter: the seven steps
+pub mod worker; // a collector within an application: started, watched, stopped
 pub mod status; // what waits, fails, was deleted; who holds a name
 pub mod sweep; // a whole storage against all references
 pub mod doctor; // what is wrong or risky
@@ -30,3 +31,4 @@ pub use collect::Collector;
 pub use error::{Error, Kind, Result, Retry};
 pub use name::{FileName, RESERVED, Refused};
 pub use plan::{Plan, StoragePlan, Trash, parse_duration};
+pub use worker::{Health, Worker};

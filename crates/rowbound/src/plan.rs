@@ -269,6 +269,12 @@ impl PlanBuilder {
         Ok(self)
     }
 
+    /// Sets the database's URL, whatever the file said.
+    pub fn database(mut self, url: impl Into<String>) -> Self {
+        self.database = url.into();
+        self
+    }
+
     /// What stands in a `rowbound.toml`, to which more is added in code: see [`Plan::load`].
     ///
     /// # Errors
@@ -303,10 +309,7 @@ impl PlanBuilder {
         let url = match (database, raw.database) {
             (Some(over), _) => over.to_owned(),
             (None, Some(url)) => anchor_sqlite(url, base),
-            (None, None) => {
-                return Err(Error::new(Kind::Config, "`database` is missing")
-                    .hint("write it into rowbound.toml, set DATABASE_URL, or pass --database"));
-            }
+            (None, None) => String::new(),
         };
         let mut builder = Plan::builder(url);
         for (name, storage) in raw.storage {
@@ -329,6 +332,11 @@ impl PlanBuilder {
     /// # Errors
     /// [`Kind::Config`] names the field and the value.
     pub fn build(self) -> Result<Plan> {
+        if self.database.is_empty() {
+            return Err(
+                Error::new(Kind::Config, "`database` is missing").hint("write it into rowbound.toml, set DATABASE_URL, or pass --database")
+            );
+        }
         let mut storages = BTreeMap::new();
         for storage in self.storages {
             if let Some(twice) = storages.insert(storage.name.clone(), storage) {

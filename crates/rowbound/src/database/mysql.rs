@@ -43,7 +43,9 @@ use sqlx::{
 };
 
 use super::{
-    Checked, ColumnSearch, Database, Dialect, Hold, Holder, OpenTransaction, Options, Scan, Shadowed, Values, over, shaded,
+    Checked, ColumnSearch, Database, Dialect, Hold, Holder, OpenTransaction, Options, Pool, Scan, Shadowed, Values, over,
+    pool::{self, Lead},
+    shaded,
     survey::{Sample, TextColumn},
 };
 use crate::{
@@ -79,7 +81,8 @@ impl Flavor {
 #[derive(Debug)]
 pub struct Mysql {
     pool: MySqlPool,
-    connect: MySqlConnectOptions,
+    /// The application's pool, where there is one.
+    lead: Option<Lead<sqlx::MySql>>,
     options: Options,
     flavor: Flavor,
     /// The database of the URL, as the server spells it.
@@ -104,16 +107,41 @@ impl Mysql {
                 .because(e)
                 .hint("write mysql://user:password@host:3306/name; percent-encode what is not a letter or digit in the password")
         })?;
-        // A statement that looks for names holds all of them: nothing for a log.
-        let connect = connect.disable_statement_logging();
         if connect.get_database().is_none_or(str::is_empty) {
             return Err(Error::new(Kind::Config, "`database` names no database on the server")
                 .with("database", &shown)
                 .hint("write mysql://user:password@host:3306/name"));
         }
-        let connect = connect.charset("utf8mb4").timezone(Some("+00:00".to_owned())).pipes_as_concat(false).no_engine_substitution(false);
+        Self::with(connect, None, options).await.map_err(|e| e.with("database", &shown))
+    }
+
+    /// Opens the database of an application's pool: see [`super::beside`].
+    ///
+    /// # Errors
+    /// [`Kind::Config`] for a pool that is closed or whose connections are in no database; else as [`Mysql::open`].
+    pub async fn beside(pool: &MySqlPool, options: &Options) -> Result<Self> {
+        pool::open(pool)?;
+        let url = Pool::from(pool).url();
+        let place = |e: Error| e.with("database", &url);
+        let (lead, connect) = Lead::of(pool);
+        // The pool would try again for as long as it may, and then not say why.
+        open_one(&ours(connect.clone()), options).await.map_err(place)?.close().await.map_err(|e| place(fault(e)))?;
+        let mut conn = pool::alike(pool, options.connect_timeout).await.map_err(|e| place(fault(e)))?;
+        let row = sqlx::query("select database()").fetch_one(&mut conn).await.map_err(|e| place(fault(e)))?;
+        let database = maybe_text(&row, 0)?;
+        conn.close().await.map_err(|e| place(fault(e)))?;
+        let Some(database) = database.filter(|name| !name.is_empty()) else {
+            return Err(place(
+                Error::new(Kind::Config, "the application's pool is in no database").hint("name one in what the pool connects with"),
+            ));
+        };
+        Self::with(connect.database(&database), Some(lead), options).await.map_err(place)
+    }
+
+    async fn with(connect: MySqlConnectOptions, lead: Option<Lead<sqlx::MySql>>, options: &Options) -> Result<Self> {
+        let connect = ours(connect);
         // A first connection of its own: the pool would try again for as long as it may, and then not say why.
-        let mut first = open_one(&connect, options).await.map_err(|e| e.with("database", &shown))?;
+        let mut first = open_one(&connect, options).await?;
         let row = sqlx::query("select version(), database()").fetch_one(&mut first).await.map_err(fault)?;
         let (version, database) = (text(&row, 0)?, text(&row, 1)?);
         first.close().await.map_err(fault)?;
@@ -130,10 +158,10 @@ impl Mysql {
             .max_connections(options.connections.max(1))
             .acquire_timeout(options.connect_timeout)
             .after_connect(|conn, _| Box::pin(async move { prepare(conn).await }))
-            .connect_lazy_with(connect.clone());
+            .connect_lazy_with(connect);
         Ok(Mysql {
             pool,
-            connect,
+            lead,
             options: options.clone(),
             flavor,
             database,
@@ -142,9 +170,17 @@ impl Mysql {
         })
     }
 
+    /// The pool, which connects as the application does now.
+    fn pool(&self) -> &MySqlPool {
+        if let Some(connect) = self.lead.as_ref().and_then(Lead::changed) {
+            self.pool.set_connect_options(ours(connect.database(&self.database)));
+        }
+        &self.pool
+    }
+
     /// A connection that belongs to no pool: whatever state it holds goes with it.
     async fn own_connection(&self) -> Result<MySqlConnection> {
-        open_one(&self.connect, &self.options).await
+        open_one(&self.pool().connect_options(), &self.options).await
     }
 
     /// Whether a table of ours stands in our database.
@@ -152,11 +188,19 @@ impl Mysql {
         let found = sqlx::query("select 1 from information_schema.tables where table_schema = ? and table_name = ?")
             .bind(&self.database)
             .bind(table)
-            .fetch_optional(&self.pool)
+            .fetch_optional(self.pool())
             .await
             .map_err(fault)?;
         Ok(found.is_some())
     }
+}
+
+/// What our connections have in common.
+fn ours(connect: MySqlConnectOptions) -> MySqlConnectOptions {
+    // A statement that looks for names holds all of them: nothing for a log. `prepare` names the character set, without the collation that an
+    // application may have named for another one.
+    let connect = connect.disable_statement_logging().charset("utf8mb4").set_names(false);
+    connect.timezone(Some("+00:00".to_owned())).pipes_as_concat(false).no_engine_substitution(false)
 }
 
 async fn open_one(connect: &MySqlConnectOptions, options: &Options) -> Result<MySqlConnection> {
@@ -256,7 +300,7 @@ fn marks(count: usize) -> String {
 impl Mysql {
     /// Stores what `change` makes of the record that stands, which is locked meanwhile, and returns it.
     async fn store(&self, change: impl FnOnce(Option<&str>) -> Result<Installation> + Send) -> Result<Installation> {
-        let mut tx = self.pool.begin().await.map_err(fault)?;
+        let mut tx = self.pool().begin().await.map_err(fault)?;
         let row = sqlx::query("select record from rowbound_installation where id = 1 for update")
             .fetch_optional(&mut *tx)
             .await
@@ -295,7 +339,7 @@ impl Database for Mysql {
         )
         .bind(&self.database)
         .bind(&self.database)
-        .fetch_optional(&self.pool)
+        .fetch_optional(self.pool())
         .await
         .map_err(fault)?;
         let made = match made {
@@ -310,7 +354,7 @@ impl Database for Mysql {
             return Ok(None);
         }
         let row = sqlx::query("select record from rowbound_installation where id = 1 and record <> ''")
-            .fetch_optional(&self.pool)
+            .fetch_optional(self.pool())
             .await
             .map_err(fault)?;
         let Some(row) = row else { return Ok(None) };
@@ -358,7 +402,7 @@ impl Database for Mysql {
     }
 
     async fn snapshot(&self, bound: &[Bound]) -> Result<Snapshot> {
-        let mut conn = self.pool.acquire().await.map_err(fault)?;
+        let mut conn = self.pool().acquire().await.map_err(fault)?;
         let catalog = catalog::Catalog::load(&mut conn, &self.database, bound, &self.known).await?;
         Ok(snapshot::of(&catalog, bound))
     }

@@ -17,6 +17,7 @@ use self::{
     tables::ident,
 };
 use super::{
+    pool::{self, Lead},
     survey::{Sample, TextColumn},
     *,
 };
@@ -59,7 +60,16 @@ const SESSION: &str = "
 #[derive(Debug)]
 pub struct Postgres {
     pool: PgPool,
+    /// The application's pool, where there is one.
+    lead: Option<Lead<sqlx::Postgres>>,
     options: Options,
+}
+
+/// Where an application's sessions look for tables, and whose rights they have.
+#[derive(Debug, Clone)]
+struct Manner {
+    role: String,
+    search_path: String,
 }
 
 impl Postgres {
@@ -71,64 +81,112 @@ impl Postgres {
     /// [`Kind::Permission`] when it does not let us in, [`Kind::Schema`] when it does not store UTF-8.
     pub async fn open(url: &str, options: &Options) -> Result<Self> {
         let place = |e: Error| e.with("database", redact(url));
-        let connect = PgConnectOptions::from_str(url)
-            .map_err(|e| place(Error::new(Kind::Config, "`database` is no PostgreSQL URL").because(e)))?
-            .application_name(APPLICATION)
-            .disable_statement_logging(); // whole statements have no place in a log
-        // The pool would hide why a connection fails; the first one is made without it.
-        let first = async {
-            let mut conn = PgConnection::connect_with(&connect).await?;
-            let row: (bool, i32, String, String) = sqlx::query_as(
-                "select pg_is_in_recovery(), current_setting('server_version_num')::int4, current_setting('server_version'),
-                     current_setting('server_encoding')",
-            )
-            .fetch_one(&mut conn)
-            .await?;
+        let connect =
+            PgConnectOptions::from_str(url).map_err(|e| place(Error::new(Kind::Config, "`database` is no PostgreSQL URL").because(e)))?;
+        let connect = ours(connect);
+        look(&connect, options).await.map_err(place)?;
+        Ok(Self::with(connect, None, None, options))
+    }
+
+    /// Opens the database of an application's pool: see [`beside`].
+    ///
+    /// # Errors
+    /// [`Kind::Config`] for a pool that is closed; else as [`Postgres::open`].
+    pub async fn beside(pool: &PgPool, options: &Options) -> Result<Self> {
+        pool::open(pool)?;
+        let url = Pool::from(pool).url();
+        let place = |e: Error| e.with("database", &url);
+        let (lead, connect) = Lead::of(pool);
+        let connect = ours(connect);
+        look(&connect, options).await.map_err(place)?;
+        let manner = async {
+            let mut conn = pool::alike(pool, options.connect_timeout).await?;
+            let (role, search_path) =
+                sqlx::query_as("select current_setting('role'), current_setting('search_path')").fetch_one(&mut conn).await?;
             conn.close().await?;
-            Ok(row)
+            Ok(Manner { role, search_path })
         };
-        let (standby, version, shown, encoding) = match tokio::time::timeout(options.connect_timeout, first).await {
-            Ok(Ok(row)) => row,
-            Ok(Err(e)) => return Err(place(failed("cannot connect", e))),
-            Err(_) => {
-                return Err(place(
-                    Error::new(Kind::DatabaseUnreachable, format!("no connection within {:?}", options.connect_timeout))
-                        .hint("check host and port, and that the server is running"),
-                ));
-            }
-        };
-        if version < OLDEST {
-            return Err(place(
-                Error::new(Kind::Config, "this PostgreSQL is too old").with("version", shown).hint("PostgreSQL 14 or later is needed"),
-            ));
-        }
-        if standby {
-            return Err(place(standing_by()));
-        }
-        if encoding != "UTF8" {
-            return Err(place(
-                Error::new(Kind::Schema, "the database's encoding is not UTF8: a row could not hold every file's name, byte for byte")
-                    .with("encoding", encoding)
-                    .hint("dump it and restore it into a database with encoding UTF8"),
-            ));
-        }
+        let manner = manner.await.map_err(|e| place(failed("cannot connect as the application's pool does", e)))?;
+        Ok(Self::with(connect, Some(manner), Some(lead), options))
+    }
+
+    fn with(connect: PgConnectOptions, manner: Option<Manner>, lead: Option<Lead<sqlx::Postgres>>, options: &Options) -> Self {
         let pool = PgPoolOptions::new()
             .max_connections(options.connections.max(2))
             .acquire_timeout(options.connect_timeout)
             // A role's settings, its search_path among them, are read when a connection begins.
             .max_lifetime(Duration::from_secs(1800))
-            .after_connect(|conn, _| Box::pin(async move { conn.execute(SESSION).await.map(drop) }))
+            .after_connect(move |conn, _| {
+                let manner = manner.clone();
+                Box::pin(async move {
+                    if let Some(Manner { role, search_path }) = manner {
+                        // In this order: "$user" in the path is the role.
+                        for (name, value) in [("role", role), ("search_path", search_path)] {
+                            sqlx::query("select set_config($1, $2, false)").bind(name).bind(value).execute(&mut *conn).await?;
+                        }
+                    }
+                    conn.execute(SESSION).await.map(drop)
+                })
+            })
             .connect_lazy_with(connect);
-        Ok(Postgres { pool, options: options.clone() })
+        Postgres { pool, lead, options: options.clone() }
+    }
+
+    /// The pool, which connects as the application does now.
+    fn pool(&self) -> &PgPool {
+        if let Some(connect) = self.lead.as_ref().and_then(Lead::changed) {
+            self.pool.set_connect_options(ours(connect));
+        }
+        &self.pool
     }
 
     async fn conn(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>> {
-        self.pool.acquire().await.map_err(|e| failed("cannot connect", e))
+        self.pool().acquire().await.map_err(|e| failed("cannot connect", e))
     }
 
     async fn begin(&self, how: &'static str) -> Result<sqlx::Transaction<'static, sqlx::Postgres>> {
-        self.pool.begin_with(how).await.map_err(|e| failed("cannot begin a transaction", e))
+        self.pool().begin_with(how).await.map_err(|e| failed("cannot begin a transaction", e))
     }
+}
+
+/// What our connections have in common.
+fn ours(connect: PgConnectOptions) -> PgConnectOptions {
+    connect.application_name(APPLICATION).disable_statement_logging() // whole statements have no place in a log
+}
+
+/// Whether this is a server, and a database, that we can work on. The pool would hide why a connection fails: this one is made without it.
+async fn look(connect: &PgConnectOptions, options: &Options) -> Result<()> {
+    let first = async {
+        let mut conn = PgConnection::connect_with(connect).await?;
+        let row: (bool, i32, String, String) = sqlx::query_as(
+            "select pg_is_in_recovery(), current_setting('server_version_num')::int4, current_setting('server_version'),
+                     current_setting('server_encoding')",
+        )
+        .fetch_one(&mut conn)
+        .await?;
+        conn.close().await?;
+        Ok(row)
+    };
+    let (standby, version, shown, encoding) = match tokio::time::timeout(options.connect_timeout, first).await {
+        Ok(Ok(row)) => row,
+        Ok(Err(e)) => return Err(failed("cannot connect", e)),
+        Err(_) => {
+            return Err(Error::new(Kind::DatabaseUnreachable, format!("no connection within {:?}", options.connect_timeout))
+                .hint("check host and port, and that the server is running"));
+        }
+    };
+    if version < OLDEST {
+        return Err(Error::new(Kind::Config, "this PostgreSQL is too old").with("version", shown).hint("PostgreSQL 14 or later is needed"));
+    }
+    if standby {
+        return Err(standing_by());
+    }
+    if encoding != "UTF8" {
+        return Err(Error::new(Kind::Schema, "the database's encoding is not UTF8: a row could not hold every file's name, byte for byte")
+            .with("encoding", encoding)
+            .hint("dump it and restore it into a database with encoding UTF8"));
+    }
+    Ok(())
 }
 
 /// Stores `record` over what stands, in the caller's transaction, and returns it as it stands now.
@@ -197,7 +255,7 @@ impl Database for Postgres {
             "select concat_ws(' ', 'postgresql', (select system_identifier from pg_control_system()), oid, datname)
              from pg_database where datname = current_database()",
         )
-        .fetch_one(&self.pool)
+        .fetch_one(self.pool())
         .await
         .map_err(|e| failed("cannot read the database's identity", e))
     }
@@ -233,7 +291,7 @@ impl Database for Postgres {
     }
 
     async fn install(&self, bound: &[Bound], record: &Installation) -> Result<Installation> {
-        let installed = install::patiently(&self.pool, &self.options, Job::Install(bound, record)).await?;
+        let installed = install::patiently(self.pool(), &self.options, Job::Install(bound, record)).await?;
         installed.ok_or_else(|| Error::new(Kind::Database, "attach left no record"))
     }
 
@@ -251,11 +309,11 @@ impl Database for Postgres {
     }
 
     async fn shadowed(&self, binding: i32, since: Option<Timestamp>) -> Result<Shadowed> {
-        queue::shadowed(&self.pool, binding, since).await
+        queue::shadowed(self.pool(), binding, since).await
     }
 
     async fn remove(&self) -> Result<()> {
-        install::patiently(&self.pool, &self.options, Job::Remove).await.map(drop)
+        install::patiently(self.pool(), &self.options, Job::Remove).await.map(drop)
     }
 
     async fn remove_script(&self) -> Result<Vec<String>> {
@@ -268,35 +326,35 @@ impl Database for Postgres {
     }
 
     async fn claim(&self, claim: &Claim) -> Result<Vec<Candidate>> {
-        queue::claim(&self.pool, claim).await
+        queue::claim(self.pool(), claim).await
     }
 
     async fn next_due(&self, claim: &Claim) -> Result<Option<Duration>> {
-        queue::next_due(&self.pool, claim).await
+        queue::next_due(self.pool(), claim).await
     }
 
     async fn open_transactions(&self) -> Result<Vec<OpenTransaction>> {
         let rows: Vec<(String, String)> = sqlx::query_as(include_str!("postgres/open_transactions.sql"))
-            .fetch_all(&self.pool)
+            .fetch_all(self.pool())
             .await
             .map_err(|e| failed("cannot see the open transactions", e))?;
         Ok(rows.into_iter().map(|(key, description)| OpenTransaction { key, description }).collect())
     }
 
     async fn check(&self, bound: &[Bound], snapshot: &Snapshot, searches: &[ColumnSearch]) -> Result<Checked> {
-        check::check(&self.pool, bound, snapshot, searches).await
+        check::check(self.pool(), bound, snapshot, searches).await
     }
 
     async fn settle(&self, settlement: &Settlement, _hold: Option<Hold>) -> Result<u64> {
-        queue::settle(&self.pool, settlement).await
+        queue::settle(self.pool(), settlement).await
     }
 
     async fn announce(&self, items: &[Announce]) -> Result<()> {
-        queue::announce(&self.pool, items).await
+        queue::announce(self.pool(), items).await
     }
 
     async fn enter(&self, entries: &[NewEntry]) -> Result<()> {
-        queue::enter(&self.pool, entries).await
+        queue::enter(self.pool(), entries).await
     }
 
     async fn lock_worker(&self) -> Result<Option<Hold>> {
@@ -304,23 +362,23 @@ impl Database for Postgres {
     }
 
     async fn backlog(&self, claim: &Claim) -> Result<Backlog> {
-        queue::backlog(&self.pool, claim).await
+        queue::backlog(self.pool(), claim).await
     }
 
     async fn waiting(&self, values: &[String]) -> Result<Vec<Waiting>> {
-        queue::waiting(&self.pool, values).await
+        queue::waiting(self.pool(), values).await
     }
 
     async fn history(&self, filter: &Filter) -> Result<Vec<Entry>> {
-        queue::history(&self.pool, filter).await
+        queue::history(self.pool(), filter).await
     }
 
     async fn totals(&self, since: Option<Timestamp>) -> Result<Vec<Total>> {
-        queue::totals(&self.pool, since).await
+        queue::totals(self.pool(), since).await
     }
 
     async fn holders(&self, searches: &[ColumnSearch], limit: u32) -> Result<Vec<Holder>> {
-        check::holders(&self.pool, searches, limit).await
+        check::holders(self.pool(), searches, limit).await
     }
 
     async fn text_columns(&self) -> Result<Vec<TextColumn>> {
@@ -336,11 +394,11 @@ impl Database for Postgres {
     }
 
     async fn assign(&self, column: &Column, key: &str, name: &FileName) -> Result<bool> {
-        assign::assign(&self.pool, column, key, name).await
+        assign::assign(self.pool(), column, key, name).await
     }
 
     async fn scan(&self, scan: &Scan) -> Result<Values> {
-        scan::scan(&self.pool, scan).await
+        scan::scan(self.pool(), scan).await
     }
 
     async fn close(&self) {

@@ -16,13 +16,14 @@ use std::{
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::{
-    ConnectOptions as _, Sqlite as Driver,
+    ConnectOptions as _, Connection as _, Sqlite as Driver,
     pool::PoolConnection,
-    sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteConnection, SqliteLockingMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous},
 };
 
 use super::{
-    Checked, ColumnSearch, Database, Dialect, Hold, Holder, OpenTransaction, Options, Scan, Shadowed, Values, by_table, query_items,
+    Checked, ColumnSearch, Database, Dialect, Hold, Holder, OpenTransaction, Options, Pool, Scan, Shadowed, Values, by_table, pool,
+    query_items,
     survey::{Sample, TextColumn},
 };
 use crate::{
@@ -51,6 +52,8 @@ use tables::{standing_triggers, table};
 #[derive(Debug)]
 pub struct Sqlite {
     path: PathBuf,
+    /// What a connection is opened with.
+    connect: SqliteConnectOptions,
     options: Options,
     open: Mutex<Open>,
 }
@@ -115,17 +118,52 @@ impl Sqlite {
                 .because(e)
                 .hint("a relative path in rowbound.toml is taken from the file's own folder; in DATABASE_URL from the current one")
         })?;
-        let this = Self::connect(&path, options).await?;
-        Ok(Sqlite { path, options: options.clone(), open: Mutex::new(this) })
+        let connect = SqliteConnectOptions::new().filename(&path).create_if_missing(false).foreign_keys(false);
+        Self::with(path, connect, options).await
     }
 
-    async fn connect(path: &Path, options: &Options) -> Result<Open> {
+    /// Opens the file of an application's pool: see [`super::beside`]. Extensions, collations and an encryption key among what it connects with are ours
+    /// too; what its `after_connect` does is not.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] for a pool that is closed or in memory; else as [`Sqlite::open`].
+    pub async fn beside(pool: &SqlitePool, options: &Options) -> Result<Self> {
+        pool::open(pool)?;
+        let url = Pool::from(pool).url();
+        let place = |e: Error| e.with("database", &url);
+        // SQLite itself says which file it is: a path may be relative, or a `file:` URI.
+        let mut conn = pool::alike(pool, options.connect_timeout).await.map_err(|e| place(failed("open")(e)))?;
+        let file: Option<String> = sqlx::query_scalar("SELECT file FROM pragma_database_list WHERE name = 'main'")
+            .fetch_one(&mut conn)
+            .await
+            .map_err(|e| place(failed("open")(e)))?;
+        conn.close().await.map_err(|e| place(failed("open")(e)))?;
+        let Some(file) = file.filter(|path| !path.is_empty()) else {
+            return Err(place(
+                Error::new(Kind::Config, "an in-memory database cannot be shared with its application")
+                    .hint("keep it in a file: sqlite:app.db"),
+            ));
+        };
+        let path = std::fs::canonicalize(&file)
+            .map_err(|e| place(Error::new(Kind::DatabaseUnreachable, "there is no such SQLite file").with("file", &file).because(e)))?;
+        let connect = (*pool.connect_options()).clone().filename(&path).in_memory(false).shared_cache(false).create_if_missing(false);
+        let connect = connect.read_only(false).immutable(false).locking_mode(SqliteLockingMode::Normal).foreign_keys(false);
+        // What we have settled stays so; and only a journal of the file's own can roll back. No mode has the name given, so that SQLite changes nothing.
+        let connect = connect.synchronous(SqliteSynchronous::Full).pragma("journal_mode", "unchanged").pragma("query_only", "OFF");
+        Self::with(path, connect.optimize_on_close(false, None), options).await
+    }
+
+    async fn with(path: PathBuf, connect: SqliteConnectOptions, options: &Options) -> Result<Self> {
+        // Nothing is written into the log by the library: it would write the statement, with everything in it.
+        let connect = connect.busy_timeout(Duration::from_secs(5)).disable_statement_logging();
+        let open = Self::connect(&path, &connect, options).await?;
+        Ok(Sqlite { path, connect, options: options.clone(), open: Mutex::new(open) })
+    }
+
+    async fn connect(path: &Path, connect: &SqliteConnectOptions, options: &Options) -> Result<Open> {
         let file = inode(path)?;
-        let connect =
-            SqliteConnectOptions::new().filename(path).create_if_missing(false).foreign_keys(false).busy_timeout(Duration::from_secs(5));
         // Rows come over from the connection's own thread; with the default of 50 it stops and is woken 80 times for one claim.
-        // And nothing is written into the log by the library: it would write the statement, with everything in it.
-        let connect = connect.row_buffer_size(1000).disable_statement_logging();
+        let connect = connect.clone().row_buffer_size(1000);
         let pool = SqlitePoolOptions::new()
             .max_connections(options.connections.max(2))
             .acquire_timeout(options.connect_timeout)
@@ -162,7 +200,7 @@ impl Sqlite {
                 return Ok(open.pool.clone());
             }
         }
-        let fresh = Self::connect(&self.path, &self.options).await?;
+        let fresh = Self::connect(&self.path, &self.connect, &self.options).await?;
         let pool = fresh.pool.clone();
         let old = std::mem::replace(&mut *self.open.lock().unwrap_or_else(|e| e.into_inner()), fresh);
         old.pool.close().await;
@@ -176,8 +214,7 @@ impl Sqlite {
     /// A connection that reads and hands over few rows ahead, because each may be a text of megabytes.
     async fn reader(&self) -> Result<SqliteConnection> {
         self.pool().await?;
-        let options = SqliteConnectOptions::new().filename(&self.path).create_if_missing(false).busy_timeout(Duration::from_secs(5));
-        let options = options.row_buffer_size(8).disable_statement_logging().pragma("query_only", "ON");
+        let options = self.connect.clone().row_buffer_size(8).pragma("query_only", "ON");
         options.connect().await.map_err(failed("connect"))
     }
 

@@ -8,7 +8,7 @@ use crate::{binding::Column, database::no_key, error::Result, name::FileName};
 /// See [`super::Database::assign`].
 pub(super) async fn assign(db: &Mysql, column: &Column, key: &str, name: &FileName) -> Result<bool> {
     let error = |e| fault(e).with("column", column).with("key", key);
-    let mut tx = db.pool.begin().await.map_err(error)?;
+    let mut tx = db.pool().begin().await.map_err(error)?;
     let keys = sqlx::query(
         "select cast(column_name as binary) from information_schema.key_column_usage \
          where table_schema = coalesce(?, database()) and table_name = ? and constraint_name = 'PRIMARY' order by ordinal_position",

@@ -66,7 +66,7 @@ fn table_of(db: &Mysql, search: &ColumnSearch) -> String {
 /// already read would be missed in both. The searches come first and take metadata locks, which keep every DDL on their tables out until the end; so
 /// the snapshot that follows is that of the tables that were searched.
 pub(super) async fn check(db: &Mysql, bound: &[Bound], expected: &Snapshot, searches: &[ColumnSearch]) -> Result<Checked> {
-    let mut conn = db.pool.acquire().await.map_err(fault)?;
+    let mut conn = db.pool().acquire().await.map_err(fault)?;
     sqlx::raw_sql("set transaction isolation level repeatable read").execute(&mut *conn).await.map_err(fault)?;
     let mut tx = conn.begin_with("start transaction with consistent snapshot").await.map_err(fault)?;
     let mut found = Vec::new();
@@ -156,7 +156,7 @@ async fn look(db: &Mysql, conn: &mut MySqlConnection, expected: &Snapshot, searc
 
 /// See [`super::Database::holders`].
 pub(super) async fn holders(db: &Mysql, searches: &[ColumnSearch], limit: u32) -> Result<Vec<Holder>> {
-    let mut conn = db.pool.acquire().await.map_err(fault)?;
+    let mut conn = db.pool().acquire().await.map_err(fault)?;
     let mut out = Vec::new();
     for search in searches {
         let mut some = Vec::new();

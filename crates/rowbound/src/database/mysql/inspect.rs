@@ -25,7 +25,7 @@ const BIG: i64 = 500_000;
 
 /// See the module.
 pub(super) async fn inspect(db: &Mysql, bound: &[Bound]) -> Result<Inspection> {
-    let mut conn = db.pool.acquire().await.map_err(fault)?;
+    let mut conn = db.pool().acquire().await.map_err(fault)?;
     let grants = Grants::own(&mut conn).await?;
     if !grants.everywhere("PROCESS") {
         return Err(Error::new(

@@ -44,13 +44,13 @@ impl Step {
 
 /// What `install` would run now.
 pub(super) async fn script(db: &Mysql, bound: &[Bound]) -> Result<Vec<String>> {
-    let mut conn = db.pool.acquire().await.map_err(fault)?;
+    let mut conn = db.pool().acquire().await.map_err(fault)?;
     Ok(install_steps(db, &mut conn, bound).await?.into_iter().flat_map(|s| s.sql).collect())
 }
 
 /// Puts tables and triggers in place.
 pub(super) async fn install(db: &Mysql, bound: &[Bound]) -> Result<()> {
-    let mut conn = db.pool.acquire().await.map_err(fault)?;
+    let mut conn = db.pool().acquire().await.map_err(fault)?;
     let steps = install_steps(db, &mut conn, bound).await?;
     drop(conn);
     run(db, steps).await
@@ -58,13 +58,13 @@ pub(super) async fn install(db: &Mysql, bound: &[Bound]) -> Result<()> {
 
 /// What `remove` would run now.
 pub(super) async fn remove_script(db: &Mysql) -> Result<Vec<String>> {
-    let mut conn = db.pool.acquire().await.map_err(fault)?;
+    let mut conn = db.pool().acquire().await.map_err(fault)?;
     Ok(remove_steps(db, &mut conn).await?.into_iter().flat_map(|s| s.sql).collect())
 }
 
 /// Takes triggers, account and tables away.
 pub(super) async fn remove(db: &Mysql) -> Result<()> {
-    let mut conn = db.pool.acquire().await.map_err(fault)?;
+    let mut conn = db.pool().acquire().await.map_err(fault)?;
     let steps = remove_steps(db, &mut conn).await?;
     drop(conn);
     run(db, steps).await

@@ -46,7 +46,7 @@ fn due(claim: &Claim) -> &'static str {
 
 /// See [`super::Database::claim`].
 pub(super) async fn claim(db: &Mysql, claim: &Claim) -> Result<Vec<Candidate>> {
-    let mut tx = db.pool.begin().await.map_err(fault)?;
+    let mut tx = db.pool().begin().await.map_err(fault)?;
     let sql = format!(
         "select id, binding, if(length(value) <= {SMALL}, value, null), `key`, event, {}, attempts, opened, length(value) \
          from rowbound_candidate force index (primary) where {} and {} order by id limit {} for update skip locked",
@@ -113,7 +113,7 @@ fn released(row: &sqlx::mysql::MySqlRow, column: usize) -> Result<jiff::Timestam
 pub(super) async fn next_due(db: &Mysql, claim: &Claim) -> Result<Option<Duration>> {
     let sql = format!("select 1 from rowbound_candidate where {} and {} limit 1", scope(claim), due(claim));
     let now =
-        sqlx::query(AssertSqlSafe(sql)).bind(&claim.storage).bind(interval(claim.grace)).fetch_optional(&db.pool).await.map_err(fault)?;
+        sqlx::query(AssertSqlSafe(sql)).bind(&claim.storage).bind(interval(claim.grace)).fetch_optional(db.pool()).await.map_err(fault)?;
     if now.is_some() {
         return Ok(Some(Duration::ZERO));
     }
@@ -122,7 +122,7 @@ pub(super) async fn next_due(db: &Mysql, claim: &Claim) -> Result<Option<Duratio
          from rowbound_candidate where {}",
         scope(claim)
     );
-    let row = sqlx::query(AssertSqlSafe(sql)).bind(interval(claim.grace)).bind(&claim.storage).fetch_one(&db.pool).await.map_err(fault)?;
+    let row = sqlx::query(AssertSqlSafe(sql)).bind(interval(claim.grace)).bind(&claim.storage).fetch_one(db.pool()).await.map_err(fault)?;
     use sqlx::Row;
     let wait = row.try_get_unchecked::<Option<i64>, _>(0).map_err(fault)?;
     Ok(wait.map(|micros| Duration::from_micros(u64::try_from(micros).unwrap_or(0))))
@@ -130,7 +130,7 @@ pub(super) async fn next_due(db: &Mysql, claim: &Claim) -> Result<Option<Duratio
 
 /// See [`super::Database::settle`].
 pub(super) async fn settle(db: &Mysql, settlement: &Settlement) -> Result<u64> {
-    let mut tx = db.pool.begin().await.map_err(fault)?;
+    let mut tx = db.pool().begin().await.map_err(fault)?;
     let mut count = 0;
     if !settlement.opened.is_empty() {
         let names = settlement.opened.iter().map(|o| serde_json::json!({ "id": o.id, "name": hex(o.name.as_str().as_bytes()) }));
@@ -212,7 +212,7 @@ pub(super) async fn settle(db: &Mysql, settlement: &Settlement) -> Result<u64> {
 
 /// See [`super::Database::announce`].
 pub(super) async fn announce(db: &Mysql, items: &[Announce]) -> Result<()> {
-    let mut tx = db.pool.begin().await.map_err(fault)?;
+    let mut tx = db.pool().begin().await.map_err(fault)?;
     let rows = items.iter().map(|item| {
         format!(
             "({}, {}, {}, utc_timestamp(6), utc_timestamp(6) + interval {} microsecond)",
@@ -257,12 +257,12 @@ pub(super) async fn backlog(db: &Mysql, claim: &Claim) -> Result<Backlog> {
         due(&plain),
         scope(claim)
     );
-    let row = sqlx::query(AssertSqlSafe(sql)).bind(interval(claim.grace)).bind(&claim.storage).fetch_one(&db.pool).await.map_err(fault)?;
+    let row = sqlx::query(AssertSqlSafe(sql)).bind(interval(claim.grace)).bind(&claim.storage).fetch_one(db.pool()).await.map_err(fault)?;
     use sqlx::Row;
     let oldest = row.try_get_unchecked::<Option<i64>, _>(4).map_err(fault)?;
     let sql =
         format!("select {} from rowbound_candidate where {} and note is not null order by id limit 10", waiting_columns(), scope(claim));
-    let sample = sqlx::query(AssertSqlSafe(sql)).bind(&claim.storage).fetch_all(&db.pool).await.map_err(fault)?;
+    let sample = sqlx::query(AssertSqlSafe(sql)).bind(&claim.storage).fetch_all(db.pool()).await.map_err(fault)?;
     let count = |column| int(&row, column).map(|n| u64::try_from(n).unwrap_or(0));
     Ok(Backlog {
         total: count(0)?,
@@ -279,7 +279,7 @@ pub(super) async fn waiting(db: &Mysql, values: &[String]) -> Result<Vec<Waiting
     let mut out = Vec::new();
     for list in lists(values.iter().map(|v| blob(v.as_bytes())), db.flavor.in_list()) {
         let sql = format!("select {} from rowbound_candidate where value in ({list}) order by id", waiting_columns());
-        for row in sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&db.pool).await.map_err(fault)? {
+        for row in sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(db.pool()).await.map_err(fault)? {
             out.push(read_waiting(&row)?);
         }
     }

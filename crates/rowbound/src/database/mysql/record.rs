@@ -18,7 +18,7 @@ use crate::{
 
 /// See [`super::Database::enter`].
 pub(super) async fn enter(db: &Mysql, entries: &[NewEntry]) -> Result<()> {
-    let mut tx = db.pool.begin().await.map_err(fault)?;
+    let mut tx = db.pool().begin().await.map_err(fault)?;
     let rows = entries.iter().map(|entry| {
         format!(
             "(utc_timestamp(6), {}, {}, {}, {}, {}, {}, {})",
@@ -83,7 +83,7 @@ pub(super) async fn history(db: &Mysql, filter: &Filter) -> Result<Vec<Entry>> {
     if let Some(since) = filter.since {
         query = query.bind(since.as_microsecond());
     }
-    let rows = query.fetch_all(&db.pool).await.map_err(fault)?;
+    let rows = query.fetch_all(db.pool()).await.map_err(fault)?;
     rows.iter()
         .map(|row| {
             Ok(Entry {
@@ -115,7 +115,7 @@ pub(super) async fn totals(db: &Mysql, since: Option<Timestamp>) -> Result<Vec<T
     if let Some(since) = since {
         query = query.bind(since.as_microsecond());
     }
-    let rows = query.fetch_all(&db.pool).await.map_err(fault)?;
+    let rows = query.fetch_all(db.pool()).await.map_err(fault)?;
     rows.iter()
         .map(|row| {
             Ok(Total {
@@ -141,6 +141,6 @@ pub(super) async fn shadowed(db: &Mysql, binding: i32, since: Option<Timestamp>)
     if let Some(since) = since {
         query = query.bind(since.as_microsecond());
     }
-    let row = query.fetch_one(&db.pool).await.map_err(fault)?;
+    let row = query.fetch_one(db.pool()).await.map_err(fault)?;
     Ok(Shadowed { files: u64::try_from(int(&row, 0)?).unwrap_or(0), bytes: size(&row, 1)?.unwrap_or(0), oldest: moment(&row, 2)? })
 }

@@ -12,7 +12,7 @@ use crate::{
 };
 
 pub(super) async fn scan(db: &Mysql, scan: &Scan) -> Result<Values> {
-    let mut conn = db.pool.acquire().await.map_err(fault)?;
+    let mut conn = db.pool().acquire().await.map_err(fault)?;
     if let Some(query) = &scan.query {
         let sql = format!("{} select {QUERIED} from q where n is not null", as_table(query));
         let (mut to, values) = Paging::new(false);

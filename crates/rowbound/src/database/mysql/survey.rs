@@ -26,7 +26,7 @@ const COLUMNS: &str = "select c.table_name, c.column_name, cast(c.column_type as
     order by c.table_name, c.ordinal_position";
 
 pub(super) async fn text_columns(db: &Mysql) -> Result<Vec<TextColumn>> {
-    let rows = sqlx::query(COLUMNS).bind(&db.database).fetch_all(&db.pool).await.map_err(fault)?;
+    let rows = sqlx::query(COLUMNS).bind(&db.database).fetch_all(db.pool()).await.map_err(fault)?;
     rows.iter()
         .map(|row| {
             let data_type = text(row, 2)?;
@@ -53,7 +53,7 @@ pub(super) async fn sample(db: &Mysql, column: &TextColumn, limit: usize) -> Res
         false => format!("left(convert(v using utf8mb4), {LONGEST})"),
     };
     let holds = "v is not null and length(v) > 0";
-    let mut conn = db.pool.acquire().await.map_err(fault)?;
+    let mut conn = db.pool().acquire().await.map_err(fault)?;
     let key = if column.rows > SMALL { integer_key(db, &mut conn, &column.column.table).await? } else { None };
     let Some(key) = key else {
         let sql = format!("{value} from (select {f} as v from {t} t limit {SMALL}) s where {holds}");
@@ -122,6 +122,6 @@ async fn bounded(db: &Mysql, conn: &mut MySqlConnection, query: &str) -> sqlx::R
 
 pub(super) async fn now(db: &Mysql) -> Result<jiff::Timestamp> {
     let sql = format!("select {}", super::micros("utc_timestamp(6)"));
-    let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(&db.pool).await.map_err(fault)?;
+    let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(db.pool()).await.map_err(fault)?;
     moment(&row, 0)?.ok_or_else(|| Error::new(Kind::Database, "the database's clock cannot be read"))
 }
