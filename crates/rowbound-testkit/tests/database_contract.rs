@@ -2,20 +2,25 @@
 
 use std::{collections::BTreeSet, path::Path};
 
+use rowbound::database;
 use rowbound_testkit::{
     Backend, Journal, TestDb, database_cases,
-    database_suite::{CASES, EVENTS, Fixture, events, run},
+    database_suite::{CASES, EVENTS, Fixture, Opening, events, run},
 };
+use sqlx::{mysql::MySqlPoolOptions, postgres::PgPoolOptions, sqlite::SqlitePoolOptions};
 
 macro_rules! tests {
     (($module:ident $database:expr) $($name:ident)*) => {
+        tests!(($module Fixture::new; $database) $($name)*);
+    };
+    (($module:ident $fixture:expr; $database:expr) $($name:ident)*) => {
         mod $module {
             use super::*;
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $name() {
                     match $database.await {
-                        Some(database) => run(stringify!($name), &Fixture::new(database)).await,
+                        Some(database) => run(stringify!($name), &$fixture(database)).await,
                         None => eprintln!("nothing ran: MYSQL_URL is not set"),
                     }
                 }
@@ -29,6 +34,34 @@ database_cases!(tests, sqlite_rollback_journal async { Some(TestDb::sqlite(Journ
 database_cases!(tests, postgres on(Backend::Postgres));
 database_cases!(tests, mariadb on(Backend::Mariadb));
 database_cases!(tests, mysql on(Backend::Mysql));
+
+// And once more beside a pool of the application's.
+database_cases!(tests, sqlite_beside_a_pool beside; on(Backend::Sqlite));
+database_cases!(tests, postgres_beside_a_pool beside; on(Backend::Postgres));
+database_cases!(tests, mariadb_beside_a_pool beside; on(Backend::Mariadb));
+database_cases!(tests, mysql_beside_a_pool beside; on(Backend::Mysql));
+
+/// As an application that has one connection, and never gives it back.
+fn beside(db: TestDb) -> Fixture {
+    fn open(url: String, options: database::Options) -> Opening {
+        Box::pin(async move {
+            if url.starts_with("sqlite:") {
+                let pool = SqlitePoolOptions::new().max_connections(1).connect_lazy(&url).expect("a URL of SQLite");
+                pool.acquire().await.map(|conn| drop(conn.leak())).ok();
+                database::beside(pool, &options).await
+            } else if url.starts_with("postgres:") {
+                let pool = PgPoolOptions::new().max_connections(1).connect_lazy(&url).expect("a URL of PostgreSQL");
+                pool.acquire().await.map(|conn| drop(conn.leak())).ok();
+                database::beside(pool, &options).await
+            } else {
+                let pool = MySqlPoolOptions::new().max_connections(1).connect_lazy(&url).expect("a URL of MySQL");
+                pool.acquire().await.map(|conn| drop(conn.leak())).ok();
+                database::beside(pool, &options).await
+            }
+        })
+    }
+    Fixture::with(db, open)
+}
 
 async fn on(backend: Backend) -> Option<TestDb> {
     if backend.available() { Some(TestDb::new(backend).await) } else { None }

@@ -10,8 +10,10 @@ mod multipart; // bytes -> parts, without IO
 mod incoming; // a request's body, within its limits
 mod form; // an upload form, part by part
 mod raw; // a body that is a file
+mod health; // how a worker fares, as an answer
 
 pub use form::{Part, UploadForm};
+pub use health::health;
 pub use limits::Limits;
 pub use problem::{Kind, PROBLEMS, Problem, Result};
 pub use raw::RawUpload;
