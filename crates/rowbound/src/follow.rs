@@ -9,7 +9,10 @@
 use std::{
     collections::BTreeMap,
     future::Future,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -109,8 +112,10 @@ pub struct Follower {
     lease: Duration,
     poll: Duration,
     owner: String,
+    /// Turns so far: each holds what it holds under a name of its own.
+    turns: AtomicU64,
     /// What could not be written down because the database was away.
-    unwritten: Mutex<Receipt>,
+    unwritten: Mutex<Vec<Receipt>>,
 }
 
 /// What one turn came to.
@@ -139,6 +144,7 @@ impl Follower {
             lease: Duration::from_secs(60),
             poll: Duration::from_secs(1),
             owner: format!("{host}:{}:{:08x}", std::process::id(), rand::rng().random::<u32>()),
+            turns: AtomicU64::new(0),
             unwritten: Mutex::default(),
         })
     }
@@ -292,8 +298,11 @@ impl Follower {
         Fut: Future<Output = Result<(), BoxError>> + Send,
     {
         let late = std::mem::take(&mut *self.unwritten.lock().unwrap_or_else(|e| e.into_inner()));
-        self.acknowledge(late).await?;
-        let turn = Turn { follower: self.name.clone(), owner: self.owner.clone(), limit: TURN, lease: self.lease };
+        for receipt in late {
+            self.acknowledge(receipt).await?;
+        }
+        let owner = format!("{}:{}", self.owner, self.turns.fetch_add(1, Relaxed));
+        let turn = Turn { follower: self.name.clone(), owner, limit: TURN, lease: self.lease };
         let began = Instant::now();
         let pending = self.db.take_turn(&turn).await?;
         let mut turned = Turned { taken: pending.len(), ..Turned::default() };
@@ -301,7 +310,7 @@ impl Follower {
             return Ok(turned);
         }
         crash::point("delivering");
-        let mut receipt = self.receipt();
+        let mut receipt = receipt_of(&turn);
         // A copy of the database has the original's deliveries; they are not the copy's to make.
         let columns = match installed(self.db.as_ref()).await {
             Ok(record) => record.columns(),
@@ -344,7 +353,7 @@ impl Follower {
                 }
             }
             if flushed.elapsed() >= FLUSH {
-                let written = std::mem::replace(&mut receipt, self.receipt());
+                let written = std::mem::replace(&mut receipt, receipt_of(&turn));
                 held.retain(|id| !written.delivered.contains(id) && !written.again.iter().any(|a| a.id == *id));
                 self.acknowledge(written).await?;
                 flushed = Instant::now();
@@ -392,23 +401,13 @@ impl Follower {
         groups
     }
 
-    fn receipt(&self) -> Receipt {
-        Receipt { follower: self.name.clone(), owner: self.owner.clone(), ..Receipt::default() }
-    }
-
     /// Writes down what became of deliveries; what could not be written is kept for the next turn.
     async fn acknowledge(&self, receipt: Receipt) -> Result<()> {
         if receipt.is_empty() {
             return Ok(());
         }
         if let Err(e) = self.db.acknowledge(&receipt).await {
-            let mut unwritten = self.unwritten.lock().unwrap_or_else(|e| e.into_inner());
-            if unwritten.is_empty() {
-                *unwritten = receipt;
-            } else {
-                unwritten.delivered.extend(receipt.delivered);
-                unwritten.again.extend(receipt.again);
-            }
+            self.unwritten.lock().unwrap_or_else(|e| e.into_inner()).push(receipt);
             return Err(e);
         }
         Ok(())
@@ -427,6 +426,11 @@ pub fn check_name(name: &str) -> Result<()> {
             .hint(format!("up to {NAME} letters, digits, dots, underscores and hyphens, such as cdn-purge")));
     }
     Ok(())
+}
+
+/// An empty receipt for a turn.
+fn receipt_of(turn: &Turn) -> Receipt {
+    Receipt { follower: turn.follower.clone(), owner: turn.owner.clone(), ..Receipt::default() }
 }
 
 /// Given back as it was.
