@@ -1,6 +1,6 @@
 # The commands of this repository; CI runs the same (.ci/run).
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt bench bench-images soak fuzz deny-install clean
+.PHONY: help demo test lint fmt bench bench-images bench-orm soak fuzz deny-install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ bench: ## the benchmarks, on all databases; ARGS="settle --rows 10000" for a par
 
 bench-images: ## thumbnails of 200 pictures: CPU and memory of ours, Pillow with pilkit and sharp
 	scripts/bench-images
+
+bench-orm: ## select.delete of rowbound-orm beside the bare SQL, on all databases
+	scripts/with-test-servers cargo bench --locked -p rowbound-orm --bench delete
 
 soak: ## the long tests that `make test` leaves out
 	scripts/cargo-tool nextest

@@ -32,7 +32,7 @@ pub use start::{Builder, Rowbound};
 pub mod __private {
     pub use async_trait::async_trait;
     pub use inventory;
-    #[cfg(feature = "image")]
+    #[cfg(feature = "image-any")]
     pub use rowbound_image;
     pub use sea_orm;
 

@@ -36,8 +36,11 @@ pub(super) struct Settle<'a> {
 }
 
 impl Settle<'_> {
-    /// The verdict for a name: its first candidate has it, the others are duplicates; all go back together. Where the file is gone,
+    /// The verdict for a name: one of its candidates has it, the others are duplicates; all go back together. Where the file is gone,
     /// its derivatives become candidates.
+    ///
+    /// The one is the latest that a row let go of, so that the ledger, and who follows it, knows which: an upload whose row was deleted within its
+    /// `stage_ttl` may come due together with it.
     pub(super) fn all(&mut self, group: &[&Candidate], name: &FileName, mut verdict: Verdict) {
         match &mut verdict {
             Verdict::Settle(Outcome::Trashed | Outcome::Erased | Outcome::Missing, ..) => {
@@ -53,9 +56,10 @@ impl Settle<'_> {
             }
             _ => {}
         }
+        let told = group.iter().position(|c| c.binding.is_some()).unwrap_or(0);
         for (i, c) in group.iter().enumerate() {
             let same = match &verdict {
-                Verdict::Settle(..) if i > 0 => Verdict::plain(Outcome::Duplicate),
+                Verdict::Settle(..) if i != told => Verdict::plain(Outcome::Duplicate),
                 Verdict::Settle(o, size, place, note) => Verdict::Settle(*o, *size, place.clone(), note.clone()),
                 Verdict::Back(wait, failed, note) => Verdict::Back(*wait, *failed, note.clone()),
             };
