@@ -8,3 +8,6 @@ mod sqlx {}
 
 #[doc = include_str!("../../docs/diesel.md")]
 mod diesel {}
+
+#[doc = include_str!("../../docs/seaorm.md")]
+mod seaorm {}

@@ -36,6 +36,7 @@ use crate::db::TestDb;
 
 pub mod check; // references: found, never overlooked
 pub mod events; // event x database -> captured or listed as blind
+pub mod follow; // who hears of the ledger: registered, leased, in order, never lost
 pub mod install; // attach, repair, drift, detach
 pub mod names; // values and keys arrive as they stood in the row
 pub mod scan; // a column from one end to the other
@@ -332,6 +333,26 @@ cases! {
         the_backlog_counts
         waiting_finds_exact_values
         one_works_where_only_one_may;
+    follow:
+        a_follower_hears_of_what_is_settled_from_then_on
+        what_is_rolled_back_is_never_heard
+        followers_hear_each_for_themselves
+        other_outcomes_count_from_then_on
+        a_forgotten_follower_hears_nothing
+        what_was_not_delivered_is_due_again
+        each_delivery_is_held_by_one
+        an_expired_turn_is_taken_over
+        entries_of_one_name_are_heard_in_order
+        every_name_is_heard_byte_for_byte
+        several_that_settle_at_once_skip_no_follower
+        an_entry_that_was_deleted_is_not_lost
+        a_handler_hears_once_and_again_after_an_error
+        a_handler_gets_batches_and_what_failed_alone
+        a_handler_that_asks_for_time_is_left_alone
+        a_handler_that_takes_long_keeps_its_deliveries
+        a_handler_is_stopped_between_two_calls
+        two_processes_of_one_name_share_the_work
+        a_copy_delivers_nothing;
     check:
         check_finds_values_byte_for_byte
         check_finds_each_of_many_names
@@ -523,6 +544,25 @@ macro_rules! database_cases {
             the_backlog_counts
             waiting_finds_exact_values
             one_works_where_only_one_may
+            a_follower_hears_of_what_is_settled_from_then_on
+            what_is_rolled_back_is_never_heard
+            followers_hear_each_for_themselves
+            other_outcomes_count_from_then_on
+            a_forgotten_follower_hears_nothing
+            what_was_not_delivered_is_due_again
+            each_delivery_is_held_by_one
+            an_expired_turn_is_taken_over
+            entries_of_one_name_are_heard_in_order
+            every_name_is_heard_byte_for_byte
+            several_that_settle_at_once_skip_no_follower
+            an_entry_that_was_deleted_is_not_lost
+            a_handler_hears_once_and_again_after_an_error
+            a_handler_gets_batches_and_what_failed_alone
+            a_handler_that_asks_for_time_is_left_alone
+            a_handler_that_takes_long_keeps_its_deliveries
+            a_handler_is_stopped_between_two_calls
+            two_processes_of_one_name_share_the_work
+            a_copy_delivers_nothing
             check_finds_values_byte_for_byte
             check_finds_each_of_many_names
             check_finds_every_spelling_of_a_url

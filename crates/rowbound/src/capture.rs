@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::binding::{Binding, Mode};
 
 /// The version of the tables and triggers that this build installs. `attach` upgrades what is older.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A binding with the number that its triggers write into candidates.
 #[derive(Debug, Clone)]
@@ -103,6 +103,12 @@ impl Installation {
     /// How a binding works: in shadow if the plan or a person says so.
     pub fn mode(&self, bound: &Bound) -> Mode {
         if self.shadow.contains_key(&bound.id) { Mode::Shadow } else { bound.binding.mode }
+    }
+
+    /// Which column each binding's number stands for, also of bindings that have left the plan.
+    pub fn columns(&self) -> BTreeMap<i32, String> {
+        // A key is "column -> storage".
+        self.bindings.iter().map(|(key, n)| (*n, key.rsplit_once(" -> ").map_or(key.as_str(), |(column, _)| column).to_owned())).collect()
     }
 }
 

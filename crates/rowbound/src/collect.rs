@@ -27,7 +27,7 @@ use crate::{
     error::{Error, Kind, Result, Retry},
     name::FileName,
     plan::{Plan, StoragePlan},
-    queue::{Candidate, Claim, Opened, Outcome, PutBack, Settlement},
+    queue::{Candidate, Claim, Opened, Outcome, PutBack, Settlement, backoff},
     references,
     storage::{Look, Removed, Restored, Seen, Storage, Trashed},
     trash,
@@ -1037,12 +1037,6 @@ fn young(seen: &Seen, released: Timestamp, now: Timestamp, min_age: Duration) ->
     (age < min_age).then(|| (min_age - age).max(Duration::from_millis(50)))
 }
 
-/// 5 s, 10 s, 20 s, .. up to 1 h, a quarter more or less, so that what failed together does not come back together.
-fn backoff(attempts: u32) -> Duration {
-    let base = Duration::from_secs(5).saturating_mul(1 << attempts.min(10)).min(Duration::from_secs(3600));
-    base.mul_f64(rand::rng().random_range(0.75..1.25))
-}
-
 fn trash_interval(lane: &Lane) -> Duration {
     let retention = lane.plan.trash.retention().unwrap_or(Duration::from_secs(3600));
     (retention / 10).clamp(Duration::from_secs(1), Duration::from_secs(60))
@@ -1061,7 +1055,7 @@ fn log_batch(storage: &str, batch: &Batch) {
 }
 
 /// The record of an attached database.
-async fn installed(db: &dyn Database) -> Result<Installation> {
+pub(crate) async fn installed(db: &dyn Database) -> Result<Installation> {
     let record = db
         .installation()
         .await?
@@ -1132,14 +1126,5 @@ mod tests {
         // A clock that runs ahead never makes a file older.
         assert_eq!(young(&seen(500), at(100), at(110), hour), Some(hour));
         assert_eq!(young(&seen(105), at(100), at(110), Duration::ZERO), None);
-    }
-
-    #[test]
-    fn backoff_grows_to_an_hour_and_never_overflows() {
-        for n in [0, 1, 5, 10, 1000, u32::MAX] {
-            let b = backoff(n);
-            assert!(b >= Duration::from_secs(3) && b <= Duration::from_secs(4500), "{n}: {b:?}");
-        }
-        assert!(backoff(12) > Duration::from_secs(2000));
     }
 }

@@ -37,6 +37,13 @@ pub const SWEEP_POINTS: [&str; 2] = [
     "orphans-announced", // some orphans are candidates, others not yet
 ];
 
+/// Points of a follower's turn, in the order in which it passes them.
+pub const FOLLOW_POINTS: [&str; 3] = [
+    "delivering",   // deliveries are leased, the handler was not called
+    "delivered",    // the handler has heard of an entry, the database does not know yet
+    "acknowledged", // the delivery is gone
+];
+
 /// Kills this process by SIGKILL if `ROWBOUND_CRASH_AT` is `name`, or `name:N` and this is the Nth time it is passed.
 #[inline]
 pub fn point(name: &str) {
@@ -53,7 +60,7 @@ pub fn point(name: &str) {
         });
         static PASSED: AtomicU64 = AtomicU64::new(0);
         debug_assert!(
-            [&POINTS[..], &STORAGE_POINTS, &UPLOAD_POINTS, &SWEEP_POINTS].iter().any(|p| p.contains(&name)),
+            [&POINTS[..], &STORAGE_POINTS, &UPLOAD_POINTS, &SWEEP_POINTS, &FOLLOW_POINTS].iter().any(|p| p.contains(&name)),
             "{name} is not listed"
         );
         if let Some((wanted, nth)) = &*WANTED

@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::{
     binding::{Binding, Column, Reading, Search},
     capture::{Bound, Drift, Inspection, Installation, Snapshot},
+    delivery::{Pending, Receipt, Registered, Turn},
     error::{Error, Kind, Result},
     ledger::{Entry, Filter, NewEntry, Total},
     name::FileName,
@@ -294,8 +295,8 @@ pub trait Database: Send + Sync + std::fmt::Debug {
     /// [`Kind::Drift`] when the snapshot is not `snapshot`; a missing table or column is an error too, never "not found".
     async fn check(&self, bound: &[Bound], snapshot: &Snapshot, searches: &[ColumnSearch]) -> Result<Checked>;
 
-    /// Ledger entries in, candidates out, put-backs updated, derivatives announced: all in one transaction, under `hold` if there is one. A
-    /// candidate that `owner` no longer holds is left alone. Returns how many were settled.
+    /// Ledger entries in, candidates out, put-backs updated, derivatives announced, and a delivery for each follower that hears of an entry's outcome: all in
+    /// one transaction, under `hold` if there is one. A candidate that `owner` no longer holds is left alone. Returns how many were settled.
     async fn settle(&self, settlement: &Settlement, hold: Option<Hold>) -> Result<u64>;
 
     /// Writes candidates, in one transaction on a connection of its own, committed and durable when this returns: whatever transaction the application
@@ -305,7 +306,7 @@ pub trait Database: Send + Sync + std::fmt::Debug {
     /// [`Kind::Busy`] on SQLite when the write lock was not had within 10 s: perhaps the application itself holds it.
     async fn announce(&self, items: &[Announce]) -> Result<()>;
 
-    /// Writes ledger entries that have no candidate.
+    /// Writes ledger entries that have no candidate, and a delivery for each follower that hears of their outcomes, in one transaction.
     async fn enter(&self, entries: &[NewEntry]) -> Result<()>;
 
     /// Holds the right to be the only worker, where the database allows only one (SQLite: a file lock); `None` where
@@ -326,6 +327,30 @@ pub trait Database: Send + Sync + std::fmt::Debug {
 
     /// Sums over the ledger since `since` (or ever).
     async fn totals(&self, since: Option<Timestamp>) -> Result<Vec<Total>>;
+
+    /// Registers a follower, or gives one that is registered other outcomes; what waits for it stays. It hears of every entry that is written by a
+    /// transaction which begins after this has returned. Idempotent, and without a write where nothing changes.
+    async fn follow(&self, name: &str, outcomes: &[Outcome]) -> Result<()>;
+
+    /// Forgets a follower and what waits for it, which is how many; `None`: there is none of that name.
+    async fn unfollow(&self, name: &str) -> Result<Option<u64>>;
+
+    /// Every follower, by name, and what waits for it.
+    async fn followers(&self) -> Result<Vec<Registered>>;
+
+    /// Takes deliveries of a follower that are due, under a lease, the longest due first, in a transaction of its own. No two turns hold the same
+    /// delivery at once, nor two of the same storage and name: the earlier entry is delivered before the later one can be taken. Where nothing is due nothing is
+    /// written. A follower that is not registered has no deliveries.
+    async fn take_turn(&self, turn: &Turn) -> Result<Vec<Pending>>;
+
+    /// Lets the lease of these deliveries, as far as `turn.owner` holds them, begin anew.
+    async fn prolong(&self, turn: &Turn, entries: &[i64]) -> Result<()>;
+
+    /// What was delivered goes, what was not is due again later, in one transaction. Returns how many went.
+    async fn acknowledge(&self, receipt: &Receipt) -> Result<u64>;
+
+    /// Makes every delivery of a follower due that waits for another try. Returns how many.
+    async fn hasten(&self, follower: &str) -> Result<u64>;
 
     /// Rows whose column matches the search, with their keys, at most `limit` per column.
     async fn holders(&self, searches: &[ColumnSearch], limit: u32) -> Result<Vec<Holder>>;

@@ -11,6 +11,7 @@ pub mod derivative; // an original's name -> its derivatives' names, and back
 pub mod plan; // rowbound.toml -> storages and bindings, checked
 pub mod queue; // candidates, and what is decided of them
 pub mod ledger; // what was decided, when, why, and which row let go
+pub mod delivery; // which ledger entries a follower has yet to hear of
 pub mod capture; // what stands in the database for a binding, and whether it still does
 pub mod database; // claim, barrier, check, settle: SQLite, PostgreSQL, MySQL/MariaDB
 pub mod storage; // look, remove, restore, list: folders, S3, services, memory
@@ -21,6 +22,7 @@ pub mod references; // which of these names does some row hold?
 pub mod trash; // where collected files wait, come back or go for good
 pub mod collect; // the only deleter: the seven steps
 pub mod worker; // a collector within an application: started, watched, stopped
+pub mod follow; // ledger entries -> whoever wants to hear of them
 pub mod status; // what waits, fails, was deleted; who holds a name
 pub mod sweep; // a whole storage against all references
 pub mod doctor; // what is wrong or risky

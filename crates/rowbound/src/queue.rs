@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rand::Rng;
 use serde::{Deserialize, Serialize};
 
 /// A due candidate, claimed by one worker until its lease runs out.
@@ -196,6 +197,12 @@ pub struct Settlement {
     pub opened: Vec<Opened>,
 }
 
+/// 5 s, 10 s, 20 s, .. up to 1 h, a quarter more or less, so that what failed together does not come back together.
+pub(crate) fn backoff(attempts: u32) -> Duration {
+    let base = Duration::from_secs(5).saturating_mul(1 << attempts.min(10)).min(Duration::from_secs(3600));
+    base.mul_f64(rand::rng().random_range(0.75..1.25))
+}
+
 /// A value as lists show it: what is a text of megabytes ends after some hundred characters.
 pub(crate) fn shortened(value: &[u8]) -> String {
     const SHOWN: usize = 1_100;
@@ -270,5 +277,14 @@ mod tests {
             assert_eq!(serde_json::to_value(outcome).unwrap(), outcome.word());
         }
         assert_eq!(Outcome::from_word("gone"), None);
+    }
+
+    #[test]
+    fn backoff_grows_to_an_hour_and_never_overflows() {
+        for n in [0, 1, 5, 10, 1000, u32::MAX] {
+            let b = backoff(n);
+            assert!(b >= Duration::from_secs(3) && b <= Duration::from_secs(4500), "{n}: {b:?}");
+        }
+        assert!(backoff(12) > Duration::from_secs(2000));
     }
 }

@@ -42,9 +42,7 @@ pub async fn history(args: &Args, a: &HistoryArgs) -> Result<u8> {
 /// Which column each binding's number stands for, also of bindings that have left the plan.
 pub async fn columns(db: &dyn Database) -> Result<BTreeMap<i32, String>> {
     let record = db.installation().await?;
-    let bindings = record.map(|r| r.bindings).unwrap_or_default();
-    // A key is "column -> storage".
-    Ok(bindings.into_iter().map(|(key, n)| (n, key.rsplit_once(" -> ").map_or(key.clone(), |(column, _)| column.to_owned()))).collect())
+    Ok(record.map(|r| r.columns()).unwrap_or_default())
 }
 
 /// Entries as a table.

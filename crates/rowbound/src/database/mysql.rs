@@ -20,6 +20,7 @@ mod assign; // a row's column is set
 mod cascade; // foreign keys -> what a delete or update of an ancestor reaches
 mod catalog; // information_schema -> tables, columns, keys, triggers, as they are now
 mod check; // references and who holds them
+mod deliver; // followers and what they have yet to hear
 mod fault; // a server's error -> Error
 mod grants; // SHOW GRANTS -> what an account may do
 mod inspect; // what a person should know before anything is changed
@@ -51,10 +52,11 @@ use super::{
 use crate::{
     binding::Column,
     capture::{Bound, Inspection, Installation, Snapshot},
+    delivery::{Pending, Receipt, Registered, Turn},
     error::{Error, Kind, Result},
     ledger::{Entry, Filter, NewEntry, Total},
     name::FileName,
-    queue::{Announce, Backlog, Candidate, Claim, Settlement, Waiting},
+    queue::{Announce, Backlog, Candidate, Claim, Outcome, Settlement, Waiting},
 };
 use fault::fault;
 
@@ -454,6 +456,34 @@ impl Database for Mysql {
 
     async fn totals(&self, since: Option<Timestamp>) -> Result<Vec<Total>> {
         record::totals(self, since).await
+    }
+
+    async fn follow(&self, name: &str, outcomes: &[Outcome]) -> Result<()> {
+        deliver::follow(self, name, outcomes).await
+    }
+
+    async fn unfollow(&self, name: &str) -> Result<Option<u64>> {
+        deliver::unfollow(self, name).await
+    }
+
+    async fn followers(&self) -> Result<Vec<Registered>> {
+        deliver::followers(self).await
+    }
+
+    async fn take_turn(&self, turn: &Turn) -> Result<Vec<Pending>> {
+        deliver::take_turn(self, turn).await
+    }
+
+    async fn prolong(&self, turn: &Turn, entries: &[i64]) -> Result<()> {
+        deliver::prolong(self, turn, entries).await
+    }
+
+    async fn acknowledge(&self, receipt: &Receipt) -> Result<u64> {
+        deliver::acknowledge(self, receipt).await
+    }
+
+    async fn hasten(&self, follower: &str) -> Result<u64> {
+        deliver::hasten(self, follower).await
     }
 
     async fn holders(&self, searches: &[ColumnSearch], limit: u32) -> Result<Vec<Holder>> {

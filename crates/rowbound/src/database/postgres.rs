@@ -28,6 +28,7 @@ use crate::{
 
 mod assign; // a row's column is set
 mod check; // references: found, never overlooked
+mod deliver; // followers and what they have yet to hear
 mod fault; // what a failure means
 mod inspect; // what is said before anything changes
 mod install; // the transaction of attach and detach
@@ -375,6 +376,34 @@ impl Database for Postgres {
 
     async fn totals(&self, since: Option<Timestamp>) -> Result<Vec<Total>> {
         queue::totals(self.pool(), since).await
+    }
+
+    async fn follow(&self, name: &str, outcomes: &[Outcome]) -> Result<()> {
+        deliver::follow(&self.pool, name, outcomes).await
+    }
+
+    async fn unfollow(&self, name: &str) -> Result<Option<u64>> {
+        deliver::unfollow(&self.pool, name).await
+    }
+
+    async fn followers(&self) -> Result<Vec<Registered>> {
+        deliver::followers(&self.pool).await
+    }
+
+    async fn take_turn(&self, turn: &Turn) -> Result<Vec<Pending>> {
+        deliver::take_turn(&self.pool, turn).await
+    }
+
+    async fn prolong(&self, turn: &Turn, entries: &[i64]) -> Result<()> {
+        deliver::prolong(&self.pool, turn, entries).await
+    }
+
+    async fn acknowledge(&self, receipt: &Receipt) -> Result<u64> {
+        deliver::acknowledge(&self.pool, receipt).await
+    }
+
+    async fn hasten(&self, follower: &str) -> Result<u64> {
+        deliver::hasten(&self.pool, follower).await
     }
 
     async fn holders(&self, searches: &[ColumnSearch], limit: u32) -> Result<Vec<Holder>> {

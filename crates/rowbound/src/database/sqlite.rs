@@ -29,14 +29,16 @@ use super::{
 use crate::{
     binding::Column,
     capture::{Bound, Inspection, Installation, Snapshot},
+    delivery::{Pending, Receipt, Registered, Turn},
     error::{Error, Kind, Result},
     ledger::{Entry, Filter, NewEntry, Total},
     name::FileName,
-    queue::{Announce, Backlog, Candidate, Claim, Settlement, Waiting},
+    queue::{Announce, Backlog, Candidate, Claim, Outcome, Settlement, Waiting},
 };
 
 mod assign; // a row's column is set
 mod check; // references: found, never overlooked
+mod deliver; // followers and what they have yet to hear
 mod fault; // what a failure means
 mod install; // attach and detach
 mod queue; // candidates and the ledger
@@ -419,6 +421,34 @@ impl Database for Sqlite {
 
     async fn totals(&self, since: Option<Timestamp>) -> Result<Vec<Total>> {
         queue::totals(self, since).await
+    }
+
+    async fn follow(&self, name: &str, outcomes: &[Outcome]) -> Result<()> {
+        deliver::follow(self, name, outcomes).await
+    }
+
+    async fn unfollow(&self, name: &str) -> Result<Option<u64>> {
+        deliver::unfollow(self, name).await
+    }
+
+    async fn followers(&self) -> Result<Vec<Registered>> {
+        deliver::followers(self).await
+    }
+
+    async fn take_turn(&self, turn: &Turn) -> Result<Vec<Pending>> {
+        deliver::take_turn(self, turn).await
+    }
+
+    async fn prolong(&self, turn: &Turn, entries: &[i64]) -> Result<()> {
+        deliver::prolong(self, turn, entries).await
+    }
+
+    async fn acknowledge(&self, receipt: &Receipt) -> Result<u64> {
+        deliver::acknowledge(self, receipt).await
+    }
+
+    async fn hasten(&self, follower: &str) -> Result<u64> {
+        deliver::hasten(self, follower).await
     }
 
     async fn holders(&self, searches: &[ColumnSearch], limit: u32) -> Result<Vec<Holder>> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use sqlx::AssertSqlSafe;
 
 use super::{
-    Mysql, bytes, fault, int, interval, maybe_text, micros, moment, text,
+    Mysql, bytes, deliver, fault, int, interval, maybe_text, micros, moment, text,
     values::{blob, chars, hex, insert, lists},
 };
 use crate::{
@@ -162,14 +162,22 @@ pub(super) async fn settle(db: &Mysql, settlement: &Settlement) -> Result<u64> {
             })
             .collect();
         let settled = serde_json::Value::Array(settled).to_string();
-        let entered = sqlx::query(include_str!("settle_ledger.sql"))
+        let mark = deliver::mark(&mut tx).await?.map(|mark| {
+            let owner: String = settlement.owner.chars().take(170).collect();
+            format!("{owner} {mark}")
+        });
+        let done = sqlx::query(include_str!("settle_ledger.sql"))
             .bind(&settlement.storage)
+            .bind(&mark)
             .bind(&settled)
             .bind(&settlement.owner)
             .execute(&mut *tx)
             .await
-            .map_err(fault)?
-            .rows_affected();
+            .map_err(fault)?;
+        let entered = done.rows_affected();
+        if let Some(mark) = mark.filter(|_| entered > 0) {
+            deliver::tell(&mut tx, &mark, done.last_insert_id()).await?;
+        }
         count = sqlx::query(include_str!("settle_delete.sql"))
             .bind(&settled)
             .bind(&settlement.owner)

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, Row};
 
 use super::{
-    Mysql, fault, int, marks, maybe_text, micros, moment,
+    Mysql, deliver, fault, int, marks, maybe_text, micros, moment,
     queue::{binding, cut},
     text,
     values::{blob, chars, insert, or_null},
@@ -19,23 +19,28 @@ use crate::{
 /// See [`super::Database::enter`].
 pub(super) async fn enter(db: &Mysql, entries: &[NewEntry]) -> Result<()> {
     let mut tx = db.pool().begin().await.map_err(fault)?;
+    let mark = deliver::mark(&mut tx).await?;
     let rows = entries.iter().map(|entry| {
         format!(
-            "(utc_timestamp(6), {}, {}, {}, {}, {}, {}, {})",
+            "(utc_timestamp(6), {}, {}, {}, {}, {}, {}, {}, {})",
             chars(&entry.storage),
             blob(entry.name.as_bytes()),
             chars(entry.event),
             chars(entry.outcome.word()),
             or_null(entry.size.map(|size| size.to_string())),
             or_null(entry.place.as_deref().map(chars)),
-            or_null(entry.note.as_deref().map(|note| chars(&cut(note))))
+            or_null(entry.note.as_deref().map(|note| chars(&cut(note)))),
+            or_null(mark.as_deref().map(chars))
         )
     });
-    insert(&mut tx, "rowbound_ledger (at, storage, name, event, outcome, size, place, note)", rows).await?;
+    let first = insert(&mut tx, "rowbound_ledger (at, storage, name, event, outcome, size, place, note, owner)", rows).await?;
+    if let Some(mark) = mark {
+        deliver::tell(&mut tx, &mark, first).await?;
+    }
     tx.commit().await.map_err(fault)
 }
 
-fn outcome(word: &str) -> Result<Outcome> {
+pub(super) fn outcome(word: &str) -> Result<Outcome> {
     Outcome::from_word(word).ok_or_else(|| {
         Error::new(Kind::Database, "the ledger holds an outcome that this version does not know")
             .with("outcome", word)
@@ -49,11 +54,7 @@ fn size(row: &sqlx::mysql::MySqlRow, column: usize) -> Result<Option<u64>> {
 
 /// See [`super::Database::history`].
 pub(super) async fn history(db: &Mysql, filter: &Filter) -> Result<Vec<Entry>> {
-    let mut sql = format!(
-        "select id, {}, storage, binding, name, `key`, event, {}, outcome, size, place, note from rowbound_ledger where true",
-        micros("at"),
-        micros("released_at")
-    );
+    let mut sql = format!("select {} from rowbound_ledger where true", entry_columns());
     if filter.storage.is_some() {
         sql.push_str(" and storage = ?");
     }
@@ -84,24 +85,29 @@ pub(super) async fn history(db: &Mysql, filter: &Filter) -> Result<Vec<Entry>> {
         query = query.bind(since.as_microsecond());
     }
     let rows = query.fetch_all(db.pool()).await.map_err(fault)?;
-    rows.iter()
-        .map(|row| {
-            Ok(Entry {
-                id: int(row, 0)?,
-                at: moment(row, 1)?.ok_or_else(|| Error::new(Kind::Database, "a ledger entry has no time"))?,
-                storage: text(row, 2)?,
-                binding: binding(row, 3)?,
-                name: text(row, 4)?,
-                key: maybe_text(row, 5)?,
-                event: text(row, 6)?,
-                released_at: moment(row, 7)?,
-                outcome: outcome(&text(row, 8)?)?,
-                size: size(row, 9)?,
-                place: maybe_text(row, 10)?,
-                note: maybe_text(row, 11)?,
-            })
-        })
-        .collect()
+    rows.iter().map(entry_row).collect()
+}
+
+/// The columns that [`entry_row`] reads.
+pub(super) fn entry_columns() -> String {
+    format!("id, {}, storage, binding, name, `key`, event, {}, outcome, size, place, note", micros("at"), micros("released_at"))
+}
+
+pub(super) fn entry_row(row: &sqlx::mysql::MySqlRow) -> Result<Entry> {
+    Ok(Entry {
+        id: int(row, 0)?,
+        at: moment(row, 1)?.ok_or_else(|| Error::new(Kind::Database, "a ledger entry has no time"))?,
+        storage: text(row, 2)?,
+        binding: binding(row, 3)?,
+        name: text(row, 4)?,
+        key: maybe_text(row, 5)?,
+        event: text(row, 6)?,
+        released_at: moment(row, 7)?,
+        outcome: outcome(&text(row, 8)?)?,
+        size: size(row, 9)?,
+        place: maybe_text(row, 10)?,
+        note: maybe_text(row, 11)?,
+    })
 }
 
 /// See [`super::Database::totals`].

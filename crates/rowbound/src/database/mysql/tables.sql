@@ -50,3 +50,27 @@ create table if not exists rowbound_ledger (
   key rowbound_ledger_name (name(190)),
   constraint rowbound_outcome check (outcome in ({outcomes}))
 ) engine = InnoDB default charset = utf8mb4 collate = utf8mb4_bin comment = 'Rowbound: what was decided';;
+
+-- Who wants to hear of what enters the ledger. `outcomes` are words with commas between them.
+create table if not exists rowbound_follower (
+  id int not null auto_increment primary key,
+  name varchar(100) not null,
+  since datetime(6) not null,
+  outcomes varchar(400) not null,
+  unique key rowbound_follower_name (name)
+) engine = InnoDB default charset = utf8mb4 collate = utf8mb4_bin comment = 'Rowbound: who hears of it';;
+
+-- What a follower has yet to hear: written with the entry, gone when it was delivered. `lane` stands for storage and name, of which the earlier
+-- entry goes first. With an owner `due_at` is the end of the owner's lease. No foreign keys: they would ask for the right REFERENCES.
+create table if not exists rowbound_delivery (
+  follower int not null,
+  entry bigint not null,
+  lane binary(16) not null,
+  due_at datetime(6) not null,
+  owner varchar(190) null,
+  attempts int not null default 0,
+  note longtext null,
+  primary key (follower, entry),
+  key rowbound_delivery_due (follower, due_at),
+  key rowbound_delivery_lane (follower, lane, entry)
+) engine = InnoDB default charset = utf8mb4 collate = utf8mb4_bin comment = 'Rowbound: what is to be heard';;

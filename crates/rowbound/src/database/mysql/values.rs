@@ -57,12 +57,15 @@ pub(super) fn lists(literals: impl Iterator<Item = String>, at_once: usize) -> V
     lists
 }
 
-/// Inserts rows, each a list of expressions in parentheses. `into` is the table and its columns.
-pub(super) async fn insert(conn: &mut MySqlConnection, into: &str, rows: impl Iterator<Item = String>) -> Result<()> {
+/// Inserts rows, each a list of expressions in parentheses. `into` is the table and its columns. Returns the number that the first of them was given.
+pub(super) async fn insert(conn: &mut MySqlConnection, into: &str, rows: impl Iterator<Item = String>) -> Result<u64> {
+    let mut first = None;
     for list in lists(rows, 1_000) {
-        sqlx::raw_sql(AssertSqlSafe(format!("insert into {into} values {list}"))).execute(&mut *conn).await.map_err(fault)?;
+        let sql = format!("insert into {into} values {list}");
+        let done = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *conn).await.map_err(fault)?;
+        first.get_or_insert(done.last_insert_id());
     }
-    Ok(())
+    Ok(first.unwrap_or(0))
 }
 
 #[cfg(test)]

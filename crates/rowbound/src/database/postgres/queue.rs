@@ -80,7 +80,7 @@ pub(super) async fn settle(pool: &PgPool, settlement: &Settlement) -> Result<u64
         .map_err(|e| failed("cannot open up candidates", e))?;
     }
     if !settled.is_empty() {
-        count = sqlx::query(include_str!("settle.sql"))
+        let entered: i64 = sqlx::query_scalar(include_str!("settle.sql"))
             .persistent(false)
             .bind(owner)
             .bind(storage)
@@ -90,10 +90,10 @@ pub(super) async fn settle(pool: &PgPool, settlement: &Settlement) -> Result<u64
             .bind(settled.iter().map(|s| s.size.map(whole)).collect::<Vec<_>>())
             .bind(settled.iter().map(|s| s.place.as_deref().map(storable)).collect::<Vec<_>>())
             .bind(settled.iter().map(|s| s.note.as_deref().map(storable)).collect::<Vec<_>>())
-            .execute(&mut *tx)
+            .fetch_one(&mut *tx)
             .await
-            .map_err(|e| failed("cannot settle candidates", e))?
-            .rows_affected();
+            .map_err(|e| failed("cannot settle candidates", e))?;
+        count = entered.unsigned_abs();
     }
     if !back.is_empty() {
         sqlx::query(include_str!("put_back.sql"))
@@ -144,20 +144,17 @@ pub(super) async fn announce(pool: &PgPool, items: &[Announce]) -> Result<()> {
 }
 
 pub(super) async fn enter(pool: &PgPool, entries: &[NewEntry]) -> Result<()> {
-    sqlx::query(
-        "insert into rowbound.ledger (storage, name, event, outcome, size, place, note)
-         select * from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::int8[], $6::text[], $7::text[])",
-    )
-    .bind(entries.iter().map(|e| &*e.storage).collect::<Vec<_>>())
-    .bind(entries.iter().map(|e| storable(&e.name)).collect::<Vec<_>>())
-    .bind(entries.iter().map(|e| e.event).collect::<Vec<_>>())
-    .bind(entries.iter().map(|e| e.outcome.word()).collect::<Vec<_>>())
-    .bind(entries.iter().map(|e| e.size.map(whole)).collect::<Vec<_>>())
-    .bind(entries.iter().map(|e| e.place.as_deref().map(storable)).collect::<Vec<_>>())
-    .bind(entries.iter().map(|e| e.note.as_deref().map(storable)).collect::<Vec<_>>())
-    .execute(pool)
-    .await
-    .map_err(|e| failed("cannot write the ledger", e))?;
+    sqlx::query(include_str!("enter.sql"))
+        .bind(entries.iter().map(|e| &*e.storage).collect::<Vec<_>>())
+        .bind(entries.iter().map(|e| storable(&e.name)).collect::<Vec<_>>())
+        .bind(entries.iter().map(|e| e.event).collect::<Vec<_>>())
+        .bind(entries.iter().map(|e| e.outcome.word()).collect::<Vec<_>>())
+        .bind(entries.iter().map(|e| e.size.map(whole)).collect::<Vec<_>>())
+        .bind(entries.iter().map(|e| e.place.as_deref().map(storable)).collect::<Vec<_>>())
+        .bind(entries.iter().map(|e| e.note.as_deref().map(storable)).collect::<Vec<_>>())
+        .execute(pool)
+        .await
+        .map_err(|e| failed("cannot write the ledger", e))?;
     Ok(())
 }
 
@@ -205,23 +202,25 @@ pub(super) async fn history(pool: &PgPool, filter: &Filter) -> Result<Vec<Entry>
         .fetch_all(pool)
         .await
         .map_err(error)?;
-    let entry = |row: &PgRow| -> sqlx::Result<Entry> {
-        Ok(Entry {
-            id: row.try_get("id")?,
-            at: time(row.try_get("at")?)?,
-            storage: row.try_get("storage")?,
-            binding: row.try_get("binding")?,
-            name: row.try_get("name")?,
-            key: row.try_get("key")?,
-            event: row.try_get("event")?,
-            released_at: row.try_get::<Option<i64>, _>("released_at")?.map(time).transpose()?,
-            outcome: read_outcome(row.try_get("outcome")?).map_err(decode)?,
-            size: row.try_get::<Option<i64>, _>("size")?.map(i64::unsigned_abs),
-            place: row.try_get("place")?,
-            note: row.try_get("note")?,
-        })
-    };
-    rows.iter().map(entry).collect::<sqlx::Result<_>>().map_err(error)
+    rows.iter().map(entry_row).collect::<sqlx::Result<_>>().map_err(error)
+}
+
+/// An entry as history.sql reads it.
+pub(super) fn entry_row(row: &PgRow) -> sqlx::Result<Entry> {
+    Ok(Entry {
+        id: row.try_get("id")?,
+        at: time(row.try_get("at")?)?,
+        storage: row.try_get("storage")?,
+        binding: row.try_get("binding")?,
+        name: row.try_get("name")?,
+        key: row.try_get("key")?,
+        event: row.try_get("event")?,
+        released_at: row.try_get::<Option<i64>, _>("released_at")?.map(time).transpose()?,
+        outcome: read_outcome(row.try_get("outcome")?).map_err(decode)?,
+        size: row.try_get::<Option<i64>, _>("size")?.map(i64::unsigned_abs),
+        place: row.try_get("place")?,
+        note: row.try_get("note")?,
+    })
 }
 
 pub(super) async fn totals(pool: &PgPool, since: Option<Timestamp>) -> Result<Vec<Total>> {
@@ -282,7 +281,7 @@ fn waiting_row(row: &PgRow) -> sqlx::Result<Waiting> {
 }
 
 /// A text for people, with what PostgreSQL cannot hold replaced.
-fn storable(text: &str) -> String {
+pub(super) fn storable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
@@ -291,7 +290,7 @@ fn whole(size: u64) -> i64 {
 }
 
 /// Microseconds, at most a hundred years.
-fn micros(time: Duration) -> i64 {
+pub(super) fn micros(time: Duration) -> i64 {
     const CENTURY: i64 = 100 * 366 * 86_400 * 1_000_000;
     i64::try_from(time.as_micros()).unwrap_or(CENTURY).min(CENTURY)
 }
@@ -300,11 +299,11 @@ fn decode(why: impl Display) -> sqlx::Error {
     sqlx::Error::Decode(why.to_string().into())
 }
 
-fn time(micros: i64) -> sqlx::Result<Timestamp> {
+pub(super) fn time(micros: i64) -> sqlx::Result<Timestamp> {
     Timestamp::from_microsecond(micros).map_err(decode)
 }
 
-fn count(n: i32) -> sqlx::Result<u32> {
+pub(super) fn count(n: i32) -> sqlx::Result<u32> {
     u32::try_from(n).map_err(decode)
 }
 

@@ -66,3 +66,34 @@ create index ledger_at on rowbound.ledger (at);
 
 -- Hash: a name may be longer than a btree entry.
 create index ledger_name on rowbound.ledger using hash (name);
+
+-- Who wants to hear of what enters the ledger.
+create table rowbound.follower (
+    id int generated always as identity primary key,
+    name text not null unique,
+    since timestamptz not null default now(),
+    outcomes text[] not null
+);
+
+-- What a follower has yet to hear: written with the entry, gone when it was delivered. `lane` stands for storage and name, of which the earlier entry goes
+-- first; two names with one hash wait for each other, which is harmless. No foreign keys: they would cost each entry, and `unfollow` takes what is its own.
+create table rowbound.delivery (
+    follower int not null,
+    entry bigint not null,
+    lane bigint not null,
+    -- With an owner: the end of the owner's lease. Without: due then.
+    due_at timestamptz not null default now(),
+    owner text,
+    attempts int not null default 0,
+    note text,
+    primary key (follower, entry)
+) with (
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold = 2000,
+    autovacuum_analyze_scale_factor = 0,
+    autovacuum_analyze_threshold = 20000
+);
+
+create index delivery_due on rowbound.delivery (follower, due_at);
+
+create index delivery_lane on rowbound.delivery (follower, lane, entry);

@@ -7,7 +7,7 @@ use std::{borrow::Cow, time::Duration};
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, Row, sqlite::SqliteRow};
 
-use super::{Sqlite, WriteLock, fault::failed, json};
+use super::{Sqlite, WriteLock, deliver, fault::failed, json};
 use crate::{
     database::{Hold, Shadowed, read_outcome},
     error::{Error, Kind, Result},
@@ -89,6 +89,7 @@ pub(super) async fn settle(db: &Sqlite, settlement: &Settlement, hold: Option<Ho
     if !settlement.settled.is_empty() {
         let rows: Vec<_> = settlement.settled.iter().map(|s| (s.id, s.outcome.word(), &s.name, s.size, &s.place, &s.note)).collect();
         let rows = json(&rows)?;
+        let last = deliver::last_entry(lock.connection()).await?;
         sqlx::query(
             "INSERT INTO rowbound_ledger (storage, binding, name, key, event, released_at, outcome, size, place, note, owner) \
              SELECT c.storage, c.binding, ifnull(j.value ->> 2, c.value), c.key, c.event, c.released_at, j.value ->> 1, j.value ->> 3, \
@@ -99,6 +100,9 @@ pub(super) async fn settle(db: &Sqlite, settlement: &Settlement, hold: Option<Ho
         .execute(lock.connection())
         .await
         .map_err(failed("settle"))?;
+        if let Some(last) = last {
+            deliver::tell(lock.connection(), last).await?;
+        }
         let ids: Vec<i64> = settlement.settled.iter().map(|s| s.id).collect();
         count = sqlx::query("DELETE FROM rowbound_candidate WHERE id IN (SELECT value FROM json_each(?1))")
             .bind(json(&ids)?)
@@ -158,6 +162,7 @@ pub(super) async fn enter(db: &Sqlite, entries: &[NewEntry]) -> Result<()> {
     let rows: Vec<_> = entries.iter().map(|e| (&e.storage, &e.name, e.outcome.word(), e.event, e.size, &e.place, &e.note)).collect();
     let rows = json(&rows)?;
     let mut lock = db.write_lock().await?;
+    let last = deliver::last_entry(lock.connection()).await?;
     sqlx::query(
         "INSERT INTO rowbound_ledger (storage, name, outcome, event, size, place, note) SELECT j.value ->> 0, j.value ->> 1, j.value ->> 2, \
          j.value ->> 3, j.value ->> 4, j.value ->> 5, j.value ->> 6 FROM json_each(?1) AS j ORDER BY j.id",
@@ -166,6 +171,9 @@ pub(super) async fn enter(db: &Sqlite, entries: &[NewEntry]) -> Result<()> {
     .execute(lock.connection())
     .await
     .map_err(failed("enter"))?;
+    if let Some(last) = last {
+        deliver::tell(lock.connection(), last).await?;
+    }
     lock.end("COMMIT").await.map(drop)
 }
 
@@ -221,24 +229,25 @@ pub(super) async fn history(db: &Sqlite, filter: &Filter) -> Result<Vec<Entry>> 
     .fetch_all(&mut *connection)
     .await
     .map_err(failed("history"))?;
-    rows.into_iter()
-        .map(|r| {
-            Ok(Entry {
-                id: r.get(0),
-                at: time(r.get(1)),
-                storage: r.get(2),
-                binding: r.get(3),
-                name: String::from_utf8_lossy(&r.get::<Vec<u8>, _>(4)).into_owned(),
-                key: r.get(5),
-                event: r.get(6),
-                released_at: opt_time(r.get(7)),
-                outcome: read_outcome(&r.get::<String, _>(8))?,
-                size: r.get::<Option<i64>, _>(9).map(i64::unsigned_abs),
-                place: r.get(10),
-                note: r.get(11),
-            })
-        })
-        .collect()
+    rows.iter().map(|r| entry_row(r, 0)).collect()
+}
+
+/// An entry whose columns stand from `at` on, in the order of [`history`].
+pub(super) fn entry_row(r: &SqliteRow, at: usize) -> Result<Entry> {
+    Ok(Entry {
+        id: r.get(at),
+        at: time(r.get(at + 1)),
+        storage: r.get(at + 2),
+        binding: r.get(at + 3),
+        name: String::from_utf8_lossy(&r.get::<Vec<u8>, _>(at + 4)).into_owned(),
+        key: r.get(at + 5),
+        event: r.get(at + 6),
+        released_at: opt_time(r.get(at + 7)),
+        outcome: read_outcome(&r.get::<String, _>(at + 8))?,
+        size: r.get::<Option<i64>, _>(at + 9).map(i64::unsigned_abs),
+        place: r.get(at + 10),
+        note: r.get(at + 11),
+    })
 }
 
 pub(super) async fn totals(db: &Sqlite, since: Option<Timestamp>) -> Result<Vec<Total>> {
@@ -281,7 +290,7 @@ pub(super) async fn shadowed(db: &Sqlite, binding: i32, since: Option<Timestamp>
 type ClaimedRow<'a> = (i64, Option<i32>, &'a str, Option<&'a str>, Cow<'a, str>, i64, u32, i64);
 
 /// Now, by the clock that fills `released_at`.
-const NOW: &str = "CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)";
+pub(super) const NOW: &str = "CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)";
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let digit = |b: &u8| char::from(*b).to_digit(16).map(|d| d as u8);
@@ -309,10 +318,10 @@ fn opt_time(ms: Option<i64>) -> Option<Timestamp> {
     ms.map(time)
 }
 
-fn time(ms: i64) -> Timestamp {
+pub(super) fn time(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MIN)
 }
 
-fn millis(d: Duration) -> i64 {
+pub(super) fn millis(d: Duration) -> i64 {
     i64::try_from(d.as_millis()).unwrap_or(i64::MAX / 4)
 }

@@ -41,3 +41,28 @@ CREATE TABLE IF NOT EXISTS rowbound_ledger (
 );
 
 CREATE INDEX IF NOT EXISTS rowbound_ledger_name ON rowbound_ledger (name);
+
+-- Who wants to hear of what enters the ledger. `outcomes` are words with commas between them.
+CREATE TABLE IF NOT EXISTS rowbound_follower (
+    id       INTEGER PRIMARY KEY,
+    name     TEXT NOT NULL UNIQUE,
+    since    INTEGER NOT NULL,
+    outcomes TEXT NOT NULL
+);
+
+-- What a follower has yet to hear: written with the entry, gone when it was delivered. `lane` is storage and name, of which the earlier
+-- entry goes first. With an owner `due_at` is the end of the owner's lease.
+CREATE TABLE IF NOT EXISTS rowbound_delivery (
+    follower INTEGER NOT NULL,
+    entry    INTEGER NOT NULL,
+    lane     BLOB NOT NULL,
+    due_at   INTEGER NOT NULL,
+    owner    TEXT,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    note     TEXT,
+    PRIMARY KEY (follower, entry)
+) WITHOUT ROWID;
+
+CREATE INDEX IF NOT EXISTS rowbound_delivery_due ON rowbound_delivery (follower, due_at);
+
+CREATE INDEX IF NOT EXISTS rowbound_delivery_lane ON rowbound_delivery (follower, lane, entry);

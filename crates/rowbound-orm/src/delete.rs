@@ -1,0 +1,525 @@
+//! A query's rows and all that goes with them, as Django's `QuerySet.delete()`.
+//!
+//! In: a select. Out: counts per table. Promise: one transaction; rows that are protected stay, and with them all others; every row sends its signals once, what refers to it
+//! goes before it; what is held in memory are keys, and one page of rows.
+//!
+//! The order within a page of the query's rows: the keys of all that goes are gathered, without a signal; `PreDelete` for every row, those of the query first, while all are
+//! there; references are set to NULL or the default; then rows are deleted, what refers before what is referred to, each page followed by its `PostDelete`.
+
+use std::{
+    any::TypeId,
+    collections::{BTreeMap, HashMap, HashSet},
+    future::Future,
+};
+
+use futures_util::TryStreamExt;
+use sea_orm::{
+    Condition, ConnectionTrait, DbBackend, DbErr, EntityTrait, Iterable, ModelTrait, PrimaryKeyToColumn, PrimaryKeyTrait, QueryFilter,
+    QuerySelect, QueryTrait, Select, SqliteTransactionMode, StreamTrait, TransactionOptions, TransactionSession, TransactionTrait,
+    sea_query::{DynIden, Expr, ExprTrait, IntoValueTuple, Query, QueryBuilder, SelectStatement, SqliteQueryBuilder, TableRef, ValueTuple},
+};
+
+use crate::{
+    conn::Conn,
+    entity::{Rows, Rule, Tracked, table_name},
+    error::{Error, Holders, Result},
+    relation::{Child, Edge, GRAPH, Graph},
+};
+
+/// The query's rows are taken in pages of so many, so that what goes with them is held for one page at a time.
+const PAGE: usize = 1_000;
+
+/// Keys in one `IN`: SQLite takes 32,766 values in a statement, PostgreSQL and MySQL 65,535.
+const KEYS: usize = 1_000;
+
+/// Rows in memory at a time.
+const ROWS: usize = 500;
+
+/// Rows that an error names.
+const NAMED: u64 = 5;
+
+/// How many rows were deleted, by table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Deleted {
+    tables: BTreeMap<String, u64>,
+}
+
+impl Deleted {
+    /// Rows of all tables.
+    pub fn total(&self) -> u64 {
+        self.tables.values().sum()
+    }
+
+    /// Rows of one entity's table.
+    pub fn of<E: EntityTrait>(&self) -> u64 {
+        self.tables.get(&table_name::<E>()).copied().unwrap_or_default()
+    }
+
+    /// Each table of which rows were deleted, and how many.
+    pub fn tables(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.tables.iter().map(|(table, count)| (table.as_str(), *count))
+    }
+
+    fn add(&mut self, table: &str, count: u64) {
+        if count > 0 {
+            *self.tables.entry(table.to_owned()).or_default() += count;
+        }
+    }
+}
+
+/// Deletes what a query finds: `post::Entity::find().filter(..).delete(&db)`.
+pub trait QueryDelete: Sized {
+    /// Deletes the rows, and what goes with them by the relations' `on_delete`, in one transaction (within a transaction: a savepoint). Each row sends
+    /// `PreDelete` and `PostDelete`. Where nobody listens and nothing goes with them it is one statement.
+    ///
+    /// # Errors
+    /// [`Error::Protected`], [`Error::Restricted`]: rows that others hold; [`Error::Database`]: also what a receiver refused. Nothing was deleted then.
+    fn delete<C>(self, db: &C) -> impl Future<Output = Result<Deleted>> + Send
+    where
+        C: TransactionTrait,
+        C::Transaction: StreamTrait;
+}
+
+impl<E> QueryDelete for Select<E>
+where
+    E: Tracked,
+{
+    fn delete<C>(self, db: &C) -> impl Future<Output = Result<Deleted>> + Send
+    where
+        C: TransactionTrait,
+        C::Transaction: StreamTrait,
+    {
+        in_a_transaction(self, db)
+    }
+}
+
+/// Deletes one row and what goes with it: `article.delete_related(&db)`.
+pub trait RowDelete: ModelTrait {
+    /// As [`QueryDelete::delete`] for the row's key. (SeaORM's own `delete` sends the row's signals and leaves what refers to it to the database.)
+    ///
+    /// # Errors
+    /// As [`QueryDelete::delete`].
+    fn delete_related<C>(&self, db: &C) -> impl Future<Output = Result<Deleted>> + Send
+    where
+        C: TransactionTrait,
+        C::Transaction: StreamTrait;
+}
+
+impl<M> RowDelete for M
+where
+    M: ModelTrait,
+    M::Entity: Tracked,
+{
+    fn delete_related<C>(&self, db: &C) -> impl Future<Output = Result<Deleted>> + Send
+    where
+        C: TransactionTrait,
+        C::Transaction: StreamTrait,
+    {
+        let mut row = M::Entity::find();
+        for key in <M::Entity as EntityTrait>::PrimaryKey::iter() {
+            let column = key.into_column();
+            row = row.filter(sea_orm::ColumnTrait::eq(&column, self.get(column)));
+        }
+        in_a_transaction(row, db)
+    }
+}
+
+async fn in_a_transaction<E, C>(select: Select<E>, db: &C) -> Result<Deleted>
+where
+    E: Tracked,
+    C: TransactionTrait,
+    C::Transaction: StreamTrait,
+{
+    // A transaction of SQLite that reads first and writes then fails if anybody wrote in between: this one has the lock from its start.
+    let options = TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..Default::default() };
+    let transaction = db.begin_with_options(options).await?;
+    match within(select, &transaction).await {
+        Ok(deleted) => {
+            transaction.commit().await?;
+            Ok(deleted)
+        }
+        Err(e) => {
+            if let Err(also) = transaction.rollback().await {
+                // The connection is gone, and with it the transaction.
+                tracing::warn!(error = %also, "the rollback of a delete failed");
+            }
+            Err(e)
+        }
+    }
+}
+
+async fn within<E, T>(select: Select<E>, transaction: &T) -> Result<Deleted>
+where
+    E: Tracked,
+    T: ConnectionTrait + StreamTrait + Send,
+{
+    let graph = &*GRAPH;
+    let db = Conn::new(transaction);
+    let Some(root) = graph.node(TypeId::of::<E>()) else {
+        return Err(DbErr::Custom(format!("{} is not registered: its crate was not linked", table_name::<E>())).into());
+    };
+    let keys = select.select_only().columns(E::PrimaryKey::iter().map(PrimaryKeyToColumn::into_column));
+    let mut deleted = Deleted::default();
+    if graph.lonely(root) {
+        let table = &graph.nodes[root];
+        let count = delete_rows(&db, &table.table, in_query(&table.key, keys.into_query(), db.get_database_backend())).await?;
+        deleted.add(&table.name, count);
+        return Ok(deleted);
+    }
+    // All keys first: what the query finds may change with the first row that goes.
+    let stream = keys.into_tuple::<<E::PrimaryKey as PrimaryKeyTrait>::ValueType>().stream(transaction).await?;
+    let keys: Vec<_> = stream.try_collect().await?;
+    // Whether a row is held by one that goes too is known when all that goes is known.
+    let page = if graph.restricts(root) { usize::MAX } else { PAGE };
+    let mut keys = keys.into_iter().map(IntoValueTuple::into_value_tuple).peekable();
+    while keys.peek().is_some() {
+        let mut doom = Doom::new(graph);
+        doom.gather(&db, root, keys.by_ref().take(page).collect()).await?;
+        doom.check_restricted()?;
+        doom.carry_out(&db, &mut deleted).await?;
+    }
+    Ok(deleted)
+}
+
+impl Graph {
+    /// Whether rows of a table can go in one statement: nobody listens, and nothing goes or changes with them.
+    fn lonely(&self, at: usize) -> bool {
+        self.silent(at) && self.extends[at].is_empty() && self.incoming[at].iter().all(|edge| edge.rule == Rule::DoNothing)
+    }
+
+    fn silent(&self, at: usize) -> bool {
+        self.nodes[at].entities.iter().all(|entity| !entity.hears_before() && !entity.hears_after())
+    }
+
+    fn restricts(&self, from: usize) -> bool {
+        self.reach(from).iter().any(|at| self.incoming[*at].iter().any(|edge| edge.rule == Rule::Restrict))
+    }
+}
+
+/// What goes with one page of rows.
+struct Doom<'g> {
+    graph: &'g Graph,
+    /// By table, in the order in which tables were reached: the keys, in the order and the steps in which they were found.
+    tables: Vec<(usize, Vec<Vec<ValueTuple>>)>,
+    seen: HashMap<usize, HashSet<ValueTuple>>,
+    /// References to be emptied: the relation, and the keys of what is referred to.
+    updates: Vec<(usize, Edge, Vec<ValueTuple>)>,
+    /// Rows of tables that nobody has registered: the relation, and the keys of what is referred to.
+    unknown: Vec<(usize, Edge, Vec<ValueTuple>)>,
+    /// Rows that hold others, unless they go too.
+    holding: Vec<(usize, Edge, Vec<ValueTuple>)>,
+}
+
+impl<'g> Doom<'g> {
+    fn new(graph: &'g Graph) -> Self {
+        Doom { graph, tables: Vec::new(), seen: HashMap::new(), updates: Vec::new(), unknown: Vec::new(), holding: Vec::new() }
+    }
+
+    /// Adds keys; those that are new.
+    fn add(&mut self, table: usize, keys: Vec<ValueTuple>) -> Vec<ValueTuple> {
+        let seen = self.seen.entry(table).or_default();
+        let fresh: Vec<_> = keys.into_iter().filter(|key| seen.insert(key.clone())).collect();
+        if !fresh.is_empty() {
+            match self.tables.iter_mut().find(|(known, _)| *known == table) {
+                Some((_, steps)) => steps.push(fresh.clone()),
+                None => self.tables.push((table, vec![fresh.clone()])),
+            }
+        }
+        fresh
+    }
+
+    /// Follows the relations from these rows, breadth first.
+    async fn gather(&mut self, db: &Conn<'_>, root: usize, keys: Vec<ValueTuple>) -> Result<()> {
+        let mut next = std::collections::VecDeque::from([(root, self.add(root, keys))]);
+        while let Some((at, keys)) = next.pop_front() {
+            for keys in keys.chunks(KEYS) {
+                for edge in &self.graph.incoming[at] {
+                    let referring = || edge.referring(&self.graph.nodes[at].table, &self.graph.nodes[at].key, keys);
+                    match (edge.rule, &edge.child) {
+                        (Rule::DoNothing, _) => {}
+                        (Rule::SetNull | Rule::SetDefault, _) => self.updates.push((at, edge.clone(), keys.to_vec())),
+                        (Rule::Cascade | Rule::Extends, Child::Known(child)) => {
+                            let found = self.graph.nodes[*child].entities[0].keys(db, referring(), None).await?;
+                            let fresh = self.add(*child, found);
+                            if !fresh.is_empty() {
+                                next.push_back((*child, fresh));
+                            }
+                        }
+                        (Rule::Cascade | Rule::Extends, Child::Unknown(_)) => self.unknown.push((at, edge.clone(), keys.to_vec())),
+                        (Rule::Protect, Child::Known(child)) => {
+                            let found = self.graph.nodes[*child].entities[0].keys(db, referring(), Some(NAMED)).await?;
+                            if !found.is_empty() {
+                                return Err(Error::Protected(self.holders(at, edge, &found)));
+                            }
+                        }
+                        (Rule::Restrict, Child::Known(child)) => {
+                            let found = self.graph.nodes[*child].entities[0].keys(db, referring(), None).await?;
+                            if !found.is_empty() {
+                                self.holding.push((at, edge.clone(), found));
+                            }
+                        }
+                        // Their keys are not known: whether there are any is.
+                        (Rule::Protect | Rule::Restrict, Child::Unknown(table)) => {
+                            let mut any = Query::select();
+                            any.expr(Expr::val(1)).from(table.clone()).cond_where(referring()).limit(1);
+                            if db.query_one(&any).await?.is_some() {
+                                return Err(Error::Restricted(self.holders(at, edge, &[])));
+                            }
+                        }
+                    }
+                }
+                for (parent, edge) in &self.graph.extends[at] {
+                    let (child, parent_node) = (&self.graph.nodes[at], &self.graph.nodes[*parent]);
+                    let mut parts = Query::select();
+                    parts.columns(edge.from.iter().cloned()).from(child.table.clone()).cond_where(in_keys(&child.key, keys));
+                    let found = parent_node.entities[0].keys(db, in_subquery(&edge.to, parts), None).await?;
+                    let fresh = self.add(*parent, found);
+                    if !fresh.is_empty() {
+                        next.push_back((*parent, fresh));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn holders(&self, of: usize, edge: &Edge, keys: &[ValueTuple]) -> Holders {
+        Holders {
+            of: self.graph.nodes[of].name.clone(),
+            table: self.graph.child_name(edge),
+            columns: names(&edge.from),
+            keys: keys.iter().take(NAMED as usize).map(text).collect(),
+        }
+    }
+
+    fn check_restricted(&self) -> Result<()> {
+        for (of, edge, keys) in &self.holding {
+            let Child::Known(child) = edge.child else { continue };
+            let goes = self.seen.get(&child);
+            let stay: Vec<_> = keys.iter().filter(|key| !goes.is_some_and(|goes| goes.contains(*key))).cloned().collect();
+            if !stay.is_empty() {
+                return Err(Error::Restricted(self.holders(*of, edge, &stay)));
+            }
+        }
+        Ok(())
+    }
+
+    async fn carry_out(self, db: &Conn<'_>, deleted: &mut Deleted) -> Result<()> {
+        let nodes = &self.graph.nodes;
+        let (order, circular) = self.order();
+        // In a circle the database's own cascade may take a row before we come to it: what its receivers are to get is read before.
+        let mut held: HashMap<usize, Vec<Vec<Rows>>> = HashMap::new();
+        for (at, steps) in &self.tables {
+            let node = &nodes[*at];
+            let hold = circular.contains(at);
+            for keys in steps.iter().flat_map(|keys| keys.chunks(ROWS)) {
+                let mut chunk = Vec::new();
+                for entity in &node.entities {
+                    if !entity.hears_before() && !(hold && entity.hears_after()) {
+                        continue;
+                    }
+                    let rows = entity.rows(db, in_keys(&node.key, keys)).await?;
+                    entity.before(db, &rows).await?;
+                    if hold && entity.hears_after() {
+                        chunk.push(rows);
+                    }
+                }
+                if hold {
+                    held.entry(*at).or_default().push(chunk);
+                }
+            }
+        }
+        for (of, edge, keys) in &self.updates {
+            self.empty(db, *of, edge, keys).await?;
+        }
+        for (of, edge, keys) in &self.unknown {
+            if let Child::Unknown(table) = &edge.child {
+                let count = delete_rows(db, table, edge.referring(&nodes[*of].table, &nodes[*of].key, keys)).await?;
+                deleted.add(&self.graph.child_name(edge), count);
+            }
+        }
+        for at in order {
+            let node = &nodes[at];
+            let steps = self.tables.iter().find(|(known, _)| *known == at).map_or(&[][..], |(_, steps)| steps);
+            if let Some(chunks) = held.get(&at) {
+                let mut count = 0;
+                for keys in steps.iter().rev().flat_map(|keys| keys.chunks(KEYS)) {
+                    count += keys.len() as u64;
+                    delete_rows(db, &node.table, in_keys(&node.key, keys)).await?;
+                }
+                deleted.add(&node.name, count);
+                for chunk in chunks {
+                    for (entity, rows) in node.entities.iter().filter(|entity| entity.hears_after()).zip(chunk) {
+                        entity.after(db, rows).await?;
+                    }
+                }
+                continue;
+            }
+            let listeners: Vec<_> = node.entities.iter().filter(|entity| entity.hears_after()).collect();
+            let size = if listeners.is_empty() { KEYS } else { ROWS };
+            for keys in steps.iter().rev().flat_map(|keys| keys.chunks(size)) {
+                let mut read = Vec::with_capacity(listeners.len());
+                for entity in &listeners {
+                    read.push(entity.rows(db, in_keys(&node.key, keys)).await?);
+                }
+                deleted.add(&node.name, delete_rows(db, &node.table, in_keys(&node.key, keys)).await?);
+                for (entity, rows) in listeners.iter().zip(&read) {
+                    entity.after(db, rows).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The tables, those that refer before those that are referred to; and those that refer to each other in a circle, or to themselves.
+    fn order(&self) -> (Vec<usize>, HashSet<usize>) {
+        let here: HashSet<usize> = self.tables.iter().map(|(at, _)| *at).collect();
+        let mut order = Vec::new();
+        let mut state: HashMap<usize, bool> = HashMap::new(); // false: on the way, true: done
+        let mut circular = HashSet::new();
+        for (at, _) in &self.tables {
+            self.visit(*at, &here, &mut state, &mut Vec::new(), &mut order, &mut circular);
+        }
+        (order, circular)
+    }
+
+    fn visit(
+        &self,
+        at: usize,
+        here: &HashSet<usize>,
+        state: &mut HashMap<usize, bool>,
+        way: &mut Vec<usize>,
+        order: &mut Vec<usize>,
+        circular: &mut HashSet<usize>,
+    ) {
+        match state.get(&at) {
+            Some(true) => return,
+            Some(false) => {
+                circular.extend(way.iter().skip_while(|on| **on != at));
+                return;
+            }
+            None => {}
+        }
+        state.insert(at, false);
+        way.push(at);
+        for edge in &self.graph.incoming[at] {
+            if let (Child::Known(child), Rule::Cascade | Rule::Restrict | Rule::Extends) = (&edge.child, edge.rule)
+                && here.contains(child)
+            {
+                self.visit(*child, here, state, way, order, circular);
+            }
+        }
+        way.pop();
+        state.insert(at, true);
+        order.push(at);
+    }
+
+    /// Sets references to NULL or to their column's default.
+    async fn empty(&self, db: &Conn<'_>, of: usize, edge: &Edge, keys: &[ValueTuple]) -> Result<()> {
+        let node = &self.graph.nodes[of];
+        let (table, entity) = match &edge.child {
+            Child::Known(child) => (&self.graph.nodes[*child].table, self.graph.nodes[*child].entities.first()),
+            Child::Unknown(table) => (table, None),
+        };
+        let wrong = |why: &str, hint: &str| Error::Relation {
+            table: self.graph.child_name(edge),
+            columns: names(&edge.from),
+            why: why.to_owned(),
+            hint: hint.to_owned(),
+        };
+        let mut update = Query::update();
+        update.table(table.clone());
+        for column in &edge.from {
+            let known = entity.and_then(|entity| entity.column(&column.to_string()));
+            let value = match (edge.rule, known) {
+                (Rule::SetNull, Some((false, _))) => {
+                    return Err(wrong(
+                        "says SetNull, and its column cannot be NULL",
+                        "make the field an Option, or choose another on_delete",
+                    ));
+                }
+                (Rule::SetNull, _) => Expr::null(),
+                (_, Some((_, Some(default)))) => default,
+                (_, _) if db.get_database_backend() != DbBackend::Sqlite => Expr::custom_keyword("DEFAULT"),
+                (_, _) => {
+                    return Err(wrong(
+                        "says SetDefault, and its entity does not say the default",
+                        "write #[sea_orm(default_value = ..)] on the field: SQLite cannot set a column to its own default",
+                    ));
+                }
+            };
+            update.value(column.clone(), value);
+        }
+        let mut which = edge.referring(&node.table, &node.key, keys);
+        if matches!(edge.child, Child::Known(child) if child == of) && edge.to != node.key && db.get_database_backend() == DbBackend::MySql
+        {
+            // MySQL does not read the table that it changes, but for a derived one.
+            let mut own = Query::select();
+            own.columns(edge.to.iter().cloned()).from(node.table.clone()).cond_where(in_keys(&node.key, keys));
+            which = in_query(&edge.from, own, DbBackend::MySql);
+        }
+        update.cond_where(which);
+        db.execute(&update).await?;
+        Ok(())
+    }
+}
+
+impl Edge {
+    /// The rows that refer to these.
+    fn referring(&self, parent: &TableRef, key: &[DynIden], keys: &[ValueTuple]) -> Condition {
+        if self.to == key {
+            return in_keys(&self.from, keys);
+        }
+        let mut referred = Query::select();
+        referred.columns(self.to.iter().cloned()).from(parent.clone()).cond_where(in_keys(key, keys));
+        in_subquery(&self.from, referred)
+    }
+}
+
+async fn delete_rows(db: &Conn<'_>, table: &TableRef, which: Condition) -> Result<u64, DbErr> {
+    let mut delete = Query::delete();
+    delete.from_table(table.clone()).cond_where(which);
+    Ok(db.execute(&delete).await?.rows_affected())
+}
+
+/// `(a, b) in ((1, 2), ..)`.
+fn in_keys(columns: &[DynIden], keys: &[ValueTuple]) -> Condition {
+    match columns {
+        [column] => Condition::all().add(Expr::col(column.clone()).is_in(keys.iter().flat_map(|key| key.clone().into_iter()))),
+        _ => Condition::all().add(tuple(columns).in_tuples(keys.iter().cloned())),
+    }
+}
+
+fn in_subquery(columns: &[DynIden], select: SelectStatement) -> Condition {
+    Condition::all().add(match columns {
+        [column] => Expr::col(column.clone()).in_subquery(select),
+        _ => tuple(columns).in_subquery(select),
+    })
+}
+
+/// The same where the query may read the table that is changed: MySQL wants a derived table then.
+fn in_query(columns: &[DynIden], select: SelectStatement, backend: DbBackend) -> Condition {
+    if backend != DbBackend::MySql {
+        return in_subquery(columns, select);
+    }
+    let mut derived = Query::select();
+    derived.expr(Expr::custom_keyword("*")).from_subquery(select, "doomed");
+    in_subquery(columns, derived)
+}
+
+fn tuple(columns: &[DynIden]) -> Expr {
+    Expr::tuple(columns.iter().map(|column| Expr::col(column.clone())))
+}
+
+fn names(columns: &[DynIden]) -> String {
+    columns.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// A key as text: `17`, `(1, 'a')`.
+fn text(key: &ValueTuple) -> String {
+    let values: Vec<String> = key.clone().into_iter().map(|value| SqliteQueryBuilder.value_to_string(&value)).collect();
+    match &values[..] {
+        [one] => one.clone(),
+        more => format!("({})", more.join(", ")),
+    }
+}

@@ -1,0 +1,119 @@
+//! Deliveries: which ledger entries a follower has yet to hear of.
+//!
+//! In: entries as they enter the ledger. Out: [`Pending`] ones, claimed by one process at a time, and a [`Receipt`], which removes what was
+//! delivered and puts back what was not. Promise: an entry and the deliveries of it are written in one transaction, and a delivery goes only when it was
+//! made or its follower is forgotten.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::{ledger::Entry, queue::Outcome};
+
+/// What a follower hears of by itself: a file is no longer under its name. That the trash was emptied of one ([`Outcome::Purged`]) comes a second time and
+/// later, when a new file may have the name.
+pub const HEARD: [Outcome; 2] = [Outcome::Trashed, Outcome::Erased];
+
+/// The longest name of a follower, in characters.
+pub const NAME: usize = 100;
+
+/// A follower as the database knows it, and what it has yet to hear.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Registered {
+    /// Its name.
+    pub name: String,
+    /// When it was registered: it hears of what was settled since.
+    pub since: Timestamp,
+    /// Of which outcomes it hears.
+    pub outcomes: Vec<Outcome>,
+    /// Entries that it has yet to hear of.
+    pub waiting: u64,
+    /// Those that nobody holds and whose time has come.
+    pub due: u64,
+    /// Those that were tried at least once, and failed.
+    pub failing: u64,
+    /// The age of the oldest of them all, in seconds.
+    pub oldest_seconds: Option<u64>,
+    /// For how many seconds the longest overdue one has been due: nobody delivers.
+    pub overdue_seconds: Option<u64>,
+    /// A few of those that fail, the oldest first.
+    pub sample: Vec<Failing>,
+}
+
+/// A delivery that failed, as `status` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failing {
+    /// The ledger entry's number.
+    pub entry: i64,
+    /// The storage's name; `None` where somebody deleted the entry from the ledger.
+    pub storage: Option<String>,
+    /// The file's name.
+    pub name: Option<String>,
+    /// When it is tried again, or its lease ends.
+    pub due_at: Timestamp,
+    /// Failed attempts.
+    pub attempts: u32,
+    /// The last error.
+    pub note: Option<String>,
+}
+
+/// Which deliveries a process asks for.
+#[derive(Debug, Clone)]
+pub struct Turn {
+    /// The follower's name.
+    pub follower: String,
+    /// Who asks: unique per process and follower.
+    pub owner: String,
+    /// At most so many.
+    pub limit: u32,
+    /// How long they are held. After that another process may take them.
+    pub lease: Duration,
+}
+
+/// A claimed delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// The ledger entry's number.
+    pub id: i64,
+    /// How many times it was tried and failed.
+    pub attempts: u32,
+    /// The entry; `None` where somebody deleted it from the ledger.
+    pub entry: Option<Entry>,
+}
+
+/// A delivery that was not made: it goes back and is due again later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Again {
+    /// The ledger entry's number.
+    pub id: i64,
+    /// How long until it is due again.
+    pub wait: Duration,
+    /// The error, which counts as a failed attempt; `None` where it was not tried at all: then it stands as before.
+    pub error: Option<String>,
+}
+
+/// What became of claimed deliveries: written in one transaction.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// The follower's name.
+    pub follower: String,
+    /// The claimant, as in [`Turn::owner`]: what another process holds by now is left alone.
+    pub owner: String,
+    /// Ledger entries that were delivered.
+    pub delivered: Vec<i64>,
+    /// Those that were not.
+    pub again: Vec<Again>,
+}
+
+impl Receipt {
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.delivered.is_empty() && self.again.is_empty()
+    }
+}
+
+/// Outcomes as one text, in which a database looks for a word between commas.
+pub(crate) fn words(outcomes: &[Outcome]) -> String {
+    outcomes.iter().map(|o| o.word()).collect::<Vec<_>>().join(",")
+}

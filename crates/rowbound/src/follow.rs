@@ -1,0 +1,489 @@
+//! Follow: ledger entries -> whoever wants to hear of them.
+//!
+//! In: deliveries that settlements wrote, and a handler. Out: the handler was called for each, at least once. Promise: an entry is heard only after
+//! its transaction has committed, so a rolled-back delete is never heard; a delivery goes only after the handler has said that it was made; two entries of the
+//! same storage and name are heard in their order; one process at a time has a delivery.
+//!
+//! Why not a position in the ledger: numbers are given before transactions commit, so a lower one may come after a higher one was read.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use rand::Rng;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::{
+    collect::installed,
+    crash,
+    database::Database,
+    delivery::{Again, HEARD, NAME, Pending, Receipt, Registered, Turn},
+    error::{Error, Kind, Result},
+    ledger::Entry,
+    queue::{Outcome, backoff},
+};
+
+/// What a handler may fail with. Its text, with that of its sources, stands in `status`.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// So many deliveries are held at once.
+const TURN: u32 = 200;
+
+/// What was delivered is written down at least this often: a crash repeats no more than what was delivered meanwhile.
+const FLUSH: Duration = Duration::from_secs(1);
+
+/// After so many failures one after the other the handler is taken to be out of order, and rests.
+const FAILURES: u32 = 5;
+
+/// How much of an error is kept, in characters.
+const ERROR: usize = 2_000;
+
+/// An entry that a follower hears of. As JSON it is what `rowbound history --format json` prints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Delivery {
+    /// The entry.
+    #[serde(flatten)]
+    pub entry: Entry,
+    /// The column whose row let go of the name, `[schema.]table.column`; `None` where no row did.
+    pub column: Option<String>,
+    /// The follower's name.
+    #[serde(skip)]
+    pub follower: String,
+    /// How many times it was tried before, and failed.
+    #[serde(skip)]
+    pub attempts: u32,
+}
+
+impl Delivery {
+    /// The same at each try, and no other delivery's: `cdn-1207`, the follower and the entry's number.
+    pub fn id(&self) -> String {
+        format!("{}-{}", self.follower, self.entry.id)
+    }
+}
+
+/// An error that says when to try again: until then the follower rests.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{why}")]
+pub struct Later {
+    /// How long from now.
+    pub after: Duration,
+    /// What went wrong.
+    pub why: String,
+}
+
+/// What a follower has heard.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Told {
+    /// Entries that were delivered.
+    pub delivered: u64,
+    /// Tries that failed; each counts as many as it had entries.
+    pub failed: u64,
+}
+
+/// A named reader of the ledger, which remembers in the database what it has yet to deliver.
+///
+/// ```no_run
+/// # async fn example(db: std::sync::Arc<dyn rowbound::database::Database>, stop: tokio::sync::watch::Receiver<bool>) -> rowbound::Result<()> {
+/// use rowbound::follow::Follower;
+/// let cdn = Follower::new(db, "cdn")?;
+/// cdn.register().await?; // entries from now on are delivered
+/// cdn.run(stop, |deliveries| async move {
+///     for d in deliveries {
+///         println!("purge {}", d.entry.name);
+///     }
+///     Ok(())
+/// })
+/// .await;
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Follower {
+    db: Arc<dyn Database>,
+    name: String,
+    outcomes: Vec<Outcome>,
+    batch: usize,
+    lease: Duration,
+    poll: Duration,
+    owner: String,
+    /// Turns so far: each holds what it holds under a name of its own.
+    turns: AtomicU64,
+    /// What could not be written down because the database was away.
+    unwritten: Mutex<Vec<Receipt>>,
+}
+
+/// What one turn came to.
+#[derive(Debug, Default)]
+struct Turned {
+    taken: usize,
+    told: Told,
+    /// The handler is out of order, or wants to be left alone for so long.
+    rest: Option<Duration>,
+    error: Option<String>,
+}
+
+impl Follower {
+    /// A follower of this name, which hears of [`HEARD`] until told otherwise. Nothing is registered yet.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] for a name that is empty, longer than [`NAME`] or holds anything but ASCII letters, digits, `.`, `_` and `-`.
+    pub fn new(db: Arc<dyn Database>, name: &str) -> Result<Self> {
+        check_name(name)?;
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        Ok(Follower {
+            db,
+            name: name.to_owned(),
+            outcomes: HEARD.to_vec(),
+            batch: 1,
+            lease: Duration::from_secs(60),
+            poll: Duration::from_secs(1),
+            owner: format!("{host}:{}:{:08x}", std::process::id(), rand::rng().random::<u32>()),
+            turns: AtomicU64::new(0),
+            unwritten: Mutex::default(),
+        })
+    }
+
+    /// Of which outcomes it hears. Default: [`HEARD`].
+    pub fn outcomes(mut self, outcomes: impl IntoIterator<Item = Outcome>) -> Self {
+        let chosen: std::collections::BTreeSet<_> = outcomes.into_iter().collect();
+        self.outcomes = chosen.into_iter().collect();
+        self
+    }
+
+    /// How many entries the handler gets at once at most. One that failed comes alone the next time. Default: 1.
+    pub fn batch(mut self, entries: usize) -> Self {
+        self.batch = entries.max(1);
+        self
+    }
+
+    /// How long a process that died keeps others from its deliveries. A handler that takes longer keeps them. Default: 60 s.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease.max(Duration::from_millis(100));
+        self
+    }
+
+    /// The longest pause of [`Follower::run`] between two looks. Default: 1 s.
+    pub fn poll(mut self, poll: Duration) -> Self {
+        self.poll = poll;
+        self
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Registers it, if it is not, or its outcomes, if they are others: what is settled from now on waits for it until it is delivered. Idempotent.
+    ///
+    /// # Errors
+    /// [`Kind::Config`] when it would hear of nothing, [`Kind::NotAttached`], [`Kind::Identity`] on a copy, those of the database.
+    pub async fn register(&self) -> Result<()> {
+        if self.outcomes.is_empty() {
+            return Err(Error::new(Kind::Config, "a follower that hears of no outcome").with("follower", &self.name));
+        }
+        installed(self.db.as_ref()).await?;
+        self.db.follow(&self.name, &self.outcomes).await
+    }
+
+    /// What waits for it; `None`: it is not registered.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn waiting(&self) -> Result<Option<Registered>> {
+        Ok(self.db.followers().await?.into_iter().find(|f| f.name == self.name))
+    }
+
+    /// Forgets a follower and what waits for it, which is how many; `None`: there is none of that name.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn forget(db: &dyn Database, name: &str) -> Result<Option<u64>> {
+        db.unfollow(name).await
+    }
+
+    /// Makes due what waits for another try. Returns how many.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn retry_now(&self) -> Result<u64> {
+        self.db.hasten(&self.name).await
+    }
+
+    /// Delivers what is due, then returns. What fails is due again later; when the handler fails again and again, or says [`Later`], the rest waits, too.
+    ///
+    /// # Errors
+    /// [`Kind::NotAttached`], [`Kind::Identity`] on a copy, those of the database. The handler's are no error: they stand in [`Follower::waiting`].
+    pub async fn deliver<F, Fut>(&self, stop: &watch::Receiver<bool>, handler: F) -> Result<Told>
+    where
+        F: Fn(Vec<Delivery>) -> Fut + Send + Sync,
+        Fut: Future<Output = Result<(), BoxError>> + Send,
+    {
+        let mut told = Told::default();
+        let mut failures = 0;
+        while !*stop.borrow() {
+            let turned = self.turn(stop, &handler, &mut failures).await?;
+            told.delivered += turned.told.delivered;
+            told.failed += turned.told.failed;
+            if turned.taken == 0 || turned.rest.is_some() {
+                break;
+            }
+        }
+        Ok(told)
+    }
+
+    /// Delivers for ever: returns when `stop` becomes true, after the call of the handler that is under way. What goes wrong is said in the log, once and not
+    /// at every try, and tried again.
+    pub async fn run<F, Fut>(&self, mut stop: watch::Receiver<bool>, handler: F) -> Told
+    where
+        F: Fn(Vec<Delivery>) -> Fut + Send + Sync,
+        Fut: Future<Output = Result<(), BoxError>> + Send,
+    {
+        let mut told = Told::default();
+        let mut failures = 0;
+        let mut trouble: Option<String> = None;
+        let shortest = Duration::from_millis(20).min(self.poll);
+        let mut idle = shortest;
+        while !*stop.borrow() {
+            let pause = match self.turn(&stop, &handler, &mut failures).await {
+                Ok(turned) => {
+                    told.delivered += turned.told.delivered;
+                    told.failed += turned.told.failed;
+                    if turned.told.delivered > 0 {
+                        tracing::info!(follower = self.name, delivered = turned.told.delivered, "delivered");
+                    }
+                    if let Some(error) = turned.error {
+                        if trouble.as_ref() != Some(&error) {
+                            tracing::warn!(follower = self.name, "not delivered, and tried again: {error}");
+                        }
+                        trouble = Some(error);
+                    } else if turned.taken > 0 && trouble.take().is_some() {
+                        tracing::info!(follower = self.name, "delivers again");
+                    }
+                    idle = if turned.taken > 0 { shortest } else { (idle * 2).min(self.poll) };
+                    match turned.rest {
+                        Some(rest) => rest,
+                        None if turned.taken > 0 => Duration::ZERO,
+                        None => idle,
+                    }
+                }
+                Err(e) => {
+                    let text = e.full();
+                    if trouble.as_ref() != Some(&text) {
+                        tracing::error!(follower = self.name, kind = ?e.kind(), hint = e.hint_text(), "{text}");
+                    }
+                    trouble = Some(text);
+                    self.poll.max(Duration::from_millis(500))
+                }
+            };
+            if !pause.is_zero() {
+                tokio::select! {
+                    _ = stop.changed() => {}
+                    () = tokio::time::sleep(pause) => {}
+                }
+            }
+        }
+        told
+    }
+
+    /// Takes what is due and delivers it. `failures` counts those one after the other.
+    async fn turn<F, Fut>(&self, stop: &watch::Receiver<bool>, handler: &F, failures: &mut u32) -> Result<Turned>
+    where
+        F: Fn(Vec<Delivery>) -> Fut + Send + Sync,
+        Fut: Future<Output = Result<(), BoxError>> + Send,
+    {
+        let late = std::mem::take(&mut *self.unwritten.lock().unwrap_or_else(|e| e.into_inner()));
+        for receipt in late {
+            self.acknowledge(receipt).await?;
+        }
+        let owner = format!("{}:{}", self.owner, self.turns.fetch_add(1, Relaxed));
+        let turn = Turn { follower: self.name.clone(), owner, limit: TURN, lease: self.lease };
+        let began = Instant::now();
+        let pending = self.db.take_turn(&turn).await?;
+        let mut turned = Turned { taken: pending.len(), ..Turned::default() };
+        if pending.is_empty() {
+            return Ok(turned);
+        }
+        crash::point("delivering");
+        let mut receipt = receipt_of(&turn);
+        // A copy of the database has the original's deliveries; they are not the copy's to make.
+        let columns = match installed(self.db.as_ref()).await {
+            Ok(record) => record.columns(),
+            Err(e) => {
+                receipt.again = pending.iter().map(|p| untried(p.id)).collect();
+                self.acknowledge(receipt).await?;
+                return Err(e);
+            }
+        };
+        let mut held: Vec<i64> = pending.iter().map(|p| p.id).collect();
+        let mut flushed = Instant::now();
+        let mut groups = self.groups(pending, &columns, &mut receipt).into_iter();
+        for group in groups.by_ref() {
+            // Within half of the lease, so that what has not come to its turn never runs out of it.
+            if *stop.borrow() || turned.rest.is_some() || began.elapsed() > self.lease / 2 {
+                receipt.again.extend(group.iter().map(|d| untried(d.entry.id)));
+                break;
+            }
+            let ids: Vec<(i64, u32)> = group.iter().map(|d| (d.entry.id, d.attempts)).collect();
+            match self.call(&turn, &held, handler(group)).await {
+                Ok(()) => {
+                    *failures = 0;
+                    turned.told.delivered += ids.len() as u64;
+                    receipt.delivered.extend(ids.iter().map(|(id, _)| *id));
+                    crash::point("delivered");
+                }
+                Err(e) => {
+                    *failures += 1;
+                    turned.told.failed += ids.len() as u64;
+                    let text = text_of(e.as_ref());
+                    let least = e.downcast_ref::<Later>().map(|later| later.after.min(Duration::from_secs(86_400)));
+                    receipt.again.extend(ids.iter().map(|(id, attempts)| Again {
+                        id: *id,
+                        wait: backoff(*attempts).max(least.unwrap_or_default()),
+                        error: Some(text.clone()),
+                    }));
+                    turned.error = Some(text);
+                    let out_of_order = (*failures >= FAILURES).then(|| rest(*failures));
+                    turned.rest = least.max(out_of_order);
+                }
+            }
+            if flushed.elapsed() >= FLUSH {
+                let written = std::mem::replace(&mut receipt, receipt_of(&turn));
+                held.retain(|id| !written.delivered.contains(id) && !written.again.iter().any(|a| a.id == *id));
+                self.acknowledge(written).await?;
+                flushed = Instant::now();
+            }
+        }
+        receipt.again.extend(groups.flatten().map(|d| untried(d.entry.id)));
+        self.acknowledge(receipt).await?;
+        crash::point("acknowledged");
+        Ok(turned)
+    }
+
+    /// Waits for the handler, and keeps the lease of what is held meanwhile.
+    async fn call(&self, turn: &Turn, held: &[i64], call: impl Future<Output = Result<(), BoxError>> + Send) -> Result<(), BoxError> {
+        let keep = async {
+            loop {
+                tokio::time::sleep(self.lease / 3).await;
+                if let Err(e) = self.db.prolong(turn, held).await {
+                    // At worst another process delivers the same.
+                    tracing::warn!(follower = self.name, "a lease could not be prolonged: {}", e.full());
+                }
+            }
+        };
+        tokio::select! {
+            done = call => done,
+            () = keep => Ok(()),
+        }
+    }
+
+    /// What the handler is called with, one after the other: first what was never tried, in batches, then what failed, each alone, so that one that cannot be
+    /// delivered keeps none of the others. An entry that somebody deleted from the ledger cannot be delivered at all, which `status` shows.
+    fn groups(&self, pending: Vec<Pending>, columns: &BTreeMap<i32, String>, receipt: &mut Receipt) -> Vec<Vec<Delivery>> {
+        let (mut fresh, mut failed) = (Vec::new(), Vec::new());
+        for p in pending {
+            let Some(entry) = p.entry else {
+                let error = Some("its entry was deleted from the ledger".to_owned());
+                receipt.again.push(Again { id: p.id, wait: backoff(p.attempts), error });
+                continue;
+            };
+            let column = entry.binding.and_then(|n| columns.get(&n)).cloned();
+            let delivery = Delivery { entry, column, follower: self.name.clone(), attempts: p.attempts };
+            if p.attempts == 0 { fresh.push(delivery) } else { failed.push(vec![delivery]) }
+        }
+        let mut groups: Vec<Vec<Delivery>> = fresh.chunks(self.batch).map(<[_]>::to_vec).collect();
+        groups.append(&mut failed);
+        groups
+    }
+
+    /// Writes down what became of deliveries; what could not be written is kept for the next turn.
+    async fn acknowledge(&self, receipt: Receipt) -> Result<()> {
+        if receipt.is_empty() {
+            return Ok(());
+        }
+        if let Err(e) = self.db.acknowledge(&receipt).await {
+            self.unwritten.lock().unwrap_or_else(|e| e.into_inner()).push(receipt);
+            return Err(e);
+        }
+        Ok(())
+    }
+}
+
+/// Checks a follower's name.
+///
+/// # Errors
+/// [`Kind::Config`]: see [`Follower::new`].
+pub fn check_name(name: &str) -> Result<()> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.is_empty() || name.len() > NAME || !name.chars().all(fine) {
+        return Err(Error::new(Kind::Config, "this is no name for a follower")
+            .with("name", format_args!("{name:?}"))
+            .hint(format!("up to {NAME} letters, digits, dots, underscores and hyphens, such as cdn-purge")));
+    }
+    Ok(())
+}
+
+/// An empty receipt for a turn.
+fn receipt_of(turn: &Turn) -> Receipt {
+    Receipt { follower: turn.follower.clone(), owner: turn.owner.clone(), ..Receipt::default() }
+}
+
+/// Given back as it was.
+fn untried(id: i64) -> Again {
+    Again { id, wait: Duration::ZERO, error: None }
+}
+
+/// 1 s after the fifth failure in a row, then twice as long each time, up to 30 s.
+fn rest(failures: u32) -> Duration {
+    Duration::from_secs(1 << failures.saturating_sub(FAILURES).min(5)).min(Duration::from_secs(30))
+}
+
+/// An error and its sources in one text.
+fn text_of(e: &(dyn std::error::Error + Send + Sync + 'static)) -> String {
+    let mut text = e.to_string();
+    let mut source = e.source();
+    while let Some(e) = source {
+        let said = e.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        source = e.source();
+    }
+    match text.char_indices().nth(ERROR) {
+        Some((at, _)) => format!("{}..", &text[..at]),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_can_stand_in_a_header_and_a_file_name() {
+        for good in ["cdn", "cdn-purge.2_x", &"x".repeat(NAME)] {
+            assert!(check_name(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a b", "a/b", "ä", "a\n", &"x".repeat(NAME + 1)] {
+            assert_eq!(check_name(bad).unwrap_err().kind(), Kind::Config, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_handler_that_is_out_of_order_rests_longer_and_longer() {
+        assert_eq!([5, 6, 9, 10, 1000].map(|n| rest(n).as_secs()), [1, 2, 16, 30, 30]);
+    }
+
+    #[test]
+    fn an_error_says_why_and_ends() {
+        let e: BoxError = Box::new(std::io::Error::other("connection refused"));
+        assert_eq!(text_of(e.as_ref()), "connection refused");
+        let long: BoxError = "é".repeat(ERROR + 1).into();
+        assert_eq!(text_of(long.as_ref()).chars().count(), ERROR + 2);
+    }
+}
