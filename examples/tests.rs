@@ -70,6 +70,11 @@ fn axum() {
         stream.read_to_string(&mut answer).unwrap();
         answer
     };
+    let mut stream = TcpStream::connect(&address).unwrap();
+    stream.write_all(b"GET /health/files HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut health = String::new();
+    stream.read_to_string(&mut health).unwrap();
+    assert!(health.contains("application/json") && health.contains("\"state\":"), "{health}");
     let (good, bad, untitled) = (post("Hello", GIF), post("Hello", b"plain text"), post("", GIF));
     server.kill().unwrap();
     server.wait().unwrap();

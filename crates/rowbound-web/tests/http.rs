@@ -461,3 +461,38 @@ async fn a_body_is_a_file() {
     site.wait_for_the_end(3).await;
     assert_eq!(site.world.files(), ["d/My_notes.txt"]);
 }
+
+/// What a GET answers.
+async fn get_from(address: SocketAddr, path: &str) -> Answer {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    Answer::read(&mut stream).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_200_while_files_are_collected() {
+    let site = site().await;
+    let worker = Arc::new(site.media.start(Settings::default()));
+    let app = Router::new().route("/files", axum::routing::get(rowbound_web::health)).with_state(worker.clone());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    wait_until(DEADLINE, "the worker runs", async || get_from(address, "/files").await.status == 200).await;
+    let answer = get_from(address, "/files").await;
+    assert_eq!((&answer.json["state"], &answer.json["backlog"], &answer.json["why"]), (&json!("running"), &json!(0), &Value::Null));
+    assert!(answer.head.contains("content-type: application/json") && answer.head.contains("cache-control: no-store"), "{}", answer.head);
+
+    // A storage is looked at when there is something to collect.
+    let away = site.world.folder().join("away");
+    std::fs::rename(site.world.media(), &away).unwrap();
+    site.media.storages().default().unwrap().delete(&World::file_name("old.txt")).await.unwrap();
+    wait_until(DEADLINE, "the worker waits", async || get_from(address, "/files").await.status == 503).await;
+    let answer = get_from(address, "/files").await;
+    assert_eq!((&answer.json["state"], &answer.json["why"]["kind"]), (&json!("waiting"), &json!("storage-unreachable")));
+    std::fs::rename(&away, site.world.media()).unwrap();
+    wait_until(DEADLINE, "the worker runs again", async || get_from(address, "/files").await.status == 200).await;
+
+    worker.stop().await;
+    let answer = get_from(address, "/files").await;
+    assert_eq!((answer.status, &answer.json["state"]), (503, &json!("ended")));
+}

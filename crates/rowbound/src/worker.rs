@@ -40,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub enum State {
     /// It has not looked yet.
     Starting,
-    /// It collects.
+    /// It collects. A storage is looked at when there is something to collect in it, and not before.
     Running,
     /// Another process collects on this SQLite database; this one takes over when that ends.
     Standby,

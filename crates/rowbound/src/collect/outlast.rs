@@ -51,6 +51,7 @@ mod tests {
     const DEADLINE: Duration = Duration::from_secs(20);
 
     /// Says when it is let go.
+    #[derive(Debug)]
     struct Lock(Sender<&'static str>);
 
     impl Drop for Lock {

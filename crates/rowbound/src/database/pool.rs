@@ -87,10 +87,15 @@ fn plain(url: &str) -> String {
 
 /// What the application connects with, as long as that may change: a password that expires is renewed with `Pool::set_connect_options`, and our
 /// connections need the new one too.
-#[derive(Debug)]
 pub(super) struct Lead<DB: sqlx::Database> {
     pool: sqlx::Pool<DB>,
     followed: Mutex<Arc<<DB::Connection as Connection>::Options>>,
+}
+
+impl<DB: sqlx::Database> std::fmt::Debug for Lead<DB> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Lead") // what is followed holds the password
+    }
 }
 
 impl<DB: sqlx::Database> Lead<DB> {

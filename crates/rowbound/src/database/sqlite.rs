@@ -51,13 +51,18 @@ use fault::failed;
 use tables::{standing_triggers, table};
 
 /// A SQLite database file.
-#[derive(Debug)]
 pub struct Sqlite {
     path: PathBuf,
     /// What a connection is opened with.
     connect: SqliteConnectOptions,
     options: Options,
     open: Mutex<Open>,
+}
+
+impl std::fmt::Debug for Sqlite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Sqlite").field(&self.path).finish() // what it connects with may hold a key
+    }
 }
 
 /// The pool, and which file it has open: a file that is replaced under our feet must not be read on, because its rows are no longer
