@@ -108,6 +108,11 @@ pub enum Command {
     /// no `attach`. With --delete orphans become candidates, which `run` or `collect` delete after all their checks. A sweep that was interrupted goes on
     /// where it stopped.
     Sweep(SweepArgs),
+    /// Forget a hook that is not needed any more
+    ///
+    /// What is deleted from then on does not wait for it. A hook that `run` still has begins anew when that starts again. Changes nothing while deliveries
+    /// wait, unless they are given up.
+    Forget(ForgetArgs),
     /// Show what waits, what fails and what was deleted
     Status,
     /// Tell what is wrong or risky, and what to do about it
@@ -224,12 +229,26 @@ pub struct WorkArgs {
     pub patience: std::time::Duration,
 }
 
+/// Who hears of what was deleted, besides the `[[hook]]`s of rowbound.toml.
+#[derive(Debug, clap::Args)]
+pub struct HookArgs {
+    /// Run this with `sh -c` for each file that was deleted, the ledger's entry as JSON on its standard input; may be repeated
+    #[arg(long, value_name = "COMMAND")]
+    pub hook: Vec<String>,
+    /// POST the ledger's entry of each file that was deleted to this URL; may be repeated
+    #[arg(long, value_name = "URL")]
+    pub webhook: Vec<String>,
+}
+
 /// Options of `run`.
 #[derive(Debug, clap::Args)]
 pub struct RunArgs {
     /// How it works
     #[command(flatten)]
     pub work: WorkArgs,
+    /// Who hears of it
+    #[command(flatten)]
+    pub hooks: HookArgs,
     /// The longest pause between two looks at an empty queue
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time)]
     pub poll: std::time::Duration,
@@ -241,6 +260,9 @@ pub struct CollectArgs {
     /// How it works
     #[command(flatten)]
     pub work: WorkArgs,
+    /// Who hears of it
+    #[command(flatten)]
+    pub hooks: HookArgs,
     /// Go on until nothing is left, but no longer than this
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub wait: Option<std::time::Duration>,
@@ -294,6 +316,16 @@ pub struct SweepArgs {
     /// The folder in which findings are kept while the sweep lasts [default: $XDG_STATE_HOME/rowbound or ~/.local/state/rowbound]
     #[arg(long, value_name = "FOLDER", env = "ROWBOUND_STATE")]
     pub state: Option<PathBuf>,
+}
+
+/// Options of `forget`.
+#[derive(Debug, clap::Args)]
+pub struct ForgetArgs {
+    /// The hook's name, as `status` shows it
+    pub name: String,
+    /// Give up what it has yet to hear
+    #[arg(long)]
+    pub give_up: bool,
 }
 
 /// Options of `history`.

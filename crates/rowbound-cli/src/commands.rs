@@ -17,6 +17,7 @@ mod demo;
 mod detach;
 mod doctor;
 mod explain;
+mod forget;
 mod history;
 mod init;
 mod promote;
@@ -41,6 +42,7 @@ pub async fn run(args: Args) -> Result<u8> {
         Command::Run(a) => run::run(&args, a).await,
         Command::Collect(a) => collect::collect(&args, a).await,
         Command::Sweep(a) => sweep::sweep(&args, a).await,
+        Command::Forget(a) => forget::forget(&args, a).await,
         Command::Status => status::status(&args).await,
         Command::Doctor => doctor::doctor(&args).await,
         Command::History(a) => history::history(&args, a).await,

@@ -13,6 +13,7 @@ pub mod db; // a fresh database, and the application's side of it
 pub mod faults; // an HTTP service that fails as it is told
 mod loopback; // HTTP on a port of one's own
 pub mod process; // the real binary: run, watched, killed
+pub mod receiver; // a web server that webhooks call
 pub mod s3; // S3 servers to stop and kill, and a plain client
 pub mod places; // the storages of this workspace, as the suite wants them
 pub mod server; // servers out of the environment, and servers of one's own to stop and kill
@@ -25,6 +26,7 @@ pub use browser::{Browser, View};
 pub use db::{App, Backend, Journal, TestDb};
 pub use faults::{Ask, Fault, FaultProxy, Rule};
 pub use process::{Output, Rowbound, Running};
+pub use receiver::{Received, Receiver};
 pub use s3::{S3Bucket, S3Kind, S3Server};
 pub use server::{OwnServer, Server};
 pub use world::{World, wait_until};

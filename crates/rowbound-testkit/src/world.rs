@@ -10,7 +10,7 @@ use std::{
 use rowbound::{
     Binding, FileName, Plan, RESERVED, StoragePlan, Trash,
     binding::{Body, Column, Mode, Reading, Resolved},
-    plan::Erase,
+    plan::{Call, Erase, Hook},
 };
 
 use crate::db::{Backend, TestDb};
@@ -26,6 +26,8 @@ pub struct World {
     pub bindings: Vec<Binding>,
     /// Columns that hold names but no references.
     pub ignore: Vec<Column>,
+    /// The hooks of the plan.
+    pub hooks: Vec<Hook>,
     folder: tempfile::TempDir,
 }
 
@@ -41,7 +43,7 @@ impl World {
         let media = folder.path().join("media");
         std::fs::create_dir(&media).expect("cannot make the media folder");
         let storage = StoragePlan::folder("default", media).grace(Duration::ZERO).min_age(Duration::ZERO).trash(Trash::Off);
-        World { db, storage, bindings: Vec::new(), ignore: Vec::new(), folder }
+        World { db, storage, bindings: Vec::new(), ignore: Vec::new(), hooks: Vec::new(), folder }
     }
 
     /// Makes a table `doc(id, file, title)` and binds `doc.file`: enough for most tests.
@@ -64,6 +66,12 @@ impl World {
     /// When one is not `table.column`.
     pub fn ignore(mut self, columns: &[&str]) -> World {
         self.ignore.extend(columns.iter().map(|c| Column::parse(c).expect("a column")));
+        self
+    }
+
+    /// Adds a hook.
+    pub fn hook(mut self, hook: Hook) -> World {
+        self.hooks.push(hook);
         self
     }
 
@@ -94,6 +102,9 @@ impl World {
         }
         for column in &self.ignore {
             plan = plan.ignore(column.clone());
+        }
+        for hook in &self.hooks {
+            plan = plan.hook(hook.clone());
         }
         plan.build().unwrap_or_else(|e| panic!("{}", e.full()))
     }
@@ -265,6 +276,20 @@ pub fn config(plan: &Plan) -> String {
         if b.body == Body::Fast {
             text += "capture = \"fast\"\n";
         }
+    }
+    for hook in &plan.hooks {
+        text += &format!("\n[[hook]]\nname = {}\n", string(&hook.name));
+        match &hook.call {
+            Call::Command(command) => text += &format!("command = {}\n", string(command)),
+            Call::Webhook { url, secret } => {
+                text += &format!("url = {}\n", string(url));
+                if let Some(secret) = secret {
+                    text += &format!("secret = {}\n", string(secret));
+                }
+            }
+        }
+        let words: Vec<_> = hook.outcomes.iter().map(|o| o.word().to_owned()).collect();
+        text += &format!("outcomes = {}\nbatch = {}\ntimeout = {}\n", list(&words), hook.batch, time(hook.timeout));
     }
     text
 }

@@ -9,7 +9,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::{ledger::Entry, queue::Outcome};
+use crate::{
+    error::{Error, Kind, Result},
+    ledger::Entry,
+    queue::Outcome,
+};
 
 /// What a follower hears of by itself: a file is no longer under its name. That the trash was emptied of one ([`Outcome::Purged`]) comes a second time and
 /// later, when a new file may have the name.
@@ -116,4 +120,33 @@ impl Receipt {
 /// Outcomes as one text, in which a database looks for a word between commas.
 pub(crate) fn words(outcomes: &[Outcome]) -> String {
     outcomes.iter().map(|o| o.word()).collect::<Vec<_>>().join(",")
+}
+
+/// Checks a follower's name.
+///
+/// # Errors
+/// [`Kind::Config`] for one that is empty, longer than [`NAME`] or holds anything but ASCII letters, digits, `.`, `_` and `-`.
+pub fn check_name(name: &str) -> Result<()> {
+    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.is_empty() || name.len() > NAME || !name.chars().all(fine) {
+        return Err(Error::new(Kind::Config, "this is no name for a follower")
+            .with("name", format_args!("{name:?}"))
+            .hint(format!("up to {NAME} letters, digits, dots, underscores and hyphens, such as cdn-purge")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_can_stand_in_a_header_and_a_file_name() {
+        for good in ["cdn", "cdn-purge.2_x", &"x".repeat(NAME)] {
+            assert!(check_name(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a b", "a/b", "ä", "a\n", &"x".repeat(NAME + 1)] {
+            assert_eq!(check_name(bad).unwrap_err().kind(), Kind::Config, "{bad:?}");
+        }
+    }
 }

@@ -66,7 +66,7 @@ const fn check(name: &'static str, looks_at: &'static str) -> Check {
 }
 
 /// Every check, in the order in which they are made.
-pub const CHECKS: [Check; 10] = [
+pub const CHECKS: [Check; 11] = [
     check("attached", "whether this database is attached, and is the one that was"),
     check("capture", "whether the triggers stand on every bound table, enabled and unaltered"),
     check("bypasses", "what happens to bound tables without their triggers seeing it"),
@@ -76,6 +76,7 @@ pub const CHECKS: [Check; 10] = [
     check("guarantees", "what each storage was seen to honour when it was attached"),
     check("clocks", "how far the clocks of database, storages and this machine are apart"),
     check("lag", "how long released names have been waiting, and which fail"),
+    check("hooks", "whether those who follow the ledger hear of it"),
     check("gaps", "whether there were times without capture"),
 ];
 
@@ -138,6 +139,7 @@ pub async fn examine(plan: &Plan, db: &dyn Database) -> Result<Vec<Finding>> {
     indexes(&mut x, &columns).await;
     clocks(&mut x, &there).await;
     lag(&mut x).await;
+    hooks(&mut x).await;
     gaps(&mut x);
     let order = |f: &Finding| CHECKS.iter().position(|c| c.name == f.name);
     x.findings.sort_by_key(order);
@@ -402,6 +404,43 @@ async fn lag(x: &mut Examination<'_>) {
             x.find("lag", State::Warning, said, Some("is `rowbound run` going?"));
         } else {
             x.find("lag", State::Ok, said, None);
+        }
+    }
+}
+
+async fn hooks(x: &mut Examination<'_>) {
+    if x.record.as_ref().is_none_or(|r| r.version != VERSION) {
+        return;
+    }
+    let followers = match x.db.followers().await {
+        Ok(followers) => followers,
+        Err(e) => return x.error("hooks", State::Warning, &e),
+    };
+    for hook in x.plan.hooks.iter().filter(|h| followers.iter().all(|f| f.name != h.name)) {
+        let said = format!("{} has not begun to follow: it hears of nothing that is deleted now", hook.name);
+        x.find("hooks", State::Note, said, Some("`rowbound run` or `rowbound collect` registers it"));
+    }
+    for f in &followers {
+        let said = match f.waiting {
+            0 => format!("{}: nothing waits", f.name),
+            n => format!(
+                "{}: {n} deliveries wait, the oldest for {} s; {} due, {} failing",
+                f.name,
+                f.oldest_seconds.unwrap_or(0),
+                f.due,
+                f.failing
+            ),
+        };
+        if f.failing > 0 {
+            x.find("hooks", State::Warning, said, Some("`rowbound status` says why they fail"));
+        } else if f.overdue_seconds.is_some_and(|s| s > LATE) {
+            let hint = format!(
+                "nobody delivers: is `rowbound run` going, with this hook? If it is not needed any more: rowbound forget {}",
+                f.name
+            );
+            x.find("hooks", State::Warning, said, Some(&hint));
+        } else {
+            x.find("hooks", State::Ok, said, None);
         }
     }
 }

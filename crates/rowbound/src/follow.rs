@@ -24,7 +24,7 @@ use crate::{
     collect::installed,
     crash,
     database::Database,
-    delivery::{Again, HEARD, NAME, Pending, Receipt, Registered, Turn},
+    delivery::{Again, HEARD, Pending, Receipt, Registered, Turn, check_name},
     error::{Error, Kind, Result},
     ledger::Entry,
     queue::{Outcome, backoff},
@@ -132,7 +132,7 @@ impl Follower {
     /// A follower of this name, which hears of [`HEARD`] until told otherwise. Nothing is registered yet.
     ///
     /// # Errors
-    /// [`Kind::Config`] for a name that is empty, longer than [`NAME`] or holds anything but ASCII letters, digits, `.`, `_` and `-`.
+    /// [`Kind::Config`]: see [`check_name`].
     pub fn new(db: Arc<dyn Database>, name: &str) -> Result<Self> {
         check_name(name)?;
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -414,20 +414,6 @@ impl Follower {
     }
 }
 
-/// Checks a follower's name.
-///
-/// # Errors
-/// [`Kind::Config`]: see [`Follower::new`].
-pub fn check_name(name: &str) -> Result<()> {
-    let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if name.is_empty() || name.len() > NAME || !name.chars().all(fine) {
-        return Err(Error::new(Kind::Config, "this is no name for a follower")
-            .with("name", format_args!("{name:?}"))
-            .hint(format!("up to {NAME} letters, digits, dots, underscores and hyphens, such as cdn-purge")));
-    }
-    Ok(())
-}
-
 /// An empty receipt for a turn.
 fn receipt_of(turn: &Turn) -> Receipt {
     Receipt { follower: turn.follower.clone(), owner: turn.owner.clone(), ..Receipt::default() }
@@ -463,16 +449,6 @@ fn text_of(e: &(dyn std::error::Error + Send + Sync + 'static)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_can_stand_in_a_header_and_a_file_name() {
-        for good in ["cdn", "cdn-purge.2_x", &"x".repeat(NAME)] {
-            assert!(check_name(good).is_ok(), "{good}");
-        }
-        for bad in ["", "a b", "a/b", "ä", "a\n", &"x".repeat(NAME + 1)] {
-            assert_eq!(check_name(bad).unwrap_err().kind(), Kind::Config, "{bad:?}");
-        }
-    }
 
     #[test]
     fn a_handler_that_is_out_of_order_rests_longer_and_longer() {

@@ -8,10 +8,10 @@ mod error; // what went wrong, whether trying again helps, what to do next
 mod name; // bytes -> FileName: the only string that can reach a storage
 pub mod binding; // a column's value -> names, and how to find them again
 pub mod derivative; // an original's name -> its derivatives' names, and back
-pub mod plan; // rowbound.toml -> storages and bindings, checked
 pub mod queue; // candidates, and what is decided of them
 pub mod ledger; // what was decided, when, why, and which row let go
 pub mod delivery; // which ledger entries a follower has yet to hear of
+pub mod plan; // rowbound.toml -> storages, bindings and hooks, checked
 pub mod capture; // what stands in the database for a binding, and whether it still does
 pub mod database; // claim, barrier, check, settle: SQLite, PostgreSQL, MySQL/MariaDB
 pub mod storage; // look, remove, restore, list: folders, S3, services, memory

@@ -11,15 +11,18 @@ use std::{
 
 use serde::Deserialize;
 
+mod hook; // who hears of what was deleted
 mod location; // a storage's url -> where its files lie
 mod raw; // rowbound.toml as it is written -> storages and bindings
 
+pub use hook::{Call, Hook, check_hooks};
 pub use location::{Bucket, Location, Service};
 
 use crate::{
     binding::{Binding, Body, Column, Finder, JsonPath, Keep, Mode, QUERY, Reading},
     derivative::Derivatives,
     error::{Error, Kind, Result},
+    queue::Outcome,
 };
 
 /// The configuration's usual file name.
@@ -206,6 +209,8 @@ pub struct Plan {
     pub bindings: Vec<Binding>,
     /// Columns that hold names of files but no references: `attach` does not refuse because of them. `*` stands for every column of a table.
     pub ignore: Vec<Column>,
+    /// Who hears of what was deleted. The engine calls none of them: the command line does.
+    pub hooks: Vec<Hook>,
 }
 
 /// Builds a [`Plan`] in code.
@@ -225,6 +230,7 @@ pub struct PlanBuilder {
     storages: Vec<StoragePlan>,
     bindings: Vec<Binding>,
     ignore: Vec<Column>,
+    hooks: Vec<Hook>,
 }
 
 impl PlanBuilder {
@@ -243,6 +249,12 @@ impl PlanBuilder {
     /// Says that a column holds names of files but no references.
     pub fn ignore(mut self, column: Column) -> Self {
         self.ignore.push(column);
+        self
+    }
+
+    /// Adds a hook.
+    pub fn hook(mut self, hook: Hook) -> Self {
+        self.hooks.push(hook);
         self
     }
 
@@ -321,6 +333,9 @@ impl PlanBuilder {
         for reference in raw.reference {
             builder = builder.binding(reference.resolve()?);
         }
+        for hook in raw.hook {
+            builder = builder.hook(hook.resolve()?);
+        }
         for column in raw.ignore.map(Vec::from).unwrap_or_default() {
             builder = builder.ignore(Column::parse(&column).map_err(|e| e.with("in", "ignore"))?);
         }
@@ -343,7 +358,7 @@ impl PlanBuilder {
                 return Err(Error::new(Kind::Config, "two storages have the same name").with("storage", twice.name));
             }
         }
-        let plan = Plan { database: self.database, storages, bindings: self.bindings, ignore: self.ignore };
+        let plan = Plan { database: self.database, storages, bindings: self.bindings, ignore: self.ignore, hooks: self.hooks };
         plan.validate()?;
         Ok(plan)
     }
@@ -352,7 +367,7 @@ impl PlanBuilder {
 impl Plan {
     /// Begins a plan for the database at `url`.
     pub fn builder(url: impl Into<String>) -> PlanBuilder {
-        PlanBuilder { database: url.into(), storages: Vec::new(), bindings: Vec::new(), ignore: Vec::new() }
+        PlanBuilder { database: url.into(), storages: Vec::new(), bindings: Vec::new(), ignore: Vec::new(), hooks: Vec::new() }
     }
 
     /// Reads `rowbound.toml`. Relative paths in it (folders, a SQLite file) are taken from the file's own folder.
@@ -431,6 +446,7 @@ impl Plan {
                 }
             }
         }
+        check_hooks(&self.hooks)?;
         if let Some(both) = self.ignore.iter().find(|i| self.bindings.iter().any(|b| b.column == **i)) {
             return Err(Error::new(Kind::Config, "`ignore` names a column that is bound")
                 .with("ignore", both)

@@ -12,6 +12,7 @@ use crate::{
     capture::{Gap, Installation, VERSION},
     collect::{Shadow, living_originals, same_bindings},
     database::{Database, Dialect, Holder, Shadowed, drifted, redact},
+    delivery::Registered,
     derivative::Derivatives,
     error::{Error, Kind, Result},
     ledger::{Entry, Filter, Total},
@@ -83,6 +84,16 @@ pub struct ShadowStatus {
     pub would_have: Shadowed,
 }
 
+/// A follower in [`Status`].
+#[derive(Debug, Clone, Serialize)]
+pub struct FollowerStatus {
+    /// What waits for it.
+    #[serde(flatten)]
+    pub follower: Registered,
+    /// Whether the plan has a hook of that name. One that an application registers, or `run --hook`, is none of those.
+    pub planned: bool,
+}
+
 /// Everything that `rowbound status` shows.
 #[derive(Debug, Clone, Serialize)]
 pub struct Status {
@@ -98,6 +109,8 @@ pub struct Status {
     pub bindings: Vec<BindingStatus>,
     /// The storages of the plan.
     pub storages: Vec<StorageStatus>,
+    /// Who follows the ledger, by name.
+    pub followers: Vec<FollowerStatus>,
     /// Transactions open now: what they could commit delays deletions.
     pub open_transactions: Vec<String>,
     /// Times in which capture was not whole: the sweep's.
@@ -166,6 +179,7 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
             })
             .collect(),
         storages: Vec::new(),
+        followers: Vec::new(),
         open_transactions: Vec::new(),
         gaps: record.as_ref().map(|r| r.gaps.clone()).unwrap_or_default(),
         last_day: Vec::new(),
@@ -188,6 +202,10 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
     if record.version != VERSION {
         let e = Error::new(Kind::NotAttached, "an older rowbound attached to this database").hint("rowbound attach");
         status.problems.push(Problem::new(&e, true));
+    } else {
+        let planned = |name: &str| plan.hooks.iter().any(|h| h.name == name);
+        let followers = db.followers().await?.into_iter();
+        status.followers = followers.map(|f| FollowerStatus { planned: planned(&f.name), follower: f }).collect();
     }
     let identity = db.identity().await?;
     if identity != record.identity {

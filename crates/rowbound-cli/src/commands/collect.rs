@@ -5,12 +5,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rowbound::{Collector, Result, collect::Summary, queue::Backlog, queue::Outcome, status};
+use rowbound::{Collector, Result, collect::Summary, delivery::Registered, queue::Backlog, queue::Outcome, status};
 use serde::Serialize;
 
 use crate::{
     args::{Args, CollectArgs},
-    exit, logs, output,
+    exit,
+    hooks::Hooks,
+    logs, output,
 };
 
 /// What `collect` answers.
@@ -21,6 +23,8 @@ struct Answer {
     summary: Summary,
     /// What is left, by storage.
     left: std::collections::BTreeMap<String, Backlog>,
+    /// Who follows, and what each has yet to hear.
+    hooks: Vec<Registered>,
 }
 
 pub async fn collect(args: &Args, a: &CollectArgs) -> Result<u8> {
@@ -29,24 +33,30 @@ pub async fn collect(args: &Args, a: &CollectArgs) -> Result<u8> {
     let (plan, db) = super::open(args).await?;
     let settings = rowbound::collect::Settings { retry_now: a.retry_now, ..super::run::settings(&a.work) };
     let collector = Arc::new(Collector::new(&plan, db.clone(), settings).await?);
+    let hooks = Hooks::register(&plan, &db, &a.hooks, a.work.lease, Duration::from_secs(1)).await?;
+    if a.retry_now {
+        hooks.retry_now().await?;
+    }
     let line = progress.follow(&collector);
     let deadline = a.wait.map(|w| Instant::now() + w);
     let mut pause = Duration::from_millis(20);
-    let (summary, left) = loop {
+    let (summary, left, told) = loop {
         let summary = collector.drain(&stop).await?;
+        hooks.deliver(&stop).await?;
         let left = status::backlogs(&plan, db.as_ref()).await?;
-        let empty = left.values().all(|b| b.total == b.staged);
+        let told = hooks.waiting(db.as_ref()).await?;
+        let empty = left.values().all(|b| b.total == b.staged) && told.iter().all(|f| f.waiting == 0);
         if empty || *stop.borrow() || deadline.is_none_or(|d| Instant::now() >= d) {
-            break (summary, left);
+            break (summary, left, told);
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(500));
     };
     line.abort();
     progress.end();
-    let rest: u64 = left.values().map(|b| b.total - b.staged).sum();
+    let rest = left.values().map(|b| b.total - b.staged).sum::<u64>() + told.iter().map(|f| f.waiting).sum::<u64>();
     let refused = summary.count(Outcome::Refused);
-    output::answer(args.format, &Answer { summary, left }, text)?;
+    output::answer(args.format, &Answer { summary, left, hooks: told }, text)?;
     db.close().await;
     Ok(if rest == 0 && refused == 0 { exit::DONE } else { exit::LEFT })
 }
@@ -64,6 +74,12 @@ fn text(a: &Answer) -> String {
     }
     for (storage, left) in a.left.iter().filter(|(_, b)| b.total > b.staged) {
         out.push_str(&format!("left on {storage}: {} waiting: {} due, {} failing\n", left.total - left.staged, left.due, left.failing));
+    }
+    for f in a.hooks.iter().filter(|f| f.waiting > 0) {
+        out.push_str(&format!("left for hook {}: {} waiting: {} due, {} failing\n", f.name, f.waiting, f.due, f.failing));
+        for failing in f.sample.iter().take(1) {
+            out.push_str(&format!("  {}\n", output::safe(failing.note.as_deref().unwrap_or(""))));
+        }
     }
     let staged: u64 = a.left.values().map(|b| b.staged).sum();
     if staged > 0 {

@@ -9,7 +9,9 @@ use rowbound::{
 
 use crate::{
     args::{Args, Format, RunArgs, WorkArgs},
-    exit, logs, output,
+    exit,
+    hooks::Hooks,
+    logs, output,
 };
 
 pub async fn run(args: &Args, a: &RunArgs) -> Result<u8> {
@@ -20,6 +22,7 @@ pub async fn run(args: &Args, a: &RunArgs) -> Result<u8> {
     let collector = Arc::new(Collector::new(&plan, db.clone(), settings).await?);
     // What cannot work now is said now; the workers go on trying, because a database that restarts is no reason to end.
     collector.verify().await?;
+    let hooks = Hooks::register(&plan, &db, &a.hooks, a.work.lease, a.poll).await?;
     tracing::info!(
         database = rowbound::database::redact(&plan.database),
         storages = plan.storages.len(),
@@ -27,7 +30,18 @@ pub async fn run(args: &Args, a: &RunArgs) -> Result<u8> {
         "collecting"
     );
     let line = progress.follow(&collector);
+    // Beside the collector: no deletion waits for a hook.
+    let mut deliveries = hooks.run(&stop);
     collector.clone().run(stop).await;
+    while let Some(ended) = deliveries.join_next().await {
+        match ended {
+            Ok(told) if told.delivered + told.failed > 0 => {
+                tracing::info!(delivered = told.delivered, failed = told.failed, "a hook ended")
+            }
+            Ok(_) => {}
+            Err(e) => tracing::error!(error = %e, "a hook ended unexpectedly"),
+        }
+    }
     line.abort();
     progress.end();
     let summary = collector.summary();

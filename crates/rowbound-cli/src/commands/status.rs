@@ -3,7 +3,7 @@
 use rowbound::{
     Result,
     queue::{Backlog, Outcome},
-    status::{ShadowStatus, Status, status as engine_status},
+    status::{FollowerStatus, ShadowStatus, Status, status as engine_status},
 };
 
 use crate::{args::Args, exit, output};
@@ -18,7 +18,8 @@ pub async fn status(args: &Args) -> Result<u8> {
 
 /// That of the gravest problem; what waits in its due course is none.
 fn exit_status(status: &Status) -> u8 {
-    let failing = if status.storages.iter().any(|s| s.backlog.failing > 0) { exit::LEFT } else { exit::DONE };
+    let failing = status.storages.iter().any(|s| s.backlog.failing > 0) || status.followers.iter().any(|f| f.follower.failing > 0);
+    let failing = if failing { exit::LEFT } else { exit::DONE };
     status.problems.iter().map(|p| exit::of(p.kind)).fold(failing, u8::max)
 }
 
@@ -45,6 +46,9 @@ fn text(s: &Status) -> String {
             out.push_str(&format!("  {proved}\n"));
         }
         out.push_str(&backlog(&st.backlog));
+    }
+    for f in &s.followers {
+        out.push_str(&follower(f));
     }
     for t in &s.open_transactions {
         out.push_str(&format!("open      {t}\n"));
@@ -77,6 +81,24 @@ fn text(s: &Status) -> String {
         if let Some(hint) = &p.hint {
             out.push_str(&format!("          hint: {hint}\n"));
         }
+    }
+    out
+}
+
+fn follower(f: &FollowerStatus) -> String {
+    let (planned, f) = (f.planned, &f.follower);
+    let words: Vec<_> = f.outcomes.iter().map(|o| o.word()).collect();
+    let whose = if planned { String::new() } else { format!("; not in rowbound.toml; when nobody needs it: rowbound forget {}", f.name) };
+    let mut out = format!("hook      {} hears of {}{whose}\n", f.name, words.join(", "));
+    let age = f.oldest_seconds.map(|s| format!(", the oldest for {}", output::length(s))).unwrap_or_default();
+    match f.waiting {
+        0 => out.push_str("  nothing waits\n"),
+        n => out.push_str(&format!("  {n} waiting: {} due, {} failing{age}\n", f.due, f.failing)),
+    }
+    for w in &f.sample {
+        let name = w.name.as_deref().map_or_else(|| format!("entry {}", w.entry), output::safe);
+        let note = output::safe(w.note.as_deref().unwrap_or(""));
+        out.push_str(&format!("  {name}: {note} (failed {} times, next try {})\n", w.attempts, output::moment(w.due_at)));
     }
     out
 }

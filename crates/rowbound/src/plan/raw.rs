@@ -12,6 +12,8 @@ pub(super) struct File {
     pub binding: Vec<Bind>,
     #[serde(default)]
     pub reference: Vec<Reference>,
+    #[serde(default)]
+    pub hook: Vec<Hooked>,
     pub ignore: Option<OneOrMany>,
 }
 
@@ -56,6 +58,59 @@ pub(super) struct Reference {
     pattern: Option<String>,
     keep: Option<OneOrMany>,
     derivatives: Option<OneOrMany>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Hooked {
+    name: Option<String>,
+    command: Option<String>,
+    url: Option<String>,
+    secret: Option<String>,
+    outcomes: Option<OneOrMany>,
+    batch: Option<u32>,
+    timeout: Option<String>,
+}
+
+impl Hooked {
+    pub(super) fn resolve(self) -> Result<Hook> {
+        let name = self.name.clone().unwrap_or_default();
+        let place = |e: Error| if name.is_empty() { e.with("in", "hook") } else { e.with("hook", &name) };
+        let call = match (self.command, self.url) {
+            (Some(command), None) if self.secret.is_none() => Call::Command(command),
+            (Some(_), None) => return Err(place(Error::new(Kind::Config, "`secret` goes with `url`"))),
+            (None, Some(url)) => Call::Webhook { url, secret: self.secret },
+            _ => {
+                return Err(place(
+                    Error::new(Kind::Config, "a [[hook]] has either a `command` or a `url`")
+                        .hint("command = \"./purge-cdn\", or url = \"https://example.com/deleted\""),
+                ));
+            }
+        };
+        let mut hook = Hook::new(call);
+        if let Some(name) = &self.name {
+            hook.name.clone_from(name);
+        }
+        if let Some(words) = self.outcomes {
+            hook.outcomes = Vec::from(words)
+                .iter()
+                .map(|word| {
+                    Outcome::from_word(word).ok_or_else(|| {
+                        let known: Vec<_> = Outcome::ALL.iter().map(|(o, _)| o.word()).collect();
+                        place(Error::new(Kind::Config, "`outcomes` has no such value").with("outcomes", format_args!("{word:?}")))
+                            .hint(format!("write some of: {}", known.join(", ")))
+                    })
+                })
+                .collect::<Result<_>>()?;
+        }
+        if let Some(batch) = self.batch {
+            hook.batch = batch;
+        }
+        if let Some(text) = &self.timeout {
+            hook.timeout = duration("timeout", text).map_err(place)?;
+        }
+        Ok(hook)
+    }
 }
 
 /// The fields that say how values are read, together.

@@ -77,10 +77,11 @@ pub(super) async fn followers(db: &Sqlite) -> Result<Vec<Registered>> {
     let mut connection = db.acquire().await?;
     // The oldest entry is the one with the smallest number.
     let sql = format!(
-        "SELECT f.id, f.name, f.outcomes, f.since, count(d.entry), count(*) FILTER (WHERE d.due_at <= {NOW}), \
-         count(*) FILTER (WHERE d.attempts > 0), ({NOW} - (SELECT l.at FROM rowbound_ledger AS l WHERE l.id = min(d.entry))) / 1000, \
-         ({NOW} - min(d.due_at) FILTER (WHERE d.due_at <= {NOW})) / 1000 \
-         FROM rowbound_follower AS f LEFT JOIN rowbound_delivery AS d ON d.follower = f.id GROUP BY f.id ORDER BY f.name"
+        "SELECT w.id, w.name, w.outcomes, w.since, w.waiting, w.due, w.failing, ({NOW} - l.at) / 1000, ({NOW} - w.overdue) / 1000 FROM \
+         (SELECT f.*, count(d.entry) AS waiting, count(*) FILTER (WHERE d.due_at <= {NOW}) AS due, \
+          count(*) FILTER (WHERE d.attempts > 0) AS failing, min(d.entry) AS oldest, min(d.due_at) FILTER (WHERE d.due_at <= {NOW}) AS overdue \
+          FROM rowbound_follower AS f LEFT JOIN rowbound_delivery AS d ON d.follower = f.id GROUP BY f.id) AS w \
+         LEFT JOIN rowbound_ledger AS l ON l.id = w.oldest ORDER BY w.name"
     );
     let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&mut *connection).await.map_err(failed("status"))?;
     let mut followers = Vec::with_capacity(rows.len());

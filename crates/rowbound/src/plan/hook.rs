@@ -1,0 +1,125 @@
+//! Who hears of what was deleted: a command or a webhook.
+//!
+//! In: the fields of a `[[hook]]`, or a command or URL alone. Out: a checked [`Hook`]. Promise: a secret is never shown.
+
+use std::{fmt, time::Duration};
+
+use crate::{
+    delivery::{HEARD, check_name},
+    error::{Error, Kind, Result},
+    queue::Outcome,
+};
+
+/// The most entries that a hook gets at once.
+const BATCH: u32 = 1_000;
+
+/// What is called.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Call {
+    /// `sh -c` with this, the entry on its standard input.
+    Command(String),
+    /// A POST to this URL.
+    Webhook {
+        /// `http://` or `https://`.
+        url: String,
+        /// What the body is signed with.
+        secret: Option<String>,
+    },
+}
+
+impl Call {
+    /// What is called, as messages show it: what could be a secret is left out.
+    pub fn shown(&self) -> String {
+        match self {
+            Call::Command(command) => command.clone(),
+            Call::Webhook { url, .. } => {
+                // Not only a password is one: so is the path of many a service's webhooks.
+                let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+                let host = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+                format!("{scheme}://{}", host.rsplit_once('@').map_or(host, |(_, host)| host))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown())
+    }
+}
+
+/// Something that is called for each entry of the ledger that it hears of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hook {
+    /// Its name: the follower's under which the database remembers what it has yet to hear.
+    pub name: String,
+    /// What is called.
+    pub call: Call,
+    /// Of which outcomes it hears. Default: [`HEARD`].
+    pub outcomes: Vec<Outcome>,
+    /// How many entries it gets at once at most. Default: 1.
+    pub batch: u32,
+    /// How long a call may take. Default: 30 s.
+    pub timeout: Duration,
+}
+
+impl Hook {
+    /// A hook with the defaults and a name made of what it calls, which stays the same as long as that does.
+    pub fn new(call: Call) -> Self {
+        let (kind, text) = match &call {
+            Call::Command(command) => ("hook", command),
+            Call::Webhook { url, .. } => ("webhook", url),
+        };
+        // FNV-1a: the same in every build.
+        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+        Hook {
+            name: format!("{kind}-{:08x}", (hash ^ (hash >> 32)) & 0xffff_ffff),
+            call,
+            outcomes: HEARD.to_vec(),
+            batch: 1,
+            timeout: Duration::from_secs(30),
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        let bad = |why: &str| Error::new(Kind::Config, why.to_owned()).with("hook", &self.name);
+        check_name(&self.name)?;
+        match &self.call {
+            Call::Command(command) if command.trim().is_empty() => return Err(bad("`command` is empty")),
+            Call::Command(command) if command.contains('\0') => return Err(bad("`command` holds a NUL")),
+            Call::Webhook { url, .. } if !url.starts_with("https://") && !url.starts_with("http://") => {
+                return Err(bad("`url` of a hook begins with neither https:// nor http://"));
+            }
+            Call::Webhook { secret: Some(secret), .. } if secret.is_empty() => {
+                return Err(bad("`secret` is empty").hint("leave it out where nothing is to be signed"));
+            }
+            _ => {}
+        }
+        if self.outcomes.is_empty() {
+            return Err(bad("`outcomes` is empty: the hook would hear of nothing"));
+        }
+        if self.batch == 0 || self.batch > BATCH {
+            return Err(bad("`batch` is out of range").with("batch", self.batch).hint(format!("write 1 to {BATCH}")));
+        }
+        if self.timeout.is_zero() {
+            return Err(bad("`timeout` has no length"));
+        }
+        Ok(())
+    }
+}
+
+/// Checks hooks, each and together.
+///
+/// # Errors
+/// [`Kind::Config`] names hook, field and value.
+pub fn check_hooks(hooks: &[Hook]) -> Result<()> {
+    for (i, hook) in hooks.iter().enumerate() {
+        hook.check()?;
+        if hooks[..i].iter().any(|h| h.name == hook.name) {
+            return Err(Error::new(Kind::Config, "two hooks have the same name")
+                .with("hook", &hook.name)
+                .hint("give one of them another `name`"));
+        }
+    }
+    Ok(())
+}
