@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use rowbound::{
     Binding, Collector, Plan, StoragePlan,
     attach::{Consent, attach, open_storages},
+    binding::Column,
     collect::Settings,
     database::{self, Database, Options},
     plan::PlanBuilder,
@@ -147,6 +148,12 @@ impl Builder {
     /// Adds a binding that is no field: a column of another kind, which names files too.
     pub fn binding(mut self, binding: Binding) -> Self {
         self.plan = self.plan.binding(binding);
+        self
+    }
+
+    /// Says that names of files may stand in a column and are no references there: a title, a text in which a person mentions one.
+    pub fn ignore(mut self, column: Column) -> Self {
+        self.plan = self.plan.ignore(column);
         self
     }
 
