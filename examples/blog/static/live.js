@@ -16,6 +16,7 @@ function follow(old, fresh) {
     const same = child.id ? known.get(child.id) : at && !at.id && at.nodeName === child.nodeName ? at : undefined;
     if (!same) {
       old.insertBefore(child, at);
+      child.classList?.add('new');
       continue;
     }
     if (same !== at) old.insertBefore(same, at);
