@@ -126,7 +126,7 @@ impl Browser {
         self.call("Emulation.setScriptExecutionDisabled", json!({ "value": !run })).await;
     }
 
-    /// Clicks with the mouse in the middle of the first element that `selector` finds.
+    /// Clicks with the mouse in the middle of the first element that `selector` finds; of a text, in its first line.
     ///
     /// # Panics
     /// When there is none, or something else lies over it.
@@ -135,7 +135,7 @@ impl Browser {
             .eval(&format!(
                 "(() => {{ const e = document.querySelector({}); if (!e) return 'is not there';
                 e.scrollIntoView({{ block: 'center', behavior: 'instant' }});
-                const b = e.getBoundingClientRect(), x = b.x + b.width / 2, y = b.y + b.height / 2, top = document.elementFromPoint(x, y);
+                const b = e.getClientRects()[0], x = b.x + b.width / 2, y = b.y + b.height / 2, top = document.elementFromPoint(x, y);
                 return e.contains(top) || top?.control === e ? {{ x, y }} : 'is covered by ' + top?.outerHTML.slice(0, 200); }})()",
                 json!(selector)
             ))

@@ -48,7 +48,7 @@ enum Why {
     /// Rows name it.
     Named(Vec<Holder>),
     /// Nothing names it, and it is about to go: when, and what happened.
-    Goes(String, &'static str),
+    Goes(String, String),
     /// Nothing names it, and nobody announced it: somebody put it there by hand.
     Unknown,
 }
@@ -150,7 +150,11 @@ async fn look(app: &App) -> Result<Now, Failed> {
         let why = match holders.remove(name.as_str()) {
             Some(rows) => Why::Named(rows),
             None => match waiting.iter().filter(|one| one.value == name.as_str()).min_by_key(|one| due(one)) {
-                Some(candidate) => Why::Goes(until(due(candidate), now), told(&candidate.event)),
+                Some(candidate) => {
+                    // What was written just before it was let go of could be another upload of that name: it waits until that cannot be.
+                    let new = if candidate.note.is_some() { "; it was so new that it waits" } else { "" };
+                    Why::Goes(until(due(candidate), now), format!("{}{new}", told(&candidate.event)))
+                }
                 // Its candidate was settled while this looked: it is gone.
                 None if !store.exists(&name).await? => continue,
                 None => Why::Unknown,
