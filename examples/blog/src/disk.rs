@@ -220,7 +220,7 @@ fn due(candidate: &Waiting) -> Timestamp {
 /// What happened to the row, for people.
 fn told(event: &str) -> &'static str {
     match event {
-        "stage" => "uploaded, and no row came",
+        "stage" => "uploaded, and no row names it",
         "update" => "its row names another picture, or none",
         "delete" | "cascade" | "truncate" => "its row was deleted",
         _ => "no row named it",
