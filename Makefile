@@ -1,6 +1,6 @@
 # The commands of this repository; CI runs the same (.ci/run).
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt bench bench-images bench-orm soak fuzz deny-install clean
+.PHONY: help demo blog test lint fmt bench bench-images bench-orm soak fuzz deny-install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -9,6 +9,9 @@ help: ## list the targets
 demo: ## the story of two bindings, on SQLite and a folder
 	cargo build --quiet --locked -p rowbound-cli
 	cargo run --quiet --locked -p rowbound-cli -- demo
+
+blog: ## a blog to click through, at http://127.0.0.1:3000; ARGS="8000 FOLDER" for another port and folder
+	cargo run --quiet --locked -p rowbound-blog -- $(ARGS)
 
 test: ## every test, on SQLite, PostgreSQL, MariaDB (MySQL with MYSQL_URL) and S3 (Garage with GARAGE)
 	scripts/with-test-servers scripts/test

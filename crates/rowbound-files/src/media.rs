@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use rowbound::{
     Binding, Collector, Plan, StoragePlan, Worker,
     attach::{Consent, attach, open_storages},
+    binding::Column,
     collect::Settings,
     database::{self, Database, Options, Pool},
     plan::PlanBuilder,
@@ -184,6 +185,12 @@ impl Builder {
     /// How many connections of its own Rowbound opens at most: a worker uses up to three for each storage, an upload one for a moment. Default: 6.
     pub fn connections(mut self, count: u32) -> Self {
         self.options.connections = count;
+        self
+    }
+
+    /// Says that names of files may stand in a column and are no references there: a title, a text in which a person mentions one.
+    pub fn ignore(mut self, column: Column) -> Self {
+        self.plan = self.plan.ignore(column);
         self
     }
 

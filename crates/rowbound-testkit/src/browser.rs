@@ -1,12 +1,12 @@
 //! Chromium without a window, to see a page as people do.
 //!
-//! In: a page's URL. Out: what the browser computed, what it painted, what it asked the network for. It is spoken to in the DevTools protocol over
-//! pipes: no port, no driver.
+//! In: a page's URL, and what a person does there: clicks, types, chooses files. Out: what the browser computed, what it painted, what it asked the
+//! network for. It is spoken to in the DevTools protocol over pipes: no port, no driver.
 
 use std::{
     path::{Path, PathBuf},
     process::Stdio,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -17,6 +17,25 @@ use tokio::{
 
 /// How long the browser may take for an answer. The first one includes its start.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The lowest contrast of any text with what lies under it, and where: an expression for [`Browser::eval`]. WCAG's AA asks for 4.5 (1.4.3).
+pub const CONTRAST: &str = r#"(() => {
+  const rgba = text => text.match(/[\d.]+/g).map(Number);
+  const light = c => { const f = c.slice(0, 3).map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+    return .2126 * f[0] + .7152 * f[1] + .0722 * f[2]; };
+  const ground = e => { for (; e; e = e.parentElement) { const c = rgba(getComputedStyle(e).backgroundColor); if (c.length < 4 || c[3] > 0) return c; } return [255, 255, 255]; };
+  let worst = { ratio: 21, where: '' };
+  for (const e of document.querySelectorAll('body *')) {
+    if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())) continue;
+    const [a, b] = [light(rgba(getComputedStyle(e).color)), light(ground(e))];
+    const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+    if (ratio < worst.ratio) worst = { ratio, where: e.outerHTML.slice(0, 200) };
+  }
+  return worst;
+})()"#;
+
+/// Whether all of a page is there.
+const LOADED: &str = "document.readyState === 'complete'";
 
 /// A browser with one page. It is killed, and its profile removed, when this value is dropped.
 #[derive(Debug)]
@@ -99,8 +118,82 @@ impl Browser {
         self.requests.clear();
         let opened = self.call("Page.navigate", json!({ "url": url })).await;
         assert!(opened["errorText"].is_null(), "{url}: {opened}");
-        let loaded = "new Promise(done => document.readyState === 'complete' ? done(true) : addEventListener('load', () => done(true)))";
-        self.eval(loaded).await;
+        self.wait_for(LOADED, DEADLINE).await;
+    }
+
+    /// Lets pages run scripts, or not, from the next page on. What tests ask by [`Browser::eval`] runs all the same.
+    pub async fn scripts(&mut self, run: bool) {
+        self.call("Emulation.setScriptExecutionDisabled", json!({ "value": !run })).await;
+    }
+
+    /// Clicks with the mouse in the middle of the first element that `selector` finds; of a text, in its first line.
+    ///
+    /// # Panics
+    /// When there is none, or something else lies over it.
+    pub async fn click(&mut self, selector: &str) {
+        let place = self
+            .eval(&format!(
+                "(() => {{ const e = document.querySelector({}); if (!e) return 'is not there';
+                e.scrollIntoView({{ block: 'center', behavior: 'instant' }});
+                const b = e.getClientRects()[0], x = b.x + b.width / 2, y = b.y + b.height / 2, top = document.elementFromPoint(x, y);
+                return e.contains(top) || top?.control === e ? {{ x, y }} : 'is covered by ' + top?.outerHTML.slice(0, 200); }})()",
+                json!(selector)
+            ))
+            .await;
+        assert!(place.is_object(), "{selector} {place}");
+        for kind in ["mousePressed", "mouseReleased"] {
+            let event = json!({ "type": kind, "x": place["x"], "y": place["y"], "button": "left", "clickCount": 1 });
+            self.call("Input.dispatchMouseEvent", event).await;
+        }
+    }
+
+    /// Clicks on what leads to another page (a link, a button that sends a form), and waits until all of that is loaded.
+    pub async fn follow(&mut self, selector: &str) {
+        // The next document has no such mark.
+        self.eval("document.left = true").await;
+        self.requests.clear();
+        self.click(selector).await;
+        self.wait_for(&format!("document.left === undefined && {LOADED}"), DEADLINE).await;
+    }
+
+    /// Types into a text field, in place of what stands there.
+    pub async fn fill(&mut self, selector: &str, text: &str) {
+        self.click(selector).await;
+        self.eval(&format!("document.querySelector({}).select()", json!(selector))).await;
+        match text {
+            "" => {
+                for kind in ["keyDown", "keyUp"] {
+                    let key = json!({ "type": kind, "key": "Delete", "code": "Delete", "windowsVirtualKeyCode": 46 });
+                    self.call("Input.dispatchKeyEvent", key).await;
+                }
+            }
+            _ => drop(self.call("Input.insertText", json!({ "text": text })).await),
+        }
+    }
+
+    /// Chooses files of this machine in a file input.
+    pub async fn choose(&mut self, selector: &str, files: &[&Path]) {
+        let ask = json!({ "expression": format!("document.querySelector({})", json!(selector)) });
+        let input = self.call("Runtime.evaluate", ask).await["result"]["objectId"].take();
+        assert!(input.is_string(), "{selector} is not there");
+        self.call("DOM.setFileInputFiles", json!({ "files": files, "objectId": input })).await;
+    }
+
+    /// Waits until a JavaScript expression is true, in whichever page is there then.
+    ///
+    /// # Panics
+    /// When `deadline` passes first, with what the page shows instead.
+    pub async fn wait_for(&mut self, expression: &str, deadline: Duration) {
+        let end = Instant::now() + deadline;
+        let ask = json!({ "expression": expression, "returnByValue": true });
+        // While a page gives way to another there is nobody to answer.
+        while !self.ask("Runtime.evaluate", ask.clone()).await.is_ok_and(|answer| answer["result"]["value"] == true) {
+            if Instant::now() > end {
+                let shown = self.eval("location.href + '\\n' + document.body?.innerText").await;
+                panic!("waited {deadline:?} in vain for {expression}\n{}", shown.as_str().unwrap_or_default());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// The value of a JavaScript expression in the page; a promise is waited for. The page's own policy does not forbid it.
@@ -120,12 +213,25 @@ impl Browser {
         answer["data"].as_str().expect("a screenshot has data").to_owned()
     }
 
+    /// All of the page, however long, as PNG in base64.
+    pub async fn screenshot_of_all(&mut self) -> String {
+        let size = self.call("Page.getLayoutMetrics", json!({})).await["cssContentSize"].take();
+        let clip = json!({ "x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1 });
+        let answer = self.call("Page.captureScreenshot", json!({ "format": "png", "captureBeyondViewport": true, "clip": clip })).await;
+        answer["data"].as_str().expect("a screenshot has data").to_owned()
+    }
+
     /// URLs that the page asked for since it was opened, itself among them; of `data:` URIs only the beginning.
     pub fn requests(&self) -> &[String] {
         &self.requests
     }
 
     async fn call(&mut self, method: &str, params: Value) -> Value {
+        self.ask(method, params).await.unwrap_or_else(|e| panic!("{method}: {e}"))
+    }
+
+    /// What the browser answers, or why it refuses.
+    async fn ask(&mut self, method: &str, params: Value) -> Result<Value, Value> {
         self.last += 1;
         let id = self.last;
         let mut message = json!({ "id": id, "method": method, "params": params });
@@ -149,8 +255,10 @@ impl Browser {
                     self.requests.push(url.chars().take(200).collect());
                 }
                 if answer["id"] == id {
-                    assert!(answer["error"].is_null(), "{method}: {}", answer["error"]);
-                    return Ok(answer["result"].take());
+                    return Ok(match answer["error"].take() {
+                        Value::Null => Ok(answer["result"].take()),
+                        error => Err(error),
+                    });
                 }
             }
         };

@@ -10,7 +10,7 @@ use rowbound::{
     storage::{Storage, folder::Folder},
     sweep::Brake,
 };
-use rowbound_testkit::{Browser, View};
+use rowbound_testkit::{Browser, View, browser::CONTRAST};
 
 use super::*;
 use crate::commands::sweep::report::Findings;
@@ -150,22 +150,6 @@ fn swept(root: &Path) -> Report400 {
     storage.survey();
     Report400 { swept: Section { report, findings, storage }, pictures: uploads.values().filter(|(_, seen)| *seen).count() }
 }
-
-/// The lowest contrast of any text with what lies under it, and where.
-const CONTRAST: &str = r#"(() => {
-  const rgba = text => text.match(/[\d.]+/g).map(Number);
-  const light = c => { const f = c.slice(0, 3).map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
-    return .2126 * f[0] + .7152 * f[1] + .0722 * f[2]; };
-  const ground = e => { for (; e; e = e.parentElement) { const c = rgba(getComputedStyle(e).backgroundColor); if (c.length < 4 || c[3] > 0) return c; } return [255, 255, 255]; };
-  let worst = { ratio: 21, where: '' };
-  for (const e of document.querySelectorAll('body *')) {
-    if (![...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())) continue;
-    const [a, b] = [light(rgba(getComputedStyle(e).color)), light(ground(e))];
-    const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
-    if (ratio < worst.ratio) worst = { ratio, where: e.outerHTML.slice(0, 200) };
-  }
-  return worst;
-})()"#;
 
 /// Elements that stick out of the window, or out of the box that they belong to, by more than a pixel.
 const OVERFLOW: &str = r#"[...document.querySelectorAll('body, body *')].filter(e => {
