@@ -8,7 +8,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use rowbound::{Binding, Health, StoragePlan, Worker, collect::Settings, database::Pool};
+use rowbound::{Binding, Health, StoragePlan, Worker, binding::Column, collect::Settings, database::Pool};
 use rowbound_files::{Builder as MediaBuilder, Error, Files, Kind, Media, Result, Value};
 use sea_orm::{DatabaseConnection, DbBackend, EntityTrait};
 use tokio::{sync::watch, task::JoinHandle};
@@ -139,6 +139,12 @@ impl Builder {
     /// Adds a binding of a column that is no field of an entity.
     pub fn binding(mut self, binding: Binding) -> Self {
         self.media = self.media.binding(binding);
+        self
+    }
+
+    /// Says that names of files may stand in a column and are no references there: a title, a text in which a person mentions one.
+    pub fn ignore(mut self, column: Column) -> Self {
+        self.media = self.media.ignore(column);
         self
     }
 

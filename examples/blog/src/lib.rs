@@ -5,8 +5,8 @@
 //! Modules stand in the order in which things happen; each imports only those above it.
 
 mod options; // arguments and environment -> where everything lies
-mod models; // the rows
-mod files; // which columns name files: all that is said to Rowbound
+mod models; // the rows, and which of their columns are pictures
+mod files; // where their files lie, and who collects them
 mod app; // what handlers share
 mod pages; // what every page has; errors as pages
 mod guard; // which requests are taken at all
@@ -25,7 +25,7 @@ use axum::{
 };
 use rowbound_web::Limits;
 use sea_orm::{ConnectOptions, Database};
-use tokio::{net::TcpListener, signal, sync::watch};
+use tokio::{net::TcpListener, signal};
 
 use crate::{app::App, files::Pictures};
 use options::{Options, USAGE};
@@ -95,9 +95,8 @@ async fn run(options: Options) -> Result<(), String> {
         Some(hint) => format!("{}\nhint: {hint}", e.full()),
         None => e.full(),
     };
-    let pictures = Pictures::open(&options).await.map_err(failed)?;
-    let (stop, stopped) = watch::channel(false);
-    let collecting = pictures.collect(stopped).await.map_err(failed)?;
+    let rowbound = files::start(&options, &db).await.map_err(failed)?;
+    let pictures = Pictures::of(&rowbound).await.map_err(failed)?;
 
     let address = ("127.0.0.1", options.port);
     let listener = TcpListener::bind(address).await.map_err(|e| format!("cannot listen on port {}: {e}", options.port))?;
@@ -106,9 +105,8 @@ async fn run(options: Options) -> Result<(), String> {
     let app = App { db: db.clone(), pictures: pictures.clone() };
     let served = axum::serve(listener, router(app)).with_graceful_shutdown(asked_to_stop()).await;
 
-    stop.send_replace(true);
     // It ends after the files that it is at.
-    collecting.await.map_err(|e| e.to_string())?;
+    rowbound.stop().await;
     pictures.media.database().close().await;
     db.close().await.map_err(|e| e.to_string())?;
     served.map_err(|e| e.to_string())

@@ -5,7 +5,7 @@
 
 use askama::Template;
 use axum::{extract::State, http::StatusCode, response::Response};
-use rowbound_files::ImageFile;
+use rowbound_orm::{ImageFile, QueryDelete};
 use rowbound_web::UploadForm;
 use sea_orm::{ActiveValue::Set, ConnectionTrait, EntityTrait, ModelTrait, QueryOrder, QuerySelect, TransactionTrait, entity::prelude::*};
 
@@ -186,8 +186,9 @@ pub async fn update(State(app): State<App>, Id(id): Id, flash: Flash, form: Uplo
 
 pub async fn delete(State(app): State<App>, Id(id): Id) -> Result<Response, Failed> {
     let post = found(&app, id).await?;
-    // The database deletes the rows of its pictures by itself (ON DELETE CASCADE): the application sees none of them go.
-    post::Entity::delete_by_id(id).exec(&app.db).await?;
-    let n = post.pictures.len();
+    // Its pictures' rows go with it (`on_delete = "Cascade"`), each with its signals. `delete_by_id` would leave them to the database's own cascade, which
+    // the application does not see; their files go either way.
+    let deleted = post::Entity::find_by_id(id).delete(&app.db).await.map_err(DbErr::from)?;
+    let n = deleted.of::<post_image::Entity>() as usize;
     Ok(go("/posts", &format!("“{}” was deleted, and {n} picture{} with it.", post.title, s(n))))
 }
