@@ -833,7 +833,7 @@ fn the_tests_that_the_documentation_names_exist() {
         "names" | "head" | "multipart" => ["files", "web"].iter().map(|of| format!("crates/rowbound-{of}/src/{module}.rs")).collect(),
         // `s3` is in two: the storage alone, and the command on it.
         other => {
-            let crates = ["testkit", "cli", "files", "files-orms", "image", "web"];
+            let crates = ["testkit", "cli", "files", "files-orms", "image", "orm", "web"];
             crates.iter().map(|of| format!("crates/rowbound-{of}/tests/{other}.rs")).collect()
         }
     };
