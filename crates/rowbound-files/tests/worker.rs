@@ -70,7 +70,7 @@ async fn collected(world: &World) {
 async fn work(world: &World, media: &Media) {
     let files = media.files(&doc()).expect("its field");
     for i in 0..20 {
-        let name = files.save(Upload::bytes(&format!("{i}.txt"), format!("{i}"))).await.unwrap_or_else(|e| panic!("{}", e.full()));
+        let name = files.save(Upload::bytes(format!("{i}.txt"), format!("{i}"))).await.unwrap_or_else(|e| panic!("{}", e.full()));
         world.db.exec(&format!("insert into doc (file) values ('{name}')")).await;
     }
     world.db.exec("delete from doc where file like '%1%'").await;
