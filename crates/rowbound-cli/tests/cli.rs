@@ -687,12 +687,18 @@ fn the_documentation_has_every_field_of_the_configuration() {
     let database = fields("nope = 1");
     let storage = fields("[storage.default]\nnope = 1");
     let binding = fields("[[binding]]\nnope = 1");
-    assert!(database.len() == 5 && storage.len() >= 5 && binding.len() >= 8, "{database:?} {storage:?} {binding:?}");
+    assert!(database.len() == 6 && storage.len() >= 5 && binding.len() >= 8, "{database:?} {storage:?} {binding:?}");
     let reference = fields("[[reference]]\nnope = 1");
-    for field in storage.iter().chain(&binding).chain(reference.iter().filter(|f| *f == "name" || *f == "query")) {
+    let hook = fields("[[hook]]\nnope = 1");
+    assert!(hook.len() >= 7, "{hook:?}");
+    for field in storage.iter().chain(&binding).chain(&hook).chain(reference.iter().filter(|f| *f == "name" || *f == "query")) {
         assert!(text.contains(&format!("\n| `{field}` | ")), "docs/configuration.md does not explain `{field}`");
     }
-    assert!(["## `database`", "## `ignore`", "## `[storage.NAME]`", "## `[[binding]]`"].iter().all(|title| text.contains(title)));
+    assert!(
+        ["## `database`", "## `ignore`", "## `[storage.NAME]`", "## `[[binding]]`", "## `[[hook]]`"]
+            .iter()
+            .all(|title| text.contains(title))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

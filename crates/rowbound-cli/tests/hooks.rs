@@ -9,6 +9,7 @@ use std::{
 
 use rowbound::{
     Trash,
+    capture::VERSION,
     crash::{FOLLOW_POINTS, POINTS},
     plan::{Call, Hook},
     queue::Outcome,
@@ -381,6 +382,35 @@ macro_rules! on {
             #[tokio::test(flavor = "multi_thread")]
             async fn every_deletion_is_heard_whatever_is_killed() {
                 killed(Backend::$backend, 1).await;
+            }
+
+            /// Who attached before there were hooks is told to attach again, and that is all.
+            #[tokio::test(flavor = "multi_thread")]
+            async fn an_older_installation_is_upgraded_by_attach() {
+                if !Backend::$backend.available() {
+                    return;
+                }
+                let plain = World::new(Backend::$backend).await.with_docs().await;
+                let mut world = attached(plain, &["a.jpg"]).await;
+                let postgres = Backend::$backend == Backend::Postgres;
+                let (prefix, record) = if postgres { ("rowbound.", "record::text") } else { ("rowbound_", "record") };
+                let cast = if postgres { "::jsonb" } else { "" };
+                world.db.exec(&format!("drop table {prefix}delivery")).await;
+                world.db.exec(&format!("drop table {prefix}follower")).await;
+                for written in ["\"version\":", "\"version\": "] {
+                    let older = format!("replace({record}, '{written}{VERSION}', '{written}1'){cast}");
+                    world.db.exec(&format!("update {prefix}installation set record = {older}")).await;
+                }
+                world.db.exec("delete from doc").await;
+                world.hooks = vec![named("log", shell(&world, "echo $ROWBOUND_NAME >> DIR/heard"))];
+                for command in ["collect", "status", "doctor"] {
+                    let output = run(&world, &[command]).await;
+                    assert!(matches!(output.code, Some(2 | 4)), "{command}: {output:?}");
+                    assert!(format!("{}{}", output.stdout, output.stderr).contains("rowbound attach"), "{command}: {output:?}");
+                }
+                run(&world, &["attach"]).await.expect(0);
+                run(&world, &["collect"]).await.expect(0);
+                assert_eq!(lines(&world, "heard"), ["a.jpg"]);
             }
 
             /// A short story on each database: heard, failed, heard again, and by two hooks.

@@ -588,4 +588,37 @@ mod tests {
         assert_eq!(plan.bindings.len(), 2);
         assert_eq!(written().bind(Binding::url("t.f", "default", "/m/").unwrap()).unwrap_err().kind(), Kind::Config);
     }
+
+    fn hooks(text: &str) -> Result<Vec<Hook>> {
+        let text = format!("database = \"sqlite:x\"\n[storage.default]\nurl = \"folder:m\"\n[[binding]]\ncolumn = \"t.f\"\n{text}");
+        Ok(Plan::parse(&text, Path::new("/"), None, &|_| Some("s3cret".to_owned()))?.hooks)
+    }
+
+    #[test]
+    fn a_hook_is_a_command_or_a_url() {
+        let both = hooks("[[hook]]\ncommand = \"x\"\n[[hook]]\nname = \"site\"\nurl = \"https://u:p@h/t?q\"\nsecret = \"${S}\"\noutcomes = \"purged\"\nbatch = 50\ntimeout = \"5s\"")
+            .unwrap();
+        assert_eq!((&both[0].outcomes[..], both[0].batch, both[0].timeout.as_secs()), (&[Outcome::Trashed, Outcome::Erased][..], 1, 30));
+        assert_eq!(both[0].name, Hook::new(Call::Command("x".into())).name, "stable, or what waits would be lost from sight");
+        assert_eq!((&*both[1].name, &both[1].outcomes[..], both[1].batch), ("site", &[Outcome::Purged][..], 50));
+        assert_eq!(both[1].call, Call::Webhook { url: "https://u:p@h/t?q".into(), secret: Some("s3cret".into()) });
+        assert_eq!(format!("{:?}", both[1].call), "https://h", "no secret is shown");
+        for (text, field) in [
+            ("", "either a `command` or a `url`"),
+            ("command = \"x\"\nurl = \"http://x\"", "either a `command` or a `url`"),
+            ("command = \" \"", "`command` is empty"),
+            ("command = \"x\"\nsecret = \"y\"", "`secret` goes with `url`"),
+            ("url = \"x\"", "https://"),
+            ("url = \"http://x\"\nsecret = \"\"", "`secret` is empty"),
+            ("command = \"x\"\noutcomes = [\"gone\"]", "`outcomes` has no such value"),
+            ("command = \"x\"\noutcomes = []", "`outcomes` is empty"),
+            ("command = \"x\"\nbatch = 0", "`batch` is out of range"),
+            ("command = \"x\"\ntimeout = \"0\"", "`timeout` has no length"),
+            ("command = \"x\"\nname = \"a b\"", "no name for a follower"),
+            ("command = \"x\"\n[[hook]]\ncommand = \"x\"", "two hooks have the same name"),
+        ] {
+            let e = hooks(&format!("[[hook]]\n{text}")).unwrap_err();
+            assert!(e.kind() == Kind::Config && e.full().contains(field), "{text}: {}", e.full());
+        }
+    }
 }
