@@ -19,13 +19,14 @@ mod doctor;
 mod explain;
 mod history;
 mod init;
+pub mod pictures;
 mod promote;
 mod put;
 mod restore;
 mod run;
 mod status;
 mod sweep;
-pub mod thumbnail;
+mod thumbnail;
 
 /// Runs the command; returns the exit status.
 pub async fn run(args: Args) -> Result<u8> {

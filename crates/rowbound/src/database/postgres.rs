@@ -25,7 +25,7 @@ use crate::{
     name::FileName,
 };
 
-mod assign; // a row's column is set
+mod assign; // a row is found, its column is set
 mod check; // references: found, never overlooked
 mod fault; // what a failure means
 mod inspect; // what is said before anything changes
@@ -333,6 +333,10 @@ impl Database for Postgres {
 
     async fn now(&self) -> Result<Timestamp> {
         survey::now(self).await
+    }
+
+    async fn has_row(&self, column: &Column, key: &str) -> Result<bool> {
+        assign::has_row(&self.pool, column, key).await
     }
 
     async fn assign(&self, column: &Column, key: &str, name: &FileName) -> Result<bool> {

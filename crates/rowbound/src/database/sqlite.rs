@@ -34,7 +34,7 @@ use crate::{
     queue::{Announce, Backlog, Candidate, Claim, Settlement, Waiting},
 };
 
-mod assign; // a row's column is set
+mod assign; // a row is found, its column is set
 mod check; // references: found, never overlooked
 mod fault; // what a failure means
 mod install; // attach and detach
@@ -393,6 +393,10 @@ impl Database for Sqlite {
 
     async fn now(&self) -> Result<Timestamp> {
         survey::now(self).await
+    }
+
+    async fn has_row(&self, column: &Column, key: &str) -> Result<bool> {
+        assign::has_row(self, column, key).await
     }
 
     async fn assign(&self, column: &Column, key: &str, name: &FileName) -> Result<bool> {
