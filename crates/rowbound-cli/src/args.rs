@@ -11,6 +11,9 @@ use crate::exit;
 /// Where `--help` lists the options that every command takes.
 const GLOBAL: &str = "Global options";
 
+/// Where it lists what is done with pictures.
+const PICTURES: &str = "Pictures";
+
 /// A garbage collector for uploaded files: a file lives exactly as long as some database row names it.
 ///
 /// Rowbound binds to an existing SQLite, PostgreSQL, MySQL or MariaDB database. Triggers note, within the application's own transaction, each
@@ -127,8 +130,8 @@ pub enum Command {
     Restore(NameArgs),
     /// Put files into rows: stage, write, and set the column in a transaction
     ///
-    /// Does what an application does that uses rowbound-files. What the rows named before is let go of by that, and collected. A file whose row is not there
-    /// is let go of too. Status 1 says that some rows are as they were.
+    /// Does what an application does that uses rowbound-files. What the rows named before is let go of by that, and collected. Where there is no row with
+    /// the key, nothing is stored. With an option under "Pictures" the files must be pictures, and are processed first. Status 1 says that some rows are as they were.
     Put(PutArgs),
     /// Make smaller pictures of files, as an application's image fields do
     ///
@@ -355,14 +358,26 @@ pub struct PutArgs {
     #[arg(value_name = "TABLE.COLUMN")]
     pub column: String,
     /// A row's primary key and the file that it shall name; as many pairs as you like
-    #[arg(required = true, num_args = 2.., value_names = ["KEY", "FILE"])]
+    #[arg(required_unless_present = "list", num_args = 2.., value_names = ["KEY", "FILE"])]
     pub pairs: Vec<String>,
+    /// More pairs: a CSV of keys and files, without a line of titles; - reads standard input
+    #[arg(long, value_name = "FILE")]
+    pub list: Option<PathBuf>,
     /// The folder within the storage; %Y, %m, %d and the like stand for the moment, in UTC
     #[arg(long, value_name = "FOLDER")]
     pub upload_to: Option<String>,
     /// The most characters that the column takes: longer names are cut
     #[arg(long, value_name = "CHARACTERS", default_value_t = 100)]
     pub max_length: usize,
+    /// So many files at once [default: 4, or one per processor where that is more]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: Option<u16>,
+    /// The files are pictures, and get this size in pixels: 300x200, or 300x or x200 for what follows from the proportions
+    #[arg(long, value_name = "WxH", value_parser = crate::commands::pictures::size, help_heading = PICTURES)]
+    pub size: Option<Size>,
+    /// How they are processed
+    #[command(flatten)]
+    pub pictures: PictureArgs,
 }
 
 /// A file.
@@ -381,19 +396,34 @@ pub struct ThumbnailArgs {
     /// The pictures, then the thumbnail's file; or a folder, where each thumbnail gets its picture's name
     #[arg(required = true, num_args = 2.., value_names = ["IN", "OUT"])]
     pub paths: Vec<PathBuf>,
+    /// So many pictures at once [default: one per processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: Option<u16>,
+    /// Overwrite thumbnails that are there
+    #[arg(long)]
+    pub force: bool,
     /// The size, in pixels: 300x200, or 300x or x200 for what follows from the proportions
-    #[arg(long, value_name = "WxH", value_parser = crate::commands::thumbnail::size)]
-    pub size: (Option<u32>, Option<u32>),
-    /// How it comes to that size
-    #[arg(long, value_enum, value_name = "NAME", default_value_t = Processor::Thumbnail)]
+    #[arg(long, value_name = "WxH", value_parser = crate::commands::pictures::size, help_heading = PICTURES)]
+    pub size: Size,
+    /// How they are processed
+    #[command(flatten)]
+    pub pictures: PictureArgs,
+}
+
+/// What is done with pictures, for every command that does something with them.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = PICTURES)]
+pub struct PictureArgs {
+    /// How they come to that size
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = Processor::Thumbnail, requires = "size")]
     pub processor: Processor,
     /// Which part stays where something is cut: tl, t, tr, l, c, r, bl, b or br (top left, .., bottom right)
-    #[arg(long, value_name = "ANCHOR")]
+    #[arg(long, value_name = "ANCHOR", requires = "size")]
     pub anchor: Option<String>,
     /// Whether smaller pictures are enlarged [default: true, but false for --processor thumbnail]
-    #[arg(long, value_name = "BOOL")]
+    #[arg(long, value_name = "BOOL", requires = "size")]
     pub upscale: Option<bool>,
-    /// The thumbnails' format: jpeg, png, webp, gif, tiff, bmp [default: by OUT's extension, else the picture's own]
+    /// Their format: jpeg, png, webp, gif, tiff, bmp [default: of a thumbnail, by OUT's extension; else the picture's own]
     #[arg(long = "as", value_name = "FORMAT", value_parser = picture_format)]
     pub format_of_pictures: Option<PictureFormat>,
     /// The quality of JPEG and WebP [default: 75 for JPEG, 80 for WebP]
@@ -405,13 +435,10 @@ pub struct ThumbnailArgs {
     /// Keep the picture's colour profile instead of converting to sRGB
     #[arg(long)]
     pub keep_profile: bool,
-    /// So many pictures at once [default: one per processor]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub jobs: Option<u16>,
-    /// Overwrite thumbnails that are there
-    #[arg(long)]
-    pub force: bool,
 }
+
+/// Width and height in pixels; at least one is given.
+pub type Size = (Option<u32>, Option<u32>);
 
 /// A format of pictures; without the feature `images` nothing but a name.
 #[cfg(feature = "images")]

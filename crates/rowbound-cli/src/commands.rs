@@ -20,13 +20,14 @@ mod explain;
 mod forget;
 mod history;
 mod init;
+pub mod pictures;
 mod promote;
 mod put;
 mod restore;
 mod run;
 mod status;
 mod sweep;
-pub mod thumbnail;
+mod thumbnail;
 
 /// Runs the command; returns the exit status.
 pub async fn run(args: Args) -> Result<u8> {

@@ -83,18 +83,11 @@ impl Progress {
         })
     }
 
-    /// Shows a text.
-    pub fn say(&self, text: &str) {
-        self.0.set_message(text.to_owned());
-        self.0.tick();
-    }
-
-    /// Shows how many pictures are done.
-    #[cfg(feature = "images")]
-    pub fn pictures(&self, done: usize, all: usize) {
+    /// Shows how many of something are done.
+    pub fn done(&self, done: usize, all: usize, what: &str) {
         self.0.set_length(all as u64);
         self.0.set_position(done as u64);
-        let style = ProgressStyle::with_template("{elapsed} {wide_bar} {pos} of {len} pictures, {per_sec}, {eta} left");
+        let style = ProgressStyle::with_template(&format!("{{elapsed}} {{wide_bar}} {{pos}} of {{len}} {what}, {{per_sec}}, {{eta}} left"));
         self.0.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     }
 

@@ -250,6 +250,25 @@ async fn every_answer_as_text_and_as_json() {
     see("detach_again_json", &world, &json(vec!["detach"]), 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn put_says_which_row_names_what() {
+    let world = world().await.storage(|s| s.min_age(Duration::from_secs(60)));
+    world.put_doc("2026/cat.jpg").await;
+    world.db.exec("insert into doc (file) values (null)").await;
+    run(&world, &["attach"]).expect(0);
+    let at = |name: &str| world.folder().join(name).to_str().expect("UTF-8").to_owned();
+    let (one, two, list) = (at("My Paper (1).txt"), at("two.txt"), at("list.csv"));
+    fs::write(&one, "paper").expect("a file");
+    fs::write(&two, "paper too").expect("a file");
+    fs::write(&list, format!("2,{two}\n")).expect("a file");
+    see("put", &world, &["put", "doc.file", "1", &one, "--list", &list, "9", &one, "--upload-to", "d"], 1);
+    see("put_json", &world, &["put", "doc.file", "2", &two, "9", &one, "--format", "json"], 1);
+    refused("put_twice", &world, None, &["put", "doc.file", "1", &one, "1", &two], 2).await;
+    refused("put_unbound", &world, None, &["put", "doc.title", "1", &one], 2).await;
+    fs::write(&list, "1,a\n2,b,c\n").expect("a file");
+    refused("put_list", &world, None, &["put", "doc.file", "--list", &list], 2).await;
+}
+
 /// A JSON value with its leaves replaced by their types, lists by their first item, and the database's own words left out.
 fn shape(value: &Value) -> String {
     fn walk(value: &Value, indent: usize, out: &mut String) {

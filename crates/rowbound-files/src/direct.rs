@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rowbound::{
     FileName,
+    queue::Waiting,
     storage::{Access, Look, Signed},
 };
 
@@ -63,7 +64,7 @@ impl<T: Value> Files<T> {
     }
 
     /// What to put into the row for a file that a client has written with a [`Ticket`]. `name` is the client's word: only a name that was given out and waits for its row is
-    /// taken, and its size and type are looked at.
+    /// taken, and its size and type are looked at. The row has half of `stage_ttl` at least: what would leave it less counts as too late.
     ///
     /// # Errors
     /// [`Kind::Unconfirmed`] for any other name, or where there is no file; [`Kind::TooLarge`], [`Kind::Type`]: the file is let go.
@@ -71,8 +72,10 @@ impl<T: Value> Files<T> {
         let no = |why: &str| Error::new(Kind::Unconfirmed, why.to_owned()).with("field", self.field.column()).hint("upload the file again");
         let name = FileName::parse(name).map_err(|why| no(&format!("the name {why}")))?;
         let waits = self.media.database().waiting(&[name.as_str().to_owned()]).await?;
-        // Not what `save` has staged: such names can be guessed, and are somebody else's.
-        if !waits.iter().any(|w| w.event == DIRECT && w.binding.is_none()) {
+        let until = self.media.database().now().await? + self.store.plan.staged_for() / 2;
+        // Not what `save` has staged: such names can be guessed, and are somebody else's. What a worker has had in its hands may go at any moment.
+        let in_time = |w: &Waiting| w.due_at.is_some_and(|due| due > until) && w.note.is_none() && !w.claimed;
+        if !waits.iter().any(|w| w.event == DIRECT && w.binding.is_none() && in_time(w)) {
             return Err(no("no upload of this name was announced, or its time is over"));
         }
         let Look::Seen(seen) = self.store.storage.look(std::slice::from_ref(&name)).await?.remove(0)? else {

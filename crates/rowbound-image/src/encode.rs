@@ -236,14 +236,15 @@ mod codec {
 mod codec {
     use super::*;
 
-    /// Averaged chroma: the crate's default takes the nearest, which costs up to 2 dB.
+    /// Averaged chroma: the crate's default takes the nearest, which costs up to 2 dB. Optimised tables only for progressive ones: in others the crate
+    /// then writes the components one after the other, of which many decoders, zune-jpeg's in `image` among them, make garbage.
     pub(super) fn jpeg(pixels: &[u8], gray: bool, picture: &Finished, quality: u8, progressive: bool) -> Result<Vec<u8>> {
         use jpeg_encoder::{ChromaSubsamplingMethod, ColorType, Encoder, SamplingFactor};
         let mut file = Vec::new();
         let mut encoder = Encoder::new(&mut file, quality);
         encoder.set_sampling_factor(SamplingFactor::F_2_2);
         encoder.set_chroma_subsampling_method(ChromaSubsamplingMethod::Average);
-        encoder.set_optimized_huffman_tables(true);
+        encoder.set_optimized_huffman_tables(progressive);
         encoder.set_progressive(progressive);
         let color = if gray { ColorType::Luma } else { ColorType::Rgb };
         encoder.encode(pixels, picture.width as u16, picture.height as u16, color).map_err(failed)?;

@@ -66,8 +66,49 @@ fn bits_and_bytes_of_palettes_and_gray() {
 
 #[test]
 fn inks_become_what_pillow_makes_of_them() {
-    let file = jpeg(640, 480, JpegColor::Cmyk, &[10, 20, 30, 40].repeat(640 * 480), |_| {});
-    near(mean(&small().run(&file).unwrap().bytes), [207.0, 198.0, 190.0], 3.0);
+    for color in [JpegColor::Cmyk, JpegColor::CmykAsYcck] {
+        for sampling in [SamplingFactor::R_4_4_4, SamplingFactor::R_4_2_0] {
+            for (progressive, apart) in [(false, false), (false, true), (true, true)] {
+                let file = jpeg(640, 480, color, &[10, 20, 30, 40].repeat(640 * 480), |encoder| {
+                    encoder.set_sampling_factor(sampling);
+                    encoder.set_progressive(progressive);
+                    encoder.set_optimized_huffman_tables(apart);
+                });
+                near(mean(&small().run(&file).unwrap().bytes), [207.0, 198.0, 190.0], 3.0);
+                let whole = Pipeline::new().format(Format::Png).run(&file).unwrap();
+                near(mean(&whole.bytes), [207.0, 198.0, 190.0], 3.0);
+            }
+        }
+    }
+}
+
+/// Of such files zune-jpeg 0.5 makes green pictures without a word.
+#[test]
+fn components_that_come_one_after_the_other_are_read() {
+    for (width, height) in [(480, 360), (2400, 1800)] {
+        let pixels = scene(width, height);
+        let reference = rgb(&small().run(&png(width, height, ColorType::Rgb, BitDepth::Eight, &pixels, |_| {})).unwrap().bytes);
+        for sampling in [SamplingFactor::R_4_4_4, SamplingFactor::R_4_2_2, SamplingFactor::R_4_2_0] {
+            let file = jpeg(width, height, JpegColor::Rgb, &pixels, |encoder| {
+                encoder.set_sampling_factor(sampling);
+                encoder.set_optimized_huffman_tables(true);
+            });
+            assert_eq!(file.windows(2).filter(|pair| pair == &[0xff, 0xda]).count(), 3, "as many scans as components");
+            let found = psnr(&rgb(&small().run(&file).unwrap().bytes), &reference);
+            assert!(found > 36.0, "{width}x{height} {sampling:?}: {found} dB");
+        }
+    }
+}
+
+/// Whoever reads what is written, reads the same: there is one scan unless it is progressive.
+#[test]
+fn a_jpeg_is_written_with_its_components_together() {
+    let source = png(300, 200, ColorType::Rgb, BitDepth::Eight, &scene(300, 200), |_| {});
+    let scans = |pipeline: Pipeline| {
+        pipeline.format(Format::Jpeg).run(&source).unwrap().bytes.windows(2).filter(|pair| pair == &[0xff, 0xda]).count()
+    };
+    assert_eq!(scans(Pipeline::new()), 1);
+    assert!(scans(Pipeline::new().progressive(true)) > 1);
 }
 
 #[test]

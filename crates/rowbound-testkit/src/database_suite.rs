@@ -39,6 +39,7 @@ pub mod events; // event x database -> captured or listed as blind
 pub mod follow; // who hears of the ledger: registered, leased, in order, never lost
 pub mod install; // attach, repair, drift, detach
 pub mod names; // values and keys arrive as they stood in the row
+pub mod row; // a row by its key
 pub mod scan; // a column from one end to the other
 pub mod queue; // claim, put back, settle, ledger
 pub mod survey; // text columns and samples
@@ -418,6 +419,9 @@ cases! {
         a_sample_of_a_big_table_comes_from_everywhere
         a_sample_of_a_locked_table_is_an_error
         the_clock_is_read;
+    row:
+        a_row_is_found_by_its_key
+        a_row_that_is_set_releases_what_it_named;
 }
 
 /// Calls `$then!` with the name of every case and every event, separated by blanks: `database_cases!(tests)`. What stands after a comma comes
@@ -624,6 +628,8 @@ macro_rules! database_cases {
             a_sample_of_a_big_table_comes_from_everywhere
             a_sample_of_a_locked_table_is_an_error
             the_clock_is_read
+            a_row_is_found_by_its_key
+            a_row_that_is_set_releases_what_it_named
         }
     };
 }

@@ -1,18 +1,19 @@
 //! The storage in a bucket: what the suite (tests/storage_contract.rs) does not ask, on every S3 server that can be started here.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use rowbound::{
     FileName, Kind, Retry, StoragePlan, Trash,
     plan::Location,
-    storage::{Conditional, Kept, Look, Marker, Removed, Restored, Seen, Storage, s3::S3},
+    storage::{About, Conditional, Kept, Look, Marker, Over, Placed, Removed, Restored, Seen, Storage, s3::S3},
 };
 use rowbound_testkit::{
     faults::{Ask, Fault, FaultProxy, Rule},
     places::{BucketPlace, PREFIX, Way},
     s3::{S3Bucket, S3Kind, S3Server},
     storage_suite::{Place, attach, files, in_trash, look, marker_of, name, restore, seen, take},
+    wait_until,
 };
 
 fn opened(server: &S3Server, plan: &StoragePlan) -> Arc<dyn Storage> {
@@ -469,4 +470,76 @@ async fn a_bucket_that_is_not_there_is_named() {
     let error = opened(&server, &StoragePlan::at("s3", Location::S3(at))).marker().await.unwrap_err();
     assert_eq!(error.kind(), Kind::StorageUnreachable);
     assert!(error.full().contains("NoSuchBucket") && error.hint_text().is_some(), "{error:?}");
+}
+
+/// The ids of the uploads in parts that the bucket knows of.
+async fn unfinished(bucket: &S3Bucket) -> Vec<String> {
+    let listed = bucket.client().list_multipart_uploads().bucket(bucket.name()).send().await.expect("moto lists them");
+    listed.uploads().iter().map(|u| u.upload_id().expect("an id").to_owned()).collect()
+}
+
+/// As a process that is killed in the middle of it leaves it.
+async fn killed_amid(storage: &dyn Storage, text: &str) {
+    let mut upload = storage.begin(&name(text), &About::default()).await.unwrap_or_else(|e| panic!("{}", e.full()));
+    for _ in 0..2 {
+        upload.write(vec![7; 6 << 20].into()).await.unwrap_or_else(|e| panic!("{}", e.full()));
+    }
+    std::mem::forget(upload);
+}
+
+/// Sets the last sign of life of every upload back.
+async fn forgotten(bucket: &S3Bucket, hours: i64) {
+    for key in bucket.keys(&format!("{PREFIX}.rowbound/uploads/")).await {
+        let mut record: serde_json::Value = serde_json::from_slice(&bucket.get(&key).await.expect("a record")).expect("JSON");
+        record["at"] = (Timestamp::now() - jiff::SignedDuration::from_hours(hours)).to_string().into();
+        bucket.put(&key, record.to_string().as_bytes()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn moto_loses_the_parts_of_a_killed_upload_after_a_day_and_no_others() {
+    let server = Arc::new(S3Server::start(S3Kind::Moto));
+    for way in [Way::Erase, Way::Versions] {
+        let place = place(&server, way).await;
+        let trash = place.abilities().trash;
+        let storage = attached(&place, trash).await;
+        let others =
+            place.bucket.client().create_multipart_upload().bucket(place.bucket.name()).key(format!("{PREFIX}theirs")).send().await;
+        let others = others.expect("an upload").upload_id().expect("an id").to_owned();
+        killed_amid(&*storage, "d/killed").await;
+        assert_eq!(unfinished(&place.bucket).await.len(), 2);
+        let records = async || place.bucket.keys(&format!("{PREFIX}.rowbound/uploads/")).await.len();
+        assert_eq!(records().await, 1);
+
+        // A file that comes in whole leaves neither record nor parts, and the young one alone.
+        let again = async |hours: i64| {
+            forgotten(&place.bucket, hours).await;
+            let storage = place.open(trash); // as another process
+            storage.expect("suite");
+            storage
+        };
+        let other = again(23).await;
+        let mut upload = other.begin(&name("d/whole"), &About::default()).await.unwrap();
+        upload.write(vec![1; 11 << 20].into()).await.unwrap();
+        assert_eq!(upload.place(&name("d/whole"), Over::Nothing).await.unwrap(), Placed::There);
+        assert_eq!((records().await, unfinished(&place.bucket).await.len()), (1, 2), "{way:?}");
+
+        // After a day whoever removes something ends it, and what others began goes on.
+        let other = again(25).await;
+        take(&*other, &name("d/whole")).await;
+        wait_until(Duration::from_secs(30), "the killed upload is aborted", async || {
+            unfinished(&place.bucket).await == [others.clone()] && records().await == 0
+        })
+        .await;
+
+        // So does whoever uploads; and `detach` ends those that are young, too.
+        killed_amid(&*storage, "d/killed").await;
+        let other = again(25).await;
+        killed_amid(&*other, "d/again").await;
+        wait_until(Duration::from_secs(30), "one of the two is aborted", async || records().await == 1).await;
+        assert_eq!(unfinished(&place.bucket).await.len(), 2);
+        storage.remove_marker().await.unwrap_or_else(|e| panic!("{}", e.full()));
+        assert_eq!(unfinished(&place.bucket).await, [others.clone()], "{way:?}");
+        assert_eq!(records().await, 0);
+    }
 }

@@ -374,6 +374,12 @@ pub trait Database: Send + Sync + std::fmt::Debug {
     /// [`Kind::Schema`] when table or column do not exist; later ones come with the pages.
     async fn scan(&self, scan: &Scan) -> Result<Values>;
 
+    /// Whether there is a row with the primary key `key` (as text) in the column's table.
+    ///
+    /// # Errors
+    /// [`Kind::Schema`] where the table has no primary key of one column; the database's, where `key` can be none.
+    async fn has_row(&self, column: &Column, key: &str) -> Result<bool>;
+
     /// Sets a column of the row whose primary key is `key` (as text) to `name`, in a transaction of its own, as an application would: capture releases
     /// what stood there. `false`: there is no such row.
     ///

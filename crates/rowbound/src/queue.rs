@@ -258,8 +258,11 @@ pub struct Waiting {
     pub event: String,
     /// When.
     pub released_at: Timestamp,
-    /// When it is due again, if it was put back or is claimed.
+    /// When it is due (again), if it was announced, put back or is claimed.
     pub due_at: Option<Timestamp>,
+    /// Whether a worker has claimed it; never on SQLite, where no claim is written.
+    #[serde(skip)]
+    pub claimed: bool,
     /// Failed attempts.
     pub attempts: u32,
     /// The last error, or what it waits for.

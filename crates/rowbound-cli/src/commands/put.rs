@@ -2,10 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
 use futures_util::{StreamExt, stream};
@@ -15,22 +12,31 @@ use rowbound::{
 };
 use rowbound_files::{Field, Files, Media, Upload, Value};
 use serde::Serialize;
+use tokio::sync::watch;
 
 use crate::{
     args::{Args, PutArgs},
-    exit, logs, output,
+    exit,
+    logs::{self, Progress},
+    output,
 };
 
-/// Files under way at once.
+mod list; // which file goes into which row
+
+use list::Pair;
+
+/// Files under way at once, unless there are more processors.
 const AT_ONCE: usize = 4;
 
 /// What `put` answers.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Answer {
     /// Rows that name their file now.
     put: Vec<Put>,
     /// Rows that are as they were.
     failed: Vec<Failed>,
+    /// Rows that were not tried any more after a signal.
+    left: Vec<Left>,
 }
 
 #[derive(Debug, Serialize)]
@@ -41,7 +47,7 @@ struct Put {
     file: PathBuf,
     /// What the row names now.
     name: String,
-    /// Its size in bytes.
+    /// Its size in bytes, as it was stored.
     size: u64,
 }
 
@@ -50,17 +56,19 @@ struct Failed {
     key: String,
     file: PathBuf,
     error: String,
+    hint: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Left {
+    key: String,
+    file: PathBuf,
 }
 
 pub async fn put(args: &Args, a: &PutArgs) -> Result<u8> {
     let progress = logs::start(args)?;
     let column = Column::parse(&a.column)?;
-    let pairs: Vec<(String, PathBuf)> = a.pairs.chunks_exact(2).map(|pair| (pair[0].clone(), PathBuf::from(&pair[1]))).collect();
-    if a.pairs.len() % 2 == 1 {
-        return Err(Error::new(Kind::Config, "a key without a file")
-            .with("key", a.pairs.last().map_or("", String::as_str))
-            .hint("write KEY FILE KEY FILE .."));
-    }
+    let pairs = list::pairs(&a.pairs, a.list.as_deref())?;
     let plan = Plan::load(Path::new(&args.config), args.database.as_deref())?;
     let binding = plan.bindings.iter().find(|b| b.query.is_none() && b.column == column).ok_or_else(|| {
         let known: Vec<_> = plan.bindings.iter().filter(|b| b.query.is_none()).map(|b| b.column.to_string()).collect();
@@ -71,57 +79,110 @@ pub async fn put(args: &Args, a: &PutArgs) -> Result<u8> {
             .with("column", &column)
             .with("kind", binding.reading.word()));
     }
-    let mut field = Field::file(&a.column).storage(&binding.storage).max_size(u64::MAX).max_length(a.max_length);
-    if let Some(folder) = &a.upload_to {
-        field = field.upload_to(folder);
+    let stop = super::stop_signal()?;
+    let work = Work { args, a, column, pairs, progress, stop };
+    let p = &a.pictures;
+    if a.size.is_some() || p.format_of_pictures.is_some() || p.quality.is_some() || p.progressive || p.keep_profile {
+        return work.pictures(&binding.storage).await;
     }
-    let media = Media::config(&args.config, args.database.as_deref()).map_err(told)?.field(&field).open().await.map_err(told)?;
-    let files = media.files(&field).map_err(told)?;
+    let field = Field::file(&a.column).max_size(u64::MAX);
+    work.run(field.storage(&binding.storage)).await
+}
 
-    let done = Arc::new(AtomicUsize::new(0));
-    let count = pairs.len();
-    let mut ended: Vec<_> = stream::iter(pairs.into_iter().enumerate())
-        .map(|(nth, (key, file))| {
-            let (files, media, column, progress, done) = (&files, &media, &column, &progress, &done);
-            async move {
-                let put = one(files, media, column, &key, &file).await;
-                progress.say(&format!("{} of {count} files", done.fetch_add(1, Relaxed) + 1));
-                (
-                    nth,
-                    match put {
-                        Ok((name, size)) => Ok(Put { key, file, name, size }),
-                        Err(e) => Err(Failed { key, file, error: e.full() }),
-                    },
-                )
-            }
-        })
-        .buffer_unordered(AT_ONCE)
-        .collect()
-        .await;
-    progress.end();
-    ended.sort_by_key(|(nth, _)| *nth);
-    let mut answer = Answer { put: Vec::new(), failed: Vec::new() };
-    for (_, one) in ended {
-        match one {
-            Ok(put) => answer.put.push(put),
-            Err(failed) => answer.failed.push(failed),
-        }
+/// What is to be done.
+struct Work<'a> {
+    args: &'a Args,
+    a: &'a PutArgs,
+    column: Column,
+    pairs: Vec<Pair>,
+    progress: Progress,
+    stop: watch::Receiver<bool>,
+}
+
+impl Work<'_> {
+    /// The files are pictures, which are processed.
+    #[cfg(feature = "images")]
+    async fn pictures(self, storage: &str) -> Result<u8> {
+        let pipeline = super::pictures::pipeline(self.a.size, &self.a.pictures)?;
+        let field = Field::image(&self.a.column).max_size(super::pictures::LARGEST).process(pipeline);
+        self.run(field.storage(storage)).await
     }
-    output::answer(args.format, &answer, text)?;
-    media.database().close().await;
-    Ok(if answer.failed.is_empty() { exit::DONE } else { exit::LEFT })
+
+    #[cfg(not(feature = "images"))]
+    async fn pictures(self, _: &str) -> Result<u8> {
+        Err(super::pictures::missing())
+    }
+
+    /// Puts all, several at once. A failure ends nothing but its own file.
+    async fn run<T: Value>(self, field: Field<T>) -> Result<u8> {
+        let Work { args, a, column, pairs, progress, stop } = self;
+        let mut field = field.max_length(a.max_length);
+        if let Some(folder) = &a.upload_to {
+            field = field.upload_to(folder);
+        }
+        let media = Media::config(&args.config, args.database.as_deref()).map_err(told)?.field(&field).open().await.map_err(told)?;
+        let files = media.files(&field).map_err(told)?;
+        let jobs = a.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from).max(AT_ONCE), usize::from);
+
+        let (done, count) = (AtomicUsize::new(0), pairs.len());
+        let mut ended: Vec<_> = stream::iter(pairs.into_iter().enumerate())
+            .map(|(nth, (key, file))| {
+                let (files, media, column, progress, done, stop) = (&files, &media, &column, &progress, &done, &stop);
+                async move {
+                    if *stop.borrow() {
+                        return (nth, key, file, None);
+                    }
+                    let put = one(files, media, column, &key, &file).await;
+                    progress.done(done.fetch_add(1, Relaxed) + 1, count, "files");
+                    (nth, key, file, Some(put))
+                }
+            })
+            .buffer_unordered(jobs)
+            .collect()
+            .await;
+        progress.end();
+        ended.sort_by_key(|(nth, ..)| *nth);
+        let mut answer = Answer::default();
+        for (_, key, file, one) in ended {
+            match one {
+                Some(Ok((name, size))) => answer.put.push(Put { key, file, name, size }),
+                Some(Err(e)) => answer.failed.push(Failed { key, file, error: e.full(), hint: e.hint_text().map(str::to_owned) }),
+                None => answer.left.push(Left { key, file }),
+            }
+        }
+        output::answer(args.format, &answer, text)?;
+        media.database().close().await;
+        Ok(if answer.failed.is_empty() && answer.left.is_empty() { exit::DONE } else { exit::LEFT })
+    }
 }
 
 /// Saves a file and lets a row name it.
-async fn one(files: &Files<rowbound_files::File>, media: &Media, column: &Column, key: &str, file: &Path) -> Result<(String, u64)> {
-    let value = files.save(Upload::path(file).await.map_err(told)?).await.map_err(told)?;
-    let size = files.size(&value).await.map_err(told)?;
-    let name = value.name().expect("a value that was saved is a name");
-    if !media.database().assign(column, key, &name).await? {
-        files.delete(&value).await.map_err(told)?;
-        return Err(Error::new(Kind::NotFound, "there is no row with this key").with("column", column).with("key", key));
+async fn one<T: Value>(files: &Files<T>, media: &Media, column: &Column, key: &str, file: &Path) -> Result<(String, u64)> {
+    let no_row = || Error::new(Kind::NotFound, "there is no row with this key").with("column", column).with("key", key);
+    // Asked first, so that nothing is stored in vain.
+    if !media.database().has_row(column, key).await? {
+        return Err(no_row());
     }
-    Ok((name.to_string(), size))
+    let value = files.save(Upload::path(file).await.map_err(told)?).await.map_err(told)?;
+    let assigned = async {
+        let size = files.size(&value).await.map_err(told)?;
+        let name = value.name().expect("a value that was saved is a name");
+        match media.database().assign(column, key, &name).await? {
+            true => Ok((name.to_string(), size)),
+            // It went meanwhile.
+            false => Err(no_row()),
+        }
+    };
+    match assigned.await {
+        Ok(put) => Ok(put),
+        Err(e) => {
+            // If this fails too, its time as an upload ends it.
+            if let Err(also) = files.delete(&value).await {
+                tracing::warn!(name = value.as_str(), "the file stays until its time as an upload is over: {}", also.full());
+            }
+            Err(e)
+        }
+    }
 }
 
 fn text(answer: &Answer) -> String {
@@ -131,6 +192,12 @@ fn text(answer: &Answer) -> String {
     }
     for failed in &answer.failed {
         text += &format!("{}: not put: {}\n", output::safe(&failed.key), output::safe(&failed.error));
+        if let Some(hint) = &failed.hint {
+            text += &format!("  hint: {}\n", output::safe(hint));
+        }
+    }
+    for left in &answer.left {
+        text += &format!("{}: left: stopped before it\n", output::safe(&left.key));
     }
     text
 }

@@ -97,8 +97,12 @@ mod codec {
 
     pub(super) fn decode(jpeg: &Jpeg<'_>, mode: Mode, scale: u32) -> Result<Raster> {
         let large = u64::from(jpeg.width) * u64::from(jpeg.height) > LARGE;
-        // jpeg-decoder gives raw inks.
-        if large && scale > 1 && !jpeg.progressive && mode != Mode::Cmyk { scaled(jpeg, mode, scale) } else { whole(jpeg, mode) }
+        if large && scale > 1 && !jpeg.progressive {
+            return scaled(jpeg, mode, scale);
+        }
+        // zune-jpeg 0.5 makes garbage, and says nothing, of components that come one after the other, and of inks with fewer samples.
+        let apart = !jpeg.progressive && jpeg.scans > 1;
+        if apart || mode == Mode::Cmyk { scaled(jpeg, mode, 1) } else { whole(jpeg, mode) }
     }
 
     fn scaled(jpeg: &Jpeg<'_>, mode: Mode, scale: u32) -> Result<Raster> {
@@ -106,10 +110,14 @@ mod codec {
         decoder.read_info().map_err(Error::damaged)?;
         let (width, height) = (jpeg.width.div_ceil(scale), jpeg.height.div_ceil(scale));
         let side = |side: u32| u16::try_from(side).unwrap_or(u16::MAX);
-        if decoder.scale(side(width), side(height)).map_err(Error::damaged)? != (side(width), side(height)) {
-            return whole(jpeg, mode);
+        if scale > 1 && decoder.scale(side(width), side(height)).map_err(Error::damaged)? != (side(width), side(height)) {
+            return decode(jpeg, mode, 1);
         }
-        let pixels = decoder.decode().map_err(Error::damaged)?;
+        let mut pixels = decoder.decode().map_err(Error::damaged)?;
+        // Inks come as Adobe means them, whoever wrote them.
+        if mode == Mode::Cmyk {
+            pixels.iter_mut().for_each(|ink| *ink = 255 - *ink);
+        }
         raster(jpeg, mode, scale, pixels)
     }
 

@@ -16,7 +16,7 @@
 //!
 //! A physical copy of the whole server (a volume snapshot, a replica) keeps the identity, as it does on every database; a dump does not.
 
-mod assign; // a row's column is set
+mod assign; // a row is found, its column is set
 mod cascade; // foreign keys -> what a delete or update of an ancestor reaches
 mod catalog; // information_schema -> tables, columns, keys, triggers, as they are now
 mod check; // references and who holds them
@@ -500,6 +500,10 @@ impl Database for Mysql {
 
     async fn now(&self) -> Result<Timestamp> {
         survey::now(self).await
+    }
+
+    async fn has_row(&self, column: &Column, key: &str) -> Result<bool> {
+        assign::has_row(self, column, key).await
     }
 
     async fn assign(&self, column: &Column, key: &str, name: &FileName) -> Result<bool> {

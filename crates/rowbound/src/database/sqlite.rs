@@ -36,7 +36,7 @@ use crate::{
     queue::{Announce, Backlog, Candidate, Claim, Outcome, Settlement, Waiting},
 };
 
-mod assign; // a row's column is set
+mod assign; // a row is found, its column is set
 mod check; // references: found, never overlooked
 mod deliver; // followers and what they have yet to hear
 mod fault; // what a failure means
@@ -465,6 +465,10 @@ impl Database for Sqlite {
 
     async fn now(&self) -> Result<Timestamp> {
         survey::now(self).await
+    }
+
+    async fn has_row(&self, column: &Column, key: &str) -> Result<bool> {
+        assign::has_row(self, column, key).await
     }
 
     async fn assign(&self, column: &Column, key: &str, name: &FileName) -> Result<bool> {

@@ -9,7 +9,11 @@
 //! Deletions look again just before. Where they can be conditional, a file that is replaced in the moment between stays; where they
 //! cannot, it is lost, unless the bucket keeps versions.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
@@ -34,6 +38,7 @@ mod marker; // the proof that the bucket is there
 mod probe; // what the service honours
 mod remove; // deletions by name
 mod trash; // what lies in the trash since when
+mod unfinished; // uploads in parts that nobody ends
 mod upload; // files that come in and go out
 mod versions; // a trash of versions
 mod wire; // requests, again where that can help
@@ -58,6 +63,8 @@ struct Inner {
     proved: OnceCell<Proved>,
     /// Whether listings that say that they encode their keys do it.
     encodes: OnceCell<bool>,
+    /// When this process last looked for uploads that another one left unfinished.
+    looked_for_unfinished: Mutex<Option<Instant>>,
 }
 
 /// What becomes of files that are removed.
@@ -97,6 +104,7 @@ impl S3 {
                 expected: Expected::default(),
                 proved: OnceCell::new(),
                 encodes: OnceCell::new(),
+                looked_for_unfinished: Mutex::new(None),
             }),
         }
     }
@@ -191,6 +199,7 @@ impl Storage for S3 {
             return Ok(Vec::new());
         }
         let proved = inner.proved(marker).await?;
+        inner.look_for_unfinished();
         let mut done = inner.remove(&proved, items).await?;
         inner.still_there(&mut done, &Removed::Missing).await;
         Ok(done)

@@ -43,7 +43,7 @@ pub enum Placed {
 }
 
 /// A file that comes in: its bytes lie where no name leads to them. Dropped before it is placed, it leaves nothing; so does a process that
-/// dies, on a folder at once (or after a day, on file systems without `O_TMPFILE`), on S3 when the bucket's lifecycle aborts unfinished uploads.
+/// dies, on a folder at once (or after a day, on file systems without `O_TMPFILE`), on S3 after a day, when another process works with the bucket.
 #[async_trait]
 pub trait Upload: Send + std::fmt::Debug {
     /// Takes the next bytes. Memory stays constant, however many there are.

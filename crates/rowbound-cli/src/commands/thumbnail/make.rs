@@ -16,18 +16,11 @@ use std::{
 };
 
 use rowbound::{Error, Kind, Result};
-use rowbound_image::{Format, Limits, Pipeline, processors as p};
+use rowbound_image::{Format, Pipeline};
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::{
-    args::{Processor, ThumbnailArgs},
-    logs::Progress,
-    output,
-};
-
-/// Files above this are not read, in bytes.
-const BYTES: u64 = 512 << 20;
+use crate::{args::ThumbnailArgs, commands::pictures, logs::Progress, output};
 
 /// What is to be done.
 pub struct Plan {
@@ -84,12 +77,11 @@ impl Plan {
                 .with("folder", output.display())
                 .hint(format!("mkdir -p {}", output.display())));
         }
-        let mut pipeline = pipeline(a)?.limits(Limits::default()).progressive(a.progressive).keep_profile(a.keep_profile);
-        if let Some(quality) = a.quality {
-            pipeline = pipeline.quality(quality);
-        }
+        let mut pipeline = pictures::pipeline(Some(a.size), &a.pictures)?;
         let by_name = || if folder { None } else { Format::from_name(output.extension()?.to_str()?) };
-        if let Some(format) = a.format_of_pictures.or_else(by_name) {
+        if a.pictures.format_of_pictures.is_none()
+            && let Some(format) = by_name()
+        {
             pipeline = pipeline.format(format);
         }
         let output = if folder { Output::Folder(output.clone()) } else { Output::File(output.clone()) };
@@ -111,7 +103,7 @@ impl Plan {
                         let result = self.one(input, &taken);
                         let mut results = results.lock().unwrap_or_else(|e| e.into_inner());
                         results.push((index, result));
-                        progress.pictures(results.len(), self.inputs.len());
+                        progress.done(results.len(), self.inputs.len(), "pictures");
                     }
                 });
             }
@@ -136,8 +128,11 @@ impl Plan {
     fn one(&self, input: &Path, taken: &Mutex<HashMap<PathBuf, PathBuf>>) -> Result<Picture> {
         let io = |what: &'static str| move |e: io::Error| Error::new(Kind::Storage, what).because(e);
         let length = fs::metadata(input).map_err(io("cannot read the file"))?.len();
-        if length > BYTES {
-            return Err(Error::new(Kind::Storage, format!("the file has {}; {} are read", output::bytes(length), output::bytes(BYTES))));
+        if length > pictures::LARGEST {
+            return Err(Error::new(
+                Kind::Storage,
+                format!("the file has {}; {} are read", output::bytes(length), output::bytes(pictures::LARGEST)),
+            ));
         }
         let bytes = fs::read(input).map_err(io("cannot read the file"))?;
         let picture = self.pipeline.run(&bytes).map_err(|e| {
@@ -228,71 +223,4 @@ fn renamed(input: &Path, format: Format) -> PathBuf {
 
 fn shown(path: &Path) -> String {
     path.display().to_string()
-}
-
-fn pipeline(a: &ThumbnailArgs) -> Result<Pipeline> {
-    let wrong = |what: String| Error::new(Kind::Config, what);
-    let (width, height) = a.size;
-    let both = || width.zip(height).ok_or_else(|| wrong(format!("{} needs both a width and a height", a.processor)));
-    let anchor = match a.anchor.as_deref() {
-        None => None,
-        Some(_) if !matches!(a.processor, Processor::Thumbnail | Processor::ResizeToFill | Processor::Crop) => {
-            return Err(wrong(format!("{} has no anchor", a.processor)));
-        }
-        Some(name) => Some(
-            p::Anchor::from_name(name)
-                .ok_or_else(|| wrong(format!("no such anchor: {name}")).hint("known are: tl, t, tr, l, c, r, bl, b, br"))?,
-        ),
-    };
-    if a.upscale.is_some() && matches!(a.processor, Processor::Crop | Processor::SmartCrop) {
-        return Err(wrong(format!("{} never enlarges", a.processor)));
-    }
-    let upscale = a.upscale.unwrap_or(a.processor != Processor::Thumbnail);
-    let start = Pipeline::new();
-    Ok(match a.processor {
-        Processor::Thumbnail => {
-            let mut thumbnail = match a.size {
-                (Some(width), Some(height)) => p::Thumbnail::new(width, height),
-                (Some(width), None) => p::Thumbnail::width(width),
-                (_, height) => p::Thumbnail::height(height.unwrap_or(0)),
-            };
-            if let Some(anchor) = anchor {
-                both()?;
-                thumbnail = thumbnail.anchor(anchor);
-            }
-            start.then(thumbnail.upscale(upscale))
-        }
-        Processor::ResizeToFit => {
-            let fit = match a.size {
-                (Some(width), Some(height)) => p::ResizeToFit::new(width, height),
-                (Some(width), None) => p::ResizeToFit::width(width),
-                (_, height) => p::ResizeToFit::height(height.unwrap_or(0)),
-            };
-            start.then(fit.upscale(upscale))
-        }
-        Processor::Resize => {
-            let (w, h) = both()?;
-            start.then(p::Resize::new(w, h).upscale(upscale))
-        }
-        Processor::ResizeToFill => {
-            let (w, h) = both()?;
-            start.then(p::ResizeToFill::new(w, h).anchor(anchor.unwrap_or(p::Anchor::CENTER)).upscale(upscale))
-        }
-        Processor::ResizeToCover => {
-            let (w, h) = both()?;
-            start.then(p::ResizeToCover::new(w, h).upscale(upscale))
-        }
-        Processor::SmartResize => {
-            let (w, h) = both()?;
-            start.then(p::SmartResize::new(w, h).upscale(upscale))
-        }
-        Processor::Crop => {
-            let (w, h) = both()?;
-            start.then(p::Crop::new(w, h).anchor(anchor.unwrap_or(p::Anchor::CENTER)))
-        }
-        Processor::SmartCrop => {
-            let (w, h) = both()?;
-            start.then(p::SmartCrop::new(w, h))
-        }
-    })
 }

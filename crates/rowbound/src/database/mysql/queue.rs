@@ -236,7 +236,7 @@ pub(super) async fn announce(db: &Mysql, items: &[Announce]) -> Result<()> {
 
 /// The columns that [`read_waiting`] reads.
 fn waiting_columns() -> String {
-    format!("id, binding, value, `key`, event, {}, {}, attempts, note", micros("released_at"), micros("due_at"))
+    format!("id, binding, value, `key`, event, {}, {}, attempts, note, owner is not null", micros("released_at"), micros("due_at"))
 }
 
 fn read_waiting(row: &sqlx::mysql::MySqlRow) -> Result<Waiting> {
@@ -250,6 +250,7 @@ fn read_waiting(row: &sqlx::mysql::MySqlRow) -> Result<Waiting> {
         due_at: moment(row, 6)?,
         attempts: u32::try_from(int(row, 7)?).unwrap_or(0),
         note: maybe_text(row, 8)?,
+        claimed: int(row, 9)? != 0,
     })
 }
 

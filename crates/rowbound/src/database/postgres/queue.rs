@@ -262,7 +262,7 @@ pub(super) async fn shadowed(pool: &PgPool, binding: i32, since: Option<Timestam
 }
 
 /// The columns of [`Waiting`].
-const WAITING: &str = "select id, binding, value, key, event, attempts, note,
+const WAITING: &str = "select id, binding, value, key, event, attempts, note, owner is not null as claimed,
     (extract(epoch from released_at) * 1000000)::int8 as released_at, (extract(epoch from due_at) * 1000000)::int8 as due_at
     from rowbound.candidate";
 
@@ -277,6 +277,7 @@ fn waiting_row(row: &PgRow) -> sqlx::Result<Waiting> {
         due_at: row.try_get::<Option<i64>, _>("due_at")?.map(time).transpose()?,
         attempts: count(row.try_get("attempts")?)?,
         note: row.try_get("note")?,
+        claimed: row.try_get("claimed")?,
     })
 }
 

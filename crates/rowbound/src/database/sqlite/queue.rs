@@ -311,6 +311,7 @@ fn waiting_row(r: &SqliteRow) -> Waiting {
         due_at: opt_time(r.get(6)),
         attempts: r.get(7),
         note: r.get(8),
+        claimed: false,
     }
 }
 

@@ -137,7 +137,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Removes the marker and what has nothing in it; the rest of the trash stays and is counted.
+    /// Removes the marker and what has nothing in it, and ends uploads that are unfinished; the rest of the trash stays and is counted.
     pub(super) async fn remove_marker(&self) -> Result<u64> {
         let marker = match self.expected() {
             Some(_) => match self.read_marker().await? {
@@ -147,6 +147,8 @@ impl Inner {
             None => self.read_marker().await?.map(|(marker, _)| marker),
         };
         let left = self.count_trash().await?;
+        let ended = self.end_unfinished(None).await;
+        ended.map_err(|f| self.wire.error(&f, "s3:AbortMultipartUpload", "cannot end unfinished uploads"))?;
         if let Some(marker) = marker {
             let versioned = match marker.proved {
                 Some(proved) => proved.trash == Kept::Versions,

@@ -2,9 +2,13 @@
 //!
 //! In: bytes. Out: an object. Promise: an object appears whole or not at all; where the service was seen to honour it, never in place of another one. Small
 //! files go in one request, larger ones in parts, of which one is held in memory. A process that dies leaves an unfinished upload, which nobody
-//! sees but who pays for the bucket: a lifecycle rule (`AbortIncompleteMultipartUpload`) ends it.
+//! sees but who pays for the bucket: a record of it was written before its first part (`unfinished.rs`), by which another process ends it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use aws_sdk_s3::{
@@ -17,6 +21,7 @@ use bytes::{Bytes, BytesMut};
 use super::{
     Inner,
     keys::{LONGEST_KEY, seen},
+    unfinished::ALIVE,
     wire::Failure,
 };
 use crate::{
@@ -24,7 +29,7 @@ use crate::{
     error::{Error, Kind, Result},
     name::FileName,
     storage::{
-        About, Access, Body, Fetched, LONGEST_SIGNED, Over, Placed, Signed, Upload,
+        About, Access, Body, Fetched, Kept, LONGEST_SIGNED, Over, Placed, Signed, Upload,
         upload::{name_is_fixed, whole},
     },
 };
@@ -55,6 +60,11 @@ struct Parts {
     key: String,
     id: String,
     done: Vec<CompletedPart>,
+    /// What tells others of it, and when that was written last.
+    record: String,
+    recorded: Instant,
+    /// Whether the bucket keeps versions of the record.
+    versioned: bool,
     inner: Arc<Inner>,
     /// Whether the service knows of it.
     open: bool,
@@ -62,13 +72,14 @@ struct Parts {
 
 impl Drop for Parts {
     fn drop(&mut self) {
-        // Without a runtime (at the end of a process) the lifecycle rule ends it.
+        // Without a runtime (at the end of a process) its record ends it.
         if self.open
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             let (inner, key, id) = (self.inner.clone(), std::mem::take(&mut self.key), std::mem::take(&mut self.id));
+            let (record, versioned) = (std::mem::take(&mut self.record), self.versioned);
             runtime.spawn(async move {
-                let _ = inner.abort(&key, &id).await; // as above
+                let _ = inner.give_up(&key, &id, &record, versioned).await; // as above
             });
         }
     }
@@ -78,9 +89,19 @@ impl Incoming {
     pub(super) async fn begin(inner: &Arc<Inner>, name: &FileName, about: &About) -> Result<Self> {
         let marker = inner.prove().await?;
         inner.short_enough(name)?;
-        let create = inner.proved(marker).await?.create;
-        let parts =
-            Parts { name: name.clone(), key: inner.key(name), id: String::new(), done: Vec::new(), inner: inner.clone(), open: false };
+        let proved = inner.proved(marker).await?;
+        let create = proved.create;
+        let parts = Parts {
+            name: name.clone(),
+            key: inner.key(name),
+            id: String::new(),
+            done: Vec::new(),
+            record: inner.record_key(),
+            recorded: Instant::now(),
+            versioned: proved.trash == Kept::Versions,
+            inner: inner.clone(),
+            open: false,
+        };
         Ok(Incoming { inner: inner.clone(), about: about.clone(), create, waiting: BytesMut::new(), parts })
     }
 
@@ -109,6 +130,11 @@ impl Incoming {
             let begun = inner.wire.call(begin).await.map_err(|f| failed(&f))?;
             parts.id = begun.upload_id().ok_or_else(|| failed(&Failure::strange("the upload has no id")))?.to_owned();
             parts.open = true;
+            inner.look_for_unfinished();
+        }
+        if parts.done.is_empty() || parts.recorded.elapsed() > ALIVE {
+            inner.record_upload(&parts.record, &parts.key, &parts.id).await.map_err(|f| failed(&f))?;
+            parts.recorded = Instant::now();
         }
         let bytes = self.waiting.split().freeze();
         let number = i32::try_from(parts.done.len() + 1).expect("10,000 parts at most");
@@ -161,6 +187,10 @@ impl Incoming {
             // Completed by an attempt whose answer was lost.
             Err(failure) if failure.is("NoSuchUpload") && inner.occupied(name).await? => parts.open = false,
             Err(failure) => return Err(failed(&failure)),
+        }
+        // The file is there. A record that stays names an upload that is none any more: it goes after a day.
+        if let Err(failure) = inner.erase_own(&parts.record, parts.versioned).await {
+            tracing::debug!(key = parts.record, ?failure, "the record of an upload that is complete stays");
         }
         Ok(Placed::There)
     }
@@ -223,13 +253,20 @@ impl Upload for Incoming {
         if !std::mem::take(&mut self.parts.open) {
             return Ok(());
         }
-        let aborted = inner.abort(&self.parts.key, &self.parts.id).await;
+        let parts = &self.parts;
+        let aborted = inner.give_up(&parts.key, &parts.id, &parts.record, parts.versioned).await;
         aborted.map_err(|f| inner.failed(&f, "s3:AbortMultipartUpload", "cannot give the upload up", &self.parts.name))
     }
 }
 
 impl Inner {
-    async fn abort(&self, key: &str, id: &str) -> Result<(), Failure> {
+    /// Aborts an upload, then forgets it.
+    async fn give_up(&self, key: &str, id: &str, record: &str, versioned: bool) -> Result<(), Failure> {
+        self.abort(key, id).await?;
+        self.erase_own(record, versioned).await
+    }
+
+    pub(super) async fn abort(&self, key: &str, id: &str) -> Result<(), Failure> {
         let client = self.client().await?;
         let abort = || client.abort_multipart_upload().bucket(self.wire.bucket()).key(key).upload_id(id).send();
         match self.wire.call(abort).await {
