@@ -323,9 +323,12 @@ impl Follower {
         let mut held: Vec<i64> = pending.iter().map(|p| p.id).collect();
         let mut flushed = Instant::now();
         let mut groups = self.groups(pending, &columns, &mut receipt).into_iter();
+        let mut first = true;
         for group in groups.by_ref() {
-            // Within half of the lease, so that what has not come to its turn never runs out of it.
-            if *stop.borrow() || turned.rest.is_some() || began.elapsed() > self.lease / 2 {
+            // Within half of the lease, so that what has not come to its turn never runs out of it. The first one comes to it in any case: a slow database
+            // must not keep everything from being delivered.
+            let late = !std::mem::take(&mut first) && began.elapsed() > self.lease / 2;
+            if *stop.borrow() || turned.rest.is_some() || late {
                 receipt.again.extend(group.iter().map(|d| untried(d.entry.id)));
                 break;
             }
