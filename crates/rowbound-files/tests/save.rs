@@ -310,8 +310,8 @@ async fn a_name_that_no_upload_announced_is_not_confirmed() {
         assert_eq!(files.confirm(name).await.unwrap_err().kind(), Kind::Unconfirmed, "{name}");
     }
     // What was given out is looked at: its size, and its type by its bytes.
-    let given =
-        |name: &str| Announce { storage: "default".into(), name: FileName::parse(name).unwrap(), event: "direct", wait: Duration::ZERO };
+    let given_for = |name: &str, wait| Announce { storage: "default".into(), name: FileName::parse(name).unwrap(), event: "direct", wait };
+    let given = |name: &str| given_for(name, Duration::from_secs(3600));
     for (name, bytes, is) in [
         ("d/token_a.txt", &b"text"[..], Ok("d/token_a.txt")),
         ("d/token_b.txt", &[b'x'; 1001], Err(Kind::TooLarge)),
@@ -327,6 +327,10 @@ async fn a_name_that_no_upload_announced_is_not_confirmed() {
             (got, _) => panic!("{name}: {got:?}"),
         }
     }
+    // What was given out, and is due by now, may go at any moment.
+    media.database().announce(&[given_for("d/token_late.txt", Duration::ZERO)]).await.unwrap();
+    world.put_file("d/token_late.txt", b"late");
+    assert_eq!(files.confirm("d/token_late.txt").await.unwrap_err().kind(), Kind::Unconfirmed, "its time is over");
     // A folder has no URLs to give out.
     let e = files.presign_upload("a.txt", 3, "text/plain", Duration::from_secs(60)).await.unwrap_err();
     assert_eq!(e.kind(), Kind::Config, "{}", e.full());

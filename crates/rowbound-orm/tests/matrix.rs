@@ -3,7 +3,7 @@
 
 use std::{sync::Mutex, time::Duration};
 
-use rowbound::{Binding, Trash};
+use rowbound::{Binding, Trash, collect::Settings};
 use rowbound_orm::{ImageFile, PostDelete, PostSave, PreDelete, PreSave, QueryDelete, RowDelete, Rowbound, Upload};
 use rowbound_testkit::{Backend, World, wait_until};
 use sea_orm::{
@@ -128,7 +128,8 @@ async fn ways(backend: Backend) {
     for create in [schema.create_table_from_entity(album::Entity), schema.create_table_from_entity(pic::Entity)] {
         db.execute(&create).await.expect("a table");
     }
-    let rowbound = Rowbound::builder(&db).unwrap().storage(world.storage.clone()).modules("matrix").attach(true).start().await;
+    let rowbound =
+        Rowbound::builder(&db).unwrap().storage(world.storage.clone()).modules("matrix").attach(true).collect(None).start().await;
     let rowbound = rowbound.unwrap_or_else(|e| panic!("{}", e.full()));
     PreSave::connect::<pic::Entity>(|_, _, _| Box::pin(async { hear("PreSave") }));
     PostSave::connect::<pic::Entity>(|_, _, _| Box::pin(async { hear("PostSave") }));
@@ -227,8 +228,10 @@ async fn ways(backend: Backend) {
     album.delete_related(&w.db).await.unwrap();
     w.done("`model.delete_related` (`RowDelete`)", &[&pic.image], &[]);
 
+    // Now only: SQLite lets no transaction write that has read before another wrote, and some of these ways are such transactions.
+    let worker = rowbound.media().start(Settings::default());
     wait_until(DEADLINE, "files follow rows", async || world.files() == world.refs().await).await;
-    rowbound.stop().await;
+    worker.stop().await;
     let files = world.files();
     let yes = |way: &Way| way.kept.iter().all(|name| files.contains(name)) && !way.released.iter().any(|name| files.contains(name));
     let mut table = "| way | signals of the pictures | their files follow |\n| --- | --- | --- |\n".to_owned();

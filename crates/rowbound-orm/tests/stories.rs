@@ -8,7 +8,7 @@ use rowbound_orm::{BoxError, Conn, ImageFile, QueryDelete, Rowbound, Upload, rec
 use rowbound_testkit::{Backend, World, wait_until};
 use sea_orm::{
     ActiveModelTrait, ActiveValue, ActiveValue::Set, ColumnTrait, ConnectionTrait, Database, DatabaseConnection, EntityTrait, ModelTrait,
-    QueryFilter, Schema, TransactionTrait,
+    QueryFilter, Schema, SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
 
 const GIF: &[u8] = b"GIF89a\x01\0\x01\0\x80\0\0\xff\xff\xff\0\0\0!\xf9\x04\x01\0\0\0\0,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;";
@@ -163,7 +163,8 @@ async fn told(backend: Backend, by_hand: bool) -> (usize, bool) {
 
     // And a delete that is rolled back, as a request that fails after it does.
     let name = kept.image.clone().unwrap();
-    let transaction = db.begin().await.unwrap();
+    let immediate = TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..Default::default() };
+    let transaction = db.begin_with_options(immediate).await.unwrap();
     kept.delete(&transaction).await.unwrap();
     transaction.rollback().await.unwrap();
     assert_eq!(
