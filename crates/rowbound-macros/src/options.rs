@@ -26,8 +26,18 @@ const SIZED: [(&str, &str); 8] = [
 const ANCHORED: [&str; 4] = ["thumbnail", "resize_to_fill", "resize_to_fit", "crop"];
 const UPSCALED: [&str; 6] = ["thumbnail", "resize", "resize_to_fill", "resize_to_fit", "resize_to_cover", "smart_resize"];
 
-/// Names of anchors, as `rowbound_image::processors::Anchor::from_name` takes them.
-const ANCHORS: [&str; 9] = ["tl", "t", "tr", "l", "c", "r", "bl", "b", "br"];
+/// Anchors: pilkit's names, and the constants of `rowbound_image::processors::Anchor`.
+const ANCHORS: [(&str, &str); 9] = [
+    ("tl", "TOP_LEFT"),
+    ("t", "TOP"),
+    ("tr", "TOP_RIGHT"),
+    ("l", "LEFT"),
+    ("c", "CENTER"),
+    ("r", "RIGHT"),
+    ("bl", "BOTTOM_LEFT"),
+    ("b", "BOTTOM"),
+    ("br", "BOTTOM_RIGHT"),
+];
 
 /// Formats that can be written: the option's text, and the variant of `rowbound_image::Format`.
 const FORMATS: [(&str, &str); 7] =
@@ -271,10 +281,12 @@ fn sized(name: &Ident, text: &str, kind: &str, input: ParseStream<'_>, processor
         match option.to_string().as_str() {
             "anchor" if ANCHORED.contains(&text) => {
                 let value: LitStr = content.parse()?;
-                if !ANCHORS.contains(&&*value.value()) {
-                    return Err(Error::new(value.span(), format!("this anchor is not known; known are: {}", ANCHORS.join(", "))));
-                }
-                calls.push(quote_spanned!(value.span()=> .anchor(#processors::Anchor::from_name(#value).unwrap_or_default())));
+                let Some((_, anchor)) = ANCHORS.iter().find(|(known, _)| *known == value.value()) else {
+                    let known = ANCHORS.map(|(known, _)| known).join(", ");
+                    return Err(Error::new(value.span(), format!("this anchor is not known; known are: {known}")));
+                };
+                let anchor = Ident::new(anchor, value.span());
+                calls.push(quote_spanned!(value.span()=> .anchor(#processors::Anchor::#anchor)));
             }
             "upscale" if UPSCALED.contains(&text) => {
                 let value: syn::LitBool = content.parse()?;

@@ -87,7 +87,8 @@ mod expanded {
     #[rowbound(no_behavior)]
     pub struct Model {
         pub id: i32,
-        #[file(column = Text)]
+        #[sea_orm(enum_name = "Text")]
+        #[file]
         pub body: Option<File>,
     }
 
