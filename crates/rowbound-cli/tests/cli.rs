@@ -856,6 +856,7 @@ fn the_tests_that_the_documentation_names_exist() {
         "thumbnails" | "csv" => vec![format!("crates/rowbound-cli/src/commands/sweep/{module}.rs")],
         "examples" => vec!["examples/tests.rs".to_owned()],
         "browser" => vec!["examples/blog/tests/browser.rs".to_owned()],
+        "http" => vec!["crates/rowbound-web/tests/http.rs".to_owned(), "examples/blog/tests/http.rs".to_owned()],
         "names" | "head" | "multipart" => ["files", "web"].iter().map(|of| format!("crates/rowbound-{of}/src/{module}.rs")).collect(),
         // `s3` is in two: the storage alone, and the command on it.
         other => {
