@@ -315,12 +315,13 @@ impl<'g> Doom<'g> {
             for keys in steps.iter().flat_map(|keys| keys.chunks(ROWS)) {
                 let mut chunk = Vec::new();
                 for entity in &node.entities {
-                    if !entity.hears_before() && !(hold && entity.hears_after()) {
+                    let keep = hold && entity.hears_after();
+                    if !keep && !entity.hears_before() {
                         continue;
                     }
                     let rows = entity.rows(db, in_keys(&node.key, keys)).await?;
                     entity.before(db, &rows).await?;
-                    if hold && entity.hears_after() {
+                    if keep {
                         chunk.push(rows);
                     }
                 }

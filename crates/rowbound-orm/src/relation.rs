@@ -174,7 +174,7 @@ fn columns(identity: &Identity) -> Vec<DynIden> {
 fn name_of(table: &TableRef) -> Option<String> {
     match table {
         TableRef::Table(TableName(None, name), _) => Some(name.to_string()),
-        TableRef::Table(TableName(Some(SchemaName(_, schema)), name), _) => Some(format!("{}.{}", schema.to_string(), name.to_string())),
+        TableRef::Table(TableName(Some(SchemaName(_, schema)), name), _) => Some(format!("{schema}.{name}")),
         _ => None,
     }
 }
