@@ -4,7 +4,8 @@
 //! goes before it; what is held in memory are keys, and one page of rows.
 //!
 //! The order within a page of the query's rows: the keys of all that goes are gathered, without a signal; `PreDelete` for every row, those of the query first, while all are
-//! there; references are set to NULL or the default; then rows are deleted, what refers before what is referred to, each page followed by its `PostDelete`.
+//! there; rows that nobody listens to and nothing refers to are deleted by their reference; references are set to NULL or the default; then the other rows are deleted, what
+//! refers before what is referred to, each page followed by its `PostDelete`.
 
 use std::{
     any::TypeId,
@@ -15,7 +16,8 @@ use std::{
 use futures_util::TryStreamExt;
 use sea_orm::{
     Condition, ConnectionTrait, DbBackend, DbErr, EntityTrait, Iterable, ModelTrait, PrimaryKeyToColumn, PrimaryKeyTrait, QueryFilter,
-    QuerySelect, QueryTrait, Select, SqliteTransactionMode, StreamTrait, TransactionOptions, TransactionSession, TransactionTrait,
+    QuerySelect, QueryTrait, Select, SqliteTransactionMode, Statement, StreamTrait, TransactionOptions, TransactionSession,
+    TransactionTrait,
     sea_query::{DynIden, Expr, ExprTrait, IntoValueTuple, Query, QueryBuilder, SelectStatement, SqliteQueryBuilder, TableRef, ValueTuple},
 };
 
@@ -158,11 +160,15 @@ where
     let Some(root) = graph.node(TypeId::of::<E>()) else {
         return Err(DbErr::Custom(format!("{} is not registered: its crate was not linked", table_name::<E>())).into());
     };
-    let keys = select.select_only().columns(E::PrimaryKey::iter().map(PrimaryKeyToColumn::into_column));
+    let keys = keys_of(select);
     let mut deleted = Deleted::default();
     if graph.lonely(root) {
         let table = &graph.nodes[root];
-        let count = delete_rows(&db, &table.table, in_query(&table.key, keys.into_query(), db.get_database_backend())).await?;
+        let backend = db.get_database_backend();
+        let count = match by_own_condition::<E>(&keys, &table.table, backend) {
+            Some(delete) => db.execute_raw(delete).await?.rows_affected(),
+            None => delete_rows(&db, &table.table, in_query(&table.key, keys.into_query(), backend)).await?,
+        };
         deleted.add(&table.name, count);
         return Ok(deleted);
     }
@@ -181,10 +187,42 @@ where
     Ok(deleted)
 }
 
+fn keys_of<E: EntityTrait>(select: Select<E>) -> Select<E> {
+    select.select_only().columns(E::PrimaryKey::iter().map(PrimaryKeyToColumn::into_column))
+}
+
+/// `delete from a where X` for `select a.id from a where X`, which goes through the table once where `delete from a where id in (select ..)` goes through it twice. SeaORM does
+/// not give the condition out, so it is read off the SQL; what has any other shape (a join, an order, a limit, ..) is `None`.
+fn by_own_condition<E: EntityTrait>(keys: &Select<E>, table: &TableRef, backend: DbBackend) -> Option<Statement> {
+    // Nothing may follow the condition: what is added to it is then the end of the SQL.
+    const END: &str = "rowbound_end_of_condition";
+    let ended = keys.clone().filter(Expr::custom_keyword(END)).build(backend).sql;
+    if ![" AND ", " WHERE "].iter().any(|before| ended.strip_suffix(END).is_some_and(|sql| sql.ends_with(before))) {
+        return None;
+    }
+    let mut statement = keys.build(backend);
+    let condition = statement.sql.strip_prefix(&keys_of(E::find()).build(backend).sql)?;
+    // MySQL does not read the table that it deletes from; a subquery might.
+    let reads = backend == DbBackend::MySql && condition.to_ascii_lowercase().contains("select");
+    if reads || !(condition.is_empty() || condition.starts_with(" WHERE ")) {
+        return None;
+    }
+    statement.sql = backend.build(Query::delete().from_table(table.clone())).sql + condition;
+    Some(statement)
+}
+
 impl Graph {
     /// Whether rows of a table can go in one statement: nobody listens, and nothing goes or changes with them.
     fn lonely(&self, at: usize) -> bool {
         self.silent(at) && self.extends[at].is_empty() && self.incoming[at].iter().all(|edge| edge.rule == Rule::DoNothing)
+    }
+
+    /// The table of rows that go with others, where their keys must be read: somebody listens, something goes with them in turn, or they might hold others. Rows of other tables, and of
+    /// those that nobody has registered, go by their reference alone.
+    fn read(&self, child: &Child) -> Option<usize> {
+        let Child::Known(at) = *child else { return None };
+        let holds = |edge: &Edge| edge.rule == Rule::Restrict && matches!(edge.child, Child::Known(child) if child == at);
+        (!self.lonely(at) || self.incoming.iter().flatten().any(holds)).then_some(at)
     }
 
     fn silent(&self, at: usize) -> bool {
@@ -204,15 +242,15 @@ struct Doom<'g> {
     seen: HashMap<usize, HashSet<ValueTuple>>,
     /// References to be emptied: the relation, and the keys of what is referred to.
     updates: Vec<(usize, Edge, Vec<ValueTuple>)>,
-    /// Rows of tables that nobody has registered: the relation, and the keys of what is referred to.
-    unknown: Vec<(usize, Edge, Vec<ValueTuple>)>,
+    /// Rows that go unread: the relation, and the keys of what is referred to.
+    unread: Vec<(usize, Edge, Vec<ValueTuple>)>,
     /// Rows that hold others, unless they go too.
     holding: Vec<(usize, Edge, Vec<ValueTuple>)>,
 }
 
 impl<'g> Doom<'g> {
     fn new(graph: &'g Graph) -> Self {
-        Doom { graph, tables: Vec::new(), seen: HashMap::new(), updates: Vec::new(), unknown: Vec::new(), holding: Vec::new() }
+        Doom { graph, tables: Vec::new(), seen: HashMap::new(), updates: Vec::new(), unread: Vec::new(), holding: Vec::new() }
     }
 
     /// Adds keys; those that are new.
@@ -238,14 +276,16 @@ impl<'g> Doom<'g> {
                     match (edge.rule, &edge.child) {
                         (Rule::DoNothing, _) => {}
                         (Rule::SetNull | Rule::SetDefault, _) => self.updates.push((at, edge.clone(), keys.to_vec())),
-                        (Rule::Cascade | Rule::Extends, Child::Known(child)) => {
-                            let found = self.graph.nodes[*child].entities[0].keys(db, referring(), None).await?;
-                            let fresh = self.add(*child, found);
-                            if !fresh.is_empty() {
-                                next.push_back((*child, fresh));
+                        (Rule::Cascade | Rule::Extends, child) => match self.graph.read(child) {
+                            None => self.unread.push((at, edge.clone(), keys.to_vec())),
+                            Some(child) => {
+                                let found = self.graph.nodes[child].entities[0].keys(db, referring(), None).await?;
+                                let fresh = self.add(child, found);
+                                if !fresh.is_empty() {
+                                    next.push_back((child, fresh));
+                                }
                             }
-                        }
-                        (Rule::Cascade | Rule::Extends, Child::Unknown(_)) => self.unknown.push((at, edge.clone(), keys.to_vec())),
+                        },
                         (Rule::Protect, Child::Known(child)) => {
                             let found = self.graph.nodes[*child].entities[0].keys(db, referring(), Some(NAMED)).await?;
                             if !found.is_empty() {
@@ -330,14 +370,16 @@ impl<'g> Doom<'g> {
                 }
             }
         }
+        for (of, edge, keys) in &self.unread {
+            let table = match &edge.child {
+                Child::Known(child) => &nodes[*child].table,
+                Child::Unknown(table) => table,
+            };
+            let count = delete_rows(db, table, edge.referring(&nodes[*of].table, &nodes[*of].key, keys)).await?;
+            deleted.add(&self.graph.child_name(edge), count);
+        }
         for (of, edge, keys) in &self.updates {
             self.empty(db, *of, edge, keys).await?;
-        }
-        for (of, edge, keys) in &self.unknown {
-            if let Child::Unknown(table) = &edge.child {
-                let count = delete_rows(db, table, edge.referring(&nodes[*of].table, &nodes[*of].key, keys)).await?;
-                deleted.add(&self.graph.child_name(edge), count);
-            }
         }
         for at in order {
             let node = &nodes[at];
@@ -522,5 +564,80 @@ fn text(key: &ValueTuple) -> String {
     match &values[..] {
         [one] => one.clone(),
         more => format!("({})", more.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::{ColumnTrait, QueryOrder};
+
+    use super::*;
+
+    mod song {
+        use sea_orm::entity::prelude::*;
+
+        #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+        #[sea_orm(schema_name = "music", table_name = "song")]
+        pub struct Model {
+            #[sea_orm(primary_key)]
+            pub id: i32,
+            pub title: String,
+        }
+
+        #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+        pub enum Relation {}
+
+        impl ActiveModelBehavior for ActiveModel {}
+    }
+
+    fn sql(select: Select<song::Entity>, backend: DbBackend) -> Option<(String, usize)> {
+        let delete = by_own_condition::<song::Entity>(&keys_of(select), &song::Entity.table_ref(), backend)?;
+        Some((delete.sql, delete.values.map_or(0, |values| values.0.len())))
+    }
+
+    /// What is the query's condition and nothing else becomes the delete's, with its values.
+    #[test]
+    fn a_condition_is_taken_where_the_query_is_no_more_than_it() {
+        let (find, title) = (song::Entity::find, song::Column::Title);
+        let taken = |select: Select<song::Entity>| sql(select, DbBackend::Postgres).expect("taken");
+        assert_eq!(taken(find()), (r#"DELETE FROM "music"."song""#.to_owned(), 0));
+        assert_eq!(
+            taken(find().filter(title.eq("a").or(title.eq("b"))).filter(song::Column::Id.gt(3))),
+            (r#"DELETE FROM "music"."song" WHERE ("song"."title" = $1 OR "song"."title" = $2) AND "song"."id" > $3"#.to_owned(), 3)
+        );
+        assert_eq!(
+            taken(find().filter(Condition::any().add(title.eq("a")).add(title.eq("b")))),
+            (r#"DELETE FROM "music"."song" WHERE "song"."title" = $1 OR "song"."title" = $2"#.to_owned(), 2)
+        );
+        for other in [
+            find().filter(title.eq("a")).limit(1),
+            find().filter(title.eq("a")).order_by_asc(title),
+            find().offset(1),
+            find().group_by(title),
+            find().distinct(),
+            find().lock_exclusive(),
+            find().from_as_another(),
+        ] {
+            assert_eq!(sql(other.clone(), DbBackend::Postgres), None, "{other:?}");
+        }
+        // A title that looks like the end of a query is a value, not SQL.
+        let odd = find().filter(title.eq(" LIMIT 1"));
+        for backend in [DbBackend::Sqlite, DbBackend::Postgres, DbBackend::MySql] {
+            assert!(sql(odd.clone(), backend).is_some_and(|(sql, values)| !sql.contains("LIMIT") && values == 1));
+        }
+        let own = find().filter(song::Column::Id.in_subquery(keys_of(find()).into_query()));
+        assert_eq!(sql(own.clone(), DbBackend::MySql), None);
+        assert!(sql(own, DbBackend::Sqlite).is_some());
+    }
+
+    trait Another {
+        fn from_as_another(self) -> Self;
+    }
+
+    impl Another for Select<song::Entity> {
+        fn from_as_another(mut self) -> Self {
+            QueryTrait::query(&mut self).from("other");
+            self
+        }
     }
 }

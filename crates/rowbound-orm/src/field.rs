@@ -7,7 +7,7 @@ use std::{fmt, marker::PhantomData};
 use rowbound_files::{Field, File, Files, ImageFile, Upload, Value};
 use sea_orm::{EntityTrait, IdenStatic};
 
-use crate::running;
+use crate::{entity::table_name, running};
 
 /// A column of files of the entity `E`: `article::Model::IMAGE`, made by `#[derive(Files)]`.
 pub struct FileColumn<E, T: Value> {
@@ -105,12 +105,7 @@ impl<T: FileType> FileType for Option<T> {
 
 /// `[schema.]table.column`, as bindings are written.
 pub fn column_of<E: EntityTrait>(column: E::Column) -> String {
-    let entity = E::default();
-    let table = match entity.schema_name() {
-        Some(schema) => format!("{schema}.{}", entity.table_name()),
-        None => entity.table_name().to_owned(),
-    };
-    format!("{table}.{}", IdenStatic::as_str(&column))
+    format!("{}.{}", table_name::<E>(), IdenStatic::as_str(&column))
 }
 
 /// A declaration of either kind.

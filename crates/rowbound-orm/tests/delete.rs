@@ -544,15 +544,57 @@ async fn many(backend: Backend) {
         assert_eq!(heard().len(), if listening { 10_000 } else { 0 });
         assert_eq!(left!(db, top, left), [0, 0]);
     }
-    // Nobody refers to a leaf: one statement. MySQL reads no table that it changes, hence its derived one.
-    let t = insert!(db, top {});
-    let (l, rr) = (insert!(db, left { top_id: t.id }), insert!(db, right { top_id: t.id }));
-    for _ in 0..3 {
-        insert!(db, leaf { left_id: l.id, right_id: rr.id });
+}
+
+/// Nobody refers to a note and nobody listens: its rows go in one statement, and exactly those that the query finds, whatever its shape.
+async fn one_statement(backend: Backend) {
+    use sea_orm::{ColumnTrait, Condition, ExprTrait, QuerySelect, QueryTrait, RelationTrait, sea_query::Expr};
+    let (_kept, db) = made(backend).await;
+    let db = &db;
+    for m in 1..=3 {
+        insert!(db, m {});
+        insert!(db, r { p_id: None });
+        for r in 1..=m {
+            insert!(db, m_r { m_id: m, r_id: r });
+        }
     }
-    use sea_orm::ColumnTrait;
-    assert_eq!(leaf::Entity::find().filter(leaf::Column::Id.gt(1)).delete(db).await.unwrap().of::<leaf::Entity>(), 2);
-    assert_eq!(leaf::Entity::find().filter(leaf::Column::Id.gt(1)).delete(db).await.unwrap().total(), 0);
+    let all = note::Entity::find;
+    let some = note::Column::MId.eq(2).and(note::Column::RId.eq(1));
+    let of_others = || note::Entity::find().select_only().column(note::Column::MId).filter(note::Column::RId.eq(3)).into_query();
+    let shapes = [
+        ("all", all(), 6),
+        ("a filter", all().filter(note::Column::MId.eq(2)), 2),
+        ("two filters", all().filter(note::Column::MId.gt(1)).filter(note::Column::RId.lt(3)), 4),
+        ("either", all().filter(Condition::any().add(some).add(note::Column::MId.eq(1))), 2),
+        ("not", all().filter(Condition::any().not().add(note::Column::MId.eq(1)).add(note::Column::RId.eq(1))), 3),
+        ("nothing", all().filter(note::Column::MId.eq(9)), 0),
+        ("an empty list", all().filter(note::Column::MId.is_in(Vec::<i32>::new())), 0),
+        ("a condition of its own", all().filter(Expr::cust("m_id = r_id")), 3),
+        ("an order", all().filter(note::Column::MId.gt(1)).order_by_asc(note::Column::RId), 5),
+        ("a slice", all().filter(note::Column::MId.gt(1)).order_by_asc(note::Column::Id).limit(2).offset(1), 2),
+        ("a limit", all().order_by_desc(note::Column::Id).limit(4), 4),
+        ("distinct", all().distinct().filter(note::Column::MId.gt(2)), 3),
+        ("a group", all().filter(note::Column::MId.gt(2)).group_by(note::Column::Id).having(note::Column::Id.max().gt(5)), 1),
+        ("a join", all().join(sea_orm::JoinType::InnerJoin, note::Relation::Pair.def()).filter(m_r::Column::RId.eq(2)), 2),
+        ("a subquery of itself", all().filter(note::Column::MId.in_subquery(of_others())), 3),
+    ];
+    for (shape, query, expected) in shapes {
+        note::Entity::delete_many().exec(db).await.unwrap();
+        for pair in m_r::Entity::find().all(db).await.unwrap() {
+            let id = Set(pair.m_id * (pair.m_id - 1) / 2 + pair.r_id);
+            note::ActiveModel { id, m_id: Set(pair.m_id), r_id: Set(pair.r_id) }.insert(db).await.unwrap();
+        }
+        let ids = async |query: sea_orm::Select<note::Entity>| -> Vec<i32> {
+            let mut ids: Vec<i32> = query.select_only().column(note::Column::Id).into_tuple().all(db).await.expect(shape);
+            ids.sort_unstable();
+            ids
+        };
+        let (before, found) = (ids(all()).await, ids(query.clone()).await);
+        assert_eq!((before.len(), found.len() as u64), (6, expected), "{shape}");
+        assert_eq!(query.delete(db).await.expect(shape).of::<note::Entity>(), expected, "{shape}");
+        let left: Vec<i32> = before.into_iter().filter(|id| !found.contains(id)).collect();
+        assert_eq!(ids(all()).await, left, "{shape}");
+    }
 }
 
 macro_rules! on {
@@ -575,6 +617,7 @@ macro_rules! on {
             one!(diamonds_circles_trees_inheritance_and_many_to_many shapes);
             one!(every_row_sends_its_signals_once_and_in_order signals);
             one!(more_rows_than_a_page many);
+            one!(a_query_of_any_shape_deletes_what_it_finds one_statement);
         }
     )* };
 }
