@@ -14,16 +14,16 @@ use std::{
 };
 
 use rowbound::{
-    database::Database,
     delivery,
     follow::{Delivery, Follower},
     ledger::Entry,
 };
+use rowbound_files::Media;
 use sea_orm::EntityTrait;
 use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
-    entity::table_name,
+    field::table_name,
     signal::{self, Boxed},
 };
 
@@ -70,10 +70,11 @@ pub struct OnCommit;
 
 type Handler = Arc<dyn Fn(Delivery) -> Boxed<'static> + Send + Sync>;
 
-/// A receiver and the name under which the database knows what it has yet to hear.
+/// A receiver, the table of its entity, and the name under which the database knows what it has yet to hear.
 #[derive(Clone)]
 struct Listener {
     name: String,
+    table: String,
     handler: Handler,
 }
 
@@ -88,15 +89,14 @@ impl OnCommit {
             let receiver = receiver.clone();
             Box::pin(async move {
                 // The follower hears of all tables.
-                let table = delivery.column.as_deref().and_then(|column| column.rsplit_once('.')).map(|(table, _)| table);
-                if table != Some(&*table_name::<E>()) {
+                if delivery.column.as_deref().and_then(table_of) != Some(&*table_name::<E>()) {
                     return Ok(());
                 }
                 let gone = Gone::<E> { delivery, entity: PhantomData };
                 receiver(&gone).await
             })
         });
-        let listener = Listener { name: name.to_owned(), handler };
+        let listener = Listener { name: name.to_owned(), table: table_name::<E>(), handler };
         let mut listeners = LISTENERS.write().unwrap_or_else(PoisonError::into_inner);
         match listeners.iter_mut().find(|known| known.name == name) {
             Some(known) => *known = listener,
@@ -123,13 +123,20 @@ pub fn follower_name(path: &str) -> String {
     name[from..].to_owned()
 }
 
-/// Starts a follower for every receiver. They end when `stop` becomes true.
-pub(crate) async fn follow(db: &Arc<dyn Database>, stop: &watch::Receiver<bool>) -> rowbound::Result<Vec<JoinHandle<()>>> {
+/// `[schema.]table.column` -> `[schema.]table`.
+fn table_of(column: &str) -> Option<&str> {
+    column.rsplit_once('.').map(|(table, _)| table)
+}
+
+/// Starts a follower for every receiver of an entity whose files are of this media: a program may have several, and each database is asked for its own only. They end when `stop`
+/// becomes true.
+pub(crate) async fn follow(media: &Media, stop: &watch::Receiver<bool>) -> rowbound::Result<Vec<JoinHandle<()>>> {
     signal::started();
-    let listeners = LISTENERS.read().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut listeners = LISTENERS.read().unwrap_or_else(PoisonError::into_inner).clone();
+    listeners.retain(|listener| media.plan().bindings.iter().any(|b| table_of(&b.column.to_string()) == Some(&*listener.table)));
     let mut followers = Vec::with_capacity(listeners.len());
-    for Listener { name, handler } in listeners {
-        let follower = Follower::new(db.clone(), &name)?;
+    for Listener { name, handler, .. } in listeners {
+        let follower = Follower::new(media.database().clone(), &name)?;
         follower.register().await?;
         followers.push((follower, handler));
     }

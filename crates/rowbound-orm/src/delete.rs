@@ -21,18 +21,25 @@ use sea_orm::{
     sea_query::{DynIden, Expr, ExprTrait, IntoValueTuple, Query, QueryBuilder, SelectStatement, SqliteQueryBuilder, TableRef, ValueTuple},
 };
 
+#[cfg(feature = "postgres")]
+use sea_orm::{
+    Value,
+    sea_query::{ArrayType, extension::postgres::PgFunc},
+};
+
 use crate::{
     conn::Conn,
-    entity::{Rows, Rule, Tracked, table_name},
+    entity::{Rows, Rule, Tracked},
     error::{Error, Holders, Result},
+    field::table_name,
     relation::{Child, Edge, GRAPH, Graph},
 };
 
 /// The query's rows are taken in pages of so many, so that what goes with them is held for one page at a time.
-const PAGE: usize = 1_000;
+const PAGE: usize = 16_384;
 
-/// Keys in one `IN`: SQLite takes 32,766 values in a statement, PostgreSQL and MySQL 65,535.
-const KEYS: usize = 1_000;
+/// Values of keys in one `IN`: SQLite takes 32,766 in a statement, twice as many as these, which [`in_keys`] may make of them; PostgreSQL and MySQL 65,535.
+const VALUES: usize = 16_384;
 
 /// Rows in memory at a time.
 const ROWS: usize = 500;
@@ -268,11 +275,12 @@ impl<'g> Doom<'g> {
 
     /// Follows the relations from these rows, breadth first.
     async fn gather(&mut self, db: &Conn<'_>, root: usize, keys: Vec<ValueTuple>) -> Result<()> {
+        let backend = db.get_database_backend();
         let mut next = std::collections::VecDeque::from([(root, self.add(root, keys))]);
         while let Some((at, keys)) = next.pop_front() {
-            for keys in keys.chunks(KEYS) {
+            for keys in keys.chunks(most(&keys)) {
                 for edge in &self.graph.incoming[at] {
-                    let referring = || edge.referring(&self.graph.nodes[at].table, &self.graph.nodes[at].key, keys);
+                    let referring = || edge.referring(&self.graph.nodes[at].table, &self.graph.nodes[at].key, keys, backend);
                     match (edge.rule, &edge.child) {
                         (Rule::DoNothing, _) => {}
                         (Rule::SetNull | Rule::SetDefault, _) => self.updates.push((at, edge.clone(), keys.to_vec())),
@@ -311,7 +319,7 @@ impl<'g> Doom<'g> {
                 for (parent, edge) in &self.graph.extends[at] {
                     let (child, parent_node) = (&self.graph.nodes[at], &self.graph.nodes[*parent]);
                     let mut parts = Query::select();
-                    parts.columns(edge.from.iter().cloned()).from(child.table.clone()).cond_where(in_keys(&child.key, keys));
+                    parts.columns(edge.from.iter().cloned()).from(child.table.clone()).cond_where(in_keys(&child.key, keys, backend));
                     let found = parent_node.entities[0].keys(db, in_subquery(&edge.to, parts), None).await?;
                     let fresh = self.add(*parent, found);
                     if !fresh.is_empty() {
@@ -345,7 +353,7 @@ impl<'g> Doom<'g> {
     }
 
     async fn carry_out(self, db: &Conn<'_>, deleted: &mut Deleted) -> Result<()> {
-        let nodes = &self.graph.nodes;
+        let (nodes, backend) = (&self.graph.nodes, db.get_database_backend());
         let (order, circular) = self.order();
         // In a circle the database's own cascade may take a row before we come to it: what its receivers are to get is read before.
         let mut held: HashMap<usize, Vec<Vec<Rows>>> = HashMap::new();
@@ -359,7 +367,7 @@ impl<'g> Doom<'g> {
                     if !keep && !entity.hears_before() {
                         continue;
                     }
-                    let rows = entity.rows(db, in_keys(&node.key, keys)).await?;
+                    let rows = entity.rows(db, in_keys(&node.key, keys, backend)).await?;
                     entity.before(db, &rows).await?;
                     if keep {
                         chunk.push(rows);
@@ -375,7 +383,7 @@ impl<'g> Doom<'g> {
                 Child::Known(child) => &nodes[*child].table,
                 Child::Unknown(table) => table,
             };
-            let count = delete_rows(db, table, edge.referring(&nodes[*of].table, &nodes[*of].key, keys)).await?;
+            let count = delete_rows(db, table, edge.referring(&nodes[*of].table, &nodes[*of].key, keys, backend)).await?;
             deleted.add(&self.graph.child_name(edge), count);
         }
         for (of, edge, keys) in &self.updates {
@@ -386,9 +394,9 @@ impl<'g> Doom<'g> {
             let steps = self.tables.iter().find(|(known, _)| *known == at).map_or(&[][..], |(_, steps)| steps);
             if let Some(chunks) = held.get(&at) {
                 let mut count = 0;
-                for keys in steps.iter().rev().flat_map(|keys| keys.chunks(KEYS)) {
+                for keys in steps.iter().rev().flat_map(|keys| keys.chunks(most(keys))) {
                     count += keys.len() as u64;
-                    delete_rows(db, &node.table, in_keys(&node.key, keys)).await?;
+                    delete_rows(db, &node.table, in_keys(&node.key, keys, backend)).await?;
                 }
                 deleted.add(&node.name, count);
                 for chunk in chunks {
@@ -399,13 +407,13 @@ impl<'g> Doom<'g> {
                 continue;
             }
             let listeners: Vec<_> = node.entities.iter().filter(|entity| entity.hears_after()).collect();
-            let size = if listeners.is_empty() { KEYS } else { ROWS };
-            for keys in steps.iter().rev().flat_map(|keys| keys.chunks(size)) {
+            let size = |keys| if listeners.is_empty() { most(keys) } else { ROWS };
+            for keys in steps.iter().rev().flat_map(|keys| keys.chunks(size(keys))) {
                 let mut read = Vec::with_capacity(listeners.len());
                 for entity in &listeners {
-                    read.push(entity.rows(db, in_keys(&node.key, keys)).await?);
+                    read.push(entity.rows(db, in_keys(&node.key, keys, backend)).await?);
                 }
-                deleted.add(&node.name, delete_rows(db, &node.table, in_keys(&node.key, keys)).await?);
+                deleted.add(&node.name, delete_rows(db, &node.table, in_keys(&node.key, keys, backend)).await?);
                 for (entity, rows) in listeners.iter().zip(&read) {
                     entity.after(db, rows).await?;
                 }
@@ -459,7 +467,7 @@ impl<'g> Doom<'g> {
 
     /// Sets references to NULL or to their column's default.
     async fn empty(&self, db: &Conn<'_>, of: usize, edge: &Edge, keys: &[ValueTuple]) -> Result<()> {
-        let node = &self.graph.nodes[of];
+        let (node, backend) = (&self.graph.nodes[of], db.get_database_backend());
         let (table, entity) = match &edge.child {
             Child::Known(child) => (&self.graph.nodes[*child].table, self.graph.nodes[*child].entities.first()),
             Child::Unknown(table) => (table, None),
@@ -483,7 +491,7 @@ impl<'g> Doom<'g> {
                 }
                 (Rule::SetNull, _) => Expr::null(),
                 (_, Some((_, Some(default)))) => default,
-                (_, _) if db.get_database_backend() != DbBackend::Sqlite => Expr::custom_keyword("DEFAULT"),
+                (_, _) if backend != DbBackend::Sqlite => Expr::custom_keyword("DEFAULT"),
                 (_, _) => {
                     return Err(wrong(
                         "says SetDefault, and its entity does not say the default",
@@ -493,12 +501,11 @@ impl<'g> Doom<'g> {
             };
             update.value(column.clone(), value);
         }
-        let mut which = edge.referring(&node.table, &node.key, keys);
-        if matches!(edge.child, Child::Known(child) if child == of) && edge.to != node.key && db.get_database_backend() == DbBackend::MySql
-        {
+        let mut which = edge.referring(&node.table, &node.key, keys, backend);
+        if matches!(edge.child, Child::Known(child) if child == of) && edge.to != node.key && backend == DbBackend::MySql {
             // MySQL does not read the table that it changes, but for a derived one.
             let mut own = Query::select();
-            own.columns(edge.to.iter().cloned()).from(node.table.clone()).cond_where(in_keys(&node.key, keys));
+            own.columns(edge.to.iter().cloned()).from(node.table.clone()).cond_where(in_keys(&node.key, keys, backend));
             which = in_query(&edge.from, own, DbBackend::MySql);
         }
         update.cond_where(which);
@@ -509,12 +516,12 @@ impl<'g> Doom<'g> {
 
 impl Edge {
     /// The rows that refer to these.
-    fn referring(&self, parent: &TableRef, key: &[DynIden], keys: &[ValueTuple]) -> Condition {
+    fn referring(&self, parent: &TableRef, key: &[DynIden], keys: &[ValueTuple], backend: DbBackend) -> Condition {
         if self.to == key {
-            return in_keys(&self.from, keys);
+            return in_keys(&self.from, keys, backend);
         }
         let mut referred = Query::select();
-        referred.columns(self.to.iter().cloned()).from(parent.clone()).cond_where(in_keys(key, keys));
+        referred.columns(self.to.iter().cloned()).from(parent.clone()).cond_where(in_keys(key, keys, backend));
         in_subquery(&self.from, referred)
     }
 }
@@ -525,12 +532,37 @@ async fn delete_rows(db: &Conn<'_>, table: &TableRef, which: Condition) -> Resul
     Ok(db.execute(&delete).await?.rows_affected())
 }
 
-/// `(a, b) in ((1, 2), ..)`.
-fn in_keys(columns: &[DynIden], keys: &[ValueTuple]) -> Condition {
-    match columns {
-        [column] => Condition::all().add(Expr::col(column.clone()).is_in(keys.iter().flat_map(|key| key.clone().into_iter()))),
-        _ => Condition::all().add(tuple(columns).in_tuples(keys.iter().cloned())),
+/// How many of these keys go into one `IN`.
+fn most(keys: &[ValueTuple]) -> usize {
+    VALUES / keys.first().map_or(1, ValueTuple::arity).max(1)
+}
+
+/// `(a, b) in ((1, 2), ..)`. Connections keep the statements that they have prepared, by their text: the last key is said again until there are 1, 2, 4, 8, .. of them, so that a
+/// statement has a dozen forms, and not one for each number of keys. PostgreSQL reads an array sooner than as many parameters.
+fn in_keys(columns: &[DynIden], keys: &[ValueTuple], backend: DbBackend) -> Condition {
+    #[cfg(feature = "postgres")]
+    if let [column] = columns
+        && backend == DbBackend::Postgres
+        && let Some(array) = array(keys)
+    {
+        return Condition::all().add(Expr::col(column.clone()).eq(PgFunc::any(Expr::val(array))));
     }
+    let padding = keys.last().into_iter().cycle().take(keys.len().next_power_of_two() - keys.len());
+    let keys = keys.iter().chain(padding).cloned();
+    match columns {
+        [column] => Condition::all().add(Expr::col(column.clone()).is_in(keys.flat_map(ValueTuple::into_iter))),
+        _ => Condition::all().add(tuple(columns).in_tuples(keys)),
+    }
+}
+
+/// Numbers and texts as one value; other types, whose arrays PostgreSQL might not compare with the column, are `None`.
+#[cfg(feature = "postgres")]
+fn array(keys: &[ValueTuple]) -> Option<Value> {
+    let values: Vec<Value> = keys.iter().cloned().flat_map(ValueTuple::into_iter).collect();
+    let of = values.first()?.array_type();
+    let same = matches!(of, ArrayType::SmallInt | ArrayType::Int | ArrayType::BigInt | ArrayType::String)
+        && values.iter().all(|value| value.array_type() == of);
+    same.then(|| Value::Array(of, Some(Box::new(values))))
 }
 
 fn in_subquery(columns: &[DynIden], select: SelectStatement) -> Condition {
@@ -569,7 +601,7 @@ fn text(key: &ValueTuple) -> String {
 
 #[cfg(test)]
 mod tests {
-    use sea_orm::{ColumnTrait, QueryOrder};
+    use sea_orm::{ColumnTrait, EntityName, QueryOrder};
 
     use super::*;
 

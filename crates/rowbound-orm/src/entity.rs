@@ -17,7 +17,7 @@ use sea_orm::{
 
 use crate::{
     conn::Conn,
-    field::AnyField,
+    field::{AnyField, table_name},
     signal::{self, PostDelete, PreDelete, heard},
 };
 
@@ -81,15 +81,6 @@ pub(crate) struct Of<E>(PhantomData<fn() -> E>);
 impl<E> Of<E> {
     pub(crate) fn new() -> Self {
         Of(PhantomData)
-    }
-}
-
-/// `[schema.]table`.
-pub(crate) fn table_name<E: EntityTrait>() -> String {
-    let entity = E::default();
-    match entity.schema_name() {
-        Some(schema) => format!("{schema}.{}", entity.table_name()),
-        None => entity.table_name().to_owned(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::{fmt, marker::PhantomData};
 use rowbound_files::{Field, File, Files, ImageFile, Upload, Value};
 use sea_orm::{EntityTrait, IdenStatic};
 
-use crate::{entity::table_name, running};
+use crate::running;
 
 /// A column of files of the entity `E`: `article::Model::IMAGE`, made by `#[derive(Files)]`.
 pub struct FileColumn<E, T: Value> {
@@ -100,6 +100,15 @@ impl<T: FileType> FileType for Option<T> {
 
     fn declare(column: &str) -> Field<T::Value> {
         T::declare(column).blank(true)
+    }
+}
+
+/// `[schema.]table`.
+pub(crate) fn table_name<E: EntityTrait>() -> String {
+    let entity = E::default();
+    match entity.schema_name() {
+        Some(schema) => format!("{schema}.{}", entity.table_name()),
+        None => entity.table_name().to_owned(),
     }
 }
 

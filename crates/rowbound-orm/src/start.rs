@@ -195,7 +195,7 @@ impl Builder {
         });
         let media = if self.attach { media.attach().await? } else { media.open().await? };
         let (stop, stopped) = watch::channel(false);
-        let followers = if self.receive { commit::follow(media.database(), &stopped).await? } else { Vec::new() };
+        let followers = if self.receive { commit::follow(&media, &stopped).await? } else { Vec::new() };
         static NUMBERS: AtomicU64 = AtomicU64::new(0);
         let number = NUMBERS.fetch_add(1, Relaxed);
         running::started(number, media.clone());

@@ -151,6 +151,26 @@ async fn heard_after_the_commit(backend: Backend) {
     assert_eq!(heard("papers").len(), 2, "{HEARD:?}");
 }
 
+/// Two databases in a program: a receiver hears from the one that has its entity's files, and the other keeps nothing for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receiver_follows_the_database_of_its_entity() {
+    let mut followers = Vec::new();
+    for module in ["commit::paper", "commit::letter"] {
+        let world = World::new(Backend::Sqlite).await;
+        let db = Database::connect(world.db.url()).await.expect("the database");
+        let schema = Schema::new(db.get_database_backend());
+        for create in [schema.create_table_from_entity(paper::Entity), schema.create_table_from_entity(letter::Entity)] {
+            db.execute(&create).await.expect("a table");
+        }
+        let builder = Rowbound::builder(&db).unwrap().storage(world.storage.clone()).modules(module).attach(true);
+        let rowbound = builder.start().await.unwrap_or_else(|e| panic!("{}", e.full()));
+        let names = rowbound.media().database().followers().await.expect("the followers").into_iter().map(|f| f.name);
+        followers.push(names.collect::<Vec<_>>());
+        rowbound.stop().await;
+    }
+    assert_eq!(followers, [vec!["commit.of_papers"], vec!["mail"]]);
+}
+
 macro_rules! on {
     ($($module:ident $backend:ident),*) => { $(
         mod $module {

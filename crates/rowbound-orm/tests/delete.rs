@@ -530,18 +530,18 @@ async fn many(backend: Backend) {
         if listening {
             listen!(top, left);
         }
-        let rows = |n: i32| (0..n).map(|_| top::ActiveModel { ..Default::default() });
-        for _ in 0..5 {
-            // One by one in a transaction: SeaORM has no bulk insert of rows without a value.
-            let transaction = db.begin().await.unwrap();
-            for row in rows(500) {
-                let row = row.insert(&transaction).await.unwrap();
-                insert!(&transaction, left { top_id: row.id });
-            }
-            transaction.commit().await.unwrap();
+        let digit = "(select 0 d union all select 1 union all select 2 union all select 3 union all select 4 union all select 5 \
+                     union all select 6 union all select 7 union all select 8 union all select 9)";
+        let digits = ["a", "b", "c", "d", "e"].map(|name| format!("{digit} as {name}")).join(" cross join ");
+        let number = "1 + a.d + 10 * b.d + 100 * c.d + 1000 * d.d + 10000 * e.d";
+        for sql in [
+            format!("insert into del_top (id) select {number} from {digits} where e.d < 2"),
+            "insert into del_left (top_id) select id from del_top".to_owned(),
+        ] {
+            db.execute_unprepared(&sql).await.unwrap();
         }
-        assert_eq!(counts(&top::Entity::find().delete(db).await.unwrap()), expected!["left": 2500, "top": 2500]);
-        assert_eq!(heard().len(), if listening { 10_000 } else { 0 });
+        assert_eq!(counts(&top::Entity::find().delete(db).await.unwrap()), expected!["left": 20_000, "top": 20_000]);
+        assert_eq!(heard().len(), if listening { 80_000 } else { 0 });
         assert_eq!(left!(db, top, left), [0, 0]);
     }
 }

@@ -171,27 +171,16 @@ impl Collector {
     /// [`Kind::NotAttached`] when the database or one of the bindings is not; [`Kind::Identity`] on a copy; [`Kind::Busy`] when a SQLite
     /// database has its worker already.
     pub async fn new(plan: &Plan, db: Arc<dyn Database>, settings: Settings) -> Result<Self> {
-        let record = installed(db.as_ref()).await?;
-        let bound = same_bindings(plan, &record)?;
+        // Before the lock is waited for.
+        same_bindings(plan, &installed(db.as_ref()).await?)?;
         let only = db.lock_worker().await?;
-        Self::with(plan, db, settings, record, bound, only)
+        Self::entitled(plan, db, settings, only).await
     }
 
     /// The same for whoever holds already what [`Database::lock_worker`] gives.
     pub(crate) async fn entitled(plan: &Plan, db: Arc<dyn Database>, settings: Settings, only: Option<Hold>) -> Result<Self> {
         let record = installed(db.as_ref()).await?;
         let bound = same_bindings(plan, &record)?;
-        Self::with(plan, db, settings, record, bound, only)
-    }
-
-    fn with(
-        plan: &Plan,
-        db: Arc<dyn Database>,
-        settings: Settings,
-        record: Installation,
-        bound: Vec<Bound>,
-        only: Option<Hold>,
-    ) -> Result<Self> {
         let mut lanes = BTreeMap::new();
         for (name, storage) in open_storages(plan)? {
             let id = record.storages.get(&name).ok_or_else(|| {
