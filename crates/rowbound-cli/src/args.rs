@@ -182,6 +182,9 @@ pub struct AttachArgs {
     /// This database is a copy, or has moved: make it an installation of its own
     #[arg(long)]
     pub adopt: bool,
+    /// With --adopt: the database has moved, and what its hooks have yet to hear is delivered from here
+    #[arg(long, requires = "adopt")]
+    pub keep_deliveries: bool,
     /// The storage NAME is another one than before, and is meant
     #[arg(long, value_name = "NAME")]
     pub adopt_storage: Vec<String>,

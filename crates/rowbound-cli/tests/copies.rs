@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use rowbound::StoragePlan;
+use rowbound::{
+    StoragePlan,
+    plan::{Call, Hook},
+};
 use rowbound_testkit::{Backend, Rowbound, World};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_rowbound");
@@ -57,6 +60,65 @@ async fn copied(backend: Backend) {
     daemon.until(DEADLINE, "the original collects", || async { original.files() == ["a.jpg"] }).await;
     daemon.terminate();
     daemon.wait(DEADLINE).await.expect(0);
+}
+
+/// What the original's hook has yet to hear is not told by a copy, unless it is no copy: the database has moved.
+async fn deliveries(backend: Backend) {
+    if !backend.available() {
+        eprintln!("{backend:?} is not named in the environment: nothing ran");
+        return;
+    }
+    for moved in [false, true] {
+        let mut original = World::new(backend).await.with_docs().await;
+        original.hooks = vec![Hook { name: "cdn".into(), ..Hook::new(Call::Command("exit 1".into())) }];
+        Rowbound::new(BINARY, &original).run(&["attach"]).await.expect(0);
+        original.put_doc("a.jpg").await;
+        original.db.exec("delete from doc").await;
+        Rowbound::new(BINARY, &original).run(&["collect"]).await.expect(1);
+        assert!(original.files().is_empty());
+
+        let mut copy = World::with(original.db.copy().await);
+        copy.bindings = original.bindings.clone();
+        copy.storage = StoragePlan::folder("default", copy.media()).grace(Duration::ZERO).min_age(Duration::ZERO);
+        let heard = copy.folder().join("heard");
+        let call = Call::Command(format!("echo $ROWBOUND_NAME >> {}", heard.display()));
+        copy.hooks = vec![Hook { name: "cdn".into(), ..Hook::new(call) }];
+        let rowbound = Rowbound::new(BINARY, &copy);
+        let refused = rowbound.run(&["attach", "--adopt"]).await.expect(4);
+        for text in ["cdn: 1 waiting", "rowbound forget --give-up cdn", "--keep-deliveries"] {
+            assert!(refused.stderr.contains(text), "{text}: {}", refused.stderr);
+        }
+        // Nothing was adopted.
+        rowbound.run(&["collect"]).await.expect(4);
+        if moved {
+            rowbound.run(&["attach", "--adopt", "--keep-deliveries"]).await.expect(0);
+        } else {
+            rowbound.run(&["forget", "--give-up", "cdn"]).await.expect(0);
+            rowbound.run(&["attach", "--adopt"]).await.expect(0);
+        }
+        copy.put_doc("b.jpg").await;
+        copy.db.exec("delete from doc").await;
+        rowbound.run(&["collect", "--retry-now"]).await.expect(0);
+        let told = std::fs::read_to_string(&heard).unwrap_or_default();
+        let mut told: Vec<_> = told.lines().collect();
+        told.sort_unstable();
+        assert_eq!(told, if moved { vec!["a.jpg", "b.jpg"] } else { vec!["b.jpg"] });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_copies_do_not_tell_the_originals_hooks() {
+    deliveries(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_copies_do_not_tell_the_originals_hooks() {
+    deliveries(Backend::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mariadb_copies_do_not_tell_the_originals_hooks() {
+    deliveries(Backend::Mariadb).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,6 +25,8 @@ use crate::{
 pub struct Consent {
     /// This database is a copy (or has moved) and becomes an installation of its own.
     pub adopt: bool,
+    /// What followers have yet to hear in an adopted database is this one's to deliver: it has moved. On a copy the original delivers it.
+    pub keep_deliveries: bool,
     /// These storages are not the ones attached before under their names, and are meant.
     pub adopt_storages: Vec<String>,
     /// A bound column is another one than before under its name (renamed or rebuilt meanwhile), and is meant.
@@ -110,6 +112,13 @@ pub async fn attach(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result
     let before = db.installation().await?;
     let identity = db.identity().await?;
     let now = Timestamp::now();
+    if let Some(record) = &before
+        && record.identity != identity
+        && consent.adopt
+        && !consent.keep_deliveries
+    {
+        none_waiting(db, record).await?;
+    }
     let mut record = match &before {
         Some(record) if record.identity == identity => record.clone(),
         Some(record) if !consent.adopt => return Err(copied(&record.identity, &identity)),
@@ -197,6 +206,23 @@ pub async fn attach(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result
         storage.set_marker(marker).await?;
     }
     Ok(Attached { installation, inspection, statements, proved, removed })
+}
+
+/// Insists that no follower has yet to hear of the original's deletions, which would be told twice.
+async fn none_waiting(db: &dyn Database, record: &Installation) -> Result<()> {
+    // What an earlier build attached has no followers, nor tables of them.
+    let followers = if record.version < VERSION { Vec::new() } else { db.followers().await? };
+    let waiting: Vec<_> = followers.iter().filter(|f| f.waiting > 0).collect();
+    let Some(first) = waiting.first() else { return Ok(()) };
+    let mut error =
+        Error::new(Kind::Identity, "hooks have yet to hear of deletions: on a copy the original tells them, and they would hear twice");
+    for follower in &waiting {
+        error = error.with("hook", format_args!("{}: {} waiting", follower.name, follower.waiting));
+    }
+    Err(error.hint(format!(
+        "on a copy: `rowbound forget --give-up {}` for each, then `rowbound attach --adopt`; after a move: rowbound attach --adopt --keep-deliveries",
+        first.name
+    )))
 }
 
 /// Insists that no column is left out whose sampled values are names of files: nobody would look for references in it. A sample, so that it is

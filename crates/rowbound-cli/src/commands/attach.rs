@@ -28,6 +28,7 @@ pub async fn attach(args: &Args, a: &AttachArgs) -> Result<u8> {
     }
     let consent = Consent {
         adopt: a.adopt,
+        keep_deliveries: a.keep_deliveries,
         adopt_storages: a.adopt_storage.clone(),
         adopt_columns: a.adopt_columns,
         shared: a.shared,
