@@ -218,8 +218,7 @@ impl Said {
         match (taken, image) {
             (true, _) => Ok(()),
             (false, true) => {
-                let what =
-                    if self.accept.is_empty() { "a JPEG, PNG, WebP, GIF, TIFF, BMP or AVIF".to_owned() } else { self.accept.join(", ") };
+                let what = if self.accept.is_empty() { "a JPEG, PNG, WebP, GIF, TIFF or BMP".to_owned() } else { self.accept.join(", ") };
                 Err(Error::new(Kind::Type, "this is no picture of a kind that is taken")
                     .with("type", media_type)
                     .hint(format!("choose {what}")))
