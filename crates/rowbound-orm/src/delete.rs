@@ -641,6 +641,8 @@ mod tests {
             taken(find().filter(Condition::any().add(title.eq("a")).add(title.eq("b")))),
             (r#"DELETE FROM "music"."song" WHERE "song"."title" = $1 OR "song"."title" = $2"#.to_owned(), 2)
         );
+        let mut two_tables = find();
+        QueryTrait::query(&mut two_tables).from("other");
         for other in [
             find().filter(title.eq("a")).limit(1),
             find().filter(title.eq("a")).order_by_asc(title),
@@ -648,7 +650,7 @@ mod tests {
             find().group_by(title),
             find().distinct(),
             find().lock_exclusive(),
-            find().from_as_another(),
+            two_tables,
         ] {
             assert_eq!(sql(other.clone(), DbBackend::Postgres), None, "{other:?}");
         }
@@ -660,16 +662,5 @@ mod tests {
         let own = find().filter(song::Column::Id.in_subquery(keys_of(find()).into_query()));
         assert_eq!(sql(own.clone(), DbBackend::MySql), None);
         assert!(sql(own, DbBackend::Sqlite).is_some());
-    }
-
-    trait Another {
-        fn from_as_another(self) -> Self;
-    }
-
-    impl Another for Select<song::Entity> {
-        fn from_as_another(mut self) -> Self {
-            QueryTrait::query(&mut self).from("other");
-            self
-        }
     }
 }
