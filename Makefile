@@ -33,7 +33,7 @@ bench-orm: ## select.delete of rowbound-orm beside the bare SQL, on all database
 
 soak: ## the long tests that `make test` leaves out
 	scripts/cargo-tool nextest
-	scripts/with-test-servers cargo nextest run --workspace --locked --profile soak --run-ignored only -E 'test(soak)$(if $(MYSQL_URL),, and not test(/^mysql::/))$(if $(GARAGE),, and not test(/^garage::/))'
+	scripts/with-test-servers cargo nextest run --workspace --locked --features rowbound-cli/images --profile soak --run-ignored only -E 'test(soak)$(if $(MYSQL_URL),, and not test(/^mysql::/))$(if $(GARAGE),, and not test(/^garage::/))'
 
 fuzz: ## decoders and names under libFuzzer, ten minutes each; ARGS="60 names" for a part
 	scripts/fuzz $(ARGS)
