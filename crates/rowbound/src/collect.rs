@@ -94,6 +94,9 @@ const RESERVE: u32 = 10;
 /// On a storage with requests a batch with derivatives to list is no larger, so that it is settled well within its lease.
 const LISTED: u32 = 500;
 
+/// On a storage with requests the first batch is no larger: how long a file takes there is not known yet.
+const FIRST: u32 = 500;
+
 /// Where values are read one by one, a batch is no smaller, so that a column is read for many names at once.
 const SCANNED: u32 = 500;
 
@@ -103,6 +106,9 @@ const LONGEST_REST: Duration = Duration::from_secs(60);
 
 /// After a worker's panic its post is empty for so long.
 const AFTER_A_PANIC: Duration = Duration::from_secs(5);
+
+/// However long a file takes, a batch is no smaller.
+const LEAST: u32 = 10;
 
 /// On SQLite a batch aims at holding the write lock no longer than this.
 const LOCK_GOAL: Duration = Duration::from_millis(50);
@@ -131,7 +137,9 @@ struct Lane {
     /// How derivatives are named: by binding, and of all.
     derivatives: HashMap<i32, Derivatives>,
     all_derivatives: Derivatives,
+    /// Candidates of the next batch, and of any.
     batch: AtomicU32,
+    most: u32,
     /// Whether a check reads a column, or a query, from end to end; and until when the daemon's next one waits.
     scans: bool,
     scan_at: Mutex<Option<Instant>>,
@@ -188,11 +196,11 @@ impl Collector {
             })?;
             storage.expect(id);
             let own: Vec<&Bound> = bound.iter().filter(|b| b.binding.storage == name).collect();
-            let batch = match own.iter().any(|b| !b.binding.derivatives.is_empty()) && !storage.quick() {
+            let most = match own.iter().any(|b| !b.binding.derivatives.is_empty()) && !storage.quick() {
                 true => settings.batch.min(LISTED),
-                false if db.dialect() == Dialect::Sqlite => settings.batch.min(500),
                 false => settings.batch,
             };
+            let batch = if db.dialect() == Dialect::Sqlite || !storage.quick() { most.min(FIRST) } else { most };
             let lane = Lane {
                 derivatives: own.iter().map(|b| Ok((b.id, Derivatives::new([&b.binding])?))).collect::<Result<_>>()?,
                 all_derivatives: Derivatives::new(own.iter().map(|b| &b.binding))?,
@@ -201,6 +209,7 @@ impl Collector {
                 keep: Keep::new(plan.on_storage(&name))?,
                 bindings: own.iter().map(|b| b.id).collect(),
                 batch: AtomicU32::new(batch),
+                most,
                 scans: own.iter().any(|b| b.binding.scans()),
                 scan_at: Mutex::new(None),
                 claimed: Notify::new(),
@@ -549,6 +558,7 @@ impl Collector {
 
         // 1. Claim.
         let limit = lane.batch.load(Relaxed);
+        let began = Instant::now();
         let candidates = self.db.claim(&self.claim(lane, limit)).await?;
         let mut batch = Batch { claimed: candidates.len(), full: candidates.len() as u32 == limit, ..Batch::default() };
         if candidates.is_empty() {
@@ -588,8 +598,13 @@ impl Collector {
         self.db.settle(&settlement, hold.map(|(h, _)| h)).await?;
         crash::point("settled");
         *lane.settled.lock().unwrap_or_else(|e| e.into_inner()) = Some(Timestamp::now());
-        if let Some(since) = locked {
-            self.adapt(lane, since.elapsed(), candidates.len());
+        match locked {
+            Some(since) => self.adapt(lane, since.elapsed(), candidates.len()),
+            // A claim that outlasts its lease is another worker's, who does all of it again, and may outlast his.
+            None => {
+                let least = if lane.scans { SCANNED } else { LEAST };
+                lane.batch.store(paced(limit, candidates.len(), began.elapsed(), self.settings.lease / 4, least, lane.most), Relaxed);
+            }
         }
         for s in &settlement.settled {
             match s.outcome {
@@ -608,7 +623,7 @@ impl Collector {
         if held > LOCK_GOAL * 2 {
             lane.batch.store((size / 2).max(if lane.scans { SCANNED } else { 50 }), Relaxed);
         } else if held < LOCK_GOAL && claimed as u32 == size {
-            lane.batch.store((size * 2).min(self.settings.batch), Relaxed);
+            lane.batch.store((size * 2).min(lane.most), Relaxed);
         }
         *lane.rest.lock().unwrap_or_else(|e| e.into_inner()) = Some(Instant::now() + held / 4);
     }
@@ -1031,6 +1046,18 @@ fn trash_interval(lane: &Lane) -> Duration {
     (retention / 10).clamp(Duration::from_secs(1), Duration::from_secs(60))
 }
 
+/// How many candidates the next batch has, after one of `claimed` took so long: as many as take no longer than `goal`, and twice as many after a full one that took less than half of it.
+fn paced(size: u32, claimed: usize, took: Duration, goal: Duration, least: u32, most: u32) -> u32 {
+    if took > goal {
+        let fitting = claimed as f64 * goal.as_secs_f64() / took.as_secs_f64();
+        (fitting as u32).max(least).min(most)
+    } else if claimed as u32 >= size && took < goal / 2 {
+        size.saturating_mul(2).min(most)
+    } else {
+        size
+    }
+}
+
 fn log_batch(storage: &str, batch: &Batch) {
     if batch.claimed == 0 {
         return;
@@ -1099,6 +1126,24 @@ mod tests {
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    #[test]
+    fn a_batch_fits_into_its_lease_whatever_a_file_takes() {
+        let lease = Duration::from_secs(60);
+        for each in [1, 10, 100, 1_000, 3_000].map(Duration::from_millis) {
+            let mut size = FIRST;
+            let mut took = Vec::new();
+            for _ in 0..20 {
+                took.push(each * size);
+                size = paced(size, size as usize, each * size, lease / 4, LEAST, 4_000);
+            }
+            // The first is as long as it is; all others are far from the lease.
+            assert!(took[1..].iter().all(|took| *took <= lease / 2), "{each:?}: {took:?}");
+            assert!(each * size * 5 >= lease / 4 || size == 4_000, "no smaller than it need be: {each:?}: {size}");
+        }
+        // One that was not full says nothing of larger ones.
+        assert_eq!(paced(500, 3, Duration::from_millis(1), lease / 4, LEAST, 4_000), 500);
     }
 
     #[test]

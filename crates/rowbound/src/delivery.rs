@@ -15,9 +15,9 @@ use crate::{
     queue::Outcome,
 };
 
-/// What a follower hears of by itself: a file is no longer under its name. That the trash was emptied of one ([`Outcome::Purged`]) comes a second time and
-/// later, when a new file may have the name.
-pub const HEARD: [Outcome; 2] = [Outcome::Trashed, Outcome::Erased];
+/// What a follower hears of by itself: a file is no longer under its name. [`Outcome::Missing`] is among them, because a worker that is killed between the removal and its settlement
+/// leaves a file that the next one finds missing. That the trash was emptied of one ([`Outcome::Purged`]) comes a second time and later, when a new file may have the name.
+pub const HEARD: [Outcome; 3] = [Outcome::Trashed, Outcome::Erased, Outcome::Missing];
 
 /// The longest name of a follower, in characters.
 pub const NAME: usize = 100;
