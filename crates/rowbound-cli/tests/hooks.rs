@@ -124,7 +124,7 @@ async fn what_fails_is_shown_and_called_again() {
     let (hook, code) = status(&world, "cdn").await;
     assert_eq!((hook["failing"].as_u64(), hook["sample"][0]["attempts"].as_u64(), code), (Some(2), Some(1), Some(1)));
     let text = run(&world, &["status"]).await.expect(1).stdout;
-    assert!(text.contains("hook      cdn hears of erased, missing, trashed\n  2 waiting: 0 due, 2 failing"), "{text}");
+    assert!(text.contains("hook      cdn hears of erased, trashed, missing\n  2 waiting: 0 due, 2 failing"), "{text}");
     assert!(text.contains("  a.jpg: ended with exit status: 7: early\\nthe CDN is down (failed 1 times, next try "), "{text}");
     let doctor = run(&world, &["doctor", "--format", "json"]).await.expect(1).json();
     let finding = doctor.as_array().expect("findings").iter().find(|f| f["name"] == "hooks").expect("the hook is examined");

@@ -598,7 +598,10 @@ mod tests {
     fn a_hook_is_a_command_or_a_url() {
         let both = hooks("[[hook]]\ncommand = \"x\"\n[[hook]]\nname = \"site\"\nurl = \"https://u:p@h/t?q\"\nsecret = \"${S}\"\noutcomes = \"purged\"\nbatch = 50\ntimeout = \"5s\"")
             .unwrap();
-        assert_eq!((&both[0].outcomes[..], both[0].batch, both[0].timeout.as_secs()), (&[Outcome::Trashed, Outcome::Erased][..], 1, 30));
+        assert_eq!(
+            (&both[0].outcomes[..], both[0].batch, both[0].timeout.as_secs()),
+            (&[Outcome::Trashed, Outcome::Erased, Outcome::Missing][..], 1, 30)
+        );
         assert_eq!(both[0].name, Hook::new(Call::Command("x".into())).name, "stable, or what waits would be lost from sight");
         assert_eq!((&*both[1].name, &both[1].outcomes[..], both[1].batch), ("site", &[Outcome::Purged][..], 50));
         assert_eq!(both[1].call, Call::Webhook { url: "https://u:p@h/t?q".into(), secret: Some("s3cret".into()) });
