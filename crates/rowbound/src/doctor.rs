@@ -308,14 +308,26 @@ async fn indexes(x: &mut Examination<'_>, columns: &[TextColumn]) {
         let column = &b.binding.column;
         let known = columns.iter().find(|c| c.is(column));
         let search = references::searches(std::slice::from_ref(b), &b.binding.storage, &names);
-        let with = match time(&search).await {
+        let indexed = known.is_some_and(|c| c.indexed);
+        let quick = |with: Duration| indexed || with.saturating_sub(without) < SLOW;
+        // What seems slow is timed again: other work on the machine only adds.
+        let least = async {
+            let mut least = time(&search).await?;
+            for _ in 0..2 {
+                if quick(least) {
+                    break;
+                }
+                least = least.min(time(&search).await?);
+            }
+            Ok::<_, Error>(least)
+        };
+        let with = match least.await {
             Ok(with) => with,
             Err(e) => {
                 x.error("indexes", State::Warning, &e);
                 continue;
             }
         };
-        let indexed = known.is_some_and(|c| c.indexed);
         let rows = known.map_or(0, |c| c.rows);
         let said = format!(
             "{column}: a check of {BATCH} names takes {} ms, {} ms without it ({} index, about {rows} rows)",
@@ -323,7 +335,7 @@ async fn indexes(x: &mut Examination<'_>, columns: &[TextColumn]) {
             without.as_millis(),
             if indexed { "has an" } else { "no" },
         );
-        if indexed || with.saturating_sub(without) < SLOW {
+        if quick(with) {
             x.find("indexes", State::Ok, said, None);
             continue;
         }
