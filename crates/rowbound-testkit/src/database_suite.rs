@@ -316,6 +316,7 @@ cases! {
         a_claim_stays_in_its_storage
         a_claim_does_not_block_the_application
         next_due_tells_the_wait
+        next_due_is_the_earliest_not_the_first
         what_is_put_back_is_due_later
         not_due_too_takes_what_waits
         what_is_settled_moves_to_the_ledger
@@ -530,6 +531,7 @@ macro_rules! database_cases {
             a_claim_stays_in_its_storage
             a_claim_does_not_block_the_application
             next_due_tells_the_wait
+            next_due_is_the_earliest_not_the_first
             what_is_put_back_is_due_later
             not_due_too_takes_what_waits
             what_is_settled_moves_to_the_ledger

@@ -152,6 +152,25 @@ pub async fn next_due_tells_the_wait(f: &Fixture) {
     assert!(wait > HOUR && wait <= HOUR * 2 + Duration::from_secs(5), "{wait:?}");
 }
 
+/// Ids say nothing of times: a clock that was ahead for a moment has put a late release on an early id, which must not keep the others waiting.
+pub async fn next_due_is_the_earliest_not_the_first(f: &Fixture) {
+    let attached = candidates(f, 2).await;
+    let (table, late) = match f.db.dialect() {
+        Dialect::Sqlite => ("rowbound_candidate", "released_at + 86400000"),
+        Dialect::Postgres => ("rowbound.candidate", "released_at + interval '1 day'"),
+        Dialect::Mysql => ("rowbound_candidate", "released_at + interval 1 day"),
+    };
+    let first = f.db.query_strings(&format!("select cast(min(id) as char(20)) from {table}")).await;
+    let first = first[0].as_deref().expect("two wait").trim().to_owned();
+    f.db.exec(&format!("update {table} set released_at = {late} where id = {first}")).await;
+    assert_eq!(ok(attached.database.next_due(&attached.claim()).await), Some(Duration::ZERO), "the second is due");
+    assert_eq!(ok(attached.database.claim(&attached.claim()).await).len(), 1);
+    // And where none is due yet, it is the earlier one that says when.
+    let claim = Claim { grace: HOUR, ..attached.claim() };
+    let wait = ok(attached.database.next_due(&claim).await).expect("they wait");
+    assert!(wait <= HOUR * 2, "{wait:?}");
+}
+
 /// A put-back candidate stays, with its reason, and is due after its wait.
 pub async fn what_is_put_back_is_due_later(f: &Fixture) {
     let attached = candidates(f, 2).await;

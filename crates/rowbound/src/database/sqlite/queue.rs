@@ -52,12 +52,15 @@ pub(super) async fn claim(db: &Sqlite, claim: &Claim) -> Result<Vec<Candidate>> 
         .collect()
 }
 
+// Where something is due, the first such row answers. Else all that was released and not yet looked at is read, which then is no more than a `grace`
+// long. Ids say nothing of times: a clock that was ahead has put a late time on an early row.
 pub(super) async fn next_due(db: &Sqlite, claim: &Claim) -> Result<Option<Duration>> {
     let mut connection = db.acquire().await?;
+    let fresh = "FROM rowbound_candidate WHERE storage = ?1 AND due_at IS NULL";
     let sql = format!(
-        "SELECT min(due) - {NOW} FROM (\
-           SELECT * FROM (SELECT released_at + ?2 AS due FROM rowbound_candidate WHERE storage = ?1 AND due_at IS NULL ORDER BY id LIMIT 1) \
-           UNION ALL SELECT min(due_at) FROM rowbound_candidate WHERE storage = ?1 AND due_at IS NOT NULL)"
+        "SELECT CASE WHEN EXISTS (SELECT 1 {fresh} AND released_at + ?2 <= {NOW}) THEN 0 ELSE (SELECT min(due) - {NOW} FROM (\
+           SELECT min(released_at) + ?2 AS due {fresh} \
+           UNION ALL SELECT min(due_at) FROM rowbound_candidate WHERE storage = ?1 AND due_at IS NOT NULL)) END"
     );
     let wait: Option<i64> = sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(&claim.storage)
