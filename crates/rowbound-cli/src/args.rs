@@ -95,7 +95,8 @@ pub enum Command {
     Promote(PromoteArgs),
     /// Remove capture, candidates and ledger: the schema is what it was before
     ///
-    /// Files in the trash stay where they are. Names that wait to be collected are forgotten: their files stay, and no row names them.
+    /// Files in the trash stay where they are. Names that wait to be collected are forgotten: their files stay, and no row references them. On a copy of
+    /// the database nothing is changed without --copy, because the storages' markers are the original's.
     Detach(DetachArgs),
     /// Collect for ever (the daemon)
     ///
@@ -194,6 +195,9 @@ pub struct AttachArgs {
     /// Another database uses the same storage, and no file is ever named by both
     #[arg(long)]
     pub shared: bool,
+    /// The installation ID no longer exists: remove it from the markers of the storages; may be repeated
+    #[arg(long, value_name = "ID")]
+    pub forget_installation: Vec<String>,
     /// Delete nothing yet: every binding in shadow mode, whatever rowbound.toml says, until `rowbound promote`
     #[arg(long)]
     pub shadow: bool,
@@ -216,6 +220,9 @@ pub struct DetachArgs {
     /// Print the SQL that would run, and change nothing
     #[arg(long)]
     pub print_sql: bool,
+    /// This database is a copy: clean it, and leave every storage to the original
+    #[arg(long)]
+    pub copy: bool,
 }
 
 /// How `run` and `collect` work.

@@ -22,6 +22,8 @@ pub struct World {
     pub db: TestDb,
     /// The storage `default`: the media folder with no grace, no minimal age and no trash, until a test says otherwise.
     pub storage: StoragePlan,
+    /// Storages beside it.
+    pub others: Vec<StoragePlan>,
     /// The bindings of the plan.
     pub bindings: Vec<Binding>,
     /// Columns that hold names but no references.
@@ -43,7 +45,7 @@ impl World {
         let media = folder.path().join("media");
         std::fs::create_dir(&media).expect("cannot make the media folder");
         let storage = StoragePlan::folder("default", media).grace(Duration::ZERO).min_age(Duration::ZERO).trash(Trash::Off);
-        World { db, storage, bindings: Vec::new(), ignore: Vec::new(), hooks: Vec::new(), folder }
+        World { db, storage, others: Vec::new(), bindings: Vec::new(), ignore: Vec::new(), hooks: Vec::new(), folder }
     }
 
     /// Makes a table `doc(id, file, title)` and binds `doc.file`: enough for most tests.
@@ -75,6 +77,14 @@ impl World {
         self
     }
 
+    /// Adds a storage, with a table `NAME(id, file)` that is bound to it.
+    pub async fn another(mut self, storage: StoragePlan) -> World {
+        let (id, name) = (self.db.backend().id_column(), storage.name.clone());
+        self.db.exec(&format!("create table {name} (id {id}, file varchar(255))")).await;
+        self.others.push(storage.grace(Duration::ZERO).min_age(Duration::ZERO));
+        self.bind(Binding::name(&format!("{name}.file"), &name).expect("a column"))
+    }
+
     /// Changes the storage.
     pub fn storage(mut self, change: impl FnOnce(StoragePlan) -> StoragePlan) -> World {
         self.storage = change(self.storage);
@@ -97,6 +107,9 @@ impl World {
     /// When it does not hold together.
     pub fn plan(&self) -> Plan {
         let mut plan = Plan::builder(self.db.url()).storage(self.storage.clone());
+        for storage in &self.others {
+            plan = plan.storage(storage.clone());
+        }
         for binding in &self.bindings {
             plan = plan.binding(binding.clone());
         }

@@ -35,6 +35,8 @@ pub struct Consent {
     pub shared: bool,
     /// Every binding goes into shadow mode, whatever the plan says, until it is promoted.
     pub shadow: bool,
+    /// These installations no longer exist: they leave the storages' markers.
+    pub forget_installations: Vec<String>,
 }
 
 /// What `attach` did and found.
@@ -144,15 +146,19 @@ pub async fn attach(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result
     let mut inspection = db.inspect(&bound).await?;
 
     // All storages are asked before anything is written.
-    let (mut markers, mut proved) = (Vec::new(), BTreeMap::new());
+    let (mut places, mut proved) = (Vec::new(), BTreeMap::new());
     for (name, storage) in open_storages(plan)? {
-        let mut marker = claim_marker(&name, storage.marker().await?, &record, consent)?;
+        let was = storage.marker().await?;
+        let adopted_from = before.as_ref().filter(|b| b.id != record.id).map(|b| b.id.as_str());
+        let mut marker = claim_marker(&name, was.clone(), &record, adopted_from, consent)?;
         let seen = storage.probe().await.map_err(|e| e.with("storage", &name))?;
         proved.insert(name.clone(), seen.clone());
         marker.proved = Some(seen);
-        record.storages.insert(name, marker.storage.clone());
-        markers.push((storage, marker));
+        record.storages.insert(name.clone(), marker.storage.clone());
+        places.push(Place { name, storage, was, marker });
     }
+    own_places(plan, &record.storages)?;
+    forgettable(&places, &record, consent)?;
 
     let removed: Vec<String> = record
         .bindings
@@ -185,27 +191,145 @@ pub async fn attach(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result
     record.version = VERSION;
     record.bindings.extend(bound.iter().map(|b| (b.binding.key(), b.id)));
     record.active = bound.iter().map(|b| b.id).collect();
+    let staked = stake(&places).await?;
+    let (installation, statements) = match put_in_place(&bound, record, db, before.is_some(), consent).await {
+        Ok(done) => done,
+        Err(e) => return Err(withdraw(staked, e).await),
+    };
+    for place in &places {
+        place.storage.set_marker(&place.marker).await?;
+    }
+    each_holds_its_own(&places).await?;
+    Ok(Attached { installation, inspection, statements, proved, removed })
+}
+
+/// Changes the database: capture, the record, and shadow mode where it was asked for.
+async fn put_in_place(
+    bound: &[Bound],
+    mut record: Installation,
+    db: &dyn Database,
+    attached_before: bool,
+    consent: &Consent,
+) -> Result<(Installation, Vec<String>)> {
+    let now = Timestamp::now();
     if consent.shadow {
         // Before capture stands: from its first candidate on nothing goes.
-        for b in &bound {
+        for b in bound {
             record.shadow.entry(b.id).or_insert(now);
         }
-        if before.is_some() {
+        if attached_before {
             db.set_shadow(&record.active, Some(now)).await?;
         }
     }
-    let statements = db.script(&bound).await?;
-    let mut installation = db.install(&bound, &record).await?;
+    let statements = db.script(bound).await?;
+    let mut installation = db.install(bound, &record).await?;
     // Where the identity depends on our own tables (MariaDB), it is known only now.
     let settled_identity = db.identity().await?;
     if settled_identity != installation.identity {
         installation.identity = settled_identity;
         db.record(&installation).await?;
     }
-    for (storage, marker) in &markers {
-        storage.set_marker(marker).await?;
+    Ok((installation, statements))
+}
+
+/// A storage that is being attached.
+struct Place {
+    name: String,
+    storage: Arc<dyn Storage>,
+    /// The marker that it had.
+    was: Option<Marker>,
+    /// The marker that it gets.
+    marker: Marker,
+}
+
+/// The error for two storages that turn out to be one place.
+fn one_place(first: &str, second: &str) -> Error {
+    Error::new(Kind::Config, "two storages are one place: a file that one releases may be referenced by rows of the other")
+        .with("storages", format_args!("{first} and {second}"))
+        .hint("bind the columns of both to one [storage], and remove the other from rowbound.toml; or give each a folder or prefix of its own")
+}
+
+/// Insists that no two storages of the plan carry the same marker: they are one place under two names (a symbolic link, a bind mount, one bucket
+/// behind two addresses), whatever their URLs say.
+pub(crate) fn own_places(plan: &Plan, ids: &BTreeMap<String, String>) -> Result<()> {
+    let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+    for (name, id) in ids.iter().filter(|(name, _)| plan.storages.contains_key(*name)) {
+        if let Some(other) = seen.insert(id, name) {
+            return Err(one_place(other, name));
+        }
     }
-    Ok(Attached { installation, inspection, statements, proved, removed })
+    Ok(())
+}
+
+/// Gives every storage without a marker one that belongs to nobody yet, and reads all of them again: where two storages are one place, the second has
+/// overwritten the first. Returns the storages that were given one, for [`withdraw`]. A process that is killed here leaves markers that the
+/// next `attach` takes.
+///
+/// # Errors
+/// [`Kind::Config`] for two that are one place, or a storage's own; no marker was left.
+async fn stake(places: &[Place]) -> Result<Vec<Arc<dyn Storage>>> {
+    let mut staked = Vec::new();
+    if places.len() == 1 {
+        return Ok(staked);
+    }
+    for place in places.iter().filter(|p| p.was.is_none()) {
+        staked.push(place.storage.clone());
+        let nobodys = Marker { installations: Vec::new(), ..place.marker.clone() };
+        if let Err(e) = place.storage.set_marker(&nobodys).await {
+            return Err(withdraw(staked, e).await);
+        }
+    }
+    match each_holds_its_own(places).await {
+        Ok(()) => Ok(staked),
+        Err(e) => Err(withdraw(staked, e).await),
+    }
+}
+
+/// Takes the markers of [`stake`] away again. The error that made it necessary carries along what could not be undone.
+async fn withdraw(staked: Vec<Arc<dyn Storage>>, mut why: Error) -> Error {
+    for storage in staked {
+        if let Err(e) = storage.remove_marker().await {
+            why = why.with("and a marker stays", e.full());
+        }
+    }
+    why
+}
+
+/// Reads every marker again: each storage must hold its own.
+async fn each_holds_its_own(places: &[Place]) -> Result<()> {
+    for place in places {
+        let found = place.storage.marker().await?.map(|marker| marker.storage);
+        if found.as_ref() == Some(&place.marker.storage) {
+            continue;
+        }
+        return Err(match places.iter().find(|p| Some(&p.marker.storage) == found.as_ref()) {
+            Some(other) => one_place(&place.name, &other.name),
+            None => Error::new(Kind::Identity, "the marker that was just written is not the one that is read: another attach is at work")
+                .with("storage", &place.name)
+                .hint("run `rowbound attach` again"),
+        });
+    }
+    Ok(())
+}
+
+/// Insists that the installations to forget are in a marker, and none of them is this one.
+fn forgettable(places: &[Place], record: &Installation, consent: &Consent) -> Result<()> {
+    let known: Vec<&str> = places
+        .iter()
+        .filter_map(|p| p.was.as_ref())
+        .flat_map(|m| &m.installations)
+        .map(String::as_str)
+        .filter(|id| *id != record.id)
+        .collect();
+    match consent.forget_installations.iter().find(|id| !known.contains(&id.as_str())) {
+        None => Ok(()),
+        Some(id) => Err(Error::new(Kind::Config, "no other installation with this id uses a storage of the plan")
+            .with("installation", id)
+            .hint(match known.is_empty() {
+                true => "no other installation uses any of them: leave --forget-installation out".to_owned(),
+                false => format!("others are: {}", known.join(", ")),
+            })),
+    }
 }
 
 /// Insists that no follower has yet to hear of the original's deletions, which would be told twice.
@@ -329,7 +453,13 @@ pub(crate) fn last_whole(record: &Installation) -> Timestamp {
 }
 
 /// The marker that a storage shall have, given the one that it has.
-fn claim_marker(name: &str, marker: Option<Marker>, record: &Installation, consent: &Consent) -> Result<Marker> {
+fn claim_marker(
+    name: &str,
+    marker: Option<Marker>,
+    record: &Installation,
+    adopted_from: Option<&str>,
+    consent: &Consent,
+) -> Result<Marker> {
     let adopted = consent.adopt_storages.iter().any(|s| s == name);
     let known = record.storages.get(name);
     match (marker, known) {
@@ -343,15 +473,27 @@ fn claim_marker(name: &str, marker: Option<Marker>, record: &Installation, conse
                 .hint(format!("is the right one mounted? If it is meant: rowbound attach --adopt-storage {name}")))
         }
         (Some(mut marker), _) => {
+            marker.installations.retain(|id| !consent.forget_installations.contains(id));
             if !marker.installations.contains(&record.id) {
-                if !marker.installations.is_empty() && !consent.shared {
+                if let Some(other) = marker.installations.first()
+                    && !consent.shared
+                {
                     return Err(Error::new(
                         Kind::Identity,
-                        "rows of another database name files of this storage: each database would miss the other's references",
+                        "rows of another database reference files of this storage: each database would miss the other's references",
                     )
                     .with("storage", name)
                     .with("attached to", marker.installations.join(", "))
-                    .hint("give this database a storage of its own; if no file is ever named by both: rowbound attach --shared"));
+                    .hint(match adopted_from.filter(|from| marker.installations.iter().any(|id| id == from)) {
+                        Some(from) => format!(
+                            "this is the storage of the database that this one was copied or moved from. On a copy: give it a storage of its own. If the \
+                             original is gone: rowbound attach --adopt --forget-installation {from}"
+                        ),
+                        None => format!(
+                            "give this database a storage of its own; if that database is gone: rowbound attach --forget-installation {other}; if both \
+                             exist, and no file is ever referenced by both: rowbound attach --shared"
+                        ),
+                    }));
                 }
                 marker.installations.push(record.id.clone());
             }
@@ -439,25 +581,43 @@ pub struct Detached {
     pub in_trash: BTreeMap<String, u64>,
 }
 
-/// Removes capture, candidates and ledger from the database and this installation from the storages' markers.
+/// Removes capture, candidates and ledger from the database and this installation from the storages' markers. `copy`: this database is a copy of the
+/// one that was attached, and the storages stay as they are, because they are the original's.
 ///
 /// # Errors
-/// Of the database or a storage. The database comes first: once it has let go, nothing can be deleted any more.
-pub async fn detach(plan: &Plan, db: &dyn Database) -> Result<Detached> {
+/// [`Kind::Identity`] on a copy, unless `copy` says so: its markers are the original's; [`Kind::Config`] for `copy` on the original. Else those of the
+/// database or a storage. The database comes first: once it has let go, nothing can be deleted any more.
+pub async fn detach(plan: &Plan, db: &dyn Database, copy: bool) -> Result<Detached> {
     let record = db.installation().await?;
+    if let Some(record) = &record {
+        let identity = db.identity().await?;
+        match (record.identity == identity, copy) {
+            (false, false) => {
+                return Err(copied(&record.identity, &identity).hint(
+                    "on a copy: `rowbound detach --copy` cleans the database and leaves every storage to the original; after a move: \
+                     `rowbound attach --adopt`, then `rowbound detach`",
+                ));
+            }
+            (true, true) => {
+                return Err(Error::new(Kind::Config, "this is the database that was attached, and no copy of it")
+                    .with("identity", identity)
+                    .hint("run `rowbound detach` without --copy"));
+            }
+            _ => {}
+        }
+    }
     db.remove().await?;
     let mut left = Detached::default();
+    if copy {
+        return Ok(left);
+    }
     for (name, storage) in open_storages(plan)? {
         let Some(mut marker) = storage.marker().await? else { continue };
-        if let Some(record) = &record {
-            if !marker.installations.contains(&record.id) {
-                continue;
-            }
-            marker.installations.retain(|id| *id != record.id);
-        }
+        let before = marker.installations.len();
+        marker.installations.retain(|id| record.as_ref().is_none_or(|record| *id != record.id));
         if marker.installations.is_empty() {
             left.in_trash.insert(name, storage.remove_marker().await?);
-        } else {
+        } else if marker.installations.len() < before {
             storage.set_marker(&marker).await?;
         }
     }

@@ -18,7 +18,7 @@ use rand::Rng;
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    attach::{copied, last_whole, number, open_storages},
+    attach::{copied, last_whole, number, open_storages, own_places},
     binding::{Keep, Resolved},
     capture::{Bound, Drift, Gap, Installation, VERSION},
     crash,
@@ -1102,6 +1102,7 @@ pub async fn attached(plan: &Plan, db: &dyn Database) -> Result<Installation> {
 /// The plan's bindings with their numbers, if they are exactly those that are attached: a column that is bound but not in the plan would
 /// hold references that nobody looks for.
 pub(crate) fn same_bindings(plan: &Plan, record: &Installation) -> Result<Vec<Bound>> {
+    own_places(plan, &record.storages)?;
     let bound = number(plan, &record.bindings);
     for b in &bound {
         if !record.active.contains(&b.id) {

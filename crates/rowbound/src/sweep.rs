@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use crate::{
     attach::{copied, number},
     binding::{Keep, Mode, Resolved},
-    capture::Bound,
+    capture::{Bound, Installation},
     collect::{living_originals, same_bindings},
     crash,
     database::{Database, drifted, redact, survey::TextColumn},
@@ -371,6 +371,20 @@ fn brake(what: &str, e: &Error, storage: &str) -> Error {
         ))
 }
 
+/// Insists that no other database uses the storage: its references are not seen here, and its files would all be orphans.
+async fn sole_owner(plan: &StoragePlan, storage: &dyn Storage, record: Option<&Installation>) -> Result<()> {
+    let marker = storage.marker().await?;
+    let others: Vec<String> =
+        marker.into_iter().flat_map(|m| m.installations).filter(|id| record.is_none_or(|record| record.id != *id)).collect();
+    let Some(first) = others.first() else { return Ok(()) };
+    Err(Error::new(Kind::Identity, "another database uses this storage, and a sweep here does not see its references: nothing was deleted")
+        .with("storage", &plan.name)
+        .with("attached to", others.join(", "))
+        .hint(format!(
+            "sweep without --delete reports what this database does not reference; if that database is gone: rowbound attach --forget-installation {first}"
+        )))
+}
+
 /// Everything that stays the same for the whole sweep.
 struct Work<'a> {
     plan: &'a Plan,
@@ -449,6 +463,9 @@ impl<'a> Work<'a> {
                 .hint("add a [[binding]] for each column that names its files"));
         }
         place.prove().await?;
+        if options.delete {
+            sole_owner(storage, place.as_ref(), record.as_ref()).await?;
+        }
         Ok(Work {
             plan,
             db,

@@ -33,6 +33,7 @@ pub async fn attach(args: &Args, a: &AttachArgs) -> Result<u8> {
         adopt_columns: a.adopt_columns,
         shared: a.shared,
         shadow: a.shadow,
+        forget_installations: a.forget_installation.clone(),
     };
     let done = engine_attach(&plan, db.as_ref(), &consent).await?;
     output::answer(args.format, &done, text)?;

@@ -46,7 +46,7 @@ pub async fn detach(args: &Args, a: &DetachArgs) -> Result<u8> {
         };
         let undelivered = followers.into_iter().map(|f| (f.name, f.waiting)).collect();
         let forgotten = waiting.into_iter().map(|(storage, b)| (storage, b.total)).collect();
-        let left = engine_detach(&plan, db.as_ref()).await?;
+        let left = engine_detach(&plan, db.as_ref(), a.copy).await?;
         output::answer(args.format, &Answer { left, forgotten, undelivered }, text)?;
     }
     db.close().await;

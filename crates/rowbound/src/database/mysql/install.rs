@@ -233,7 +233,8 @@ async fn remove_steps(db: &Mysql, conn: &mut MySqlConnection) -> Result<Vec<Step
             steps.push(drop_table(table));
         }
     }
-    if let Some(account) = recorded_account(db, conn, &catalog).await? {
+    // A copy on the same server carries the record of the original's account, as which the original's triggers go on running.
+    if let Some(account) = recorded_account(db, conn, &catalog).await?.filter(|recorded| *recorded == account(&db.database)) {
         steps.push(Step::free(format!("drop user if exists {}@'localhost'", literal(&account))));
     }
     // The last: it knows of the account.

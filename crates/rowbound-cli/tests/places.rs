@@ -1,0 +1,195 @@
+//! A storage is one place, and a place is one storage. Two names for it, or two databases on it, must not cost a file.
+
+use std::{os::unix::fs::symlink, path::Path};
+
+use rowbound::{Binding, RESERVED, StoragePlan, Trash, plan::Location};
+use rowbound_testkit::{
+    Backend, Rowbound, World,
+    s3::{S3Kind, S3Server},
+};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_rowbound");
+
+fn rowbound(world: &World) -> Rowbound {
+    Rowbound::new(BINARY, world).env("ROWBOUND_STATE", &world.folder().join("state").display().to_string())
+}
+
+/// The tables of Rowbound that stand in the database.
+async fn own_tables(world: &World) -> Vec<String> {
+    let sql = match world.db.backend() {
+        Backend::Sqlite => "select name from sqlite_schema where name like 'rowbound%'",
+        Backend::Postgres => "select nspname from pg_namespace where nspname = 'rowbound'",
+        _ => "select table_name from information_schema.tables where table_schema = database() and table_name like 'rowbound%'",
+    };
+    world.db.query_strings(sql).await.into_iter().flatten().collect()
+}
+
+/// A folder under two names: refused before anything is changed.
+async fn one_folder_by_two_names(backend: Backend) {
+    let world = World::new(backend).await.with_docs().await;
+    let link = world.folder().join("link");
+    symlink(world.media(), &link).expect("a link");
+    let world = world.another(StoragePlan::folder("photo", &link).trash(Trash::Off)).await;
+    // In another database this is a storage of its own; here a row of one storage references what a row of the other releases.
+    world.put_doc("a.jpg").await;
+    world.db.exec("insert into photo (file) values ('a.jpg')").await;
+
+    let refused = rowbound(&world).run(&["attach"]).await.expect(2);
+    for text in ["two storages are one place", "default and photo"] {
+        assert!(refused.stderr.contains(text), "{text}: {}", refused.stderr);
+    }
+    assert_eq!(own_tables(&world).await, [""; 0], "the database is as it was");
+    assert!(!world.media().join(RESERVED).exists(), "no marker was left");
+
+    // The way out is one storage for both; nothing of the refusal is in the way.
+    let mut world = world;
+    world.others.clear();
+    world.bindings[1] = Binding::name("photo.file", "default").expect("a column");
+    rowbound(&world).run(&["attach"]).await.expect(0);
+    world.db.exec("delete from doc").await;
+    rowbound(&world).run(&["collect"]).await.expect(0);
+    assert_eq!(world.files(), ["a.jpg"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_one_folder_by_two_names_is_refused() {
+    one_folder_by_two_names(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_one_folder_by_two_names_is_refused() {
+    one_folder_by_two_names(Backend::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mariadb_one_folder_by_two_names_is_refused() {
+    one_folder_by_two_names(Backend::Mariadb).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mysql_one_folder_by_two_names_is_refused() {
+    one_folder_by_two_names(Backend::Mysql).await;
+}
+
+/// The second name comes later, when the place has its marker already.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_name_for_an_attached_folder_is_refused() {
+    let world = World::new(Backend::Sqlite).await.with_docs().await;
+    rowbound(&world).run(&["attach"]).await.expect(0);
+    let marker = world.media().join(RESERVED).join(rowbound::storage::MARKER);
+    let was = std::fs::read_to_string(&marker).expect("a marker");
+    let link = world.folder().join("link");
+    symlink(world.media(), &link).expect("a link");
+    let world = world.another(StoragePlan::folder("photo", &link).trash(Trash::Off)).await;
+    for command in [&["attach"][..], &["attach", "--adopt-storage", "photo"]] {
+        let refused = rowbound(&world).run(command).await.expect(2);
+        assert!(refused.stderr.contains("two storages are one place"), "{command:?}: {}", refused.stderr);
+    }
+    assert_eq!(std::fs::read_to_string(&marker).expect("a marker"), was);
+}
+
+/// What an earlier version attached so: its workers stop, and nothing is deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_installation_with_one_place_twice_stops() {
+    let world = World::new(Backend::Sqlite).await.with_docs().await;
+    let other = world.folder().join("other");
+    std::fs::create_dir(&other).expect("a folder");
+    let world = world.another(StoragePlan::folder("photo", &other).trash(Trash::Off)).await;
+    rowbound(&world).run(&["attach"]).await.expect(0);
+    // The second becomes a link to the first, as a changed mount would make it, and the record is that of two storages with one id.
+    std::fs::remove_dir_all(&other).expect("removed");
+    symlink(world.media(), &other).expect("a link");
+    let sql = "update rowbound_installation set record = json_set(record, '$.storages.photo', record ->> '$.storages.default')";
+    world.db.exec(sql).await;
+    world.put_doc("a.jpg").await;
+    world.db.exec("insert into photo (file) values ('a.jpg')").await;
+    world.db.exec("delete from doc").await;
+    for command in [&["collect"][..], &["run"], &["sweep", "--delete"]] {
+        let stopped = rowbound(&world).run(command).await;
+        assert_eq!(stopped.code, Some(2), "{command:?}: {}", stopped.stderr);
+        assert!(stopped.stderr.contains("two storages are one place"), "{command:?}: {}", stopped.stderr);
+    }
+    assert_ne!(rowbound(&world).run(&["status"]).await.code, Some(0));
+    assert_eq!(world.files(), ["a.jpg"]);
+}
+
+/// One bucket behind two addresses.
+#[tokio::test(flavor = "multi_thread")]
+async fn s3s_fs_one_bucket_behind_two_addresses_is_refused() {
+    let server = S3Server::start(S3Kind::S3sFs);
+    let bucket = server.bucket().await;
+    let at = |host: &str| match bucket.location("media/") {
+        Location::S3(mut place) => {
+            place.endpoint = place.endpoint.map(|e| e.replace("127.0.0.1", host));
+            Location::S3(place)
+        }
+        other => panic!("{other:?} is no bucket"),
+    };
+    let world = World::new(Backend::Sqlite).await.with_docs().await.storage(|s| StoragePlan { location: at("127.0.0.1"), ..s });
+    let world = world.another(StoragePlan::at("photo", at("localhost"))).await;
+    let rowbound = server.env().iter().fold(rowbound(&world), |r, (name, value)| r.env(name, value));
+    let refused = rowbound.run(&["attach"]).await.expect(2);
+    assert!(refused.stderr.contains("two storages are one place"), "{}", refused.stderr);
+    assert_eq!(own_tables(&world).await, [""; 0]);
+    assert_eq!(bucket.keys("media/.rowbound/").await, [""; 0], "no marker was left");
+}
+
+/// Two databases on one folder. Neither sees the other's references, so neither may take what it does not know for an orphan.
+async fn shared(backend: Backend) {
+    let ours = World::new(backend).await.with_docs().await;
+    let mut theirs = World::new(backend).await.with_docs().await;
+    theirs.storage = ours.storage.clone();
+    rowbound(&ours).run(&["attach"]).await.expect(0);
+    rowbound(&theirs).run(&["attach", "--shared"]).await.expect(0);
+    ours.put_doc("ours.jpg").await;
+    ours.put_file("theirs.jpg", b"1");
+    theirs.db.exec("insert into doc (file) values ('theirs.jpg')").await;
+    ours.put_file("nobodys.jpg", b"1");
+
+    let delete = ["sweep", "--delete", "--max-share", "1"];
+    let refused = rowbound(&ours).run(&delete).await.expect(4);
+    for text in ["another database uses this storage", "--forget-installation"] {
+        assert!(refused.stderr.contains(text), "{text}: {}", refused.stderr);
+    }
+    rowbound(&ours).run(&["collect"]).await.expect(0);
+    assert_eq!(ours.files(), ["nobodys.jpg", "ours.jpg", "theirs.jpg"]);
+    // A report is no harm.
+    assert_eq!(rowbound(&ours).run(&["sweep", "--list", "--max-share", "1"]).await.expect(1).stdout, "nobodys.jpg\ntheirs.jpg\n");
+
+    // When the other database is gone for good, a person says so.
+    theirs.db.exec("delete from doc").await;
+    let id = installations(&ours.media()).pop().expect("the one that came second");
+    rowbound(&ours).run(&["attach", "--forget-installation", "no such"]).await.expect(2);
+    rowbound(&ours).run(&["attach", "--forget-installation", &id]).await.expect(0);
+    assert!(!installations(&ours.media()).contains(&id));
+    rowbound(&ours).run(&delete).await.expect(0);
+    rowbound(&ours).run(&["collect"]).await.expect(0);
+    assert_eq!(ours.files(), ["ours.jpg"]);
+}
+
+/// The installations in a folder's marker.
+fn installations(media: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(media.join(RESERVED).join(rowbound::storage::MARKER)).expect("a marker");
+    let marker: rowbound::storage::Marker = serde_json::from_str(&text).expect("a marker");
+    marker.installations
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_a_sweep_deletes_nothing_of_a_shared_storage() {
+    shared(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_a_sweep_deletes_nothing_of_a_shared_storage() {
+    shared(Backend::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mariadb_a_sweep_deletes_nothing_of_a_shared_storage() {
+    shared(Backend::Mariadb).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mysql_a_sweep_deletes_nothing_of_a_shared_storage() {
+    shared(Backend::Mysql).await;
+}
