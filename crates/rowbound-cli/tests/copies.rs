@@ -1,7 +1,7 @@
 //! A copy of a database (a restored dump, a copied file) knows the original's candidates and names the original's storage. It must not
 //! delete the original's files.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use rowbound::{
     StoragePlan,
@@ -43,6 +43,14 @@ async fn copied(backend: Backend) {
     assert_eq!(rowbound.run(&["collect"]).await.code, Some(4));
     assert_eq!(original.files(), ["a.jpg", "b.jpg"]);
 
+    // Nor does it take the original's marker along when it is cleaned.
+    let marker = original.media().join(rowbound::RESERVED).join(rowbound::storage::MARKER);
+    let was = std::fs::read_to_string(&marker).expect("the original's marker");
+    let refused = rowbound.run(&["detach"]).await.expect(4);
+    assert!(refused.stderr.contains("detach --copy"), "{}", refused.stderr);
+    Rowbound::new(BINARY, &original).run(&["detach", "--copy"]).await.expect(2);
+    assert_eq!(std::fs::read_to_string(&marker).expect("the original's marker"), was);
+
     // With a storage of its own it works, on its own files.
     copy.storage = StoragePlan { name: "default".into(), ..StoragePlan::folder("default", copy.media()) }
         .grace(Duration::ZERO)
@@ -60,6 +68,91 @@ async fn copied(backend: Backend) {
     daemon.until(DEADLINE, "the original collects", || async { original.files() == ["a.jpg"] }).await;
     daemon.terminate();
     daemon.wait(DEADLINE).await.expect(0);
+}
+
+/// A staging copy is cleaned with `detach`, and the original works on.
+async fn cleaned(backend: Backend) {
+    let original = World::new(backend).await.with_docs().await;
+    Rowbound::new(BINARY, &original).run(&["attach"]).await.expect(0);
+    original.put_doc("a.jpg").await;
+    original.put_doc("b.jpg").await;
+    let mut copy = World::with(original.db.copy().await);
+    copy.bindings = original.bindings.clone();
+    copy.storage = original.storage.clone();
+    let rowbound = Rowbound::new(BINARY, &copy);
+    rowbound.run(&["detach"]).await;
+    rowbound.run(&["detach", "--copy"]).await;
+    original.db.exec("delete from doc where file = 'b.jpg'").await;
+    let collected = Rowbound::new(BINARY, &original).run(&["collect"]).await;
+    assert_eq!(collected.code, Some(0), "the original's storage is still its own: {}", collected.stderr);
+    assert_eq!(original.files(), ["a.jpg"]);
+    assert_eq!(rowbound.run(&["status"]).await.code, Some(2), "the copy is not attached any more");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_a_copy_that_is_cleaned_leaves_the_original_its_marker() {
+    cleaned(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_a_copy_that_is_cleaned_leaves_the_original_its_marker() {
+    cleaned(Backend::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mariadb_a_copy_that_is_cleaned_leaves_the_original_its_marker() {
+    cleaned(Backend::Mariadb).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mysql_a_copy_that_is_cleaned_leaves_the_original_its_marker() {
+    cleaned(Backend::Mysql).await;
+}
+
+/// Two containers on one machine: the same path, and the same machine id, or none. One holds the original, the other a copy of its whole folder.
+async fn containers(machine_id: &str) {
+    let original = World::new(Backend::Sqlite).await.with_docs().await;
+    let folder = original.db.file().parent().expect("a folder").to_owned();
+    let id = original.folder().join("machine-id");
+    std::fs::write(&id, machine_id).expect("a file");
+    let within = |world: &World, mounts: &[(&Path, &Path)]| {
+        let mounts: Vec<String> =
+            mounts.iter().map(|(what, at)| format!("mount --bind '{}' '{}' && ", what.display(), at.display())).collect();
+        let script = world.folder().join(format!("container-{}", mounts.len()));
+        std::fs::write(&script, format!("#!/bin/sh\nset -e\n{}exec '{BINARY}' \"$@\"\n", mounts.concat())).expect("a script");
+        Rowbound::new("unshare", world).before(&["--map-root-user", "--mount", "sh", &script.display().to_string()])
+    };
+    let machine = Path::new("/etc/machine-id");
+    let rowbound = within(&original, &[(&id, machine)]);
+    rowbound.run(&["attach"]).await.expect(0);
+    original.put_doc("a.jpg").await;
+    original.db.close_app().await;
+    rowbound.run(&["collect"]).await.expect(0);
+
+    let copied = original.folder().join("copied");
+    let copying = std::process::Command::new("cp").arg("-a").arg(&folder).arg(&copied).status().expect("cp");
+    assert!(copying.success());
+    // In the copy the row goes, and its candidate with the original's name stands there.
+    let sql = "delete from doc";
+    let deleted = std::process::Command::new("sqlite3").arg(copied.join("app.sqlite3")).arg(sql).status().expect("sqlite3");
+    assert!(deleted.success());
+    let copy = within(&original, &[(&id, machine), (&copied, &folder)]);
+    let stopped = copy.run(&["collect"]).await;
+    assert_eq!(original.files(), ["a.jpg"], "{} {}", stopped.stdout, stopped.stderr);
+    assert_eq!(stopped.code, Some(4), "{}", stopped.stderr);
+    assert!(stopped.stderr.contains("--adopt"), "{}", stopped.stderr);
+    // The original is what it was.
+    rowbound.run(&["collect"]).await.expect(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_copies_are_told_apart_where_the_machine_has_no_id() {
+    containers("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_copies_are_told_apart_where_machines_share_an_id() {
+    containers("0123456789abcdef0123456789abcdef\n").await;
 }
 
 /// What the original's hook has yet to hear is not told by a copy, unless it is no copy: the database has moved.

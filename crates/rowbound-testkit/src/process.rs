@@ -19,6 +19,7 @@ use crate::world::World;
 #[derive(Debug, Clone)]
 pub struct Rowbound {
     binary: PathBuf,
+    before: Vec<String>,
     config: PathBuf,
     env: Vec<(String, String)>,
 }
@@ -66,7 +67,7 @@ impl Output {
 impl Rowbound {
     /// `binary` is `env!("CARGO_BIN_EXE_rowbound")` of the calling test. Writes the world's plan as `rowbound.toml`.
     pub fn new(binary: impl AsRef<Path>, world: &World) -> Rowbound {
-        Rowbound { binary: binary.as_ref().to_owned(), config: world.write_config(), env: Vec::new() }
+        Rowbound { binary: binary.as_ref().to_owned(), before: Vec::new(), config: world.write_config(), env: Vec::new() }
     }
 
     /// Sets an environment variable, for example `ROWBOUND_CRASH_AT`.
@@ -75,9 +76,16 @@ impl Rowbound {
         self
     }
 
+    /// Arguments that come before all others: for a `binary` that starts the real one.
+    pub fn before(mut self, args: &[&str]) -> Rowbound {
+        self.before.extend(args.iter().map(|a| (*a).to_owned()));
+        self
+    }
+
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command
+            .args(&self.before)
             .args(args)
             .arg("--config")
             .arg(&self.config)

@@ -40,6 +40,7 @@ mod assign; // a row is found, its column is set
 mod check; // references: found, never overlooked
 mod deliver; // followers and what they have yet to hear
 mod fault; // what a failure means
+mod identity; // what tells a file from its copies
 mod install; // attach and detach
 mod queue; // candidates and the ledger
 mod scan; // a column from one end to the other
@@ -297,10 +298,8 @@ impl Database for Sqlite {
         Dialect::Sqlite
     }
 
-    /// Path and machine: a copied file has another path, or lies on another machine.
     async fn identity(&self) -> Result<String> {
-        let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
-        Ok(format!("sqlite {} on {}", self.path.display(), machine.trim()))
+        identity::read(&self.path)
     }
 
     async fn installation(&self) -> Result<Option<Installation>> {

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, SqliteConnection};
 use super::{
     Sqlite,
     fault::failed,
-    json,
+    identity, json,
     tables::{has_column, missing_table, standing_triggers, table},
     triggers::{ident, wanted},
 };
@@ -81,7 +81,12 @@ pub(super) async fn install(db: &Sqlite, bound: &[Bound], record: &Installation)
     }
     db.open.lock().unwrap_or_else(|e| e.into_inner()).seen = None;
     let snapshot = db.snapshot_on(lock.connection(), bound).await?;
-    let record = over(standing(lock.connection()).await?.as_deref(), &Installation { snapshot, ..record.clone() })?;
+    let mut record = over(standing(lock.connection()).await?.as_deref(), &Installation { snapshot, ..record.clone() })?;
+    if record.identity == identity::read(&db.path)? {
+        // The first time, the identity changes by this. In the same transaction, so that the record always holds the one that is true.
+        identity::make(&db.path)?;
+        record.identity = identity::read(&db.path)?;
+    }
     store(lock.connection(), &record).await?;
     lock.end("COMMIT").await?;
     Ok(record)
@@ -115,6 +120,7 @@ pub(super) async fn remove(db: &Sqlite) -> Result<()> {
         sqlx::query(AssertSqlSafe(sql)).execute(lock.connection()).await.map_err(failed("remove"))?;
     }
     lock.end("COMMIT").await?;
+    identity::remove(&db.path)?;
     match std::fs::remove_file(db.lock_file()) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::new(Kind::Permission, "cannot remove the lock file").with("file", db.lock_file().display()).because(e))
