@@ -21,7 +21,7 @@ use crate::{
     attach::{copied, last_whole, number, open_storages},
     binding::{Keep, Resolved},
     capture::{Bound, Drift, Gap, Installation, VERSION},
-    crash,
+    clock, crash,
     database::{Database, Dialect, Hold, OpenTransaction, drifted},
     derivative::Derivatives,
     error::{Error, Kind, Result, Retry},
@@ -468,7 +468,7 @@ impl Collector {
                         idle = (idle * 2).min(poll);
                         idle.min(next.max(shortest))
                     } else {
-                        poll * RESERVE
+                        poll.saturating_mul(RESERVE)
                     }
                 }
                 // Triggers that a migration dropped between two steps of a batch are put back here and that is said; nobody has to act on it.
@@ -503,7 +503,7 @@ impl Collector {
     async fn empty_trash(&self, lane: &Lane) -> Result<u64> {
         let Some(retention) = lane.plan.trash.retention() else { return Ok(0) };
         lane.storage.prove().await?;
-        let before = Timestamp::now() - retention;
+        let before = clock::before(Timestamp::now(), retention);
         let mut count = 0;
         loop {
             let files = lane.storage.expired(before, 1_000).await?;
@@ -652,7 +652,7 @@ impl Collector {
     /// Step 2: waits until every transaction that is open now has ended. Returns those that have not.
     async fn barrier(&self) -> Result<Vec<OpenTransaction>> {
         let mut left = self.db.open_transactions().await?;
-        let deadline = Instant::now() + self.settings.patience;
+        let deadline = clock::deadline(self.settings.patience);
         let mut pause = Duration::from_millis(1);
         while !left.is_empty() && Instant::now() < deadline {
             tokio::time::sleep(pause).await;
@@ -1034,10 +1034,11 @@ impl Collector {
 
 /// How long a file must wait because it is newer than its release and younger than `min_age`; `None` if it need not.
 fn young(seen: &Seen, released: Timestamp, now: Timestamp, min_age: Duration) -> Option<Duration> {
-    if seen.modified + CLOCK_MARGIN <= released {
+    if clock::passed(seen.modified, CLOCK_MARGIN, released) {
         return None;
     }
-    let age = Duration::try_from(now.duration_since(seen.modified)).unwrap_or(Duration::ZERO);
+    // A time to come is no age.
+    let age = clock::age(seen.modified, now);
     (age < min_age).then(|| (min_age - age).max(Duration::from_millis(50)))
 }
 
@@ -1160,5 +1161,18 @@ mod tests {
         // A clock that runs ahead never makes a file older.
         assert_eq!(young(&seen(500), at(100), at(110), hour), Some(hour));
         assert_eq!(young(&seen(105), at(100), at(110), Duration::ZERO), None);
+    }
+
+    #[test]
+    fn a_file_from_beyond_the_calendar_is_young() {
+        // File systems with 64 bits for seconds tell such times: `touch -d @300000000000`.
+        let seen = |modified| Seen { size: 1, modified, version: String::new() };
+        let hour = Duration::from_secs(3600);
+        for released in [at(100), Timestamp::MAX, Timestamp::MIN] {
+            assert_eq!(young(&seen(Timestamp::MAX), released, at(110), hour), Some(hour), "{released}");
+        }
+        assert_eq!(young(&seen(Timestamp::MIN), at(100), at(110), hour), None);
+        assert_eq!(young(&seen(Timestamp::MIN), Timestamp::MIN, at(110), hour), None, "old, if not older than its release");
+        assert_eq!(young(&seen(at(105)), at(100), at(110), Duration::MAX), Some(Duration::MAX - Duration::from_secs(5)));
     }
 }

@@ -38,7 +38,7 @@ pub async fn collect(args: &Args, a: &CollectArgs) -> Result<u8> {
         hooks.retry_now().await?;
     }
     let line = progress.follow(&collector);
-    let deadline = a.wait.map(|w| Instant::now() + w);
+    let deadline = a.wait.map(rowbound::clock::deadline);
     let mut pause = Duration::from_millis(20);
     let (summary, left, told) = loop {
         let summary = collector.drain(&stop).await?;

@@ -29,6 +29,7 @@ use super::{
 use crate::{
     binding::Column,
     capture::{Bound, Inspection, Installation, Snapshot},
+    clock,
     delivery::{Pending, Receipt, Registered, Turn},
     error::{Error, Kind, Result},
     ledger::{Entry, Filter, NewEntry, Total},
@@ -231,7 +232,7 @@ impl Sqlite {
     }
 
     async fn write_lock_within(&self, patience: Duration) -> Result<WriteLock> {
-        let deadline = Instant::now() + patience;
+        let deadline = clock::deadline(patience);
         let mut pause = Duration::from_millis(10);
         loop {
             match WriteLock::take(self.acquire().await?).await {

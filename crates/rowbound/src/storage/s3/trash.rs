@@ -4,8 +4,10 @@
 //! needed, and no delete marker that others left is ever taken for ours. After the batch it is written again, with the delete markers' ids. Where a
 //! crash came between, a delete marker is ours if it was laid at that time upon the very version that the manifest names.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -15,7 +17,7 @@ use super::{
     wire::Failure,
 };
 use crate::{
-    crash,
+    clock, crash,
     error::{Error, Kind, Result, Retry},
     name::FileName,
     storage::{PerName, Proved, Restored, Trashed},
@@ -25,7 +27,7 @@ use crate::{
 const FOLDER: &str = "trash/";
 
 /// How long after its manifest a delete marker may be that a crashed batch laid, and how much the clocks may differ.
-const BATCH_TIME: SignedDuration = SignedDuration::from_hours(1);
+const BATCH_TIME: Duration = Duration::from_secs(3600);
 
 /// How many entries of a manifest are looked at in one go.
 const PIECE: usize = 500;
@@ -156,7 +158,7 @@ impl Inner {
                     }
                 }
                 // A batch that is under way may have taken nothing yet.
-                if !any && (manifest.done || at + BATCH_TIME < Timestamp::now()) {
+                if !any && (manifest.done || clock::passed(at, BATCH_TIME, Timestamp::now())) {
                     let erased = self.erase_own(&object.key, versioned).await;
                     erased.map_err(|f| self.wire.error(&f, "s3:DeleteObject", "cannot delete a manifest of the trash"))?;
                 }
@@ -199,7 +201,7 @@ impl Inner {
                 let key = self.key(&name);
                 let all = self.versions_of(&key).await.map_err(fail)?;
                 for marker in &all.markers {
-                    if marker.at < at - BATCH_TIME || marker.at > at + BATCH_TIME {
+                    if marker.at < clock::before(at, BATCH_TIME) || marker.at > clock::after(at, BATCH_TIME) {
                         continue;
                     }
                     let beneath = self.versions_after(&key, Some(&marker.id)).await.map_err(fail)?;
@@ -252,6 +254,8 @@ fn covered(name: &FileName, marker: &Version, size: u64) -> Trashed {
 
 #[cfg(test)]
 mod tests {
+    use jiff::SignedDuration;
+
     use super::*;
 
     #[test]

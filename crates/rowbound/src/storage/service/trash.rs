@@ -1,7 +1,9 @@
 //! Where files wait: `.rowbound/trash/MOMENT-RANDOM/NAME`, a folder for each batch, so that folders are in the order of time.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::{
     Inner,
@@ -9,6 +11,7 @@ use super::{
     wire::Failure,
 };
 use crate::{
+    clock,
     error::{Error, Kind, Result},
     name::FileName,
     storage::{PerName, Restored, Trashed},
@@ -18,7 +21,7 @@ use crate::{
 const FOLDER: &str = "trash/";
 
 /// An empty folder of a batch is left to the batch for so long.
-const BATCH_TIME: SignedDuration = SignedDuration::from_mins(15);
+const BATCH_TIME: Duration = Duration::from_secs(15 * 60);
 
 /// A new batch's id: its moment in milliseconds, so that ids are in the order of time, and something random.
 pub(super) fn batch_id() -> String {
@@ -105,7 +108,7 @@ impl Inner {
                 break;
             }
             let files = self.files_of(&batch).await?;
-            if files.is_empty() && batch.at + BATCH_TIME < Timestamp::now() && self.wire.can.create_dir {
+            if files.is_empty() && clock::passed(batch.at, BATCH_TIME, Timestamp::now()) && self.wire.can.create_dir {
                 let folder = self.own(&format!("{FOLDER}{}/", batch.id));
                 self.prune(&folder).await.map_err(|e| self.broke(&e, "cannot remove an empty folder of the trash"))?;
             }
@@ -221,6 +224,8 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
+    use jiff::SignedDuration;
+
     use super::*;
 
     #[test]
