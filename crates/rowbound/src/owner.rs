@@ -25,6 +25,11 @@ pub struct Owner {
 }
 
 impl Owner {
+    /// Whether it is root.
+    pub(crate) fn is_root(self) -> bool {
+        self.uid == 0
+    }
+
     /// Whose the file or folder behind a handle is.
     ///
     /// # Errors
