@@ -512,9 +512,12 @@ fn time(text: &str) -> Result<std::time::Duration, String> {
 
 fn since(text: &str) -> Result<Timestamp, String> {
     if let Some(ago) = rowbound::parse_duration(text) {
-        return Ok(Timestamp::now() - ago);
+        return Ok(rowbound::clock::before(Timestamp::now(), ago).max(Timestamp::UNIX_EPOCH));
     }
-    text.parse().map_err(|_| "write a length of time such as 1d, or a moment such as 2026-11-21T00:00:00Z".to_owned())
+    // No ledger is older than 1970, and not every database knows the moments before.
+    text.parse()
+        .map(|at: Timestamp| at.max(Timestamp::UNIX_EPOCH))
+        .map_err(|_| "write a length of time such as 1d, or a moment such as 2026-11-21T00:00:00Z".to_owned())
 }
 
 fn outcome(text: &str) -> Result<Outcome, String> {

@@ -152,7 +152,7 @@ async fn the_trash_is_not_emptied_in_shadow_mode() {
     rowbound.run(&["attach", "--shadow"]).await.expect(0);
     let folder = Folder::new("default", &world.media(), Some(retention), true);
     folder.expect(&folder.marker().await.expect("it can be read").expect("a marker").storage);
-    let expired = async || !folder.expired(Timestamp::now() - retention, 10).await.expect("the trash can be read").is_empty();
+    let expired = async || !folder.expired(Timestamp::now() - retention, None, 10).await.expect("the trash can be read").files.is_empty();
     wait_until(DEADLINE, "its retention is over", expired).await;
     rowbound.run(&["collect"]).await.expect(0);
     assert_eq!(world.trashed().len(), 1);

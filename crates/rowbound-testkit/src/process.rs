@@ -22,6 +22,7 @@ pub struct Rowbound {
     before: Vec<String>,
     config: PathBuf,
     env: Vec<(String, String)>,
+    user: Option<u32>,
 }
 
 /// What a finished process left.
@@ -67,7 +68,25 @@ impl Output {
 impl Rowbound {
     /// `binary` is `env!("CARGO_BIN_EXE_rowbound")` of the calling test. Writes the world's plan as `rowbound.toml`.
     pub fn new(binary: impl AsRef<Path>, world: &World) -> Rowbound {
-        Rowbound { binary: binary.as_ref().to_owned(), before: Vec::new(), config: world.write_config(), env: Vec::new() }
+        Rowbound { binary: binary.as_ref().to_owned(), before: Vec::new(), config: world.write_config(), env: Vec::new(), user: None }
+    }
+
+    /// Runs it as another user and group (root may), from a copy within the world, because the binary may lie where only root can go. The world is to
+    /// be that user's: see [`World::give_to`].
+    ///
+    /// # Panics
+    /// When it cannot be copied.
+    pub fn as_user(mut self, uid: u32) -> Rowbound {
+        let copy = self.config.with_file_name("rowbound-binary");
+        if !copy.exists() {
+            let fresh = self.config.with_file_name(format!(".{:016x}", rand::random::<u64>()));
+            // By another process: one that we fork meanwhile would hold the copy open for writing, and nobody may start it then.
+            let copied = std::process::Command::new("cp").arg(&self.binary).arg(&fresh).status().expect("cannot run cp");
+            assert!(copied.success(), "cannot copy the binary");
+            std::fs::rename(&fresh, &copy).expect("cannot copy the binary");
+        }
+        (self.binary, self.user) = (copy, Some(uid));
+        self
     }
 
     /// Sets an environment variable, for example `ROWBOUND_CRASH_AT`.
@@ -98,6 +117,9 @@ impl Rowbound {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
         command
     }
 

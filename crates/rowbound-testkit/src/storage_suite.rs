@@ -401,7 +401,7 @@ async fn all_refused(storage: &dyn Storage, kind: Kind) {
         ("read", storage.read(&file, 10).await.err()),
         ("remove", storage.remove(&[(file.clone(), seen)]).await.err()),
         ("trashed", storage.trashed(files).await.err()),
-        ("expired", storage.expired(Timestamp::MAX, 10).await.err()),
+        ("expired", storage.expired(Timestamp::MAX, None, 10).await.err()),
         ("restore", storage.restore(items).await.err()),
         ("purge", storage.purge(items).await.err()),
         ("list", storage.list("", None).await.err()),
@@ -543,7 +543,7 @@ async fn empty_batch(place: &dyn Place) {
         assert!(storage.trashed(&[]).await.unwrap().is_empty());
         assert!(storage.restore(&[]).await.unwrap().is_empty());
         assert!(storage.purge(&[]).await.unwrap().is_empty());
-        assert!(storage.expired(Timestamp::MAX, 10).await.unwrap().is_empty());
+        assert!(storage.expired(Timestamp::MAX, None, 10).await.unwrap().files.is_empty());
         assert_files(place, &*storage, &[]).await;
     }
 }
@@ -979,11 +979,11 @@ async fn expires(place: &dyn Place) {
     for text in names {
         take(&*storage, &name(text)).await;
     }
-    assert!(storage.expired(before, 10).await.unwrap().is_empty(), "nothing was there so early");
+    assert!(storage.expired(before, None, 10).await.unwrap().files.is_empty(), "nothing was there so early");
     let later = Timestamp::now() + SignedDuration::from_hours(48);
-    assert_eq!(storage.expired(later, 3).await.unwrap().len(), 3);
-    assert_eq!(storage.expired(later, 0).await.unwrap(), []);
-    let all = storage.expired(later, 10).await.unwrap();
+    assert_eq!(storage.expired(later, None, 3).await.unwrap().files.len(), 3);
+    assert_eq!(storage.expired(later, None, 0).await.unwrap().files, []);
+    let all = storage.expired(later, None, 10).await.unwrap().files;
     for item in &all {
         assert!(item.at >= before && item.at < later);
         assert_eq!(in_trash(&*storage, &item.name).await.as_ref(), Some(item));
@@ -991,8 +991,24 @@ async fn expires(place: &dyn Place) {
     let mut found: Vec<_> = all.iter().map(|item| item.name.as_str()).collect();
     found.sort_unstable();
     assert_eq!(found, ["5", "a/1", "a/2", "b/3", "b/c/4"]);
-    assert!(storage.purge(&all).await.unwrap().into_iter().all(|r| r.unwrap()));
-    assert!(storage.expired(later, 10).await.unwrap().is_empty());
+    // Page by page each comes once, whether those of earlier pages are still there or not.
+    for purge in [false, true] {
+        let (mut paged, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let page = storage.expired(later, after.as_deref(), 2).await.unwrap();
+            assert!(page.files.len() <= 2 && page.errors.is_empty(), "{page:?}");
+            if purge {
+                assert!(storage.purge(&page.files).await.unwrap().into_iter().all(|r| r.unwrap()));
+            }
+            paged.extend(page.files);
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(paged, all, "purged meanwhile: {purge}");
+    }
+    assert!(storage.expired(later, None, 10).await.unwrap().files.is_empty());
 }
 
 /// The order is that of whole names: `a.txt` before `a/x`, because `.` is less than `/`.

@@ -131,6 +131,21 @@ impl World {
         path
     }
 
+    /// Gives everything to another user and group, the SQLite database too. Only root may.
+    ///
+    /// # Panics
+    /// When it cannot be given away.
+    pub fn give_to(&self, uid: u32) {
+        let database = self.db.url().strip_prefix("sqlite:").map(|file| Path::new(file).parent().expect("a folder").to_owned());
+        for folder in database.iter().map(PathBuf::as_path).chain([self.folder()]) {
+            let below = files_and_folders_below(folder);
+            for path in below.iter().map(PathBuf::as_path).chain([folder]) {
+                std::os::unix::fs::lchown(path, Some(uid), Some(uid))
+                    .unwrap_or_else(|e| panic!("cannot give {} away: {e}", path.display()));
+            }
+        }
+    }
+
     /// Puts a file into the media folder, with its folders.
     pub fn put_file(&self, name: &str, bytes: &[u8]) {
         let path = self.media().join(name);
@@ -191,6 +206,18 @@ impl World {
     pub fn file_name(name: &str) -> FileName {
         FileName::parse(name).unwrap_or_else(|why| panic!("{name:?} {why}"))
     }
+}
+
+fn files_and_folders_below(root: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(root).unwrap_or_else(|e| panic!("cannot list {}: {e}", root.display())) {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() && !path.is_symlink() {
+            found.extend(files_and_folders_below(&path));
+        }
+        found.push(path);
+    }
+    found
 }
 
 pub(crate) fn files_below(root: &Path) -> Vec<String> {

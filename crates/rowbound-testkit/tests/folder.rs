@@ -788,7 +788,7 @@ async fn what_others_put_into_the_trash_is_left_alone() {
     symlink("/etc", old.join("link")).unwrap();
     fs::write(old.join("d/mine"), "12").unwrap();
     fs::create_dir_all(trash.join("20200101T000000Z.1/only/empty/folders")).unwrap();
-    let expired = storage.expired(Timestamp::now(), 10).await.unwrap();
+    let expired = storage.expired(Timestamp::now(), None, 10).await.unwrap().files;
     assert_eq!(expired.len(), 1);
     assert_eq!((expired[0].place.as_str(), expired[0].size), ("20200101T000000Z/d/mine", 2));
     assert_eq!(expired[0].at, "2020-01-01T00:00:00Z".parse().unwrap());
@@ -809,8 +809,8 @@ async fn a_bucket_expires_only_after_it_closed() {
     let item = in_trash(&storage, &name("a")).await.unwrap();
     let now = Timestamp::now();
     assert!(item.at > now - SignedDuration::from_secs(1) && item.at <= now + SignedDuration::from_secs(2), "{} {now}", item.at);
-    assert_eq!(storage.expired(item.at, 10).await.unwrap(), [], "not at that moment");
-    assert_eq!(storage.expired(item.at + SignedDuration::from_nanos(1), 10).await.unwrap(), [item]);
+    assert_eq!(storage.expired(item.at, None, 10).await.unwrap().files, [], "not at that moment");
+    assert_eq!(storage.expired(item.at + SignedDuration::from_nanos(1), None, 10).await.unwrap().files, [item]);
 }
 
 // ---- empty folders ------------------------------------------------------------------------------------------------------------------
@@ -1030,7 +1030,41 @@ async fn what_may_not_be_read_or_written_is_an_error_with_a_hint_and_stays() {
                 let error = remove_one(&storage, items[0].clone()).await.unwrap_err();
                 assert_eq!(error.kind(), Kind::Permission, "{}", error.full());
                 assert!(storage.trashed(&names).await.is_err());
-                assert!(storage.expired(Timestamp::now(), 1).await.is_err());
+                assert!(storage.expired(Timestamp::now(), None, 1).await.is_err());
+                mode(&trash, 0o700);
+                // A part of it that cannot be read, or not be entered, is named and hides nothing.
+                for text in ["20200101T000000Z/x/1", "20200102T000000Z/y/2", "20200103T000000Z/z/3", "20200103T000000Z/z/4"] {
+                    fs::create_dir_all(trash.join(text).parent().unwrap()).unwrap();
+                    fs::write(trash.join(text), "").unwrap();
+                }
+                let shut = [(trash.join("20200101T000000Z"), 0o000), (trash.join("20200102T000000Z/y"), 0o400)];
+                for (path, rights) in &shut {
+                    mode(path, *rights);
+                }
+                for limit in [1, 10] {
+                    let (mut found, mut errors, mut after) = (Vec::new(), Vec::new(), None::<String>);
+                    loop {
+                        let page = storage.expired(Timestamp::now(), after.as_deref(), limit).await.unwrap();
+                        found.extend(page.files.into_iter().map(|item| item.place));
+                        errors.extend(page.errors.iter().map(|e| format!("{} {}", e.full(), e.hint_text().unwrap_or_default())));
+                        after = page.next;
+                        if after.is_none() {
+                            break;
+                        }
+                    }
+                    assert_eq!(found, ["20200103T000000Z/z/3", "20200103T000000Z/z/4"]);
+                    assert_eq!(errors.len(), 2, "each once: {errors:?}");
+                    for (error, (path, _)) in errors.iter().zip(&shut) {
+                        assert!(error.contains(path.to_str().unwrap()) && error.contains("chmod "), "{error}");
+                    }
+                }
+                // What lies there may be the file that is missed: nobody can say.
+                let error = storage.trashed(&[name("x/1")]).await.unwrap().remove(0).unwrap_err();
+                assert!(error.full().contains("20200101T000000Z"), "{}", error.full());
+                for (path, _) in shut.iter().rev() {
+                    mode(path, 0o700);
+                }
+                fs::remove_dir_all(trash.join("20200101T000000Z")).unwrap();
                 assert!(root.join("dark/b").exists());
                 mode(&trash, 0o700);
             }

@@ -247,7 +247,7 @@ async fn a_file_that_is_replaced_after_the_last_look_stays() {
         assert_eq!(removed, Removed::Changed, "{way:?}");
         assert_eq!(place.get(&name("a")).await.as_deref(), Some(&b"new"[..]), "{way:?}");
         assert_eq!(in_trash(&*storage, &name("a")).await, None, "{way:?}");
-        assert!(storage.expired(Timestamp::MAX, 10).await.unwrap().is_empty(), "{way:?}");
+        assert!(storage.expired(Timestamp::MAX, None, 10).await.unwrap().files.is_empty(), "{way:?}");
     }
 }
 
@@ -364,11 +364,11 @@ async fn markers_that_others_left_do_not_expire() {
     let item = in_trash(&*storage, &name("restored")).await.unwrap();
     assert_eq!(restore(&*storage, &item).await, Restored::Back);
     place.bucket.delete(&format!("{PREFIX}restored")).await;
-    let all = storage.expired(Timestamp::MAX, 10).await.unwrap();
+    let all = storage.expired(Timestamp::MAX, None, 10).await.unwrap().files;
     assert_eq!(all.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), ["ours"]);
     assert!(storage.purge(&all).await.unwrap().remove(0).unwrap());
     assert_eq!(place.bucket.versions(&format!("{PREFIX}ours")).await, [], "no version is left");
-    assert!(storage.expired(Timestamp::MAX, 10).await.unwrap().is_empty());
+    assert!(storage.expired(Timestamp::MAX, None, 10).await.unwrap().files.is_empty());
     assert_eq!(place.bucket.versions(&format!("{PREFIX}.rowbound/trash/")).await, [], "no manifest is left");
     // A person can still have back what was deleted by others.
     let item = in_trash(&*storage, &name("theirs")).await.unwrap();
@@ -390,11 +390,11 @@ async fn a_batch_that_was_never_settled_expires_all_the_same() {
         proxy.rule(Rule::new(Fault::Answer(403)).on([Ask::Put]).path("/trash/").skip(1));
         assert!(matches!(take(&*storage, &name("a")).await, Removed::Trashed(_)));
         proxy.clear();
-        let all = storage.expired(Timestamp::MAX, 10).await.unwrap();
+        let all = storage.expired(Timestamp::MAX, None, 10).await.unwrap().files;
         assert_eq!(all.len(), 1, "{way:?}");
         assert_eq!(Some(&all[0]), in_trash(&*storage, &name("a")).await.as_ref(), "{way:?}");
         assert!(storage.purge(&all).await.unwrap().remove(0).unwrap());
-        assert!(storage.expired(Timestamp::MAX, 10).await.unwrap().is_empty());
+        assert!(storage.expired(Timestamp::MAX, None, 10).await.unwrap().files.is_empty());
     }
 }
 

@@ -141,7 +141,7 @@ async fn a_server_that_is_gone_is_no_empty_storage() {
             fresh.look(&[name("a/b.jpg")]).await.unwrap_err(),
             fresh.remove(&[(name("a/b.jpg"), seen.clone())]).await.unwrap_err(),
             fresh.list("", None).await.unwrap_err(),
-            fresh.expired(jiff::Timestamp::MAX, 1).await.unwrap_err(),
+            fresh.expired(jiff::Timestamp::MAX, None, 1).await.unwrap_err(),
         ] {
             assert_eq!(error.kind(), Kind::StorageUnreachable, "{}", error.full());
             assert!(!error.full().contains("rowbound-test-password"), "{}", error.full());

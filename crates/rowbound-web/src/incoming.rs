@@ -16,7 +16,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{Sleep, sleep, timeout};
 
 use crate::{
     limits::Limits,
@@ -73,7 +73,7 @@ impl Incoming {
         match (piece.is_pending(), self.waiting) {
             (true, false) => {
                 self.waiting = true;
-                self.idle.as_mut().reset(Instant::now() + self.limits.idle);
+                self.idle.as_mut().reset(rowbound::clock::deadline(self.limits.idle).into());
             }
             (pending, _) => self.waiting = pending,
         }

@@ -21,7 +21,7 @@ use crate::{
     attach::{copied, last_whole, number, open_storages, own_places},
     binding::{Keep, Resolved},
     capture::{Bound, Drift, Gap, Installation, VERSION},
-    crash,
+    clock, crash,
     database::{Database, Dialect, Hold, OpenTransaction, drifted},
     derivative::Derivatives,
     error::{Error, Kind, Result, Retry},
@@ -30,10 +30,10 @@ use crate::{
     queue::{Candidate, Claim, Opened, Outcome, PutBack, Settlement, backoff},
     references,
     storage::{Look, Removed, Restored, Seen, Storage, Trashed},
-    trash,
 };
 
 mod derived; // what was made from a file that goes; what a file was made from
+mod emptying; // the trash, a page at a time
 mod metrics; // what it counts, for export
 mod outlast; // a lock that is held until the storage has ended, whatever becomes of the caller
 mod shadow; // whose candidates only say what would have gone
@@ -43,6 +43,7 @@ mod verdict; // a candidate's end -> settlement
 
 use derived::Origin;
 pub(crate) use derived::living_originals;
+use emptying::Keeper;
 use metrics::Counters;
 pub use metrics::{Metrics, StorageMetrics};
 pub(crate) use shadow::Shadow;
@@ -345,7 +346,8 @@ impl Collector {
     /// meanwhile is another drain's: under an application that never rests, "until nothing is due" would never end.
     ///
     /// # Errors
-    /// The first error that stopped a storage; other storages are drained all the same.
+    /// The first error that stopped a storage; other storages are drained all the same. A file of the trash that could not be erased stops nothing:
+    /// see [`Summary::trash`].
     pub async fn drain(&self, stop: &watch::Receiver<bool>) -> Result<Summary> {
         let mut first = None;
         for (name, lane) in &self.lanes {
@@ -381,8 +383,9 @@ impl Collector {
             Ok::<_, Error>(())
         }))
         .await;
-        ended.into_iter().collect::<Result<()>>()?;
-        self.empty_trash(lane).await.map(drop)
+        // Whatever became of the candidates: neither waits for the other.
+        let emptied = self.empty_trash(lane, stop).await;
+        ended.into_iter().collect::<Result<()>>().and(emptied)
     }
 
     /// Collects for ever: returns when `stop` becomes true, after the batches under way are settled. What goes wrong is said in the log
@@ -431,16 +434,12 @@ impl Collector {
         let mut trouble: Option<(String, Duration)> = None;
         let mut mended = false;
         let mut verified = Instant::now();
-        let mut emptied: Option<Instant> = None;
+        let mut keeper = Keeper::default();
         while !*stop.borrow() {
             let step = async {
                 if first && verified.elapsed() >= self.settings.verify {
                     self.verify().await?;
                     verified = Instant::now();
-                }
-                if first && emptied.is_none_or(|at| at.elapsed() >= trash_interval(lane)) {
-                    self.empty_trash(lane).await?;
-                    emptied = Some(Instant::now());
                 }
                 let rest = lane.scan_at.lock().unwrap_or_else(|e| e.into_inner()).map(|at| at.saturating_duration_since(Instant::now()));
                 if let Some(rest) = rest.filter(|r| !r.is_zero()) {
@@ -453,7 +452,10 @@ impl Collector {
                     None => Ok((Batch::default(), poll)),
                 }
             };
-            let pause = match step.await {
+            let step = step.await;
+            // Not while nothing at all can be done: that is said once.
+            let fit = step.as_ref().err().is_none_or(|e| !Trouble::of(e).is_stop() && e.retry_status() == Retry::Never);
+            let pause = match step {
                 Ok((batch, next)) => {
                     mended = false;
                     troubles().has_none(worker);
@@ -468,7 +470,7 @@ impl Collector {
                         idle = (idle * 2).min(poll);
                         idle.min(next.max(shortest))
                     } else {
-                        poll * RESERVE
+                        poll.saturating_mul(RESERVE)
                     }
                 }
                 // Triggers that a migration dropped between two steps of a batch are put back here and that is said; nobody has to act on it.
@@ -489,39 +491,15 @@ impl Collector {
                     wait
                 }
             };
+            // After the candidates, so that no failure of the trash keeps them; a page, so that they never wait for long.
+            let more = first && fit && keeper.is_due() && self.keep_trash(lane, &mut keeper).await;
+            let pause = if more { Duration::ZERO } else { pause };
             if !pause.is_zero() {
                 tokio::select! {
                     _ = stop.changed() => {}
                     () = tokio::time::sleep(pause) => {}
                     () = lane.claimed.notified(), if !first => {}
                 }
-            }
-        }
-    }
-
-    /// Empties the trash of a storage of what has waited long enough.
-    async fn empty_trash(&self, lane: &Lane) -> Result<u64> {
-        let Some(retention) = lane.plan.trash.retention() else { return Ok(0) };
-        lane.storage.prove().await?;
-        let before = Timestamp::now() - retention;
-        let mut count = 0;
-        loop {
-            let files = lane.storage.expired(before, 1_000).await?;
-            if files.is_empty() {
-                return Ok(count);
-            }
-            let record = self.verify().await?;
-            // What somebody put into shadow mode because too much had gone must not go on losing what lies in the trash.
-            if Shadow::of(&record, self.on(&lane.plan.name)).all() {
-                return Ok(count);
-            }
-            let done =
-                trash::purge(self.db.as_ref(), &self.bound, &record.snapshot, &lane.plan.name, lane.storage.as_ref(), &files).await?;
-            Counters::add(&self.counters.purged, done.purged);
-            Counters::add(&self.counters.bytes_freed, done.bytes);
-            count += done.left;
-            if done.left == 0 {
-                return Ok(count);
             }
         }
     }
@@ -652,7 +630,7 @@ impl Collector {
     /// Step 2: waits until every transaction that is open now has ended. Returns those that have not.
     async fn barrier(&self) -> Result<Vec<OpenTransaction>> {
         let mut left = self.db.open_transactions().await?;
-        let deadline = Instant::now() + self.settings.patience;
+        let deadline = clock::deadline(self.settings.patience);
         let mut pause = Duration::from_millis(1);
         while !left.is_empty() && Instant::now() < deadline {
             tokio::time::sleep(pause).await;
@@ -1034,16 +1012,12 @@ impl Collector {
 
 /// How long a file must wait because it is newer than its release and younger than `min_age`; `None` if it need not.
 fn young(seen: &Seen, released: Timestamp, now: Timestamp, min_age: Duration) -> Option<Duration> {
-    if seen.modified + CLOCK_MARGIN <= released {
+    if clock::passed(seen.modified, CLOCK_MARGIN, released) {
         return None;
     }
-    let age = Duration::try_from(now.duration_since(seen.modified)).unwrap_or(Duration::ZERO);
+    // A time to come is no age.
+    let age = clock::age(seen.modified, now);
     (age < min_age).then(|| (min_age - age).max(Duration::from_millis(50)))
-}
-
-fn trash_interval(lane: &Lane) -> Duration {
-    let retention = lane.plan.trash.retention().unwrap_or(Duration::from_secs(3600));
-    (retention / 10).clamp(Duration::from_secs(1), Duration::from_secs(60))
 }
 
 /// How many candidates the next batch has, after one of `claimed` took so long: as many as take no longer than `goal`, and twice as many after a full one that took less than half of it.
@@ -1161,5 +1135,18 @@ mod tests {
         // A clock that runs ahead never makes a file older.
         assert_eq!(young(&seen(500), at(100), at(110), hour), Some(hour));
         assert_eq!(young(&seen(105), at(100), at(110), Duration::ZERO), None);
+    }
+
+    #[test]
+    fn a_file_from_beyond_the_calendar_is_young() {
+        // File systems with 64 bits for seconds tell such times: `touch -d @300000000000`.
+        let seen = |modified| Seen { size: 1, modified, version: String::new() };
+        let hour = Duration::from_secs(3600);
+        for released in [at(100), Timestamp::MAX, Timestamp::MIN] {
+            assert_eq!(young(&seen(Timestamp::MAX), released, at(110), hour), Some(hour), "{released}");
+        }
+        assert_eq!(young(&seen(Timestamp::MIN), at(100), at(110), hour), None);
+        assert_eq!(young(&seen(Timestamp::MIN), Timestamp::MIN, at(110), hour), None, "old, if not older than its release");
+        assert_eq!(young(&seen(at(105)), at(100), at(110), Duration::MAX), Some(Duration::MAX - Duration::from_secs(5)));
     }
 }

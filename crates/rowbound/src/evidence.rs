@@ -13,6 +13,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
+    clock,
     database::{
         Database,
         survey::{Class, TextColumn},
@@ -144,7 +145,7 @@ pub async fn survey(
     limits: Limits,
     skip: impl Fn(&TextColumn) -> bool,
 ) -> Result<Survey> {
-    let end = Instant::now() + limits.time;
+    let end = clock::deadline(limits.time);
     let mut columns = db.text_columns().await?;
     // What refers to another table repeats values that are looked at there.
     columns.retain(|c| !c.foreign_key && !skip(c));

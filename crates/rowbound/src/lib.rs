@@ -5,6 +5,8 @@
 
 pub mod crash; // places at which a test kills the process
 mod error; // what went wrong, whether trying again helps, what to do next
+pub mod clock; // sums of moments and lengths of time that end with the calendar
+pub mod owner; // what root makes belongs to whose folder it lies in
 mod name; // bytes -> FileName: the only string that can reach a storage
 pub mod binding; // a column's value -> names, and how to find them again
 pub mod derivative; // an original's name -> its derivatives' names, and back

@@ -3,6 +3,8 @@
 //! In: the plan and the database. Out: values for people, pages and machines. Nothing is changed, and one part that cannot be read does
 //! not hide the others: it is a [`Problem`].
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -10,6 +12,7 @@ use crate::{
     attach::{copied, number, open_storages},
     binding::{Keep, Mode, Resolved},
     capture::{Gap, Installation, VERSION},
+    clock,
     collect::{Shadow, living_originals, same_bindings},
     database::{Database, Dialect, Holder, Shadowed, drifted, redact},
     delivery::Registered,
@@ -17,10 +20,10 @@ use crate::{
     error::{Error, Kind, Result},
     ledger::{Entry, Filter, Total},
     name::FileName,
-    plan::Plan,
+    plan::{Plan, StoragePlan},
     queue::{Backlog, Claim, Outcome, Waiting},
     references,
-    storage::{Look, Proved, Trashed},
+    storage::{Look, Proved, Storage, Trashed},
 };
 
 /// Something that a person should look at.
@@ -236,6 +239,9 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
                     Ok(()) => {
                         reachable = true;
                         proved = storage.marker().await?.and_then(|m| m.proved);
+                        if let Some(e) = overdue(storage.as_ref(), &plan.storages[&name]).await {
+                            status.problems.push(Problem::new(&e, false));
+                        }
                     }
                     Err(e) => status.problems.push(Problem::new(&e, true)),
                 }
@@ -256,6 +262,24 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
     status.last_day = db.totals(Some(Timestamp::now() - std::time::Duration::from_secs(86_400))).await?;
     status.ever = db.totals(None).await?;
     Ok(status)
+}
+
+/// What keeps files in a trash: a part of it that cannot be read, or files that lie there a day after their retention.
+async fn overdue(storage: &dyn Storage, plan: &StoragePlan) -> Option<Error> {
+    // Whoever runs `collect` once a day is not late.
+    const LATE: Duration = Duration::from_secs(86_400);
+    let before = clock::before(Timestamp::now(), plan.trash.retention()?.saturating_add(LATE));
+    let page = match storage.expired(before, None, 1).await {
+        Ok(page) => page,
+        Err(e) => return Some(e),
+    };
+    if let Some(e) = page.errors.into_iter().next() {
+        return Some(e);
+    }
+    let first = page.files.into_iter().next()?;
+    let e = Error::new(Kind::Storage, "files lie in the trash a day after their retention").with("storage", &plan.name);
+    let e = e.with("name", &first.name).with("place", &first.place);
+    Some(e.hint("`rowbound collect` erases them, or says why it cannot"))
 }
 
 /// What `rowbound explain NAME` shows for one storage.

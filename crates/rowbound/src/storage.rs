@@ -149,6 +149,29 @@ pub struct Trashed {
     pub size: u64,
 }
 
+/// A page of the files that have waited in the trash long enough.
+#[derive(Debug, Default)]
+pub struct Expired {
+    /// Files, those that were moved there first in front.
+    pub files: Vec<Trashed>,
+    /// What could not be read, each with its place. The files there stay, and do not keep the others.
+    pub errors: Vec<Error>,
+    /// Where the next page begins, in the storage's own words; `None` on the last one.
+    pub next: Option<String>,
+}
+
+/// A page of the trash names at most so many places that could not be read.
+pub(crate) const ERRORS: usize = 100;
+
+impl Expired {
+    /// Notes what could not be read.
+    pub(crate) fn cannot(&mut self, e: Error) {
+        if self.errors.len() < ERRORS {
+            self.errors.push(e);
+        }
+    }
+}
+
 /// What came of bringing a file back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Restored {
@@ -271,8 +294,13 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     /// The latest version of each name in the trash, if any.
     async fn trashed(&self, names: &[FileName]) -> Result<PerName<Option<Trashed>>>;
 
-    /// Up to `limit` files that have lain in the trash since before `before`.
-    async fn expired(&self, before: Timestamp, limit: usize) -> Result<Vec<Trashed>>;
+    /// A page of the files that have lain in the trash since before `before`: about `limit` of them, from `after` on, which an earlier page said
+    /// ([`Expired::next`]; `None`: from the beginning). Whoever goes from page to page meets each file once, whether the earlier ones are still
+    /// there or not. A part of the trash that cannot be read is named and does not hide the others.
+    ///
+    /// # Errors
+    /// When nothing of the trash can be read.
+    async fn expired(&self, before: Timestamp, after: Option<&str>, limit: usize) -> Result<Expired>;
 
     /// Brings files back, never over another file.
     async fn restore(&self, items: &[Trashed]) -> Result<PerName<Restored>>;

@@ -22,6 +22,7 @@ use crate::{
     attach::{copied, number},
     binding::{Keep, Mode, Resolved},
     capture::{Bound, Installation},
+    clock,
     collect::{living_originals, same_bindings},
     crash,
     database::{Database, drifted, redact, survey::TextColumn},
@@ -634,7 +635,7 @@ impl<'a> Work<'a> {
                 Look::Missing => {} // it went meanwhile
                 Look::Refused(_) => counts.odd += 1,
                 // As old when the sweep began, so that no upload whose row comes later is taken for an orphan.
-                Look::Seen(seen) if seen.modified + self.min_age <= started => {
+                Look::Seen(seen) if clock::passed(seen.modified, self.min_age, started) => {
                     old.push(Orphan { name: name.clone(), size: seen.size, modified: seen.modified })
                 }
                 Look::Seen(seen) => counts.young.add(seen.size),

@@ -15,8 +15,8 @@ use crate::{
     storage::{Look, Restored, Storage, Trashed},
 };
 
-/// What left the trash.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What left the trash, and what could not.
+#[derive(Debug, Default)]
 pub struct Emptied {
     /// Files, erased or brought back.
     pub left: u64,
@@ -24,12 +24,15 @@ pub struct Emptied {
     pub purged: u64,
     /// Bytes of the erased ones.
     pub bytes: u64,
+    /// Files that stay, because something failed: each with its error.
+    pub failed: Vec<Error>,
 }
 
-/// Erases `files`, whose retention is over, unless a row names one: that one is brought back if its name is free.
+/// Erases `files`, whose retention is over, unless a row references one: that one is brought back if its name is free. An error of one file is that
+/// file's: the others are done.
 ///
 /// # Errors
-/// The check's (then nothing was erased), or the first of a single file (the others are done).
+/// The check's (then nothing was erased), the ledger's, and [`Kind::StorageUnreachable`] of a storage that went away meanwhile.
 pub async fn purge(
     db: &dyn Database,
     bound: &[Bound],
@@ -41,13 +44,17 @@ pub async fn purge(
     let names: Vec<FileName> = files.iter().map(|t| t.name.clone()).collect();
     let (held, hold) = references::find(db, bound, snapshot, storage_name, &names).await?;
     drop(hold);
+    let mut done = Emptied::default();
+    let (wanted, mut gone): (Vec<Trashed>, Vec<Trashed>) = files.iter().cloned().partition(|file| held.contains(&file.name));
     let mut back = Vec::new();
-    let mut gone = Vec::new();
-    for (file, look) in files.iter().zip(storage.look(&names).await?) {
-        match look? {
+    let names: Vec<FileName> = wanted.iter().map(|t| t.name.clone()).collect();
+    let looks = if names.is_empty() { Vec::new() } else { storage.look(&names).await? };
+    for (file, look) in wanted.into_iter().zip(looks) {
+        match look {
             // Referenced, and nothing lies under the name: this is the file that the row means.
-            Look::Missing if held.contains(&file.name) => back.push(file.clone()),
-            _ => gone.push(file.clone()),
+            Ok(Look::Missing) => back.push(file),
+            Ok(_) => gone.push(file),
+            Err(e) => done.failed.push(e.with("place", &file.place)),
         }
     }
     let entry = |t: &Trashed, outcome, note: Option<&str>| NewEntry {
@@ -60,36 +67,48 @@ pub async fn purge(
         note: note.map(str::to_owned),
     };
     let mut entries = Vec::new();
-    let mut first = None;
-    for (file, done) in back.iter().zip(storage.restore(&back).await?) {
-        match done {
+    // What fails as a whole comes last: what was done before stands in the ledger all the same.
+    let mut whole = Vec::new();
+    let restored = if back.is_empty() { Ok(Vec::new()) } else { storage.restore(&back).await };
+    let restored = restored.unwrap_or_else(|e| {
+        whole.push(e);
+        Vec::new()
+    });
+    for (file, one) in back.iter().zip(restored) {
+        match one {
             Ok(Restored::Back) => entries.push(entry(file, Outcome::Restored, Some("a row names it"))),
             Ok(Restored::Occupied | Restored::Missing) => {}
-            Err(e) => {
-                first.get_or_insert(e);
-            }
+            Err(e) => done.failed.push(e),
         }
     }
-    for (file, done) in gone.iter().zip(storage.purge(&gone).await?) {
-        match done {
+    let purged = if gone.is_empty() { Ok(Vec::new()) } else { storage.purge(&gone).await };
+    let purged = purged.unwrap_or_else(|e| {
+        whole.push(e);
+        Vec::new()
+    });
+    for (file, one) in gone.iter().zip(purged) {
+        match one {
             Ok(true) => entries.push(entry(file, Outcome::Purged, None)),
             Ok(false) => {}
-            Err(e) => {
-                first.get_or_insert(e);
-            }
+            Err(e) => done.failed.push(e),
         }
     }
     crash::point("purging");
     if !entries.is_empty() {
         db.enter(&entries).await?;
     }
-    match first {
-        Some(e) => Err(e),
-        None => {
-            let purged = entries.iter().filter(|e| e.outcome == Outcome::Purged);
-            Ok(Emptied { left: entries.len() as u64, purged: purged.clone().count() as u64, bytes: purged.filter_map(|e| e.size).sum() })
+    for e in whole {
+        // A storage that is away will be there again: nothing is said of its files.
+        if e.kind() == Kind::StorageUnreachable {
+            return Err(e);
         }
+        done.failed.push(e);
     }
+    done.left = entries.len() as u64;
+    let purged = entries.iter().filter(|e| e.outcome == Outcome::Purged);
+    done.purged = purged.clone().count() as u64;
+    done.bytes = purged.filter_map(|e| e.size).sum();
+    Ok(done)
 }
 
 /// Brings a file back from the trash because a person asked.

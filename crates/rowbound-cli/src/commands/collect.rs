@@ -38,7 +38,7 @@ pub async fn collect(args: &Args, a: &CollectArgs) -> Result<u8> {
         hooks.retry_now().await?;
     }
     let line = progress.follow(&collector);
-    let deadline = a.wait.map(|w| Instant::now() + w);
+    let deadline = a.wait.map(rowbound::clock::deadline);
     let mut pause = Duration::from_millis(20);
     let (summary, left, told) = loop {
         let summary = collector.drain(&stop).await?;
@@ -56,9 +56,10 @@ pub async fn collect(args: &Args, a: &CollectArgs) -> Result<u8> {
     progress.end();
     let rest = left.values().map(|b| b.total - b.staged).sum::<u64>() + told.iter().map(|f| f.waiting).sum::<u64>();
     let refused = summary.count(Outcome::Refused);
+    let stuck = !summary.trash.is_empty();
     output::answer(args.format, &Answer { summary, left, hooks: told }, text)?;
     db.close().await;
-    Ok(if rest == 0 && refused == 0 { exit::DONE } else { exit::LEFT })
+    Ok(if rest == 0 && refused == 0 && !stuck { exit::DONE } else { exit::LEFT })
 }
 
 fn text(a: &Answer) -> String {
@@ -71,6 +72,12 @@ fn text(a: &Answer) -> String {
     out.push_str(&output::table(&rows, 2));
     for (note, name) in &a.summary.notes {
         out.push_str(&format!("{}: {}\n", output::safe(name), output::safe(note)));
+    }
+    for (storage, why) in &a.summary.trash {
+        out.push_str(&format!("left in the trash of {storage}: {}\n", output::safe(&why.message)));
+        if let Some(hint) = &why.hint {
+            out.push_str(&format!("  hint: {}\n", output::safe(hint)));
+        }
     }
     for (storage, left) in a.left.iter().filter(|(_, b)| b.total > b.staged) {
         out.push_str(&format!("left on {storage}: {} waiting: {} due, {} failing\n", left.total - left.staged, left.due, left.failing));

@@ -108,15 +108,15 @@ fn taken(to: &Path) -> Error {
 }
 
 fn write(to: &Path, text: &str, force: bool) -> Result<()> {
-    let mut how = std::fs::OpenOptions::new();
-    how.write(true).truncate(true);
-    // Not even one that came into being meanwhile.
-    if force {
-        how.create(true)
-    } else {
-        how.create_new(true)
+    let open = || match std::fs::OpenOptions::new().write(true).create_new(true).open(to) {
+        Ok(file) => rowbound::owner::give_to_folder(&file, to).map(|()| file),
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && force => {
+            std::fs::OpenOptions::new().write(true).create(true).truncate(true).open(to)
+        }
+        // Not even one that came into being meanwhile.
+        Err(e) => Err(e),
     };
-    match how.open(to).and_then(|mut file| file.write_all(text.as_bytes())) {
+    match open().and_then(|mut file| file.write_all(text.as_bytes())) {
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Err(taken(to)),
         Err(e) => Err(Error::new(Kind::Config, "cannot write the proposal").with("file", to.display()).because(e)),
         Ok(()) => Ok(()),

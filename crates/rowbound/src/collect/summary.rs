@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::Trouble;
 use crate::queue::Outcome;
 
 /// What a collector did, summed up.
@@ -19,6 +20,9 @@ pub struct Summary {
     pub bytes: u64,
     /// A few of the errors and reasons, each with its first name.
     pub notes: BTreeMap<String, String>,
+    /// By storage: what keeps files in the trash though their retention is over. It names the first of them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub trash: BTreeMap<String, Trouble>,
 }
 
 impl Summary {
@@ -45,5 +49,6 @@ impl Summary {
                 self.notes.entry(note.clone()).or_insert_with(|| name.clone());
             }
         }
+        self.trash.extend(other.trash.clone());
     }
 }

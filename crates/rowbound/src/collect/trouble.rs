@@ -46,10 +46,10 @@ pub struct Faring {
     pub transactions: Vec<String>,
 }
 
-/// The troubles of a storage's workers.
+/// The troubles of a storage's workers, and (`None`) of its trash.
 #[derive(Debug)]
 pub(super) struct Troubles {
-    by_worker: BTreeMap<usize, Trouble>,
+    by_worker: BTreeMap<Option<usize>, Trouble>,
     /// Since when there is none, if there is none.
     pub none_since: Timestamp,
 }
@@ -63,16 +63,34 @@ impl Default for Troubles {
 impl Troubles {
     /// `worker` met `e`. A trouble that goes on keeps its beginning.
     pub fn has(&mut self, worker: usize, e: &Error) {
-        let mut new = Trouble::of(e);
-        if let Some(old) = self.by_worker.get(&worker).filter(|old| old.kind == new.kind) {
-            new.since = old.since;
-        }
-        self.by_worker.insert(worker, new);
+        self.insert(Some(worker), e);
     }
 
     /// `worker` works.
     pub fn has_none(&mut self, worker: usize) {
-        if self.by_worker.remove(&worker).is_some() && self.by_worker.is_empty() {
+        self.remove(Some(worker));
+    }
+
+    /// The trash cannot be emptied.
+    pub fn trash_has(&mut self, e: &Error) {
+        self.insert(None, e);
+    }
+
+    /// The trash is emptied.
+    pub fn trash_has_none(&mut self) {
+        self.remove(None);
+    }
+
+    fn insert(&mut self, whose: Option<usize>, e: &Error) {
+        let mut new = Trouble::of(e);
+        if let Some(old) = self.by_worker.get(&whose).filter(|old| old.kind == new.kind) {
+            new.since = old.since;
+        }
+        self.by_worker.insert(whose, new);
+    }
+
+    fn remove(&mut self, whose: Option<usize>) {
+        if self.by_worker.remove(&whose).is_some() && self.by_worker.is_empty() {
             self.none_since = Timestamp::now();
         }
     }
@@ -102,5 +120,11 @@ mod tests {
         troubles.has_none(0);
         assert_eq!(troubles.worst(), None);
         assert!(troubles.none_since >= since);
+        // That of the trash is the storage's too, and no worker that works ends it.
+        troubles.trash_has(&Error::new(Kind::Storage, "files stay in the trash"));
+        troubles.has_none(0);
+        assert_eq!(troubles.worst().unwrap().kind, Kind::Storage);
+        troubles.trash_has_none();
+        assert_eq!(troubles.worst(), None);
     }
 }

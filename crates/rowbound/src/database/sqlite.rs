@@ -7,7 +7,9 @@
 
 use std::{
     collections::BTreeMap,
-    os::unix::fs::MetadataExt,
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Mutex,
     time::{Duration, Instant},
@@ -15,6 +17,7 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use rustix::fs::OFlags;
 use sqlx::{
     ConnectOptions as _, Connection as _, Sqlite as Driver,
     pool::PoolConnection,
@@ -29,10 +32,12 @@ use super::{
 use crate::{
     binding::Column,
     capture::{Bound, Inspection, Installation, Snapshot},
+    clock,
     delivery::{Pending, Receipt, Registered, Turn},
     error::{Error, Kind, Result},
     ledger::{Entry, Filter, NewEntry, Total},
     name::FileName,
+    owner::{self, Owner},
     queue::{Announce, Backlog, Candidate, Claim, Outcome, Settlement, Waiting},
 };
 
@@ -232,7 +237,7 @@ impl Sqlite {
     }
 
     async fn write_lock_within(&self, patience: Duration) -> Result<WriteLock> {
-        let deadline = Instant::now() + patience;
+        let deadline = clock::deadline(patience);
         let mut pause = Duration::from_millis(10);
         loop {
             match WriteLock::take(self.acquire().await?).await {
@@ -273,6 +278,34 @@ impl Sqlite {
         let snapshot = Snapshot(items);
         self.open.lock().unwrap_or_else(|e| e.into_inner()).seen = Some((version, asked, snapshot.clone()));
         Ok(snapshot)
+    }
+
+    /// Opens the lock file. Root makes it for the owner of the database, and gives back one that an earlier version left as root's.
+    fn open_lock(&self, path: &Path) -> std::io::Result<File> {
+        let mut how = OpenOptions::new();
+        how.custom_flags(OFlags::NOFOLLOW.bits() as i32).write(true);
+        let give = |file: File| Ok(owner::give(&file, Owner::at(&self.path)?).map(|()| file)?);
+        loop {
+            match how.clone().create_new(true).open(path) {
+                Ok(file) => return give(file),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(e),
+            }
+            match how.open(path) {
+                // What is not the empty file that we made, or has another name too, stays whose it is.
+                Ok(file) => {
+                    let meta = file.metadata()?;
+                    let ours = meta.is_file() && meta.len() == 0 && meta.nlink() == 1;
+                    return if ours { give(file) } else { Ok(file) };
+                }
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {} // it went meanwhile
+                // Another user's: to lock a file, it is enough to read it.
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+                    return OpenOptions::new().read(true).custom_flags(OFlags::NOFOLLOW.bits() as i32).open(path).map_err(|_| e);
+                }
+                Err(e) => return Err(e),
+            }
+        }
     }
 
     fn lock_file(&self) -> PathBuf {
@@ -389,12 +422,12 @@ impl Database for Sqlite {
     async fn lock_worker(&self) -> Result<Option<Hold>> {
         let path = self.lock_file();
         let place = |e: Error| e.with("file", path.display());
-        let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(|e| {
-            place(
-                Error::new(Kind::Permission, "cannot open the lock file")
-                    .because(e)
-                    .hint("rowbound needs write access to the database's folder"),
-            )
+        let file = self.open_lock(&path).map_err(|e| {
+            let hint = match path.exists() {
+                true => format!("give it to the user that runs rowbound: sudo chown {} {path:?}", rustix::process::geteuid().as_raw()),
+                false => "rowbound needs write access to the database's folder".to_owned(),
+            };
+            place(Error::new(Kind::Permission, "cannot open the lock file").because(e).hint(hint))
         })?;
         match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(Hold(Box::new(file)))),
@@ -402,7 +435,11 @@ impl Database for Sqlite {
                 Error::new(Kind::Busy, "another rowbound works on this SQLite database")
                     .hint("SQLite takes one worker: stop the other `rowbound run` or `collect`"),
             )),
-            Err(e) => Err(place(Error::new(Kind::Permission, "cannot lock the lock file").because(e))),
+            Err(e) => Err(place(
+                Error::new(Kind::Permission, "cannot lock the lock file")
+                    .because(e)
+                    .hint(format!("give it to the user that runs rowbound: sudo chown {} {path:?}", rustix::process::geteuid().as_raw())),
+            )),
         }
     }
 

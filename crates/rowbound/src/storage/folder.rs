@@ -37,8 +37,8 @@ use rustix::{
 use tokio::sync::mpsc;
 
 use super::{
-    About, Access, Conditional, Expected, Fetched, Kept, Listed, Listing, Look, Marker, OddEntry, Page, PerName, Proved, Removed, Restored,
-    Seen, Signed, Storage, Trashed, Upload, upload::cannot_sign,
+    About, Access, Conditional, Expected, Expired, Fetched, Kept, Listed, Listing, Look, Marker, OddEntry, Page, PerName, Proved, Removed,
+    Restored, Seen, Signed, Storage, Trashed, Upload, upload::cannot_sign,
 };
 use crate::{
     crash,
@@ -87,6 +87,8 @@ struct Inner {
     own: prune::Own,
     /// What a killed process left of its uploads was looked for.
     tidied: AtomicBool,
+    /// What an earlier version made as root was given to the trash's owner.
+    given_back: AtomicBool,
     /// This process' part of the trash where files cannot be moved atomically.
     private: u32,
 }
@@ -128,6 +130,7 @@ impl Folder {
                 ways,
                 own: prune::Own::default(),
                 tidied: AtomicBool::new(false),
+                given_back: AtomicBool::new(false),
                 private: rand::random_range(1 << 16..u32::MAX),
             }),
         }
@@ -235,12 +238,13 @@ impl Storage for Folder {
         .await
     }
 
-    async fn expired(&self, before: Timestamp, limit: usize) -> Result<Vec<Trashed>> {
+    async fn expired(&self, before: Timestamp, after: Option<&str>, limit: usize) -> Result<Expired> {
         self.inner.expected.may_change()?;
+        let after = after.map(str::to_owned);
         self.blocking(move |inner| {
             let root = inner.proved()?;
             inner.own.prune(&inner.ways, &root.0, Vec::new());
-            trash::expired(inner, &root, before, limit)
+            trash::expired(inner, &root, before, after.as_deref(), limit)
         })
         .await
     }

@@ -36,7 +36,7 @@ use tokio::sync::mpsc;
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    About, Access, Fetched, Over, Placed, Signed, Upload,
+    About, Access, Expired, Fetched, Over, Placed, Signed, Upload,
     upload::{cannot_sign, whole},
 };
 use super::{Conditional, Expected, Kept, Listed, Listing, Look, Marker, Page, PerName, Proved, Removed, Restored, Seen, Storage, Trashed};
@@ -295,11 +295,19 @@ impl Storage for Memory {
         Ok(names.iter().map(|name| Ok(latest(name).map(|(number, (name, file, at))| trashed(*number, name, file, *at)))).collect())
     }
 
-    async fn expired(&self, before: Timestamp, limit: usize) -> Result<Vec<Trashed>> {
+    async fn expired(&self, before: Timestamp, after: Option<&str>, limit: usize) -> Result<Expired> {
         self.expected.may_change()?;
         let place = self.proved()?;
-        let old = place.trash.iter().filter(|(_, (.., at))| *at < before).take(limit);
-        Ok(old.map(|(number, (name, file, at))| trashed(*number, name, file, *at)).collect())
+        let from = after.and_then(|last| last.parse::<u64>().ok()).map_or(Bound::Unbounded, Bound::Excluded);
+        let mut old = place.trash.range((from, Bound::Unbounded)).filter(|(_, (.., at))| *at < before);
+        let mut last = None;
+        let mut page = Expired::default();
+        for (number, (name, file, at)) in old.by_ref().take(limit) {
+            page.files.push(trashed(*number, name, file, *at));
+            last = Some(number.to_string());
+        }
+        page.next = last.filter(|_| old.next().is_some());
+        Ok(page)
     }
 
     async fn restore(&self, items: &[Trashed]) -> Result<PerName<Restored>> {

@@ -21,8 +21,8 @@ use jiff::Timestamp;
 use tokio::sync::{OnceCell, mpsc};
 
 use super::{
-    About, Access, Expected, Fetched, Kept, Listing, Look, Marker, PerName, Proved, Removed, Restored, Seen, Signed, Storage, Trashed,
-    Upload,
+    About, Access, Expected, Expired, Fetched, Kept, Listing, Look, Marker, PerName, Proved, Removed, Restored, Seen, Signed, Storage,
+    Trashed, Upload,
 };
 use crate::{
     error::{Error, Kind, Result},
@@ -225,10 +225,10 @@ impl Storage for S3 {
         Ok(done)
     }
 
-    async fn expired(&self, before: Timestamp, limit: usize) -> Result<Vec<Trashed>> {
+    async fn expired(&self, before: Timestamp, after: Option<&str>, limit: usize) -> Result<Expired> {
         self.inner.expected.may_change()?;
         self.inner.prove().await?;
-        self.inner.expired(before, limit).await
+        self.inner.expired(before, after, limit).await
     }
 
     async fn restore(&self, items: &[Trashed]) -> Result<PerName<Restored>> {

@@ -4,7 +4,7 @@
 //! Promise: what is behind the last point is forgotten, so that nothing stands there twice; one sweep at a time writes a spool.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
@@ -16,6 +16,7 @@ use super::{Dangling, Orphan};
 use crate::{
     error::{Error, Kind, Result},
     name::FileName,
+    owner,
 };
 
 /// What a sweep finds.
@@ -79,9 +80,9 @@ impl Spool {
     pub(super) fn open(path: &Path, what: &str, afresh: bool, oldest: Timestamp) -> Result<(Self, Option<Point>)> {
         let place = |e: std::io::Error| failed(path, e);
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(place)?;
+            owner::make_folders(folder).map_err(place)?;
         }
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(place)?;
+        let mut file = owner::open_or_make(path).map_err(place)?;
         match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -192,6 +193,8 @@ impl Iterator for Findings {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::OpenOptions;
+
     use super::*;
 
     fn orphan(name: &str) -> Finding {

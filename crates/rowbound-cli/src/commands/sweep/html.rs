@@ -110,6 +110,7 @@ impl Target {
             // As any file that a program makes: the umask decides.
             .permissions(std::fs::Permissions::from_mode(0o666))
             .tempfile_in(folder)
+            .and_then(|file| rowbound::owner::give_to_folder(file.as_file(), path).map(|()| file))
             .map_err(|e| failed(path, e))?;
         Ok(Target { path: path.to_owned(), file })
     }

@@ -174,6 +174,7 @@ impl Plan {
             .permissions(fs::Permissions::from_mode(0o666)) // less the umask
             .tempfile_in(folder)
             .map_err(failed)?;
+        rowbound::owner::give_to_folder(file.as_file(), to).map_err(failed)?;
         file.write_all(bytes).map_err(failed)?;
         file.as_file().sync_all().map_err(failed)?;
         if self.force {

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     capture::Bound,
+    clock,
     database::with_tables,
     error::{Error, Kind, Result},
     queue::Outcome,
@@ -252,7 +253,7 @@ async fn run(db: &Mysql, steps: Vec<Step>) -> Result<()> {
     let mut conn = db.own_connection().await?;
     // A trigger keeps the sql_mode under which it was made. Not strict: a value that does not fit must not fail the application's statement.
     execute(&mut conn, "set session sql_mode = 'NO_ENGINE_SUBSTITUTION'").await?;
-    let patience = Instant::now() + db.options.lock_patience;
+    let patience = clock::deadline(db.options.lock_patience);
     for step in steps {
         match &step.locks {
             None => all(&mut conn, &step.sql).await?,

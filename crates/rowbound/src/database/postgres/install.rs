@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     capture::{Bound, Installation},
+    clock,
     database::Options,
     error::{Error, Kind, Result},
 };
@@ -27,7 +28,7 @@ pub(super) enum Job<'a> {
 
 /// Runs `job` until its locks are had. Between two tries everything is released, so that whoever queued behind us passes.
 pub(super) async fn patiently(pool: &PgPool, options: &Options, job: Job<'_>) -> Result<Option<Installation>> {
-    let until = Instant::now() + options.lock_patience;
+    let until = clock::deadline(options.lock_patience);
     let mut pause = Duration::from_millis(50);
     loop {
         let mut touched = Vec::new();

@@ -8,13 +8,19 @@
 //! and its time of birth belong to the identity. A block-level copy (a volume snapshot) keeps both and is not noticed.
 
 use std::{
+    fs::OpenOptions,
     io::Write,
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::UNIX_EPOCH,
 };
 
-use crate::error::{Error, Kind, Result};
+use rustix::fs::OFlags;
+
+use crate::{
+    error::{Error, Kind, Result},
+    owner::{self, Owner},
+};
 
 /// Where systemd and D-Bus keep the id of the machine: 32 hexadecimal digits (`man 5 machine-id`).
 const MACHINE: &str = "/etc/machine-id";
@@ -70,7 +76,11 @@ pub(super) fn make(database: &Path) -> Result<()> {
     if std::fs::metadata(&path).is_ok_and(|m| m.len() > 0) {
         return Ok(());
     }
-    let mut file = std::fs::File::create(&path).map_err(place)?;
+    // Through no link: root must not write where somebody else leads it.
+    let mut how = OpenOptions::new();
+    let mut file = how.write(true).create(true).truncate(false).custom_flags(OFlags::NOFOLLOW.bits() as i32).open(&path).map_err(place)?;
+    // The application's user reads it, whoever attached.
+    owner::give(&file, Owner::at(database).map_err(place)?).map_err(|e| place(e.into()))?;
     let text = format!(
         "{:032x}\nRowbound tells this database from its copies by this file. Do not copy it; `rowbound detach` removes it.\n",
         rand::random::<u128>()
@@ -136,6 +146,7 @@ mod tests {
     fn a_copied_id_file_is_another_one() {
         let folder = tempfile::tempdir().unwrap();
         let (original, copy) = (folder.path().join("db.sqlite3"), folder.path().join("copy.sqlite3"));
+        std::fs::write(&original, "").unwrap();
         let by = |database: &Path| read(database).unwrap().split_once(" by ").unwrap().1.to_owned();
         make(&original).unwrap();
         let was = by(&original);

@@ -322,10 +322,13 @@ fn opt_time(ms: Option<i64>) -> Option<Timestamp> {
     ms.map(time)
 }
 
+/// What is no moment counts as the first of all, because a file may go only if it is older than its release.
 pub(super) fn time(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MIN)
 }
 
+/// Milliseconds, at most a hundred years, as elsewhere: what lies beyond is no moment any more.
 pub(super) fn millis(d: Duration) -> i64 {
-    i64::try_from(d.as_millis()).unwrap_or(i64::MAX / 4)
+    const CENTURY: i64 = 100 * 366 * 86_400 * 1_000;
+    i64::try_from(d.as_millis()).unwrap_or(CENTURY).min(CENTURY)
 }

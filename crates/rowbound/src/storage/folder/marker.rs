@@ -24,6 +24,7 @@ use super::{
 use crate::{
     error::{Error, Kind, Result},
     name::RESERVED,
+    owner::{self, Owner},
     storage::{MARKER, Marker},
 };
 
@@ -135,17 +136,7 @@ fn create(at: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
 /// Gives what was made the mode asked for (`None`: as it is) and, if root made it, its parent's owner: the application's user must be able to
 /// work in it.
 pub(super) fn adopt(parent: impl AsFd, new: impl AsFd, mode: Option<Mode>) -> Result<(), Errno> {
-    if rustix::process::geteuid().is_root() {
-        let (above, own) = (fs::fstat(parent)?, fs::fstat(&new)?);
-        if (above.st_uid, above.st_gid) != (own.st_uid, own.st_gid) {
-            let (uid, gid) = (fs::Uid::from_raw(above.st_uid), fs::Gid::from_raw(above.st_gid));
-            match fs::fchown(&new, Some(uid), Some(gid)) {
-                // File systems without owners, and users that a container does not map.
-                Ok(()) | Err(Errno::PERM | Errno::INVAL | Errno::NOTSUP) => {}
-                Err(e) => return Err(e),
-            }
-        }
-    }
+    owner::give(&new, Owner::of(parent)?)?;
     // After the owner, because changing that clears the set-group-id bit.
     mode.map_or(Ok(()), |mode| fs::fchmod(&new, mode))
 }

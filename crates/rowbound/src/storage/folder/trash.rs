@@ -4,7 +4,7 @@
 //! needed to list, restore or purge. A bucket is named after the moment at which it closes, so that "since when, at the latest" stands in the
 //! name and stays true when the retention is changed.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use rustix::{
@@ -16,13 +16,14 @@ use rustix::{
 use super::{
     Inner, Root, by_folder, marker,
     prune::{empty_folders, upward},
-    resolve::{Found, again, refusal, stat},
+    resolve::{self, Found, again, refusal, stat},
     walk::{self, Entry, Walk},
 };
 use crate::{
     error::{Error, Kind, Result, Retry},
     name::{FileName, RESERVED},
-    storage::{PerName, Removed, Restored, Trashed},
+    owner::{self, Owner},
+    storage::{Expired, PerName, Removed, Restored, Trashed},
 };
 
 /// The trash's folder in [`RESERVED`].
@@ -100,21 +101,28 @@ pub(super) struct Mover<'a> {
     folder: &'a str,
     /// Where the last file went.
     open: Option<(Bucket, OwnedFd)>,
+    /// The first bucket of a moment in which we may work.
+    first: u32,
 }
 
 impl<'a> Mover<'a> {
     pub(super) fn new(inner: &'a Inner, root: &'a Root, trash: &'a OwnedFd, retention: Duration, folder: &'a str) -> Self {
-        Mover { inner, root, trash, retention, folder, open: None }
+        Mover { inner, root, trash, retention, folder, open: None, first: 0 }
     }
 
     /// Moves `name`, which lies in `dir` and was found to be `seen` a moment ago.
     pub(super) fn take(&mut self, dir: &OwnedFd, name: &FileName, seen: &Found) -> Result<Removed> {
         let inner = self.inner;
         let fail = |e: Errno| inner.failure(e, "cannot move the file to the trash").with("name", name);
-        let (mut nth, mut tries) = (0, 0);
+        let (mut nth, mut tries) = (self.first, 0);
         loop {
             let bucket = match self.open_bucket(nth) {
                 Ok(bucket) => bucket,
+                Err(Errno::ACCESS | Errno::PERM) if nth < VERSIONS && self.shut(nth) => {
+                    nth += 1; // another user's bucket
+                    self.first = nth;
+                    continue;
+                }
                 Err(Errno::NOTDIR | Errno::LOOP | Errno::EXIST) if nth < VERSIONS => {
                     nth += 1; // a file of the trash has the name of one of our folders
                     continue;
@@ -125,6 +133,10 @@ impl<'a> Mover<'a> {
             match inner.ways.move_into_trash(dir, name.base(), to) {
                 Ok(()) => return self.verify(dir, name, seen, bucket, to),
                 Err(Errno::EXIST) if nth < VERSIONS => nth += 1,
+                Err(Errno::ACCESS | Errno::PERM) if nth < VERSIONS && self.shut(nth) => {
+                    nth += 1;
+                    self.first = nth;
+                }
                 Err(Errno::INVAL) if tries < TRIES => tries += 1, // the next try goes another way
                 Err(Errno::NOENT) => match stat(dir, name.base()) {
                     Err(Errno::NOENT) => return Ok(Removed::Missing),
@@ -172,16 +184,35 @@ impl<'a> Mover<'a> {
         }
     }
 
-    /// Opens the folder for the nth file of a name in the bucket of this moment.
-    fn open_bucket(&mut self, nth: u32) -> Result<Bucket, Errno> {
+    /// The nth bucket of this moment.
+    fn bucket(&self, nth: u32) -> Bucket {
         let mut bucket = Bucket::now(self.retention);
         // Where a rename could replace, this process has buckets that no other process uses.
         bucket.nth = if self.inner.ways.noreplace() { nth } else { self.inner.private.saturating_add(nth) };
+        bucket
+    }
+
+    /// The folder of our files in a bucket.
+    fn path_in(&self, bucket: Bucket) -> String {
+        if self.folder == "." { bucket.to_string() } else { format!("{bucket}/{}", self.folder) }
+    }
+
+    /// Whether the nth bucket is there, and we may not put a file into our folder in it: a process of another user has made it.
+    fn shut(&self, nth: u32) -> bool {
+        let bucket = self.bucket(nth);
+        let work = fs::Access::WRITE_OK | fs::Access::EXEC_OK;
+        let denied = || again(|| fs::accessat(self.trash, self.path_in(bucket).as_str(), work, AtFlags::EACCESS)) == Err(Errno::ACCESS);
+        stat(self.trash, bucket.to_string().as_str()).is_ok() && denied()
+    }
+
+    /// Opens the folder for the nth file of a name in the bucket of this moment.
+    fn open_bucket(&mut self, nth: u32) -> Result<Bucket, Errno> {
+        let bucket = self.bucket(nth);
         if self.open.as_ref().is_none_or(|(open, _)| *open != bucket) {
-            let path = if self.folder == "." { bucket.to_string() } else { format!("{bucket}/{}", self.folder) };
+            let path = self.path_in(bucket);
             let mut tries = 0;
             let fd = loop {
-                match self.inner.ways.make(self.trash, &path, &|_, _| Ok(())) {
+                match self.inner.ways.make(self.trash, &path, &|parent, new| marker::adopt(parent, new, None)) {
                     Err(Errno::NOENT) if tries < TRIES => tries += 1, // tidied away between two steps
                     done => break done?,
                 }
@@ -238,13 +269,14 @@ pub(super) fn trashed(inner: &Inner, root: &Root, names: &[FileName]) -> Result<
         |i| names[i].folder().unwrap_or("."),
         |folder, group, out| {
             // The change time is when it was moved; buckets of another retention do not close in the order in which they were filled.
-            let mut latest: Vec<Result<Option<Version>, Errno>> = group.iter().map(|_| Ok(None)).collect();
+            let mut latest: Vec<Result<Option<Version>, (Errno, String)>> = group.iter().map(|_| Ok(None)).collect();
             for bucket in &buckets {
-                let dir = match inner.ways.folder(&trash, &format!("{bucket}/{folder}")) {
+                let at = if folder == "." { bucket.to_string() } else { format!("{bucket}/{folder}") };
+                let dir = match inner.ways.folder(&trash, &at) {
                     Ok(dir) => dir,
                     Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG) => continue,
                     Err(e) => {
-                        latest.fill(Err(e));
+                        latest.fill(Err((e, at)));
                         break;
                     }
                 };
@@ -258,7 +290,7 @@ pub(super) fn trashed(inner: &Inner, root: &Root, names: &[FileName]) -> Result<
                             }
                         }
                         Ok(_) | Err(Errno::NOENT | Errno::NAMETOOLONG) => {}
-                        Err(e) => *latest = Err(e),
+                        Err(e) => *latest = Err((e, at.clone())),
                     }
                 }
             }
@@ -266,7 +298,7 @@ pub(super) fn trashed(inner: &Inner, root: &Root, names: &[FileName]) -> Result<
                 let name = &names[*i];
                 out(
                     *i,
-                    latest.map_err(|e| inner.failure(e, "cannot look into the trash").with("name", name)).map(|found| {
+                    latest.map_err(|(e, at)| denied(inner, &trash, &at, e, "cannot look into the trash").with("name", name)).map(|found| {
                         found.map(|(_, bucket, size)| Trashed {
                             name: name.clone(),
                             place: format!("{bucket}/{name}"),
@@ -281,55 +313,129 @@ pub(super) fn trashed(inner: &Inner, root: &Root, names: &[FileName]) -> Result<
     Ok(found)
 }
 
-/// Up to `limit` files of buckets that closed before `before`, the oldest bucket first.
-pub(super) fn expired(inner: &Inner, root: &Root, before: Timestamp, limit: usize) -> Result<Vec<Trashed>> {
-    let mut found = Vec::new();
-    let Some(trash) = open(inner, root)? else { return Ok(found) };
-    for bucket in buckets(inner, &trash)?.into_iter().filter(|b| b.end < before) {
-        if found.len() >= limit {
+/// A page of the files of buckets that closed before `before`, the oldest bucket first; `after` is the place of the last one of an earlier page.
+pub(super) fn expired(inner: &Inner, root: &Root, before: Timestamp, after: Option<&str>, limit: usize) -> Result<Expired> {
+    let mut page = Expired::default();
+    let Some(trash) = open(inner, root)? else { return Ok(page) };
+    let all = buckets(inner, &trash)?;
+    give_back(inner, &trash, &all, &mut page);
+    let after = after.and_then(|place| place.split_once('/')).and_then(|(bucket, name)| Some((Bucket::parse(bucket)?, name)));
+    for bucket in all.into_iter().filter(|b| b.end < before && after.is_none_or(|(last, _)| *b >= last)) {
+        if page.files.len() >= limit {
             break;
         }
-        let fd = match inner.ways.folder(&trash, &bucket.to_string()) {
-            Ok(fd) => fd,
-            Err(Errno::NOENT) => continue,
-            Err(e) => return Err(inner.failure(e, "cannot open the trash")),
+        let from = after.filter(|(last, _)| *last == bucket).map_or("", |(_, name)| name);
+        of_bucket(inner, &trash, bucket, from, limit, &mut page);
+    }
+    if page.files.len() >= limit {
+        page.next = page.files.last().map(|last| last.place.clone());
+    }
+    Ok(page)
+}
+
+/// The files of a bucket from the name `after` on.
+fn of_bucket(inner: &Inner, trash: &OwnedFd, bucket: Bucket, after: &str, limit: usize, page: &mut Expired) {
+    let fail = |e: Errno, path: &str| {
+        let at = if path.is_empty() { bucket.to_string() } else { format!("{bucket}/{path}") };
+        denied(inner, trash, &at, e, "cannot read a part of the trash")
+    };
+    let fd = match inner.ways.folder(trash, &bucket.to_string()) {
+        Ok(fd) => fd,
+        Err(Errno::NOENT) => return,
+        Err(e) => return page.cannot(fail(e, "")),
+    };
+    let mut walk = match Walk::begin(&inner.ways, &fd, false, after.as_bytes().to_vec()) {
+        Ok(walk) => walk,
+        Err(walk::Stuck(_, Errno::NOENT)) => return,
+        Err(walk::Stuck(_, e)) => return page.cannot(fail(e, "")),
+    };
+    let (mut any, mut open): (bool, Option<(String, OwnedFd)>) = (false, None);
+    loop {
+        let entry = match walk.next() {
+            Ok(Some(entry)) => entry,
+            Ok(None) => break,
+            // The walk goes on beside the folder that it could not read.
+            Err(walk::Stuck(path, e)) => {
+                any = true;
+                page.cannot(fail(e, path.trim_end_matches('/')));
+                continue;
+            }
         };
-        let stuck = |s: walk::Stuck| inner.failure(s.1, "cannot read the trash").with("at", format_args!("{bucket}/{}", s.0));
-        let mut walk = Walk::begin(&inner.ways, &fd, false, Vec::new()).map_err(stuck)?;
-        let (mut any, mut open): (bool, Option<(String, OwnedFd)>) = (false, None);
-        while let Some(entry) = walk.next().map_err(stuck)? {
-            any = true;
-            // Nothing but plain files comes here by us; what somebody else put here is not ours to erase.
-            let (Entry::File, Ok(name)) = (entry, FileName::from_bytes(walk.path())) else { continue };
-            if found.len() >= limit {
-                break;
-            }
-            let folder = name.folder().unwrap_or(".");
-            let fail = |e: Errno| inner.failure(e, "cannot look into the trash").with("name", &name);
-            if open.as_ref().is_none_or(|(path, _)| path != folder) {
-                open = match inner.ways.folder(&fd, folder) {
-                    Ok(dir) => Some((folder.to_owned(), dir)),
-                    Err(Errno::NOENT) => continue, // restored or purged by somebody else meanwhile
-                    Err(e) => return Err(fail(e)),
-                };
-            }
-            let Some((_, dir)) = &open else { continue };
-            match stat(dir, name.base()) {
-                Ok(stat) => {
-                    let size = Found::of(&stat).size;
-                    found.push(Trashed { place: format!("{bucket}/{name}"), name, at: bucket.end, size });
-                }
-                Err(Errno::NOENT) => {}
-                Err(e) => return Err(fail(e)),
-            }
+        any = true;
+        // Nothing but plain files comes here by us; what somebody else put here is not ours to erase.
+        let (Entry::File, Ok(name)) = (entry, FileName::from_bytes(walk.path())) else { continue };
+        if page.files.len() >= limit {
+            return;
         }
-        if !any {
-            // A purge that was killed left the folders.
-            empty_folders(&inner.ways, &fd).map_err(|e| inner.failure(e, "cannot tidy the trash"))?;
-            upward(&inner.ways, &trash, &bucket.to_string());
+        let folder = name.folder().unwrap_or(".");
+        if open.as_ref().is_none_or(|(path, _)| path != folder) {
+            open = match inner.ways.folder(&fd, folder) {
+                Ok(dir) => Some((folder.to_owned(), dir)),
+                Err(Errno::NOENT) => continue, // restored or purged by somebody else meanwhile
+                Err(e) => {
+                    page.cannot(fail(e, folder));
+                    continue;
+                }
+            };
+        }
+        let Some((_, dir)) = &open else { continue };
+        match stat(dir, name.base()) {
+            Ok(stat) => {
+                let size = Found::of(&stat).size;
+                page.files.push(Trashed { place: format!("{bucket}/{name}"), name, at: bucket.end, size });
+            }
+            Err(Errno::NOENT) => {}
+            // Its folder may be read, but not entered.
+            Err(e) => page.cannot(fail(e, folder).with("name", &name)),
         }
     }
-    Ok(found)
+    if !any {
+        // A purge that was killed left the folders.
+        if let Err(e) = empty_folders(&inner.ways, &fd) {
+            page.cannot(fail(e, ""));
+        }
+        upward(&inner.ways, trash, &bucket.to_string());
+    }
+}
+
+/// As root, gives the trash's folders that root owns to the owner of the trash, once: an earlier version, run as root, left them so.
+fn give_back(inner: &Inner, trash: &OwnedFd, buckets: &[Bucket], page: &mut Expired) {
+    if !rustix::process::geteuid().is_root() || inner.given_back.swap(true, Relaxed) {
+        return;
+    }
+    let Some(owner) = Owner::of(trash).ok().filter(|owner| !owner.is_root()) else { return };
+    let mut folders: Vec<String> = buckets.iter().map(Bucket::to_string).collect();
+    while let Some(folder) = folders.pop() {
+        let given = inner.ways.open(trash, folder.as_bytes(), resolve::reading()).and_then(|fd| {
+            folders.extend(walk::folders(&inner.ways, &fd)?.into_iter().map(|name| format!("{folder}/{name}")));
+            owner::give(&fd, owner)
+        });
+        match given {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(e) => page.cannot(denied(inner, trash, &folder, e, "cannot give a folder of the trash to the trash's owner")),
+        }
+    }
+}
+
+/// The error of what lies at `path` in the trash. Where another user owns it, the hint is the command that gives it to ours.
+fn denied(inner: &Inner, trash: &OwnedFd, path: &str, errno: Errno, message: &str) -> Error {
+    let full = inner.path.join(RESERVED).join(TRASH).join(path);
+    let error = inner.failure(errno, message).with("folder", full.display());
+    if !matches!(errno, Errno::ACCESS | Errno::PERM) {
+        return error;
+    }
+    let own = rustix::process::geteuid().as_raw();
+    let mut above = path;
+    while !above.is_empty() {
+        if let Ok(found) = stat(trash, above)
+            && found.st_uid != own
+        {
+            let folder = inner.path.join(RESERVED).join(TRASH).join(above.split('/').next().unwrap_or(above));
+            return error.hint(format!("it belongs to uid {}, rowbound runs as uid {own}: sudo chown -R {own} {folder:?}", found.st_uid));
+        }
+        above = above.rsplit_once('/').map_or("", |(above, _)| above);
+    }
+    error.hint(format!("let its owner, uid {own}, work in it: chmod -R u+rwX {full:?}"))
 }
 
 /// Brings files back, never over another.
@@ -391,7 +497,11 @@ pub(super) fn purge(inner: &Inner, root: &Root, items: &[Trashed]) -> Result<Per
             let mut dir = None;
             for i in group {
                 let item = &items[*i];
-                let fail = |e: Errno| inner.failure(e, "cannot erase the file from the trash").with("place", &item.place);
+                let fail = |e: Errno| {
+                    denied(inner, &trash, folder, e, "cannot erase the file from the trash")
+                        .with("name", &item.name)
+                        .with("place", &item.place)
+                };
                 let mut one = || {
                     place(item)?;
                     // Not before a place of this group was found to be one.

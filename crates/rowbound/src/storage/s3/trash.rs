@@ -4,8 +4,10 @@
 //! needed, and no delete marker that others left is ever taken for ours. After the batch it is written again, with the delete markers' ids. Where a
 //! crash came between, a delete marker is ours if it was laid at that time upon the very version that the manifest names.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -15,17 +17,17 @@ use super::{
     wire::Failure,
 };
 use crate::{
-    crash,
+    clock, crash,
     error::{Error, Kind, Result, Retry},
     name::FileName,
-    storage::{PerName, Proved, Restored, Trashed},
+    storage::{Expired, PerName, Proved, Restored, Trashed},
 };
 
 /// Where the manifests lie.
 const FOLDER: &str = "trash/";
 
 /// How long after its manifest a delete marker may be that a crashed batch laid, and how much the clocks may differ.
-const BATCH_TIME: SignedDuration = SignedDuration::from_hours(1);
+const BATCH_TIME: Duration = Duration::from_secs(3600);
 
 /// How many entries of a manifest are looked at in one go.
 const PIECE: usize = 500;
@@ -104,67 +106,119 @@ impl Inner {
         }
     }
 
-    /// Files that lie in the trash since before `before`.
-    pub(super) async fn expired(&self, before: Timestamp, limit: usize) -> Result<Vec<Trashed>> {
-        let mut found = Vec::new();
+    /// A page of the files that lie in the trash since before `before`. `after` names the manifest and the number of the entry at which it begins.
+    pub(super) async fn expired(&self, before: Timestamp, after: Option<&str>, limit: usize) -> Result<Expired> {
+        let mut page = Expired::default();
         if limit > 0 {
-            self.each_manifest(before, |left| {
-                found.extend(left.into_iter().filter(|t| t.at < before));
-                found.len() < limit
+            let after = after.and_then(|at| at.rsplit_once('#')).and_then(|(file, nth)| Some((file, nth.parse().ok()?)));
+            self.each_entry(before, after, &mut page, |page, file, nth, left| {
+                let full = page.files.len() >= limit;
+                match left {
+                    Some(_) if full => page.next = Some(format!("{file}#{nth}")),
+                    Some(left) if left.at < before => page.files.push(left),
+                    _ => {}
+                }
+                page.next.is_none()
             })
             .await?;
         }
-        found.truncate(limit);
-        Ok(found)
+        Ok(page)
     }
 
     /// How many files lie in the trash.
     pub(super) async fn count_trash(&self) -> Result<u64> {
         let mut count = 0;
-        self.each_manifest(Timestamp::MAX, |left| {
-            count += left.len() as u64;
+        let mut page = Expired::default();
+        self.each_entry(Timestamp::MAX, None, &mut page, |_, _, _, left| {
+            count += u64::from(left.is_some());
             true
         })
         .await?;
-        Ok(count)
+        match page.errors.into_iter().next() {
+            Some(e) => Err(e),
+            None => Ok(count),
+        }
     }
 
-    /// Tells what is left of every manifest that was written before `before`, oldest first, until the answer is `false`. A manifest of which
-    /// nothing is left goes.
-    async fn each_manifest(&self, before: Timestamp, mut tell: impl FnMut(Vec<Trashed>) -> bool + Send) -> Result<()> {
+    /// Tells what is left of every entry of the manifests that were written before `before`, oldest first, with the manifest's file and the entry's
+    /// number, until the answer is `false`. `after` says where to begin. What cannot be read is noted in `page`. A manifest of which nothing is left
+    /// goes.
+    async fn each_entry(
+        &self,
+        before: Timestamp,
+        after: Option<(&str, usize)>,
+        page: &mut Expired,
+        mut tell: impl FnMut(&mut Expired, &str, usize, Option<Trashed>) -> bool + Send,
+    ) -> Result<()> {
         let folder = self.own(FOLDER);
         let mut token = None::<String>;
         loop {
             let slice = self.slice(&folder, None, token.as_deref()).await;
             let slice = slice.map_err(|f| self.wire.error(&f, "s3:ListBucket", "cannot list the trash"))?;
             for object in &slice.objects {
-                let Some(at) = moment(&object.key[folder.len()..]) else { continue }; // not ours
+                let file = &object.key[folder.len()..];
+                let Some(at) = moment(file) else { continue }; // not ours
                 if at >= before {
                     return Ok(());
                 }
-                let Some(manifest) = self.manifest(&object.key).await? else { continue };
-                let mut versioned = false;
-                let mut any = false;
-                for piece in manifest.files.chunks(PIECE) {
-                    let left = join_all(piece.iter().map(|entry| self.entry_now(entry, at))).await;
-                    let left = left.into_iter().collect::<Result<Vec<_>>>()?;
-                    let left: Vec<Trashed> = left.into_iter().flatten().collect();
-                    any |= !left.is_empty();
+                let from = match after {
+                    Some((first, _)) if file < first => continue,
+                    Some((first, nth)) if file == first => nth,
+                    _ => 0,
+                };
+                let manifest = match self.manifest(&object.key).await {
+                    Ok(Some(manifest)) => manifest,
+                    Ok(None) => continue,
+                    Err(e) => {
+                        self.still_proved(&e).await?;
+                        page.cannot(e.with("key", &object.key));
+                        continue;
+                    }
+                };
+                // Of what was passed over nothing is known.
+                let (mut versioned, mut any, mut nth) = (false, from > 0, from);
+                for piece in manifest.files.get(from..).unwrap_or_default().chunks(PIECE) {
+                    let found = join_all(piece.iter().map(|entry| self.entry_now(entry, at))).await;
                     versioned |= piece.iter().any(|e| !e.place.as_deref().is_some_and(|p| p.starts_with(copies::PLACE)));
-                    if !tell(left) {
-                        return Ok(());
+                    for found in found {
+                        let left = match found {
+                            Ok(left) => left,
+                            Err(e) => {
+                                self.still_proved(&e).await?;
+                                any = true;
+                                page.cannot(e);
+                                None
+                            }
+                        };
+                        any |= left.is_some();
+                        if !tell(page, file, nth, left) {
+                            return Ok(());
+                        }
+                        nth += 1;
                     }
                 }
                 // A batch that is under way may have taken nothing yet.
-                if !any && (manifest.done || at + BATCH_TIME < Timestamp::now()) {
+                if !any && (manifest.done || clock::passed(at, BATCH_TIME, Timestamp::now())) {
                     let erased = self.erase_own(&object.key, versioned).await;
-                    erased.map_err(|f| self.wire.error(&f, "s3:DeleteObject", "cannot delete a manifest of the trash"))?;
+                    if let Err(f) = erased {
+                        page.cannot(
+                            self.wire.error(&f, "s3:DeleteObject", "cannot delete a manifest of the trash").with("key", &object.key),
+                        );
+                    }
                 }
             }
             token = slice.next;
             if token.is_none() {
                 return Ok(());
             }
+        }
+    }
+
+    /// A bucket that is away has answered nothing; one that is there has other objects.
+    async fn still_proved(&self, e: &Error) -> Result<()> {
+        match e.kind() {
+            Kind::StorageUnreachable => self.prove().await.map(drop),
+            _ => Ok(()),
         }
     }
 
@@ -199,7 +253,7 @@ impl Inner {
                 let key = self.key(&name);
                 let all = self.versions_of(&key).await.map_err(fail)?;
                 for marker in &all.markers {
-                    if marker.at < at - BATCH_TIME || marker.at > at + BATCH_TIME {
+                    if marker.at < clock::before(at, BATCH_TIME) || marker.at > clock::after(at, BATCH_TIME) {
                         continue;
                     }
                     let beneath = self.versions_after(&key, Some(&marker.id)).await.map_err(fail)?;
@@ -252,6 +306,8 @@ fn covered(name: &FileName, marker: &Version, size: u64) -> Trashed {
 
 #[cfg(test)]
 mod tests {
+    use jiff::SignedDuration;
+
     use super::*;
 
     #[test]

@@ -58,7 +58,7 @@ impl Versions {
 
 /// A moment of the service, which counts in whole seconds, as "not later than".
 pub(super) fn at_latest(at: Option<&DateTime>) -> Timestamp {
-    at.and_then(|at| Timestamp::from_second(at.secs() + 1).ok()).unwrap_or(Timestamp::MAX)
+    at.and_then(|at| Timestamp::from_second(at.secs().saturating_add(1)).ok()).unwrap_or(Timestamp::MAX)
 }
 
 impl Inner {

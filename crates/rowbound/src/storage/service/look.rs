@@ -3,7 +3,7 @@
 use opendal::{EntryMode, ErrorKind, Metadata, raw};
 
 use super::{Inner, wire::Failure};
-use crate::storage::Seen;
+use crate::{clock, storage::Seen};
 
 /// What lies under a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl Inner {
         Ok(Stat::File(Seen {
             size: meta.content_length(),
             // The latest moment at which it can have been: an upload must not look older than it is.
-            modified: modified + self.kind.behind,
+            modified: clock::after(modified, self.kind.behind),
             version: serde_json::to_string(&version).expect("a version is JSON"),
         }))
     }

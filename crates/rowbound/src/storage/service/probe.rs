@@ -11,6 +11,7 @@ use super::{
     wire::Failure,
 };
 use crate::{
+    clock,
     error::{Error, Result},
     storage::{Conditional, Proved, Seen},
 };
@@ -59,7 +60,7 @@ impl Inner {
         let seen = self.write(&path, "probe\n").await;
         self.erase(&path).await.map_err(|e| self.broke(&e, "cannot delete"))?;
         let (told, now, behind) = (seen?.modified, Timestamp::now(), self.kind.behind);
-        Ok(if told < now { told } else { now.max(told - behind) })
+        Ok(if told < now { told } else { now.max(clock::before(told, behind)) })
     }
 
     /// Where a file is renamed and copied to.
@@ -98,7 +99,7 @@ impl Inner {
         let before = Timestamp::now();
         let seen = self.write(&path, "probe\n").await?;
         let (earliest, latest) = (before - CLOCK - SignedDuration::try_from(self.kind.behind).expect("minutes"), Timestamp::now() + CLOCK);
-        if seen.modified < earliest || seen.modified > latest + self.kind.behind {
+        if seen.modified < earliest || seen.modified > clock::after(latest, self.kind.behind) {
             return Err(self
                 .refuse(
                     "the service's modification times are off: an upload would look older or newer than it is",
@@ -192,7 +193,7 @@ impl Inner {
         let seen = self.write(path, "probe\n").await?;
         if thorough {
             // A service that stamps a file when it is renamed shows it only in another second than that of the file.
-            let next = seen.modified + Duration::from_millis(1100);
+            let next = clock::after(seen.modified, Duration::from_millis(1100));
             let wait = Duration::try_from(Timestamp::now().duration_until(next)).unwrap_or_default();
             tokio::time::sleep(wait.min(Duration::from_secs(2))).await;
         }

@@ -1,7 +1,9 @@
 //! Where files wait: `.rowbound/trash/MOMENT-RANDOM/NAME`, a folder for each batch, so that folders are in the order of time.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::{
     Inner,
@@ -9,16 +11,17 @@ use super::{
     wire::Failure,
 };
 use crate::{
+    clock,
     error::{Error, Kind, Result},
     name::FileName,
-    storage::{PerName, Restored, Trashed},
+    storage::{Expired, PerName, Restored, Trashed},
 };
 
 /// The folder of the trash.
 const FOLDER: &str = "trash/";
 
 /// An empty folder of a batch is left to the batch for so long.
-const BATCH_TIME: SignedDuration = SignedDuration::from_mins(15);
+const BATCH_TIME: Duration = Duration::from_secs(15 * 60);
 
 /// A new batch's id: its moment in milliseconds, so that ids are in the order of time, and something random.
 pub(super) fn batch_id() -> String {
@@ -97,29 +100,54 @@ impl Inner {
         Ok(done)
     }
 
-    /// Files that lie in the trash since before `before`. A batch of which nothing is left goes.
-    pub(super) async fn expired(&self, before: Timestamp, limit: usize) -> Result<Vec<Trashed>> {
-        let mut found = Vec::new();
+    /// A page of the files that lie in the trash since before `before`; `after` is the place of the last one of an earlier page. A batch of which
+    /// nothing is left goes.
+    pub(super) async fn expired(&self, before: Timestamp, after: Option<&str>, limit: usize) -> Result<Expired> {
+        let mut page = Expired::default();
+        let after = after.and_then(|place| place.split_once('/'));
         for batch in self.batches().await? {
-            if found.len() >= limit || batch.at >= before {
+            if page.files.len() >= limit || batch.at >= before {
                 break;
             }
-            let files = self.files_of(&batch).await?;
-            if files.is_empty() && batch.at + BATCH_TIME < Timestamp::now() && self.wire.can.create_dir {
-                let folder = self.own(&format!("{FOLDER}{}/", batch.id));
-                self.prune(&folder).await.map_err(|e| self.broke(&e, "cannot remove an empty folder of the trash"))?;
+            if after.is_some_and(|(last, _)| *batch.id < *last) {
+                continue;
             }
-            let room = limit - found.len();
-            for (name, place) in files.into_iter().take(room) {
+            let mut files = match self.files_of(&batch).await {
+                Ok(files) => files,
+                Err(e) => {
+                    // A service that is away has answered nothing; one that is there has other folders.
+                    if e.kind() == Kind::StorageUnreachable {
+                        self.prove().await?;
+                    }
+                    page.cannot(e.with("folder", self.own(&format!("{FOLDER}{}/", batch.id))));
+                    continue;
+                }
+            };
+            if files.is_empty() && clock::passed(batch.at, BATCH_TIME, Timestamp::now()) && self.wire.can.create_dir {
+                let folder = self.own(&format!("{FOLDER}{}/", batch.id));
+                if let Err(e) = self.prune(&folder).await {
+                    page.cannot(self.broke(&e, "cannot remove an empty folder of the trash").with("folder", &folder));
+                }
+            }
+            if let Some((_, last)) = after.filter(|(last, _)| *last == batch.id) {
+                files.retain(|(name, _)| name.as_str() > last);
+            }
+            for (name, place) in files {
+                if page.files.len() >= limit {
+                    break;
+                }
                 let (_, path) = self.place(&batch.id, &name);
                 match self.stat(&path).await {
-                    Ok(Stat::File(seen)) => found.push(Trashed { name, place, at: batch.at, size: seen.size }),
+                    Ok(Stat::File(seen)) => page.files.push(Trashed { name, place, at: batch.at, size: seen.size }),
                     Ok(Stat::Missing | Stat::Other(_)) => {}
-                    Err(e) => return Err(self.failed(&e, "cannot look at a file of the trash", &name)),
+                    Err(e) => page.cannot(self.failed(&e, "cannot look at a file of the trash", &name)),
                 }
             }
         }
-        Ok(found)
+        if page.files.len() >= limit {
+            page.next = page.files.last().map(|last| last.place.clone());
+        }
+        Ok(page)
     }
 
     /// How many files lie in the trash.
@@ -221,6 +249,8 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
+    use jiff::SignedDuration;
+
     use super::*;
 
     #[test]
