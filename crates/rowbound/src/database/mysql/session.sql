@@ -6,7 +6,7 @@ set session
     sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00', autocommit = 1,
     innodb_lock_wait_timeout = 20, lock_wait_timeout = 20,
 
-    -- Cuts every SELECT without a word: a reference that is not read is a file that goes.
+    -- Cuts every SELECT without an error. A reference that is not read is a file that is deleted.
     sql_select_limit = 18446744073709551615,
     -- Cuts what GROUP_CONCAT makes in a bound query, with a warning that nobody reads.
     group_concat_max_len = 1073741824,
