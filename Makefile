@@ -13,7 +13,7 @@ demo: ## the story of two bindings, on SQLite and a folder
 blog: ## a blog to click through, at http://127.0.0.1:3000; ARGS="8000 FOLDER" for another port and folder
 	cargo run --quiet --locked -p rowbound-blog -- $(ARGS)
 
-test: ## every test, on SQLite, PostgreSQL, MariaDB (MySQL with MYSQL_URL) and S3 (Garage with GARAGE)
+test: ## every test, on SQLite, PostgreSQL, MariaDB, MySQL and S3 (Garage with GARAGE)
 	scripts/with-test-servers scripts/test
 
 lint: ## format, clippy, rustdoc, licences
@@ -33,7 +33,7 @@ bench-orm: ## select.delete of rowbound-orm beside the bare SQL, on all database
 
 soak: ## the long tests that `make test` leaves out
 	scripts/cargo-tool nextest
-	scripts/with-test-servers cargo nextest run --workspace --locked --features rowbound-cli/images --profile soak --run-ignored only -E 'test(soak)$(if $(MYSQL_URL),, and not test(/^mysql::/))$(if $(GARAGE),, and not test(/^garage::/))'
+	scripts/with-test-servers cargo nextest run --workspace --locked --features rowbound-cli/images --profile soak --run-ignored only -E 'test(soak)$(if $(GARAGE),, and not test(/^garage::/))'
 
 fuzz: ## decoders and names under libFuzzer, ten minutes each; ARGS="60 names" for a part
 	scripts/fuzz $(ARGS)

@@ -458,6 +458,11 @@ async fn status_2_for_missing_rights_on_mariadb() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn status_2_for_missing_rights_on_mysql() {
+    hints_lead_to_an_attached_database(Backend::Mysql).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn status_3_for_what_is_not_there() {
     let world = world().await;
     world.put_doc("a.jpg").await;

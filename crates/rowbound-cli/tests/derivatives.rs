@@ -16,17 +16,13 @@ const BINARY: &str = env!("CARGO_BIN_EXE_rowbound");
 const DEADLINE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A world whose `doc.file` has derivatives, attached; `None` where the server is not named in the environment.
-async fn world(backend: Backend, patterns: &[&str], change: impl FnOnce(Binding) -> Binding) -> Option<World> {
-    if !backend.available() {
-        eprintln!("{backend:?} is not named in the environment: nothing ran");
-        return None;
-    }
+/// A world whose `doc.file` has derivatives, attached.
+async fn world(backend: Backend, patterns: &[&str], change: impl FnOnce(Binding) -> Binding) -> World {
     let mut world = World::new(backend).await.with_docs().await;
     let binding = world.bindings.remove(0).derivatives(patterns.iter().copied());
     world.bindings.push(change(binding));
     Rowbound::new(BINARY, &world).run(&["attach"]).await.expect(0);
-    Some(world)
+    world
 }
 
 fn put(world: &World, names: &[&str]) {
@@ -54,7 +50,7 @@ async fn history(world: &World, name: &str) -> Vec<(String, String, Option<Strin
 
 /// django-imagekit's layout: they go in the same run, into the trash like their original; others stay.
 async fn go_with_their_original(backend: Backend) {
-    let Some(mut world) = world(backend, &["imagekit"], |b| b).await else { return };
+    let mut world = world(backend, &["imagekit"], |b| b).await;
     world = world.storage(|s| s.trash(Trash::Keep(HOUR)));
     world.put_doc("2026/p.jpg").await;
     world.put_doc("2026/q.jpg").await;
@@ -77,7 +73,7 @@ async fn go_with_their_original(backend: Backend) {
 /// Every reason to stay.
 async fn stay_on_any_doubt(backend: Backend) {
     // A row names it, in whatever column; a `keep` pattern protects it.
-    let Some(world) = world(backend, &["{name}.*"], |b| b.keep(["*.keep.jpg"])).await else { return };
+    let world = world(backend, &["{name}.*"], |b| b.keep(["*.keep.jpg"])).await;
     world.put_doc("a/p.jpg").await;
     world.put_doc("a/p.jpg.named.jpg").await;
     put(&world, &["a/p.jpg.1.jpg", "a/p.jpg.keep.jpg", "a/p.jpg2", "a/p.jpg.d/1.jpg"]);
@@ -106,7 +102,7 @@ async fn stay_on_any_doubt(backend: Backend) {
 
 /// photo.jpg and photo.png have the same stem.
 async fn shared_until_the_last_sibling_goes(backend: Backend) {
-    let Some(world) = world(backend, &["CACHE/{dir}/{stem}/*"], |b| b).await else { return };
+    let world = world(backend, &["CACHE/{dir}/{stem}/*"], |b| b).await;
     for name in ["a/photo.jpg", "a/photo.png", "a/photo", "a/photo.b.jpg", "photo.jpg"] {
         world.put_doc(name).await;
     }
@@ -123,7 +119,7 @@ async fn shared_until_the_last_sibling_goes(backend: Backend) {
 
 /// The last two originals go in one batch, and nothing was told which of them the derivative is of.
 async fn shared_by_two_that_go_together(backend: Backend) {
-    let Some(world) = world(backend, &["CACHE/{stem}/*", "{stem}.*", "{name}.*"], |b| b).await else { return };
+    let world = world(backend, &["CACHE/{stem}/*", "{stem}.*", "{name}.*"], |b| b).await;
     world.put_doc("a/photo.jpg").await;
     world.put_doc("a/photo.png").await;
     put(&world, &["CACHE/a/photo/1.jpg", "CACHE/a/photo/2.jpg", "a/photo.5ff3.jpg", "a/photo.webp", "a/photo.avif"]);
@@ -135,7 +131,7 @@ async fn shared_by_two_that_go_together(backend: Backend) {
 
 /// A pattern that takes originals for derivatives too: the one that a row names stays, and what could be made from it.
 async fn an_original_among_the_derivatives_keeps_the_others(backend: Backend) {
-    let Some(world) = world(backend, &["{stem}.*"], |b| b).await else { return };
+    let world = world(backend, &["{stem}.*"], |b| b).await;
     world.put_doc("a/photo.jpg").await;
     world.put_doc("a/photo.png").await;
     put(&world, &["a/photo.5ff3.jpg", "a/photo.77.webp"]);
@@ -147,7 +143,7 @@ async fn an_original_among_the_derivatives_keeps_the_others(backend: Backend) {
 
 /// Between the original's end and the derivative's, the original came back under its name.
 async fn an_original_that_comes_back_keeps_them(backend: Backend) {
-    let Some(world) = world(backend, &["imagekit"], |b| b).await else { return };
+    let world = world(backend, &["imagekit"], |b| b).await;
     put(&world, &["CACHE/images/p/1.jpg", "CACHE/images/q/1.jpg", "CACHE/images/r/1.jpg", "q.jpg"]);
     world.db.exec("insert into doc (file) values ('p.jpg')").await;
     let db = database::open(world.db.url(), &Options::default()).await.unwrap_or_else(|e| panic!("{}", e.full()));
@@ -168,7 +164,7 @@ async fn an_original_that_comes_back_keeps_them(backend: Backend) {
 
 /// In shadow mode they are counted and stay, even when their original is missing.
 async fn shadow_only_counts_them(backend: Backend) {
-    let Some(world) = world(backend, &["imagekit"], |b| b.mode(Mode::Shadow)).await else { return };
+    let world = world(backend, &["imagekit"], |b| b.mode(Mode::Shadow)).await;
     world.put_doc("p.jpg").await;
     world.db.exec("insert into doc (file) values ('missing.jpg')").await;
     let all = ["CACHE/images/missing/1.jpg", "CACHE/images/p/1.jpg", "CACHE/images/p/2.jpg", "p.jpg"];
@@ -181,7 +177,7 @@ async fn shadow_only_counts_them(backend: Backend) {
 
 /// One that is newer than its original's end waits for `min_age`, as any file does.
 async fn a_young_one_waits(backend: Backend) {
-    let Some(mut world) = world(backend, &["imagekit"], |b| b).await else { return };
+    let mut world = world(backend, &["imagekit"], |b| b).await;
     world = world.storage(|s: StoragePlan| s.min_age(HOUR));
     put(&world, &["CACHE/images/p/1.jpg"]);
     world.db.exec("insert into doc (file) values ('p.jpg')").await;
@@ -194,7 +190,7 @@ async fn a_young_one_waits(backend: Backend) {
 
 /// The worker is killed at every point: all of them go in the end, and nothing else.
 async fn crash_between_original_and_derivatives(backend: Backend) {
-    let Some(mut world) = world(backend, &["imagekit", "{name}.*.*"], |b| b).await else { return };
+    let mut world = world(backend, &["imagekit", "{name}.*.*"], |b| b).await;
     world = world.storage(|s| s.trash(Trash::Keep(Duration::from_secs(1))));
     world.put_doc("stays.jpg").await;
     put(&world, &["CACHE/images/stays/1.jpg", "stays.jpg.1.jpg"]);
@@ -268,7 +264,7 @@ macro_rules! on {
     )* };
 }
 
-on!(sqlite Sqlite, postgres Postgres, mariadb Mariadb);
+on!(sqlite Sqlite, postgres Postgres, mariadb Mariadb, mysql Mysql);
 
 /// A mistake names binding, field and value, and says what to write.
 #[tokio::test]

@@ -199,7 +199,7 @@ macro_rules! on {
     )* };
 }
 
-on!(sqlite Sqlite, postgres Postgres, mariadb Mariadb);
+on!(sqlite Sqlite, postgres Postgres, mariadb Mariadb, mysql Mysql);
 
 #[test]
 fn the_documentation_has_every_check() {

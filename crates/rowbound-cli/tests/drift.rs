@@ -8,12 +8,8 @@ use rowbound_testkit::{Backend, Rowbound, World};
 const BINARY: &str = env!("CARGO_BIN_EXE_rowbound");
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A world with a running daemon; `None` where the server is not named in the environment.
-async fn running(backend: Backend) -> Option<(World, rowbound_testkit::Running)> {
-    if !backend.available() {
-        eprintln!("{backend:?} is not named in the environment: nothing ran");
-        return None;
-    }
+/// A world with a running daemon.
+async fn running(backend: Backend) -> (World, rowbound_testkit::Running) {
     let world = World::new(backend).await.with_docs().await;
     Rowbound::new(BINARY, &world).run(&["attach"]).await.expect(0);
     for name in ["a.jpg", "b.jpg", "c.jpg"] {
@@ -21,12 +17,12 @@ async fn running(backend: Backend) -> Option<(World, rowbound_testkit::Running)>
     }
     let daemon = Rowbound::new(BINARY, &world).spawn(&["run", "--poll", "20ms"]);
     daemon.wait_for_line("collecting", DEADLINE).await;
-    Some((world, daemon))
+    (world, daemon)
 }
 
 /// Triggers are dropped by hand: the daemon puts them back and records the gap.
 async fn triggers_dropped(backend: Backend) {
-    let Some((world, daemon)) = running(backend).await else { return };
+    let (world, daemon) = running(backend).await;
     for (trigger, table) in world.db.triggers().await.into_iter().filter(|(_, table)| table == "doc") {
         world.db.drop_trigger(&trigger, &table).await;
     }
@@ -41,7 +37,7 @@ async fn triggers_dropped(backend: Backend) {
 
 /// The bound column is renamed: deletion stops, the application goes on, and a new binding gets everything going again.
 async fn column_renamed(backend: Backend) {
-    let Some((mut world, daemon)) = running(backend).await else { return };
+    let (mut world, daemon) = running(backend).await;
     world.db.exec("alter table doc rename column file to photo").await;
     for sql in [
         "update doc set title = 'x'",
@@ -76,7 +72,7 @@ async fn column_renamed(backend: Backend) {
 
 /// The bound column is dropped (SQLite refuses that while it is bound), and its type is altered.
 async fn column_altered_and_dropped(backend: Backend) {
-    let Some((world, daemon)) = running(backend).await else { return };
+    let (world, daemon) = running(backend).await;
     let alter = match backend {
         Backend::Postgres => "alter table doc alter column file type varchar(500)",
         Backend::Sqlite => "alter table doc rename to doc2",
@@ -111,7 +107,7 @@ async fn column_altered_and_dropped(backend: Backend) {
 
 /// The table is rebuilt, as migrations on SQLite and online schema changes do.
 async fn table_rebuilt(backend: Backend) {
-    let Some((world, daemon)) = running(backend).await else { return };
+    let (world, daemon) = running(backend).await;
     let id = backend.id_column();
     let mut app = world.db.app().await;
     if backend == Backend::Mariadb || backend == Backend::Mysql {
@@ -146,7 +142,7 @@ async fn table_rebuilt(backend: Backend) {
 
 /// The bound column is renamed and a new one gets its name: references in the old one must not stop counting without a person's word.
 async fn name_taken_by_another_column(backend: Backend) {
-    let Some((mut world, daemon)) = running(backend).await else { return };
+    let (mut world, daemon) = running(backend).await;
     world.db.exec("alter table doc rename column file to photo").await;
     world.db.exec("alter table doc add column file varchar(255)").await;
     daemon.wait_for_line("ERROR", DEADLINE).await;
@@ -169,10 +165,6 @@ async fn name_taken_by_another_column(backend: Backend) {
 
 /// What was released before a column was renamed is collected once its new name is bound: the database tells that it is the same column.
 async fn renamed_while_candidates_wait(backend: Backend) {
-    if !backend.available() {
-        eprintln!("{backend:?} is not named in the environment: nothing ran");
-        return;
-    }
     let mut world = World::new(backend).await.with_docs().await;
     Rowbound::new(BINARY, &world).run(&["attach"]).await.expect(0);
     for name in ["a.jpg", "b.jpg", "c.jpg"] {

@@ -325,10 +325,6 @@ async fn a_hook_that_cannot_be_is_refused() {
 
 /// Killed at every point of a batch and of a delivery: every file that went is heard of at least once, and no other.
 async fn killed(backend: Backend, rounds: usize, trash: Trash) {
-    if !backend.available() {
-        eprintln!("{backend:?} is not named in the environment: nothing ran");
-        return;
-    }
     let plain = World::new(backend).await.with_docs().await.storage(|s| s.trash(trash));
     let mut world = attached(plain, &[]).await;
     // One line each: what two processes append at once does not mix.
@@ -397,9 +393,6 @@ macro_rules! on {
             /// Who attached before there were hooks is told to attach again, and that is all.
             #[tokio::test(flavor = "multi_thread")]
             async fn an_older_installation_is_upgraded_by_attach() {
-                if !Backend::$backend.available() {
-                    return;
-                }
                 let plain = World::new(Backend::$backend).await.with_docs().await;
                 let mut world = attached(plain, &["a.jpg"]).await;
                 let postgres = Backend::$backend == Backend::Postgres;
@@ -426,9 +419,6 @@ macro_rules! on {
             /// A short story on each database: heard, failed, heard again, and by two hooks.
             #[tokio::test(flavor = "multi_thread")]
             async fn hooks_hear_on_every_database() {
-                if !Backend::$backend.available() {
-                    return;
-                }
                 let plain = World::new(Backend::$backend).await.with_docs().await;
                 let mut world = attached(plain, &["a.jpg", "b.jpg"]).await;
                 let receiver = Receiver::start();

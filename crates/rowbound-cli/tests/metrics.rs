@@ -14,10 +14,6 @@ const BINARY: &str = env!("CARGO_BIN_EXE_rowbound");
 const DEADLINE: Duration = Duration::from_secs(60);
 
 async fn counted(backend: Backend) {
-    if !backend.available() {
-        eprintln!("{backend:?} is not named in the environment: nothing ran");
-        return;
-    }
     let mut world = World::new(backend).await.with_docs().await;
     world.storage = world.storage.trash(Trash::Keep(Duration::from_secs(1))).min_age(Duration::from_secs(3600));
     world.bindings[0] = world.bindings[0].clone().keep(["keep/*"]);
@@ -84,4 +80,4 @@ macro_rules! on {
     )* };
 }
 
-on!(sqlite Sqlite, postgres Postgres, mariadb Mariadb);
+on!(sqlite Sqlite, postgres Postgres, mariadb Mariadb, mysql Mysql);

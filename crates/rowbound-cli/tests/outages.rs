@@ -172,8 +172,18 @@ async fn mariadb_restarts_own_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn mysql_restarts_own_server() {
+    server(Backend::Mysql, Duration::from_secs(1), false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn mariadb_is_killed_own_server() {
     server(Backend::Mariadb, Duration::ZERO, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mysql_is_killed_own_server() {
+    server(Backend::Mysql, Duration::ZERO, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

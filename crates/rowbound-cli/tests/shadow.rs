@@ -15,18 +15,14 @@ use rowbound_testkit::{Backend, Rowbound, World, wait_until};
 const BINARY: &str = env!("CARGO_BIN_EXE_rowbound");
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A world with three files, attached in shadow mode; `None` where the server is not named in the environment.
-async fn world(backend: Backend) -> Option<World> {
-    if !backend.available() {
-        eprintln!("{backend:?} is not named in the environment: nothing ran");
-        return None;
-    }
+/// A world with three files, attached in shadow mode.
+async fn world(backend: Backend) -> World {
     let world = World::new(backend).await.with_docs().await;
     Rowbound::new(BINARY, &world).run(&["attach", "--shadow"]).await.expect(0);
     for name in ["a.jpg", "b.jpg", "c.jpg"] {
         world.put_doc(name).await;
     }
-    Some(world)
+    world
 }
 
 /// The binding as `status` shows it.
@@ -36,7 +32,7 @@ async fn binding(world: &World) -> serde_json::Value {
 
 /// From `attach --shadow` to `promote`, through another `attach` and a daemon that runs all the while.
 async fn attach_look_promote(backend: Backend) {
-    let Some(world) = world(backend).await else { return };
+    let world = world(backend).await;
     let rowbound = Rowbound::new(BINARY, &world);
     let daemon = rowbound.spawn(&["run", "--poll", "20ms"]);
     daemon.wait_for_line("collecting", DEADLINE).await;
@@ -77,7 +73,7 @@ async fn attach_look_promote(backend: Backend) {
 
 /// The plan's word stays the plan's: `promote` says so and changes nothing.
 async fn the_plan_has_its_say(backend: Backend) {
-    let Some(mut world) = world(backend).await else { return };
+    let mut world = world(backend).await;
     world.bindings[0].mode = Mode::Shadow;
     let refused = Rowbound::new(BINARY, &world).run(&["promote", "doc.file"]).await.expect(2);
     assert!(refused.stderr.contains("take `mode = \"shadow\"` out"), "{}", refused.stderr);
@@ -97,7 +93,7 @@ async fn the_plan_has_its_say(backend: Backend) {
 
 /// An orphan that a sweep announces may have been any column's: it stays while one of them is in shadow mode.
 async fn an_orphan_stays(backend: Backend) {
-    let Some(world) = world(backend).await else { return };
+    let world = world(backend).await;
     world.put_file("orphan.jpg", b"orphan");
     let announce = async || {
         let db = database::open(world.db.url(), &Options::default()).await.expect("the database opens");
@@ -136,13 +132,13 @@ macro_rules! on {
     )* };
 }
 
-on!(sqlite Sqlite, postgres Postgres, mariadb Mariadb);
+on!(sqlite Sqlite, postgres Postgres, mariadb Mariadb, mysql Mysql);
 
 /// Whoever goes back to shadow mode because too much has gone keeps what lies in the trash, however long.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_trash_is_not_emptied_in_shadow_mode() {
     let retention = Duration::from_millis(500);
-    let Some(world) = world(Backend::Sqlite).await else { return };
+    let world = world(Backend::Sqlite).await;
     let world = world.storage(|s| s.trash(Trash::Keep(retention)));
     let rowbound = Rowbound::new(BINARY, &world);
     rowbound.run(&["promote", "--all"]).await.expect(0);
@@ -164,7 +160,7 @@ async fn the_trash_is_not_emptied_in_shadow_mode() {
 /// `explain` tells a file's whole story: who let go of it, why it stays or waits, what was tried, where it lies, when it went.
 #[tokio::test(flavor = "multi_thread")]
 async fn explain_tells_the_story_of_a_file() {
-    let Some(world) = world(Backend::Sqlite).await else { return };
+    let world = world(Backend::Sqlite).await;
     let explain = async |world: &World, name: &str| Rowbound::new(BINARY, world).run(&["explain", name]).await.expect(0).stdout;
     let says = |text: &str, parts: &[&str]| parts.iter().for_each(|part| assert!(text.contains(part), "no {part:?} in\n{text}"));
 

@@ -81,7 +81,8 @@ async fn work(world: &World, media: &Media) {
 const POSTGRES: &str = "select concat_ws(' | ', current_setting('search_path'), current_setting('role'), current_setting('timezone'),
     current_setting('default_transaction_isolation'), current_setting('application_name'), current_setting('synchronous_commit'),
     current_setting('jit'), current_setting('standard_conforming_strings'))";
-const MYSQL: &str = "select concat_ws(' | ', @@session.sql_mode, @@session.time_zone, @@session.tx_isolation, @@session.autocommit,
+const MYSQL: &str = "select concat_ws(' | ', @@session.sql_mode, @@session.time_zone,
+    /*M! @@session.tx_isolation, */ /*!80000 @@session.transaction_isolation, */ @@session.sql_select_limit, @@session.autocommit,
     @@session.innodb_lock_wait_timeout, @@session.lock_wait_timeout, @@session.character_set_client, @@session.collation_connection, database())";
 const SQLITE: &str =
     "select (select foreign_keys from pragma_foreign_keys) || ' | ' || (select journal_mode from pragma_journal_mode) || ' | '
@@ -130,7 +131,7 @@ async fn peculiar(db: &TestDb) -> Pool {
         Dialect::Mysql => {
             let set =
                 "set session sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES', session time_zone = '+09:00', session lock_wait_timeout = 7,
-                session innodb_lock_wait_timeout = 8, session transaction isolation level serializable";
+                session sql_select_limit = 5000, session innodb_lock_wait_timeout = 8, session transaction isolation level serializable";
             let (set, isolation) = set.split_at(set.rfind(", session transaction").expect("it stands there"));
             let isolation = isolation.trim_start_matches(", ");
             let connect: MySqlConnectOptions = db.url().parse().expect("a URL");
@@ -171,6 +172,11 @@ async fn postgres_keeps_the_applications_sessions() {
 #[tokio::test(flavor = "multi_thread")]
 async fn mariadb_keeps_the_applications_sessions() {
     keeps_the_applications_sessions(Backend::Mariadb).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mysql_keeps_the_applications_sessions() {
+    keeps_the_applications_sessions(Backend::Mysql).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -216,6 +222,11 @@ async fn postgres_a_pool_of_one_connection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn mariadb_a_pool_of_one_connection() {
     a_pool_of_one_connection(Backend::Mariadb).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mysql_a_pool_of_one_connection() {
+    a_pool_of_one_connection(Backend::Mysql).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -553,6 +564,11 @@ async fn mariadb_restarts_own_server() {
     the_server_restarts(Backend::Mariadb).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn mysql_restarts_own_server() {
+    the_server_restarts(Backend::Mysql).await;
+}
+
 /// An application that needs every connection of its pool, all the time, beside a worker with much to do.
 async fn a_busy_application_has_its_connections(backend: Backend) {
     const FILES: usize = 1_500;
@@ -619,4 +635,9 @@ async fn postgres_a_busy_application_has_its_connections() {
 #[tokio::test(flavor = "multi_thread")]
 async fn mariadb_a_busy_application_has_its_connections() {
     a_busy_application_has_its_connections(Backend::Mariadb).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mysql_a_busy_application_has_its_connections() {
+    a_busy_application_has_its_connections(Backend::Mysql).await;
 }

@@ -606,9 +606,7 @@ macro_rules! on {
                 ($name:ident $work:ident) => {
                     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                     async fn $name() {
-                        if Backend::$backend.available() {
-                            $work(Backend::$backend).await;
-                        }
+                        $work(Backend::$backend).await;
                     }
                 };
             }

@@ -5,7 +5,7 @@
 //! folder and a plan, [`process`] runs the binary. [`database_suite`] turns every sentence of
 //! [`rowbound::database::Database`] into a case; a third party's implementation can run it too.
 //!
-//! The PostgreSQL and MariaDB servers come from `scripts/with-test-servers`; `make test` does it all.
+//! The PostgreSQL, MariaDB and MySQL servers come from `scripts/with-test-servers`; `make test` does it all.
 
 pub mod browser; // Chromium without a window
 pub mod database_suite; // the contract of a database, sentence by sentence

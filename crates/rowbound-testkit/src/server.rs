@@ -17,7 +17,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// The server of the environment: `ROWBOUND_TEST_POSTGRES`, `ROWBOUND_TEST_MARIADB` or `MYSQL_URL`.
+    /// The server of the environment: `ROWBOUND_TEST_POSTGRES`, `ROWBOUND_TEST_MARIADB` or `ROWBOUND_TEST_MYSQL`.
     ///
     /// # Panics
     /// When the variable is not set: a test that does not run proves nothing. Also for SQLite, which has no server.
@@ -47,12 +47,20 @@ pub struct OwnServer {
 }
 
 impl OwnServer {
-    /// Starts a PostgreSQL or MariaDB server and waits until it lets us in.
+    /// Starts a PostgreSQL, MariaDB or MySQL server and waits until it lets us in.
     ///
     /// # Panics
-    /// When it does not start, and for SQLite and MySQL.
+    /// When it does not start, and for SQLite.
     pub fn start(backend: Backend) -> OwnServer {
-        Self::start_by(backend, "start")
+        Self::start_by(backend, "start", "")
+    }
+
+    /// The same for MySQL with further options of its server, with blanks between them.
+    ///
+    /// # Panics
+    /// As [`OwnServer::start`].
+    pub fn mysql_with(options: &str) -> OwnServer {
+        Self::start_by(Backend::Mysql, "start", options)
     }
 
     /// The same with the server's own defaults, so that a commit waits for the disk: for benchmarks.
@@ -60,14 +68,14 @@ impl OwnServer {
     /// # Panics
     /// As [`OwnServer::start`].
     pub fn durable(backend: Backend) -> OwnServer {
-        Self::start_by(backend, "start-durable")
+        Self::start_by(backend, "start-durable", "")
     }
 
-    fn start_by(backend: Backend, how: &str) -> OwnServer {
+    fn start_by(backend: Backend, how: &str, mysqld_options: &str) -> OwnServer {
         let name = script_name(backend);
         // A Unix socket lies in it, and its path has room for 107 bytes: not below a deep TMPDIR.
         let dir = tempfile::Builder::new().prefix("rowbound-own.").tempdir_in("/tmp").expect("cannot make a folder in /tmp").keep();
-        script(&[how, path(&dir), name]);
+        script_with(&[how, path(&dir), name], mysqld_options);
         let env = std::fs::read_to_string(dir.join("env")).expect("scripts/test-servers wrote no env file");
         let url = env.lines().find_map(|l| l.split_once('=')).expect("an env file without a variable").1.to_owned();
         OwnServer { server: Server { backend, url }, dir }
@@ -102,7 +110,7 @@ impl OwnServer {
 
 impl Drop for OwnServer {
     fn drop(&mut self) {
-        let stopped = run_script(&["stop", path(&self.dir)]);
+        let stopped = run_script(&["stop", path(&self.dir)], "");
         if let Err(e) = stopped {
             // A panic within a panic would hide the test's own message.
             if std::thread::panicking() { eprintln!("{e}") } else { panic!("{e}") }
@@ -114,7 +122,8 @@ fn script_name(backend: Backend) -> &'static str {
     match backend {
         Backend::Postgres => "postgres",
         Backend::Mariadb => "mariadb",
-        other => panic!("scripts/test-servers starts no {other}"),
+        Backend::Mysql => "mysql",
+        other @ Backend::Sqlite => panic!("scripts/test-servers starts no {other}"),
     }
 }
 
@@ -122,13 +131,14 @@ fn path(dir: &Path) -> &str {
     dir.to_str().expect("a temporary folder whose name is not UTF-8")
 }
 
-fn run_script(args: &[&str]) -> Result<(), String> {
+fn run_script(args: &[&str], mysqld_options: &str) -> Result<(), String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/test-servers");
     // Its own files for output: a server that inherited a pipe would keep it open, and we would wait for its end for ever.
     let log = tempfile::tempfile().map_err(|e| e.to_string())?;
     let clone = |f: &std::fs::File| f.try_clone().map_err(|e| e.to_string());
     let status = Command::new(&script)
         .args(args)
+        .env("ROWBOUND_MYSQLD_OPTIONS", mysqld_options)
         .stdin(std::process::Stdio::null())
         .stdout(clone(&log)?)
         .stderr(clone(&log)?)
@@ -145,7 +155,11 @@ fn run_script(args: &[&str]) -> Result<(), String> {
 }
 
 fn script(args: &[&str]) {
-    if let Err(e) = run_script(args) {
+    script_with(args, "");
+}
+
+fn script_with(args: &[&str], mysqld_options: &str) {
+    if let Err(e) = run_script(args, mysqld_options) {
         panic!("{e}");
     }
 }

@@ -15,6 +15,7 @@ macro_rules! on_every_database {
         mod sqlite { $(#[tokio::test] async fn $name() { super::$name(rowbound_testkit::Backend::Sqlite).await })* }
         mod postgres { $(#[tokio::test] async fn $name() { super::$name(rowbound_testkit::Backend::Postgres).await })* }
         mod mariadb { $(#[tokio::test] async fn $name() { super::$name(rowbound_testkit::Backend::Mariadb).await })* }
+        mod mysql { $(#[tokio::test] async fn $name() { super::$name(rowbound_testkit::Backend::Mysql).await })* }
     };
 }
 
@@ -173,6 +174,11 @@ async fn postgres_own_server_can_be_killed_and_restarted() {
 #[tokio::test]
 async fn mariadb_own_server_can_be_killed_and_restarted() {
     own_server(Backend::Mariadb).await;
+}
+
+#[tokio::test]
+async fn mysql_own_server_can_be_killed_and_restarted() {
+    own_server(Backend::Mysql).await;
 }
 
 #[tokio::test]

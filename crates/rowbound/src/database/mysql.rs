@@ -218,18 +218,13 @@ async fn open_one(connect: &MySqlConnectOptions, options: &Options) -> Result<My
     }
 }
 
-/// What every session of ours is, whatever the server's defaults are.
+/// What every session of ours is, whatever the server's defaults and `init_connect` say: it runs after both. Every variable is set that decides
+/// which rows or values come, or how a statement ends, and that an ordinary account may set.
+///
+/// Named values, because `DEFAULT` is the server-wide setting here, which is just what is to be undone. `tests/mysql.rs` compares every variable of a
+/// session with what it should be.
 async fn prepare(conn: &mut MySqlConnection) -> sqlx::Result<()> {
-    // What stands in /*M! */ is MariaDB's alone: a comment to MySQL.
-    sqlx::raw_sql(
-        "set names utf8mb4; \
-         set session sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION', session time_zone = '+00:00', \
-             session autocommit = 1, session innodb_lock_wait_timeout = 20, session lock_wait_timeout = 20 \
-             /*M! , session in_predicate_conversion_threshold = 0 */; \
-         set session transaction isolation level read committed",
-    )
-    .execute(conn)
-    .await?;
+    sqlx::raw_sql(include_str!("mysql/session.sql")).execute(conn).await?;
     Ok(())
 }
 

@@ -23,6 +23,9 @@ use crate::{
 /// From so many rows on, a bound column without an index is worth a warning: a check reads the whole table (0.1 s for half a million rows).
 const BIG: i64 = 500_000;
 
+/// Engines of MySQL whose changes a transaction holds.
+const TRANSACTIONAL: [&str; 2] = ["InnoDB", "ndbcluster"];
+
 /// See the module.
 pub(super) async fn inspect(db: &Mysql, bound: &[Bound]) -> Result<Inspection> {
     let mut conn = db.pool().acquire().await.map_err(fault)?;
@@ -41,6 +44,11 @@ pub(super) async fn inspect(db: &Mysql, bound: &[Bound]) -> Result<Inspection> {
         tx.rollback().await.map_err(fault)?;
     }
     let bound = &with_tables(bound);
+    let gtid_consistency = db.flavor == Flavor::Mysql && {
+        let row =
+            sqlx::query("select cast(@@global.enforce_gtid_consistency as char) = 'ON'").fetch_one(&mut *conn).await.map_err(fault)?;
+        int(&row, 0)? != 0
+    };
     let catalog = Catalog::load(&mut conn, &db.database, bound, &db.known).await?;
     let mut found = Inspection::default();
     let mut seen = BTreeSet::new();
@@ -52,6 +60,15 @@ pub(super) async fn inspect(db: &Mysql, bound: &[Bound]) -> Result<Inspection> {
                 .with("binding", &b.binding.column)
                 .with("is", facts.kind.to_lowercase())
                 .hint("bind the column of the table underneath"));
+        }
+        if gtid_consistency && !TRANSACTIONAL.iter().any(|engine| facts.engine.eq_ignore_ascii_case(engine)) {
+            return Err(Error::new(Kind::Schema, "a trigger on this table would make the application's writes fail (error 1785)")
+                .with("binding", &b.binding.column)
+                .with("engine", &facts.engine)
+                .hint(format!(
+                    "with enforce_gtid_consistency MySQL lets no statement change a table without transactions and one with them, which the queue is: \
+                     ALTER TABLE {name} ENGINE = InnoDB"
+                )));
         }
         let column = table.column(&b.binding.column.column).ok_or_else(|| catalog::missing(b, "column"))?;
         if matches!(b.binding.reading, Reading::Array { .. }) {
