@@ -69,6 +69,15 @@ impl ColumnSearch {
         let Binding { column, query, .. } = &bound.binding;
         ColumnSearch { binding: bound.id, column: column.clone(), search: bound.binding.search(names), query: query.clone() }
     }
+
+    /// The same for what `bound` reads only, without what its values merely mention: for who reports references, never for a check.
+    pub fn of_read<'a>(bound: &Bound, names: impl IntoIterator<Item = &'a FileName> + Clone) -> Self {
+        let mut search = Self::of(bound, names.clone());
+        if search.search.scan.is_some() {
+            search.search.scan = Some(crate::binding::Scan::read_only(&bound.binding.reading, names));
+        }
+        search
+    }
 }
 
 /// Values found in a bound column.
@@ -186,6 +195,8 @@ pub struct Holder {
     pub key: Option<String>,
     /// The value; where it may hold many names, the name.
     pub value: String,
+    /// Whether the value only mentions the name, outside of what its binding reads.
+    pub mentioned: bool,
 }
 
 /// What would have been deleted by a binding that is in shadow mode.
