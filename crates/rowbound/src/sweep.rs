@@ -24,7 +24,7 @@ use crate::{
     capture::Bound,
     collect::{living_originals, same_bindings},
     crash,
-    database::{ColumnSearch, Database, Scan, drifted, redact, survey::TextColumn},
+    database::{ColumnSearch, Database, Scan, drifted, overtaken, redact, survey::TextColumn},
     derivative::Derivatives,
     error::{Error, Kind, Result},
     name::FileName,
@@ -350,7 +350,11 @@ pub async fn close_gaps(db: &dyn Database, since: Timestamp) -> Result<usize> {
     record.gaps.retain(|gap| gap.until.is_none_or(|until| until >= since));
     let closed = before - record.gaps.len();
     if closed > 0 {
-        db.record(&record).await?;
+        match db.record(&record).await {
+            // Somebody attached meanwhile: the next sweep closes them.
+            Err(e) if overtaken(&e) => return Ok(0),
+            stored => stored?,
+        }
     }
     Ok(closed)
 }

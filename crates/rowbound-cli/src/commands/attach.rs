@@ -16,8 +16,17 @@ pub async fn attach(args: &Args, a: &AttachArgs) -> Result<u8> {
     for name in &a.adopt_storage {
         super::storage(&plan, Some(name))?;
     }
+    let consent = Consent {
+        adopt: a.adopt,
+        keep_deliveries: a.keep_deliveries,
+        adopt_storages: a.adopt_storage.clone(),
+        adopt_columns: a.adopt_columns,
+        shared: a.shared,
+        shadow: a.shadow,
+        drop: a.drop.clone(),
+    };
     if a.print_sql {
-        let (inspection, statements) = preview(&plan, db.as_ref()).await?;
+        let (inspection, statements) = preview(&plan, db.as_ref(), &consent).await?;
         let value = serde_json::json!({ "statements": statements, "inspection": inspection });
         output::answer(args.format, &value, |_| statements.iter().map(|s| format!("{s};\n")).collect())?;
         if args.format == crate::args::Format::Text {
@@ -26,14 +35,6 @@ pub async fn attach(args: &Args, a: &AttachArgs) -> Result<u8> {
         db.close().await;
         return Ok(exit::DONE);
     }
-    let consent = Consent {
-        adopt: a.adopt,
-        keep_deliveries: a.keep_deliveries,
-        adopt_storages: a.adopt_storage.clone(),
-        adopt_columns: a.adopt_columns,
-        shared: a.shared,
-        shadow: a.shadow,
-    };
     let done = engine_attach(&plan, db.as_ref(), &consent).await?;
     output::answer(args.format, &done, text)?;
     db.close().await;
