@@ -192,6 +192,9 @@ pub struct AttachArgs {
     /// A bound column was renamed, dropped or rebuilt, another has its name now, and is meant
     #[arg(long)]
     pub adopt_columns: bool,
+    /// The binding of COLUMN (or of the query of this name) is attached, not in rowbound.toml any more, and is to go
+    #[arg(long, value_name = "COLUMN")]
+    pub drop: Vec<String>,
     /// Another database uses the same storage, and no file is ever named by both
     #[arg(long)]
     pub shared: bool,

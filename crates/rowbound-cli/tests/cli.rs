@@ -525,8 +525,40 @@ async fn status_4_for_a_binding_that_left_the_plan() {
     run(&world, &["attach"]).expect(0);
     world.bindings.pop();
     refused("error_binding_left", &world, None, &["collect"], 4).await;
-    see("attach_without_a_binding", &world, &["attach"], 0);
+    refused("error_attach_without_a_binding", &world, None, &["attach"], 4).await;
+    run(&world, &["attach", "--print-sql"]).expect(4);
+    refused("error_drop_unknown", &world, None, &["attach", "--drop", "doc.name"], 2).await;
+    refused("error_drop_planned", &world, None, &["attach", "--drop", "doc.title"], 2).await;
+    refused("error_binding_left", &world, None, &["collect"], 4).await;
+    let sql = run(&world, &["attach", "--print-sql", "--drop", "doc.file"]).expect(0);
+    assert!(sql.stdout.contains("DROP TRIGGER"), "{}", sql.stdout);
+    see("attach_without_a_binding", &world, &["attach", "--drop", "doc.file"], 0);
+    run(&world, &["attach", "--drop", "doc.file"]).expect(0);
     run(&world, &["collect"]).expect(0);
+}
+
+/// A query is dropped by its name, and a column whose table is gone as any other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_gone_is_dropped_by_its_name() {
+    for backend in Backend::all() {
+        let from = if backend == Backend::Postgres { "public.old" } else { "old" };
+        let mut world = World::new(backend).await.with_docs().await;
+        world.db.exec("create table old (id integer primary key, file varchar(255))").await;
+        world.bindings.push(rowbound::Binding::name("old.file", "default").expect("a column"));
+        world.bindings.push(rowbound::Binding::query("old files", "default", &format!("select file from {from}")));
+        let rowbound = Rowbound::new(env!("CARGO_BIN_EXE_rowbound"), &world);
+        rowbound.run(&["attach"]).await.expect(0);
+        world.bindings.truncate(1);
+        world.db.exec("drop table old").await;
+        world.write_config();
+        let said = rowbound.run(&["attach"]).await.expect(4).stderr;
+        assert!(
+            said.contains("old.file -> default") && said.contains("rowbound attach --drop old.file --drop 'old files'"),
+            "{backend}: {said}"
+        );
+        rowbound.run(&["attach", "--drop", "old.file", "--drop", "old files"]).await.expect(0);
+        rowbound.run(&["collect"]).await.expect(0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

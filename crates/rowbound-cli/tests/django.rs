@@ -60,7 +60,7 @@ async fn run(backend: Backend) {
     let world = World::with(db).storage(|s| s.min_age(Duration::from_millis(200)).trash(Trash::Keep(Duration::from_secs(3600))));
     let app = Application::start(&world);
     let db = database::open(world.db.url(), &Options::default()).await.unwrap_or_else(|e| panic!("{}", e.full()));
-    let mut test = Test { world, app, db, daemon: None, scenario: "none yet".into(), began: Instant::now() };
+    let mut test = Test { world, app, db, daemon: None, scenario: "none yet".into(), began: Instant::now(), attached: BTreeSet::new() };
     let done = test.serve().await;
     assert!(done > 0, "no scenario ran");
 
@@ -140,6 +140,8 @@ struct Test {
     daemon: Option<Running>,
     scenario: String,
     began: Instant,
+    /// The columns that are attached.
+    attached: BTreeSet<String>,
 }
 
 impl Test {
@@ -164,7 +166,7 @@ impl Test {
             } else if has("bindings") {
                 self.bind(&request["bindings"]);
             } else if has("attach") {
-                self.rowbound().run(&["attach"]).await.expect(0);
+                self.attach().await;
             } else if has("start") {
                 self.start(&request["start"]).await;
             } else if has("stop") {
@@ -218,6 +220,14 @@ impl Test {
         let said = self.daemon.as_ref().map_or_else(|| "it does not run".to_owned(), Running::said);
         let lines: Vec<_> = said.lines().collect();
         format!("--- rowbound run\n{}", lines[lines.len().saturating_sub(40)..].join("\n"))
+    }
+
+    /// Attaches what is bound now. Bindings that were attached and are not bound any more are meant to go.
+    async fn attach(&mut self) {
+        let bound: BTreeSet<String> = self.world.bindings.iter().map(|b| b.column.to_string()).collect();
+        let dropped: Vec<&str> = self.attached.difference(&bound).flat_map(|column| ["--drop", column]).collect();
+        self.rowbound().run(&[&["attach"], &dropped[..]].concat()).await.expect(0);
+        self.attached = bound;
     }
 
     fn bind(&mut self, bindings: &Value) {

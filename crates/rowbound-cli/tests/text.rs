@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, fmt::Write, time::Duration};
 
-use rowbound::{Binding, StoragePlan, Trash, binding::Mode};
+use rowbound::{
+    Binding, StoragePlan, Trash,
+    binding::{Mode, Reading},
+};
 use rowbound_testkit::{Backend, Rowbound, World};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_rowbound");
@@ -179,5 +182,111 @@ async fn a_text_of_megabytes_is_opened_up() {
         assert_eq!(world.files(), ["b.jpg"]);
         let history = rowbound.run(&["history", "--format", "json"]).await.expect(0).stdout;
         assert!(history.len() < 10_000 && history.contains("opened"), "{} bytes", history.len());
+    }
+}
+
+/// Rich content in JSON, as page builders write it: pictures stand where the one path that a sample showed does not lead.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn json_holds_what_it_mentions_outside_of_its_path() {
+    for backend in Backend::all() {
+        let path = "$.root.children[*].src";
+        let world = World::new(backend).await.bind(Binding::json("page.content", "default", path).expect("a binding"));
+        let id = "id integer primary key";
+        let wide = if backend == Backend::Sqlite { "text" } else { "json" };
+        world.db.exec(&format!("create table page ({id}, content {wide}); create table revision ({id}, content {wide})")).await;
+        let world = world.bind(Binding::json("revision.content", "default", path).expect("a binding"));
+        // The name, and how a revision that nobody looks into spells it.
+        let mentions = [
+            ("2026/gallery.jpg", r#"{"root":{"children":[{"type":"gallery","images":[{"src":"2026/gallery.jpg"}]}]}}"#),
+            ("2026/file.jpg", r#"[{"model":"x.y","fields":{"file":"2026\/file.jpg"}}]"#),
+            ("2026/key é.jpg", r#"{"captions":{"2026/key \u00e9.jpg":"a picture"}}"#),
+            ("2026/url b.jpg", r#"{"root":{"children":[{"href":"https://old.example.org/media/2026/url%20b.jpg?w=3"}]}}"#),
+            ("2026/html.jpg", r#"{"html":"<img srcset=\"/media/2026/html.jpg 1x, /media/x.jpg 2x\">"}"#),
+            ("2026/twice ü.jpg", r#"{"data":"{\"src\":\"2026\\\/twice \\u00fc.jpg\"}"}"#),
+            ("2026/a%20b 😀.jpg", r#"{"other":"2026\/a%20b \ud83d\ude00.jpg"}"#),
+        ];
+        for (i, (name, value)) in mentions.iter().enumerate() {
+            world.put_file(name, b"x");
+            let names = serde_json::json!({ "root": { "children": [{ "src": name }] } }).to_string();
+            let (names, value) = (backend.literal(&names), backend.literal(value));
+            world.db.exec(&format!("insert into page values ({i}, {names}); insert into revision values ({i}, {value})")).await;
+        }
+        let all = world.files();
+        let rowbound = Rowbound::new(BINARY, &world);
+        rowbound.run(&["attach"]).await.expect(0);
+        world.db.exec("delete from page").await;
+        rowbound.run(&["collect"]).await.expect(0);
+        assert_eq!(world.files(), all, "{backend}: a revision shows it");
+
+        // Nor are they orphans, whatever share of the storage; and a mention that leads to no file is nobody's broken reference.
+        world.db.exec(&format!("insert into revision values (100, {})", backend.literal(r#"{"old":"2026/gone.jpg"}"#))).await;
+        let swept =
+            rowbound.run(&["sweep", "--delete", "--max-share", "1", "--allow-no-references", "--format", "json"]).await.expect(0).json();
+        assert_eq!((&swept["storages"][0]["orphans"]["files"], &swept["storages"][0]["dangling"]), (&0.into(), &0.into()), "{swept}");
+        assert_eq!(swept["storages"][0]["mentioned"]["files"], mentions.len(), "{swept}");
+        rowbound.run(&["collect"]).await.expect(0);
+        assert_eq!(world.files(), all, "{backend}: swept");
+        let told = rowbound.run(&["explain", "2026/gallery.jpg"]).await.expect(0).stdout;
+        assert!(
+            told.contains("it stays: 1 row(s) name it")
+                && told.contains("revision.content of row 0, a mention outside of what its binding reads"),
+            "{told}"
+        );
+
+        // With the last mention it is an orphan.
+        world.db.exec("delete from revision where id = 0").await;
+        rowbound.run(&["collect"]).await.expect(0);
+        assert_eq!(world.files(), all, "{backend}: a path that leads nowhere releases nothing");
+        rowbound.run(&["sweep", "--delete", "--allow-no-references"]).await.expect(0);
+        rowbound.run(&["collect"]).await.expect(0);
+        assert!(!world.files().contains(&"2026/gallery.jpg".to_owned()) && world.files().len() == all.len() - 1, "{:?}", world.files());
+    }
+}
+
+/// A reference that ends while another place of the value still mentions its name is no broken one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_text_mentions_elsewhere_is_no_orphan() {
+    for backend in Backend::all() {
+        let world = World::new(backend).await.bind(Binding::text("article.body", "default", ["/media/"]).expect("a binding"));
+        world.db.exec("create table article (id integer primary key, body text)").await;
+        let body = r#"<img src="https://old.example.org/files/2026/a.jpg"><img src="/media/2026/b.jpg">"#;
+        world.db.exec(&format!("insert into article values (1, {})", backend.literal(body))).await;
+        for name in ["2026/a.jpg", "2026/b.jpg"] {
+            world.put_file(name, b"x");
+        }
+        let rowbound = Rowbound::new(BINARY, &world);
+        rowbound.run(&["attach"]).await.expect(0);
+        let swept = rowbound.run(&["sweep", "--format", "json"]).await;
+        assert_eq!(swept.json()["storages"][0]["orphans"]["files"], 0, "{backend}: {}", swept.stdout);
+    }
+}
+
+/// A query whose values are JSON counts mentions as a column does; so does an array.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queries_and_arrays_hold_what_they_mention() {
+    for backend in Backend::all() {
+        let json = Binding::json("t.c", "default", "$.src").expect("a binding").reading;
+        let from = if backend == Backend::Postgres { "public.note" } else { "note" };
+        let query = Binding::query("notes", "default", &format!("select data from {from}")).reading(json);
+        let mut world = World::new(backend).await.with_docs().await.bind(query).ignore(&["note.data"]);
+        world.db.exec("create table note (id integer primary key, data text)").await;
+        world.db.exec(&format!("insert into note values (1, {})", backend.literal(r#"{"other":{"file":"2026\/noted.jpg"}}"#))).await;
+        world.put_doc("2026/noted.jpg").await;
+        if backend == Backend::Postgres {
+            let reading = Reading::Array { prefixes: vec!["/media/".to_owned()] };
+            world = world.bind(Binding::name("list.files", "default").expect("a binding").reading(reading));
+            world.db.exec("create table list (id integer primary key, files text[])").await;
+            world.db.exec(r#"insert into list values (1, array['https://old.example.org/media/2026/listed%20b.jpg'])"#).await;
+            world.put_doc("2026/listed b.jpg").await;
+        }
+        let all = world.files();
+        let rowbound = Rowbound::new(BINARY, &world);
+        rowbound.run(&["attach"]).await.expect(0);
+        world.db.exec("delete from doc").await;
+        rowbound.run(&["collect"]).await.expect(0);
+        assert_eq!(world.files(), all, "{backend}");
+        rowbound.run(&["sweep", "--delete", "--max-share", "1", "--allow-no-references"]).await.expect(0);
+        rowbound.run(&["collect"]).await.expect(0);
+        assert_eq!(world.files(), all, "{backend}: swept");
     }
 }

@@ -7,8 +7,9 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use rowbound::{
     Binding, Collector, Plan, StoragePlan, Worker,
-    attach::{Consent, attach, open_storages},
+    attach::{Consent, attach, is_meant, open_storages},
     binding::Column,
+    capture::Reliance,
     collect::Settings,
     database::{self, Database, Options, Pool},
     plan::PlanBuilder,
@@ -38,6 +39,8 @@ struct Inner {
     storages: Storages,
     /// Column and storage of each field.
     fields: Vec<(String, String)>,
+    /// The number of each binding, by its key.
+    numbers: BTreeMap<String, i32>,
 }
 
 /// Gathers what [`Media`] is opened with.
@@ -47,6 +50,8 @@ pub struct Builder {
     /// The application's pool, where there is one: then the plan's URL is for people.
     pool: Option<Pool>,
     options: Options,
+    /// Bindings that may be dropped.
+    drop: Vec<String>,
     fields: Vec<(Arc<Said>, Binding)>,
     wrong: Option<Arc<Error>>,
 }
@@ -70,7 +75,7 @@ impl Media {
     }
 
     fn with(plan: PlanBuilder) -> Builder {
-        Builder { plan, pool: None, options: Options::default(), fields: Vec::new(), wrong: None }
+        Builder { plan, pool: None, options: Options::default(), drop: Vec::new(), fields: Vec::new(), wrong: None }
     }
 
     /// Begins with what stands in a `rowbound.toml`, which needs no bindings for the columns of the application's fields. `database` overrides the
@@ -114,7 +119,9 @@ impl Media {
                 .with("storage", &field.said.storage)
                 .hint("add .field(&..) to the builder"));
         }
-        let store = self.inner.storages.get(&field.said.storage)?.clone();
+        let key = field.binding()?.key();
+        let store = self.inner.storages.get(&field.said.storage)?;
+        let store = self.inner.numbers.get(&key).map_or_else(|| store.clone(), |number| store.relying(*number));
         Ok(Files { media: self.clone(), field: field.clone(), store })
     }
 
@@ -194,6 +201,13 @@ impl Builder {
         self
     }
 
+    /// Says that the binding of a column (`table.column`, or the name of a query) that was attached before is meant to go with [`Builder::attach`], which refuses to
+    /// drop one otherwise: it may be that of another program on this database. Where it is gone already, or never was, this says nothing.
+    pub fn drop_binding(mut self, column: impl Into<String>) -> Self {
+        self.drop.push(column.into());
+        self
+    }
+
     /// The plan, checked.
     ///
     /// # Errors
@@ -218,13 +232,19 @@ impl Builder {
         Self::opened(plan, db, fields).await
     }
 
-    /// Attaches, as `rowbound attach` does, then opens: for tests, examples, and applications that migrate at their start.
+    /// Attaches, as `rowbound attach` does, then opens: for tests, examples, and applications that migrate at their start. A binding that is attached and that this
+    /// does not have is never dropped unless [`Builder::drop_binding`] says so: several programs on one database each declare the columns of all.
     ///
     /// # Errors
     /// As [`Builder::open`], and those of [`attach`].
     pub async fn attach(self) -> Result<Media> {
+        let mut drop = self.drop.clone();
         let (plan, db, fields) = self.connected().await?;
-        attach(&plan, db.as_ref(), &Consent::default()).await?;
+        if !drop.is_empty() {
+            let keys: Vec<String> = db.installation().await?.map_or_else(Vec::new, |record| record.bindings.into_keys().collect());
+            drop.retain(|word| keys.iter().any(|key| is_meant(key, word)));
+        }
+        attach(&plan, db.as_ref(), &Consent { drop, ..Consent::default() }).await?;
         Self::opened(plan, db, fields).await
     }
 
@@ -250,8 +270,11 @@ impl Builder {
             })?;
             storage.expect(id);
             storage.prove().await?;
-            stores.insert(name.clone(), Store::new(plan.storages[&name].clone(), storage, db.clone()));
+            // Whose row shall name a file that is stored without a field, nobody knows: any that may.
+            let bindings = plan.on_storage(&name).filter_map(|b| record.bindings.get(&b.key()).copied()).collect();
+            let reliance = Reliance { installation: record.id.clone(), bindings };
+            stores.insert(name.clone(), Store::new(plan.storages[&name].clone(), storage, db.clone(), reliance));
         }
-        Ok(Media { inner: Arc::new(Inner { plan, db, storages: Storages::new(stores), fields }) })
+        Ok(Media { inner: Arc::new(Inner { plan, db, storages: Storages::new(stores), fields, numbers: record.bindings }) })
     }
 }

@@ -12,7 +12,9 @@ use std::{
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rowbound::{
-    FileName, StoragePlan, crash,
+    FileName, StoragePlan,
+    capture::Reliance,
+    crash,
     database::Database,
     plan::Location,
     queue::Announce,
@@ -40,6 +42,8 @@ pub struct Store {
     pub(crate) plan: Arc<StoragePlan>,
     pub(crate) storage: Arc<dyn Storage>,
     db: Arc<dyn Database>,
+    /// What must be attached still whenever something is announced.
+    reliance: Arc<Reliance>,
 }
 
 /// All storages of a plan.
@@ -91,8 +95,14 @@ pub(crate) struct Wanted<'a> {
 }
 
 impl Store {
-    pub(crate) fn new(plan: StoragePlan, storage: Arc<dyn Storage>, db: Arc<dyn Database>) -> Self {
-        Store { plan: Arc::new(plan), storage, db }
+    pub(crate) fn new(plan: StoragePlan, storage: Arc<dyn Storage>, db: Arc<dyn Database>, reliance: Reliance) -> Self {
+        Store { plan: Arc::new(plan), storage, db, reliance: Arc::new(reliance) }
+    }
+
+    /// The same, relying on one binding alone: that of the column whose rows name the files.
+    pub(crate) fn relying(&self, binding: i32) -> Self {
+        let reliance = Reliance { installation: self.reliance.installation.clone(), bindings: vec![binding] };
+        Store { reliance: Arc::new(reliance), ..self.clone() }
     }
 
     /// Its name in the plan.
@@ -165,7 +175,14 @@ impl Store {
 
     pub(crate) async fn announce(&self, event: &'static str, name: &FileName, wait: Duration) -> Result<()> {
         let item = Announce { storage: self.plan.name.clone(), name: name.clone(), event, wait };
-        Ok(self.db.announce(&[item]).await?)
+        self.db.announce_relying(&[item], &self.reliance).await.map_err(|e| match e.kind() {
+            // Whoever reads no more than the first sentence shall know it.
+            rowbound::Kind::NotAttached => {
+                let hint = e.hint_text().unwrap_or("rowbound attach").to_owned();
+                Error::new(Kind::Engine(e.kind()), e.to_string()).hint(hint).because(e)
+            }
+            _ => e.into(),
+        })
     }
 
     /// `name`, or one with a random suffix, under which nothing lies now: Django's `get_available_name`.

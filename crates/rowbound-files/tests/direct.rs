@@ -268,6 +268,11 @@ async fn some_get_no_url(site: &Site) {
         _ => "select value from rowbound_candidate",
     });
     assert_eq!(waits.await.len(), 0, "what got no URL is announced by nobody");
+    // Nor does a field whose column is not bound any more.
+    let storage = site.media.plan().storages["default"].clone();
+    let other = Media::builder(site.world.db.url()).storage(storage).field(&picture()).drop_binding("doc.file").attach().await;
+    other.unwrap_or_else(|e| panic!("{}", e.full()));
+    assert_eq!(kind(5, "text/plain", HOUR).await, Kind::Engine(rowbound::Kind::NotAttached));
 }
 
 /// What the process does that [`on`] starts.

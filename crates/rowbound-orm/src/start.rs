@@ -154,6 +154,12 @@ impl Builder {
         self
     }
 
+    /// Says that the binding of a column that was attached before is meant to go when this attaches: see `Media`'s builder.
+    pub fn drop_binding(mut self, column: impl Into<String>) -> Self {
+        self.media = self.media.drop_binding(column);
+        self
+    }
+
     /// Attaches first, as `rowbound attach` does. Default: no.
     pub fn attach(mut self, attach: bool) -> Self {
         self.attach = attach;

@@ -328,6 +328,7 @@ cases! {
         the_announced_is_due_after_its_wait
         the_announced_stays_when_the_application_rolls_back
         announcing_under_a_lock_says_so
+        nothing_is_announced_for_what_is_not_attached
         entries_without_a_candidate_are_kept
         history_filters_and_begins_with_the_newest
         totals_sum_the_ledger
@@ -390,6 +391,7 @@ cases! {
         install_twice_changes_nothing
         install_repairs_a_dropped_trigger
         install_removes_what_left_the_plan
+        an_attach_that_was_overtaken_changes_nothing
         install_changes_no_row
         install_gives_up_on_a_held_lock
         the_script_does_what_install_does
@@ -543,6 +545,7 @@ macro_rules! database_cases {
             the_announced_is_due_after_its_wait
             the_announced_stays_when_the_application_rolls_back
             announcing_under_a_lock_says_so
+            nothing_is_announced_for_what_is_not_attached
             entries_without_a_candidate_are_kept
             history_filters_and_begins_with_the_newest
             totals_sum_the_ledger
@@ -601,6 +604,7 @@ macro_rules! database_cases {
             install_twice_changes_nothing
             install_repairs_a_dropped_trigger
             install_removes_what_left_the_plan
+            an_attach_that_was_overtaken_changes_nothing
             install_changes_no_row
             install_gives_up_on_a_held_lock
             the_script_does_what_install_does

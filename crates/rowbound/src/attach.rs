@@ -4,7 +4,11 @@
 //! idempotent; a copy of a database, a storage that is not the one attached before, and a storage that belongs to another
 //! database are refused unless the person says that it is meant.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use rand::Rng;
@@ -13,7 +17,7 @@ use serde::Serialize;
 use crate::{
     binding::{Column, Mode},
     capture::{Bound, Drift, Gap, Inspection, Installation, Snapshot, VERSION},
-    database::{Database, Dialect, Shadowed},
+    database::{Database, Dialect, Shadowed, overtaken},
     error::{Error, Kind, Result},
     evidence::{Limits, survey},
     plan::Plan,
@@ -37,6 +41,9 @@ pub struct Consent {
     pub shadow: bool,
     /// These installations no longer exist: they leave the storages' markers.
     pub forget_installations: Vec<String>,
+    /// These bindings are attached, are not in the plan any more, and are to go: columns, as the plan wrote them, and names of queries. Their values count no
+    /// longer as references. A binding that is not listed here is never dropped.
+    pub drop: Vec<String>,
 }
 
 /// What `attach` did and found.
@@ -93,12 +100,14 @@ pub(crate) fn copied(was: &str, is: &str) -> Error {
 ///
 /// # Errors
 /// As [`attach`].
-pub async fn preview(plan: &Plan, db: &dyn Database) -> Result<(Inspection, Vec<String>)> {
-    let mut record = db.installation().await?;
+pub async fn preview(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result<(Inspection, Vec<String>)> {
+    let before = db.installation().await?;
+    let mut record = before.clone();
     if let Some(record) = &mut record {
         carry_renamed(plan, db, record).await?;
     }
-    let bound = number(plan, &record.map(|r| r.bindings).unwrap_or_default());
+    let bound = number(plan, &record.as_ref().map(|r| r.bindings.clone()).unwrap_or_default());
+    leaving(before.as_ref(), record.as_ref(), &bound, &consent.drop)?;
     let inspection = db.inspect(&bound).await?;
     Ok((inspection, db.script(&bound).await?))
 }
@@ -106,11 +115,42 @@ pub async fn preview(plan: &Plan, db: &dyn Database) -> Result<(Inspection, Vec<
 /// Puts capture in place for the plan's bindings and a marker into each of its storages.
 ///
 /// # Errors
-/// [`Kind::Schema`], [`Kind::Permission`] of a binding; [`Kind::Identity`] on a copied database or somebody else's
+/// [`Kind::Drift`] where a binding that is attached is neither in the plan nor in [`Consent::drop`]: another program's, perhaps. [`Kind::Schema`], [`Kind::Permission`] of a binding; [`Kind::Identity`] on a copied database or somebody else's
 /// storage; [`Kind::Unbound`] where a column that is neither bound nor ignored names files; [`Kind::StorageUnreachable`] for a storage that is
 /// not there or lost its marker; [`Kind::Busy`] when the locks were not had. In each case capture and markers are as they were; shadow mode, if
 /// it was asked for, may stand already.
 pub async fn attach(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result<Attached> {
+    let mut until: Option<Instant> = None;
+    loop {
+        let seen = db.installation().await?.map(|record| record.id);
+        let e = match attach_once(plan, db, consent).await {
+            Err(e) => e,
+            done => return done,
+        };
+        // Another was faster, perhaps with the same plan: everything is looked at again. Until it has ended its markers may be missing.
+        let no_marker = e.kind() == Kind::StorageUnreachable;
+        let now = db.installation().await.ok().flatten();
+        let other = now.as_ref().is_some_and(|now| seen.as_ref() != Some(&now.id));
+        if overtaken(&e) || until.is_none() && (other || no_marker && now.is_some_and(just_attached)) {
+            until = Some(Instant::now() + OTHERS);
+        }
+        let under_way = overtaken(&e) || no_marker || e.kind() == Kind::Identity;
+        if !under_way || until.is_none_or(|until| Instant::now() > until) {
+            return Err(e);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// How long another attach may take from its record to its markers.
+const OTHERS: Duration = Duration::from_secs(2);
+
+/// Whether a database was attached for the first time a moment ago.
+fn just_attached(record: Installation) -> bool {
+    Timestamp::now().duration_since(record.attached_at).unsigned_abs() < OTHERS
+}
+
+async fn attach_once(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result<Attached> {
     let before = db.installation().await?;
     let identity = db.identity().await?;
     let now = Timestamp::now();
@@ -143,6 +183,7 @@ pub async fn attach(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result
         carry_renamed(plan, db, &mut record).await?;
     }
     let bound = number(plan, &record.bindings);
+    let removed = leaving(before.as_ref(), before.as_ref().map(|_| &record), &bound, &consent.drop)?;
     let mut inspection = db.inspect(&bound).await?;
 
     // All storages are asked before anything is written.
@@ -160,12 +201,6 @@ pub async fn attach(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result
     own_places(plan, &record.storages)?;
     forgettable(&places, &record, consent)?;
 
-    let removed: Vec<String> = record
-        .bindings
-        .iter()
-        .filter(|(_, id)| record.active.contains(id) && bound.iter().all(|b| b.id != **id))
-        .map(|(key, _)| key.clone())
-        .collect();
     if let Some(before) = &before {
         let mut drift = before.snapshot.drift(&db.snapshot(&bound_as_before(&bound, before)).await?);
         // What belongs to a binding that left the plan was not looked at, so its absence says nothing.
@@ -192,7 +227,7 @@ pub async fn attach(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result
     record.bindings.extend(bound.iter().map(|b| (b.binding.key(), b.id)));
     record.active = bound.iter().map(|b| b.id).collect();
     let staked = stake(&places).await?;
-    let (installation, statements) = match put_in_place(&bound, record, db, before.is_some(), consent).await {
+    let (installation, statements) = match put_in_place(&bound, record, db, before.as_ref(), consent).await {
         Ok(done) => done,
         Err(e) => return Err(withdraw(staked, e).await),
     };
@@ -208,7 +243,7 @@ async fn put_in_place(
     bound: &[Bound],
     mut record: Installation,
     db: &dyn Database,
-    attached_before: bool,
+    before: Option<&Installation>,
     consent: &Consent,
 ) -> Result<(Installation, Vec<String>)> {
     let now = Timestamp::now();
@@ -217,12 +252,12 @@ async fn put_in_place(
         for b in bound {
             record.shadow.entry(b.id).or_insert(now);
         }
-        if attached_before {
+        if before.is_some() {
             db.set_shadow(&record.active, Some(now)).await?;
         }
     }
     let statements = db.script(bound).await?;
-    let mut installation = db.install(bound, &record).await?;
+    let mut installation = db.install_after(before, bound, &record).await?;
     // Where the identity depends on our own tables (MariaDB), it is known only now.
     let settled_identity = db.identity().await?;
     if settled_identity != installation.identity {
@@ -267,14 +302,14 @@ pub(crate) fn own_places(plan: &Plan, ids: &BTreeMap<String, String>) -> Result<
 ///
 /// # Errors
 /// [`Kind::Config`] for two that are one place, or a storage's own; no marker was left.
-async fn stake(places: &[Place]) -> Result<Vec<Arc<dyn Storage>>> {
+async fn stake(places: &[Place]) -> Result<Vec<(Arc<dyn Storage>, Marker)>> {
     let mut staked = Vec::new();
     if places.len() == 1 {
         return Ok(staked);
     }
     for place in places.iter().filter(|p| p.was.is_none()) {
-        staked.push(place.storage.clone());
         let nobodys = Marker { installations: Vec::new(), ..place.marker.clone() };
+        staked.push((place.storage.clone(), nobodys.clone()));
         if let Err(e) = place.storage.set_marker(&nobodys).await {
             return Err(withdraw(staked, e).await);
         }
@@ -285,10 +320,18 @@ async fn stake(places: &[Place]) -> Result<Vec<Arc<dyn Storage>>> {
     }
 }
 
-/// Takes the markers of [`stake`] away again. The error that made it necessary carries along what could not be undone.
-async fn withdraw(staked: Vec<Arc<dyn Storage>>, mut why: Error) -> Error {
-    for storage in staked {
-        if let Err(e) = storage.remove_marker().await {
+/// Takes the markers of [`stake`] away again, but none that another attach has made its own meanwhile. The error that made it necessary carries
+/// along what could not be undone.
+async fn withdraw(staked: Vec<(Arc<dyn Storage>, Marker)>, mut why: Error) -> Error {
+    for (storage, nobodys) in staked {
+        let removed = match storage.marker().await {
+            Ok(Some(marker)) if marker.storage == nobodys.storage && marker.installations.is_empty() => {
+                storage.remove_marker().await.map(drop)
+            }
+            Ok(_) => Ok(()),
+            Err(e) => Err(e),
+        };
+        if let Err(e) = removed {
             why = why.with("and a marker stays", e.full());
         }
     }
@@ -329,6 +372,64 @@ fn forgettable(places: &[Place], record: &Installation, consent: &Consent) -> Re
                 true => "no other installation uses any of them: leave --forget-installation out".to_owned(),
                 false => format!("others are: {}", known.join(", ")),
             })),
+    }
+}
+
+/// The bindings that are attached and not in the plan, each of which must be among `drop`: nobody drops what is another program's without knowing it. `record` is `before` with
+/// what was renamed under its new name.
+fn leaving(before: Option<&Installation>, record: Option<&Installation>, bound: &[Bound], drop: &[String]) -> Result<Vec<String>> {
+    let ever: Vec<String> = before.iter().flat_map(|r| r.bindings.keys().cloned()).collect();
+    let active = |r: &Installation, id: &i32| r.active.contains(id);
+    let attached: Vec<String> =
+        record.iter().flat_map(|r| r.bindings.iter().filter(|(_, id)| active(r, id)).map(|(key, _)| key.clone())).collect();
+    let leaving: Vec<String> = attached.iter().filter(|key| bound.iter().all(|b| b.binding.key() != **key)).cloned().collect();
+    for word in drop {
+        let meant = |keys: &[String]| keys.iter().any(|key| is_meant(key, word));
+        // What was dropped before is gone already, and what was renamed need not go.
+        if meant(&leaving) || meant(&ever) && !meant(&attached) {
+            continue;
+        }
+        return Err(match meant(&attached) {
+            true => Error::new(Kind::Config, "this binding is to be dropped, but is in the plan")
+                .with("drop", word)
+                .hint("take it out of rowbound.toml (or out of the program) first"),
+            false => Error::new(Kind::Config, "no such binding is attached").with("drop", word).hint(match &attached[..] {
+                [] => "nothing is attached to this database: leave it out".to_owned(),
+                attached => format!("attached are: {}", attached.join(", ")),
+            }),
+        });
+    }
+    let kept: Vec<&String> = leaving.iter().filter(|key| !drop.iter().any(|word| is_meant(key, word))).collect();
+    if kept.is_empty() {
+        return Ok(leaving);
+    }
+    let mut error =
+        Error::new(Kind::Drift, "this binding is attached, but not in the plan: what it names would count no longer as referenced");
+    for key in &kept {
+        error = error.with("binding", key);
+    }
+    let flags: Vec<String> = kept.iter().map(|key| drop_flag(key)).collect();
+    Err(error.hint(format!(
+        "put it back (into rowbound.toml, or among the fields of this program, if it is another program's); or, if its column or table is gone or no file is \
+         named there any more: rowbound attach {}",
+        flags.join(" ")
+    )))
+}
+
+/// Whether `word` means the binding of this key: its column, its query's name, or the key itself.
+pub fn is_meant(key: &str, word: &str) -> bool {
+    let what = key.rsplit_once(" -> ").map_or(key, |(what, _)| what);
+    let column = || Column::parse(word).is_ok_and(|column| column.to_string() == what);
+    key == word || what == word || what.strip_prefix("query ") == Some(word) || column()
+}
+
+/// What to type to have the binding of this key dropped.
+pub(crate) fn drop_flag(key: &str) -> String {
+    let what = key.rsplit_once(" -> ").map_or(key, |(what, _)| what);
+    let word = what.strip_prefix("query ").unwrap_or(what);
+    match word.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '_' | '-')) {
+        true => format!("--drop {word}"),
+        false => format!("--drop '{}'", word.replace('\'', "'\\''")),
     }
 }
 

@@ -15,7 +15,7 @@ mod scan; // every value read once, for all names of a batch
 mod text; // HTML, Markdown -> names
 
 pub use json::Path as JsonPath;
-pub use scan::Scan;
+pub use scan::{Held, Scan};
 pub use text::Finder;
 
 use crate::{
@@ -408,7 +408,7 @@ impl Binding {
         self.query.is_some() || self.reading.is_many()
     }
 
-    /// What to look for in the column to find every value that resolves to one of `names`.
+    /// What to look for in the column to find every value that holds one of `names`.
     pub fn search<'a>(&self, names: impl IntoIterator<Item = &'a FileName>) -> Search {
         if self.scans() {
             return Search { scan: Some(Scan::new(&self.reading, names)), ..Search::default() };

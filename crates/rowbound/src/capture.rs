@@ -112,6 +112,15 @@ impl Installation {
     }
 }
 
+/// What an upload relies on: without it nobody would look for the row that is to name its file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reliance {
+    /// [`Installation::id`].
+    pub installation: String,
+    /// Numbers of bindings that must be active.
+    pub bindings: Vec<i32>,
+}
+
 /// What one event does on a table, as `attach` and the docs list it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Blind {

@@ -18,7 +18,7 @@ use rand::Rng;
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    attach::{copied, last_whole, number, open_storages, own_places},
+    attach::{copied, drop_flag, last_whole, number, open_storages, own_places},
     binding::{Keep, Resolved},
     capture::{Bound, Drift, Gap, Installation, VERSION},
     clock, crash,
@@ -326,7 +326,7 @@ impl Collector {
         let since = *self.whole.lock().unwrap_or_else(|e| e.into_inner());
         let mut repaired = record.clone();
         repaired.gaps.push(Gap { since, until: Some(now), why: why.clone() });
-        let repaired = self.db.install(&self.bound, &repaired).await?;
+        let repaired = self.db.install_after(Some(&record), &self.bound, &repaired).await?;
         tracing::warn!(%why, since = %since, "capture was incomplete and is back; files that were released in between may be left over");
         Ok(repaired)
     }
@@ -1089,7 +1089,10 @@ pub(crate) fn same_bindings(plan: &Plan, record: &Installation) -> Result<Vec<Bo
         if record.active.contains(id) && bound.iter().all(|b| b.id != *id) {
             return Err(Error::new(Kind::Drift, "this binding is attached, but not in the plan: its references would not be looked for")
                 .with("binding", key)
-                .hint("put it back into rowbound.toml; or, if no file is named there any more: rowbound attach"));
+                .hint(format!(
+                    "put it back into rowbound.toml; or, if no file is named there any more: rowbound attach {}",
+                    drop_flag(key)
+                )));
         }
     }
     Ok(bound)

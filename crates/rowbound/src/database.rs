@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::{
     binding::{Binding, Column, Reading, Search},
-    capture::{Bound, Drift, Inspection, Installation, Snapshot},
+    capture::{Bound, Drift, Inspection, Installation, Reliance, Snapshot},
     delivery::{Pending, Receipt, Registered, Turn},
     error::{Error, Kind, Result},
     ledger::{Entry, Filter, NewEntry, Total},
@@ -68,6 +68,15 @@ impl ColumnSearch {
     pub fn of<'a>(bound: &Bound, names: impl IntoIterator<Item = &'a FileName>) -> Self {
         let Binding { column, query, .. } = &bound.binding;
         ColumnSearch { binding: bound.id, column: column.clone(), search: bound.binding.search(names), query: query.clone() }
+    }
+
+    /// The same for what `bound` reads only, without what its values merely mention: for who reports references, never for a check.
+    pub fn of_read<'a>(bound: &Bound, names: impl IntoIterator<Item = &'a FileName> + Clone) -> Self {
+        let mut search = Self::of(bound, names.clone());
+        if search.search.scan.is_some() {
+            search.search.scan = Some(crate::binding::Scan::read_only(&bound.binding.reading, names));
+        }
+        search
     }
 }
 
@@ -186,6 +195,8 @@ pub struct Holder {
     pub key: Option<String>,
     /// The value; where it may hold many names, the name.
     pub value: String,
+    /// Whether the value only mentions the name, outside of what its binding reads.
+    pub mentioned: bool,
 }
 
 /// What would have been deleted by a binding that is in shadow mode.
@@ -253,8 +264,18 @@ pub trait Database: Send + Sync + std::fmt::Debug {
     /// [`Kind::Busy`] when the locks were not had in time: nothing changed.
     async fn install(&self, bound: &[Bound], record: &Installation) -> Result<Installation>;
 
-    /// Stores `record` without touching capture. Here and in [`Database::install`] the shadow modes of a record that stands are kept as they
+    /// The same, if the record that stands is `before` (`None`: none stands) in its installation and its bindings: compared under the lock under which it is
+    /// replaced, so that of two attaches at once the second knows of the first.
+    ///
+    /// # Errors
+    /// As [`Database::install`]; [`Kind::Drift`] when another attach or detach came before: nothing changed.
+    async fn install_after(&self, before: Option<&Installation>, bound: &[Bound], record: &Installation) -> Result<Installation>;
+
+    /// Stores `record` without touching capture: over a record of the same installation and the same bindings only, or where none stands. Here and in [`Database::install`] the shadow modes of a record that stands are kept as they
     /// stand: whoever stores a record that he read a moment ago must not end one.
+    ///
+    /// # Errors
+    /// [`Kind::Drift`] when another set of bindings was attached since the record was read.
     async fn record(&self, record: &Installation) -> Result<()>;
 
     /// Puts bindings into shadow mode since a moment (one that is in it keeps its own), or takes them out of it (`None`), in the record that
@@ -305,6 +326,13 @@ pub trait Database: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`Kind::Busy`] on SQLite when the write lock was not had within 10 s: perhaps the application itself holds it.
     async fn announce(&self, items: &[Announce]) -> Result<()>;
+
+    /// The same, if the installation still is the one that is relied on and has these bindings, which is told in the transaction that writes: no attach
+    /// comes in between.
+    ///
+    /// # Errors
+    /// [`Kind::NotAttached`] when it is not: nothing is written. As [`Database::announce`].
+    async fn announce_relying(&self, items: &[Announce], on: &Reliance) -> Result<()>;
 
     /// Writes ledger entries that have no candidate, and a delivery for each follower that hears of their outcomes, in one transaction.
     async fn enter(&self, entries: &[NewEntry]) -> Result<()>;
@@ -456,6 +484,55 @@ pub(crate) fn over(standing: Option<&str>, record: &Installation) -> Result<Inst
         Some(text) => Ok(Installation { shadow: read_record(text)?.shadow, ..record.clone() }),
         None => Ok(record.clone()),
     }
+}
+
+/// Another attach or detach was faster.
+#[derive(Debug, thiserror::Error)]
+#[error("what is attached has changed since it was read")]
+struct Overtaken;
+
+/// Whether [`unchanged`] made this error.
+pub(crate) fn overtaken(e: &Error) -> bool {
+    std::error::Error::source(e).is_some_and(|why| why.is::<Overtaken>())
+}
+
+/// Insists that what stands is `before`, as far as the installation and its bindings go.
+pub(crate) fn unchanged(standing: Option<&str>, before: Option<&Installation>) -> Result<()> {
+    let standing = standing.filter(|text| !text.is_empty()).map(read_record).transpose()?;
+    let same = |a: &Installation, b: &Installation| a.id == b.id && a.bindings == b.bindings && a.active == b.active;
+    match (&standing, before) {
+        (None, None) => Ok(()),
+        (Some(standing), Some(before)) if same(standing, before) => Ok(()),
+        _ => Err(Error::new(Kind::Drift, "another attach or detach was at work at the same time, and nothing was changed here")
+            .because(Overtaken)
+            .hint("look at what is attached now, then run the same command again")),
+    }
+}
+
+/// The same for a record that is stored once more: it may be the first.
+pub(crate) fn unchanged_or_none(standing: Option<&str>, record: &Installation) -> Result<()> {
+    match standing.filter(|text| !text.is_empty()) {
+        Some(text) => unchanged(Some(text), Some(record)),
+        None => Ok(()),
+    }
+}
+
+/// Insists that what stands is what an upload relies on.
+pub(crate) fn relied_on(standing: Option<&Installation>, on: &Reliance) -> Result<()> {
+    let refused = |why: &str| Error::new(Kind::NotAttached, why.to_owned());
+    let Some(standing) = standing else {
+        return Err(refused("Rowbound is not attached to this database any more: nobody would look for the row that names this file")
+            .hint("rowbound attach, then start this program again"));
+    };
+    if standing.id != on.installation {
+        return Err(refused("this database was attached anew since this program has begun").hint("start this program again"));
+    }
+    let Some(missing) = on.bindings.iter().find(|id| !standing.active.contains(id)) else { return Ok(()) };
+    let key = standing.bindings.iter().find(|(_, id)| *id == missing).map_or_else(|| missing.to_string(), |(key, _)| key.clone());
+    Err(refused("this column is not bound any more: nobody would look for the row that names this file").with("binding", key).hint(
+        "another program attached without it: declare the columns of all programs on this database in each of them, or in one rowbound.toml; \
+         attach, and start this program again",
+    ))
 }
 
 /// The record that stands, with these bindings' shadow modes changed.

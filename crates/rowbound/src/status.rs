@@ -320,6 +320,8 @@ pub struct Held {
     pub key: Option<String>,
     /// The value.
     pub value: String,
+    /// Whether the value only mentions the name, outside of what its binding reads: it counts, and nothing is released with it.
+    pub mentioned: bool,
 }
 
 /// Explains `name` on one storage of the plan.
@@ -344,7 +346,12 @@ pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileN
         .await?
         .into_iter()
         .filter(names_it)
-        .map(|h| Held { column: column(h.binding).map(|b| b.binding.column.to_string()).unwrap_or_default(), key: h.key, value: h.value })
+        .map(|h| Held {
+            column: column(h.binding).map(|b| b.binding.column.to_string()).unwrap_or_default(),
+            key: h.key,
+            value: h.value,
+            mentioned: h.mentioned,
+        })
         .collect();
     let mut values: Vec<String> = searches.iter().flat_map(|s| s.search.values.clone()).collect();
     values.push(name.to_string());

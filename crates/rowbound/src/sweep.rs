@@ -5,7 +5,7 @@
 //! findings are hints: the collector, with all its checks, is still the only deleter.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     path::PathBuf,
     sync::{
         Arc,
@@ -20,18 +20,17 @@ use tokio::sync::watch;
 
 use crate::{
     attach::{copied, number},
-    binding::{Keep, Mode, Resolved},
+    binding::{Binding, Keep, Mode, Resolved, Scan as Names},
     capture::{Bound, Installation},
     clock,
     collect::{living_originals, same_bindings},
     crash,
-    database::{Database, drifted, redact, survey::TextColumn},
+    database::{ColumnSearch, Database, Scan, drifted, overtaken, redact, survey::TextColumn},
     derivative::Derivatives,
     error::{Error, Kind, Result},
     name::FileName,
     plan::{Plan, StoragePlan},
     queue::Announce,
-    references,
     storage::{Listed, Look, Storage},
     trash,
 };
@@ -133,6 +132,8 @@ pub struct Report {
     pub young: Amount,
     /// Files that no row names, but made from one that is there.
     pub derived: Amount,
+    /// Files that no row names, but that a text, a JSON value or an array mentions outside of what its binding reads.
+    pub mentioned: Amount,
     /// Files that no row names, under a `keep` or an `ignore` pattern.
     pub protected: u64,
     /// Entries that no row could name: links, names that are refused.
@@ -251,8 +252,13 @@ const BATCH: usize = 1_000;
 /// Dangling hints: each batch is a scan of every column without an index.
 const ROWS: usize = 5_000;
 
-/// The longest time between two points from which a sweep can go on.
+/// The longest time between two points from which a sweep can go on, where no column is read for them.
 const POINT: Duration = Duration::from_secs(1);
+
+/// Where columns are read from end to end at each point, for what their values mention, so many hints go together; and a point comes after so many times
+/// as long as the last took.
+const MENTIONS: usize = 20_000;
+const REST: u32 = 4;
 
 /// Rows per batch and column whose keys are looked up; a name beyond stands in the report without its row's key.
 const HOLDERS: u32 = 50_000;
@@ -345,7 +351,11 @@ pub async fn close_gaps(db: &dyn Database, since: Timestamp) -> Result<usize> {
     record.gaps.retain(|gap| gap.until.is_none_or(|until| until >= since));
     let closed = before - record.gaps.len();
     if closed > 0 {
-        db.record(&record).await?;
+        match db.record(&record).await {
+            // Somebody attached meanwhile: the next sweep closes them.
+            Err(e) if overtaken(&e) => return Ok(0),
+            stored => stored?,
+        }
     }
     Ok(closed)
 }
@@ -490,7 +500,7 @@ impl<'a> Work<'a> {
     async fn what(&self) -> Result<String> {
         let bindings: Vec<String> = self.plan.on_storage(&self.storage.name).map(|b| format!("{} {:?}", b.key(), b.reading)).collect();
         Ok(format!(
-            "1 {} {} {:?} {:?} {:?} {:?}",
+            "2 {} {} {:?} {:?} {:?} {:?}",
             self.db.identity().await?,
             self.storage.url(),
             self.range,
@@ -524,7 +534,9 @@ impl<'a> Work<'a> {
         progress.files.store(point.counts.files, Relaxed);
         progress.references.store(point.counts.references, Relaxed);
         let (mut files, mut references): (Vec<FileName>, Vec<FileName>) = Default::default();
-        let mut since = Instant::now();
+        let mentions = self.bound.iter().any(|b| self.mentions(b));
+        let batch = if mentions { MENTIONS } else { BATCH };
+        let (mut since, mut rest) = (Instant::now(), POINT);
         let mut newest = None;
         loop {
             match join.next() {
@@ -561,11 +573,15 @@ impl<'a> Work<'a> {
                             .hint("the same command goes on where it stopped"));
                     }
                     // Between two pages: nothing is under way but what the batches hold.
-                    if files.len() >= BATCH || references.len() >= ROWS || since.elapsed() >= POINT {
+                    if files.len() >= batch || references.len() >= ROWS || since.elapsed() >= rest {
+                        let began = Instant::now();
                         self.settle(&mut files, &mut references, spool, &mut point.counts, progress).await?;
                         point.at = newest.take().or(point.at.take());
                         spool.point(point)?;
                         crash::point("compared");
+                        if mentions {
+                            rest = POINT.max(began.elapsed() * REST);
+                        }
                         since = Instant::now();
                     }
                     let page = listing
@@ -611,8 +627,18 @@ impl<'a> Work<'a> {
         progress: &Progress,
     ) -> Result<()> {
         let mut found = Vec::new();
+        let mut orphans = Vec::new();
         for batch in files.chunks(BATCH) {
-            self.orphans(batch, spool.started, counts, &mut found).await?;
+            orphans.append(&mut self.orphans(batch, spool.started, counts).await?);
+        }
+        let mentioned = self.mentioned(&orphans).await?;
+        for orphan in orphans {
+            if mentioned.contains(&orphan.name) {
+                counts.mentioned.add(orphan.size);
+            } else {
+                counts.orphans.add(orphan.size);
+                found.push(Finding::Orphan(orphan));
+            }
         }
         for batch in references.chunks(ROWS) {
             self.dangling(batch, counts, &mut found).await?;
@@ -627,7 +653,7 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    async fn orphans(&self, names: &[FileName], started: Timestamp, counts: &mut Counts, found: &mut Vec<Finding>) -> Result<()> {
+    async fn orphans(&self, names: &[FileName], started: Timestamp, counts: &mut Counts) -> Result<Vec<Orphan>> {
         let failed = |e: Error| brake("a file could not be looked at", &e, &self.storage.name);
         let mut old = Vec::new();
         for (name, look) in names.iter().zip(self.place.look(names).await.map_err(failed)?) {
@@ -643,15 +669,49 @@ impl<'a> Work<'a> {
         }
         let names: Vec<FileName> = old.iter().map(|o| o.name.clone()).collect();
         let living = living_originals(&self.derivatives, self.place.as_ref(), &names).await.map_err(failed)?;
-        for orphan in old {
-            if living.contains_key(&orphan.name) {
+        old.retain(|orphan| {
+            let derived = living.contains_key(&orphan.name);
+            if derived {
                 counts.derived.add(orphan.size);
-            } else {
-                counts.orphans.add(orphan.size);
-                found.push(Finding::Orphan(orphan));
+            }
+            !derived
+        });
+        Ok(old)
+    }
+
+    /// Whether values of `b` count for what they mention, and not only for what is read out of them.
+    fn mentions(&self, b: &Bound) -> bool {
+        b.binding.storage == self.storage.name && b.binding.reading.is_many()
+    }
+
+    /// Which of these are mentioned where no binding reads them: the collector would keep them.
+    async fn mentioned(&self, orphans: &[Orphan]) -> Result<HashSet<FileName>> {
+        let failed = |e: Error| brake("the rows could not be read to their end", &e, &self.storage.name);
+        let mut mentioned = HashSet::new();
+        if orphans.is_empty() {
+            return Ok(mentioned);
+        }
+        for b in self.bound.iter().filter(|b| self.mentions(b)) {
+            let Binding { column, query, reading, .. } = b.binding.clone();
+            let names = Names::new(&reading, orphans.iter().map(|o| &o.name));
+            let scan = Scan { binding: b.id, column, query, reading, ordered: false, after: None, until: None };
+            let mut values = self.db.scan(&scan).await.map_err(failed)?;
+            let ended = || Error::new(Kind::Database, "a column's values ended before their last page").with("binding", &b.binding.column);
+            loop {
+                let page = values.pages.recv().await.ok_or_else(ended).flatten().map_err(failed)?;
+                for value in &page.values {
+                    names.held(value, |name, _| {
+                        mentioned.insert(name.clone());
+                    });
+                }
+                if page.last {
+                    break;
+                }
+                // Pages that wait already would keep everything else on this thread waiting.
+                tokio::task::yield_now().await;
             }
         }
-        Ok(())
+        Ok(mentioned)
     }
 
     async fn dangling(&self, names: &[FileName], counts: &mut Counts, found: &mut Vec<Finding>) -> Result<()> {
@@ -668,7 +728,8 @@ impl<'a> Work<'a> {
             return Ok(());
         }
         // The row may have gone; and it has a key.
-        let searches = references::searches(&self.bound, &self.storage.name, &absent);
+        let searches: Vec<_> =
+            self.bound.iter().filter(|b| b.binding.storage == self.storage.name).map(|b| ColumnSearch::of_read(b, &absent)).collect();
         let mut held: BTreeMap<FileName, (String, Option<String>)> = BTreeMap::new();
         for holder in self.db.holders(&searches, HOLDERS).await.map_err(failed)? {
             let Some(b) = self.bound.iter().find(|b| b.id == holder.binding) else { continue };
@@ -732,6 +793,7 @@ impl<'a> Work<'a> {
             orphans: counts.orphans,
             young: counts.young,
             derived: counts.derived,
+            mentioned: counts.mentioned,
             protected: counts.protected,
             odd: counts.odd,
             dangling: counts.dangling,

@@ -16,16 +16,6 @@ pub async fn attach(args: &Args, a: &AttachArgs) -> Result<u8> {
     for name in &a.adopt_storage {
         super::storage(&plan, Some(name))?;
     }
-    if a.print_sql {
-        let (inspection, statements) = preview(&plan, db.as_ref()).await?;
-        let value = serde_json::json!({ "statements": statements, "inspection": inspection });
-        output::answer(args.format, &value, |_| statements.iter().map(|s| format!("{s};\n")).collect())?;
-        if args.format == crate::args::Format::Text {
-            eprint!("{}", notes(&inspection));
-        }
-        db.close().await;
-        return Ok(exit::DONE);
-    }
     let consent = Consent {
         adopt: a.adopt,
         keep_deliveries: a.keep_deliveries,
@@ -34,7 +24,18 @@ pub async fn attach(args: &Args, a: &AttachArgs) -> Result<u8> {
         shared: a.shared,
         shadow: a.shadow,
         forget_installations: a.forget_installation.clone(),
+        drop: a.drop.clone(),
     };
+    if a.print_sql {
+        let (inspection, statements) = preview(&plan, db.as_ref(), &consent).await?;
+        let value = serde_json::json!({ "statements": statements, "inspection": inspection });
+        output::answer(args.format, &value, |_| statements.iter().map(|s| format!("{s};\n")).collect())?;
+        if args.format == crate::args::Format::Text {
+            eprint!("{}", notes(&inspection));
+        }
+        db.close().await;
+        return Ok(exit::DONE);
+    }
     let done = engine_attach(&plan, db.as_ref(), &consent).await?;
     output::answer(args.format, &done, text)?;
     db.close().await;

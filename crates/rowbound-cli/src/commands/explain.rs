@@ -36,7 +36,8 @@ fn text(e: &Explanation, columns: &BTreeMap<i32, String>, grace: Duration, reten
         out.push_str(&format!("file      {}, modified {}\n", output::bytes(size), output::moment(modified)));
     }
     for h in e.holders.iter().take(20) {
-        out.push_str(&format!("row       {} of row {}\n", h.column, h.key.as_deref().map_or("?".into(), output::safe)));
+        let how = if h.mentioned { ", a mention outside of what its binding reads" } else { "" };
+        out.push_str(&format!("row       {} of row {}{how}\n", h.column, h.key.as_deref().map_or("?".into(), output::safe)));
     }
     if e.holders.len() > 20 {
         out.push_str(&format!("          and {} more rows\n", e.holders.len() - 20));

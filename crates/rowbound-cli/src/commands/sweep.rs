@@ -191,6 +191,10 @@ fn of_storage(s: &Storage) -> String {
         (r.in_trash, "of these lie in the trash: --heal brings them back".to_owned()),
         (r.young.files, format!("files without a row, but too young to judge ({})", output::bytes(r.young.bytes))),
         (r.derived.files, format!("files without a row, made from one that is there ({})", output::bytes(r.derived.bytes))),
+        (
+            r.mentioned.files,
+            format!("files that a value mentions outside of what its binding reads ({})", output::bytes(r.mentioned.bytes)),
+        ),
         (r.protected, "files without a row under a `keep` or `ignore` pattern".to_owned()),
         (r.odd, "entries that no row could name (links, odd names)".to_owned()),
     ] {

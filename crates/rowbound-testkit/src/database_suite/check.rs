@@ -5,7 +5,7 @@ use std::time::Duration;
 use rowbound::{
     Binding, Kind,
     binding::{JsonPath, Reading},
-    database::{Dialect, OpenTransaction, Scan},
+    database::{ColumnSearch, Dialect, OpenTransaction, Scan},
     queue::Outcome,
 };
 
@@ -345,9 +345,9 @@ pub async fn check_reads_the_names_in_texts_and_json(f: &Fixture) {
     assert!(attached.found(&["absent.jpg"]).await.is_empty());
     assert!(attached.found(&[]).await.is_empty());
     let holders = ok(attached.database.holders(&attached.search(&["d.jpg", "2024/a b.jpg"]), 10).await);
-    let mut seen: Vec<_> = holders.iter().map(|h| (h.binding, h.key.as_deref(), h.value.as_str())).collect();
+    let mut seen: Vec<_> = holders.iter().map(|h| (h.binding, h.key.as_deref(), h.value.as_str(), h.mentioned)).collect();
     seen.sort_unstable();
-    assert_eq!(seen, [(1, Some("1"), "2024/a b.jpg"), (2, Some("1"), "d.jpg")]);
+    assert_eq!(seen, [(1, Some("1"), "2024/a b.jpg", false), (2, Some("1"), "d.jpg", false)]);
 
     // What was let go of arrives as it stood, and the resolver reads the same names out of it.
     f.db.exec("update post set body = 'nothing', pictures = '[]' where id = 1").await;
@@ -360,12 +360,16 @@ pub async fn check_reads_the_names_in_texts_and_json(f: &Fixture) {
     assert_eq!(names, ["Name(\"2024/a b.jpg\")", "Name(\"c.jpg\")", "Name(\"d.jpg\")"]);
 }
 
-/// Broken JSON is never read as a list without names.
+/// Broken JSON is never read as a list without names, and JSON to which the path does not lead holds what it mentions as well.
 pub async fn an_unreadable_value_holds_what_it_mentions(f: &Fixture) {
     f.db.exec("create table post (id integer primary key, pictures text)").await;
     f.db.exec("insert into post values (1, '[{\"image\": \"a.jpg\"}, {\"image\": \"b.jp'), (2, '{\"image\": \"c.jpg\"}')").await;
     let attached = f.attach_bindings(vec![ok(Binding::json("post.pictures", "default", "$[*].image"))]).await;
-    assert_eq!(attached.found(&["a.jpg", "b.jpg", "c.jpg", "d.jpg"]).await, ["a.jpg"]);
+    assert_eq!(attached.found(&["a.jpg", "b.jpg", "c.jpg", "d.jpg"]).await, ["a.jpg", "c.jpg"]);
+    let holders = ok(attached.database.holders(&attached.search(&["c.jpg"]), 10).await);
+    assert_eq!(holders.iter().map(|h| (h.key.as_deref(), h.mentioned)).collect::<Vec<_>>(), [(Some("2"), true)]);
+    let read: Vec<_> = attached.bound.iter().map(|b| ColumnSearch::of_read(b, &[crate::World::file_name("c.jpg")])).collect();
+    assert!(ok(attached.database.holders(&read, 10).await).is_empty(), "it is mentioned, not read");
 }
 
 /// A list column: JSON everywhere, an array where there are arrays.
@@ -383,7 +387,7 @@ pub async fn lists_of_names_are_captured_and_checked(f: &Fixture) {
         assert!(e.hint_text().unwrap_or_default().contains("$[*]"), "{e:?}");
     }
     let attached = f.attach_bindings(vec![array.reading(reading)]).await;
-    assert_eq!(attached.found(&["a.jpg", "b c.jpg", "b", "NULL"]).await, ["a.jpg", "b c.jpg"]);
+    assert_eq!(attached.found(&["a.jpg", "b c.jpg", "a", "b.jpg"]).await, ["a", "a.jpg", "b c.jpg"], "`a` stands in it as a word");
     f.db.exec("delete from album").await;
     let released = attached.released().await;
     assert_eq!(released.len(), 1);

@@ -91,6 +91,32 @@ pub async fn install_repairs_a_dropped_trigger(f: &Fixture) {
     assert_eq!(attached.values().await, ["a.jpg", "b.jpg", "c.jpg"]);
 }
 
+/// Of two attaches at once the second is told that the first was faster, and changes neither capture nor the record.
+pub async fn an_attach_that_was_overtaken_changes_nothing(f: &Fixture) {
+    f.docs(&["a.jpg"]).await;
+    let database = f.open().await;
+    let (file, title) = (bound(&["doc.file"]), bound(&["doc.title"]));
+    let record = fresh_record(&*database, &file).await;
+    let first = ok(database.install_after(None, &file, &record).await);
+    let schema = f.db.schema().await;
+    let late = fresh_record(&*database, &title).await;
+    let e = refused(database.install_after(None, &title, &late).await, "another attached first");
+    assert_eq!(e.kind(), Kind::Drift, "{}", e.full());
+    assert_eq!((ok(database.installation().await).as_ref(), f.db.schema().await), (Some(&first), schema.clone()));
+    // Who knows of the first may go on; a record of what stood before the second is not stored any more.
+    let mut both = first.clone();
+    both.bindings.insert("doc.title -> default".into(), 2);
+    both.active = vec![1, 2];
+    let wanted = number(["doc.file", "doc.title"].iter().map(|c| ok(Binding::name(c, "default"))).collect());
+    let second = ok(database.install_after(Some(&first), &wanted, &both).await);
+    refused(database.install_after(Some(&first), &file, &first).await, "it would take the second's binding away");
+    refused(database.record(&first).await, "so would this");
+    assert_eq!(ok(database.installation().await), Some(second));
+    ok(database.remove().await);
+    refused(database.install_after(Some(&first), &file, &first).await, "it was detached meanwhile");
+    assert_eq!(ok(database.installation().await), None);
+}
+
 /// Capture stands for exactly the bindings given.
 pub async fn install_removes_what_left_the_plan(f: &Fixture) {
     f.docs(&["a.jpg"]).await;

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 use rowbound::{
     Binding, Kind,
+    capture::Reliance,
     database::{Dialect, Shadowed},
     ledger::{Filter, NewEntry},
     queue::{Announce, CLAIM_BYTES, Claim, Derived, Opened, Outcome, PutBack, Settled, Settlement},
@@ -438,6 +439,33 @@ pub async fn announcing_under_a_lock_says_so(f: &Fixture) {
     }
     app.commit().await;
     ok(attached.database.announce(&[upload]).await);
+}
+
+/// An upload is announced if the installation still is the one that it relies on and its binding is active; else nothing is written.
+pub async fn nothing_is_announced_for_what_is_not_attached(f: &Fixture) {
+    f.docs(&[]).await;
+    let attached = f.attach(&["doc.file", "doc.title"]).await;
+    let upload = |name: &str| Announce { storage: "default".into(), name: World::file_name(name), event: "stage", wait: HOUR };
+    let on = |bindings: &[i32]| Reliance { installation: attached.record.id.clone(), bindings: bindings.to_vec() };
+    let db = &attached.database;
+    ok(db.announce_relying(&[upload("ü'\\.jpg"), upload("b.jpg")], &on(&[1, 2])).await);
+    ok(db.announce_relying(&[upload("c.jpg")], &on(&[])).await);
+    let total = async || ok(db.backlog(&attached.claim()).await).total;
+    assert_eq!(total().await, 3);
+    let e = refused(db.announce_relying(&[upload("d.jpg")], &on(&[1, 3])).await, "there is no third binding");
+    assert_eq!(e.kind(), Kind::NotAttached, "{}", e.full());
+    let other = Reliance { installation: "another".into(), bindings: vec![1] };
+    assert_eq!(refused(db.announce_relying(&[upload("d.jpg")], &other).await, "another installation").kind(), Kind::NotAttached);
+    // Another program attaches without the first column.
+    let mut record = attached.record.clone();
+    record.active = vec![2];
+    ok(db.install(&attached.bound[1..], &record).await);
+    let e = refused(db.announce_relying(&[upload("d.jpg")], &on(&[1])).await, "its binding is gone");
+    assert!(e.kind() == Kind::NotAttached && e.full().contains("doc.file -> default"), "{}", e.full());
+    ok(db.announce_relying(&[upload("e.jpg")], &on(&[2])).await);
+    assert_eq!(total().await, 4, "what was refused is not there");
+    ok(db.remove().await);
+    assert_eq!(refused(db.announce_relying(&[upload("d.jpg")], &on(&[2])).await, "detached").kind(), Kind::NotAttached);
 }
 
 /// Entries of the trash stand in the ledger without a candidate.

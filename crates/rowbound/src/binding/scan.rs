@@ -1,10 +1,9 @@
 //! A scan: every value of a column read once, for all the names of a batch.
 //!
 //! Where values hold many names, no equality finds them, and a search for each name would read the column as often as there are names. A scan
-//! reads each value once. What it may never do is miss a mention, so beside what the resolver reads, two more things count:
-//!
-//! - in a text, **any** mention of the name counts, under whatever prefix or host: somebody's page shows the file;
-//! - a value that cannot be read (broken JSON) holds every name that is mentioned anywhere in it.
+//! reads each value once. What it may never do is miss a mention, so beside what the resolver reads, **any** mention of the name counts: in a text under whatever
+//! prefix or host, because somebody's page shows the file; in JSON and in an array outside of the path, because a path that a few values showed is not all that the
+//! others use. So it is in a value that cannot be read.
 //!
 //! Mentions are looked for in the value as it stands and with its escapes (percent, entities, JSON) taken away, layer by layer.
 
@@ -21,6 +20,18 @@ use crate::name::FileName;
 /// So many layers of escapes are taken away: HTML within JSON within an attribute has three.
 const LAYERS: usize = 4;
 
+/// So many views of one value are looked at, where its escapes are taken away one kind at a time.
+const VIEWS: usize = 64;
+
+/// How a value holds a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// The binding reads it there: when it goes, it is released.
+    Read,
+    /// It is mentioned elsewhere: it counts, and nothing is released with it.
+    Mentioned,
+}
+
 /// What to look for in every value of a column.
 #[derive(Clone)]
 pub struct Scan(Arc<Inner>);
@@ -30,6 +41,10 @@ struct Inner {
     names: Vec<FileName>,
     set: HashSet<FileName>,
     mentions: Option<AhoCorasick>,
+    /// Whether mentions count.
+    all: bool,
+    /// Whether a name could itself be taken for an escape: then each kind of escapes is taken away by itself, too.
+    odd: bool,
 }
 
 impl fmt::Debug for Scan {
@@ -40,7 +55,7 @@ impl fmt::Debug for Scan {
 
 impl PartialEq for Scan {
     fn eq(&self, other: &Self) -> bool {
-        self.0.reading == other.0.reading && self.0.names == other.0.names
+        self.0.reading == other.0.reading && self.0.names == other.0.names && self.0.all == other.0.all
     }
 }
 
@@ -49,11 +64,21 @@ impl Eq for Scan {}
 impl Scan {
     /// Looks for `names` in values of `reading`.
     pub fn new<'a>(reading: &Reading, names: impl IntoIterator<Item = &'a FileName>) -> Self {
+        Self::of(reading, names, reading.is_many())
+    }
+
+    /// The same for what is read only: what a value merely mentions is not told. No check may rely on it.
+    pub fn read_only<'a>(reading: &Reading, names: impl IntoIterator<Item = &'a FileName>) -> Self {
+        Self::of(reading, names, false)
+    }
+
+    fn of<'a>(reading: &Reading, names: impl IntoIterator<Item = &'a FileName>, all: bool) -> Self {
         let names: Vec<FileName> = names.into_iter().cloned().collect();
         let set = names.iter().cloned().collect();
         // Too large an automaton is no error: then each name is looked for by itself.
-        let mentions = AhoCorasick::new(names.iter().map(FileName::as_str)).ok();
-        Scan(Arc::new(Inner { reading: reading.clone(), names, set, mentions }))
+        let mentions = all.then(|| AhoCorasick::new(names.iter().map(FileName::as_str)).ok()).flatten();
+        let odd = names.iter().any(|n| n.as_str().chars().any(|c| matches!(c, '%' | '&' | '\\') || c.is_control()));
+        Scan(Arc::new(Inner { reading: reading.clone(), names, set, mentions, all, odd }))
     }
 
     /// How values are read.
@@ -66,36 +91,67 @@ impl Scan {
         self.0.names.is_empty()
     }
 
-    /// Calls `take` with each of the names that `value` holds; with some of them more than once.
-    pub fn held(&self, value: &[u8], mut take: impl FnMut(&FileName)) {
-        let mut mentioned = matches!(self.0.reading, Reading::Text(_));
-        self.0.reading.each_name(value, |resolved| match resolved {
-            Resolved::Name(name) => {
-                if let Some(name) = self.0.set.get(&name) {
+    /// Calls `take` with each of the names that `value` holds and how; with some of them more than once, and with what is read first.
+    pub fn held(&self, value: &[u8], mut take: impl FnMut(&FileName, Held)) {
+        let inner = &*self.0;
+        let read = |take: &mut dyn FnMut(&FileName)| {
+            inner.reading.each_name(value, |resolved| {
+                if let Resolved::Name(name) = resolved
+                    && let Some(name) = inner.set.get(&name)
+                {
                     take(name);
                 }
-            }
-            Resolved::Unreadable(_) => mentioned = true,
-            Resolved::Nothing | Resolved::Refused(_) => {}
+            });
+        };
+        if !inner.all {
+            return read(&mut |name| take(name, Held::Read));
+        }
+        // In JSON and in an array a name stands whole, between quotes or behind a prefix: what is not mentioned is not read, so that most values need not be parsed.
+        let whole = matches!(inner.reading, Reading::Json { .. } | Reading::Array { .. }) && !inner.odd;
+        if !whole {
+            read(&mut |name| take(name, Held::Read));
+            return self.mentions(value, &mut |name| take(name, Held::Mentioned));
+        }
+        let mut mentioned = HashSet::new();
+        self.mentions(value, &mut |name| {
+            mentioned.insert(name);
         });
-        if mentioned {
-            self.mentions(value, &mut take);
+        if !mentioned.is_empty() {
+            read(&mut |name| take(name, Held::Read));
+            mentioned.into_iter().for_each(|name| take(name, Held::Mentioned));
         }
     }
 
-    fn mentions(&self, value: &[u8], take: &mut impl FnMut(&FileName)) {
+    fn mentions<'s>(&'s self, value: &[u8], take: &mut impl FnMut(&'s FileName)) {
         let mut view = Cow::Borrowed(value);
         for _ in 0..LAYERS {
             self.mentions_in(&view, take);
-            match peel(&view) {
+            match peel(&view, ALL) {
                 Some(next) => view = Cow::Owned(next),
-                None => return,
+                None => break,
             }
         }
         self.mentions_in(&view, take);
+        if !self.0.odd {
+            return;
+        }
+        // `a%20b.jpg` may be a name, and stand in JSON as `2024\/a%20b.jpg`: to take away both escapes at once would miss it.
+        let mut views = vec![(value.to_vec(), 0)];
+        let mut at = 0;
+        while let Some((view, layer)) = views.get(at).cloned() {
+            at += 1;
+            self.mentions_in(&view, take);
+            for kind in [BACKSLASH, BACKSLASH | CONTROL, ENTITY, PERCENT] {
+                if let Some(next) = peel(&view, kind).filter(|_| layer < 2 * LAYERS && views.len() < VIEWS)
+                    && views.iter().all(|(known, _)| *known != next)
+                {
+                    views.push((next, layer + 1));
+                }
+            }
+        }
     }
 
-    fn mentions_in(&self, text: &[u8], take: &mut impl FnMut(&FileName)) {
+    fn mentions_in<'s>(&'s self, text: &[u8], take: &mut impl FnMut(&'s FileName)) {
         match &self.0.mentions {
             Some(automaton) => {
                 for found in automaton.find_overlapping_iter(text) {
@@ -127,19 +183,32 @@ fn apart(text: &[u8], start: usize, end: usize) -> bool {
     (!word(before) || !word(text.get(start)) || escape) && (!word(text.get(end)) || !word(text.get(end.wrapping_sub(1))))
 }
 
-/// `text` with one layer of escapes taken away; `None` if there is none.
-fn peel(text: &[u8]) -> Option<Vec<u8>> {
-    let first = text.iter().position(|b| matches!(b, b'%' | b'&' | b'\\'))?;
+/// Kinds of escapes: `%2F`, `&amp;`, `\/` and `\u00e9`, `\n`.
+const PERCENT: u8 = 1;
+const ENTITY: u8 = 2;
+const BACKSLASH: u8 = 4;
+const CONTROL: u8 = 8;
+const ALL: u8 = PERCENT | ENTITY | BACKSLASH;
+
+/// `text` with one layer of escapes of these kinds taken away; `None` if there is none.
+fn peel(text: &[u8], kinds: u8) -> Option<Vec<u8>> {
+    let begins = |b: u8| match b {
+        b'%' => kinds & PERCENT != 0,
+        b'&' => kinds & ENTITY != 0,
+        b'\\' => kinds & BACKSLASH != 0,
+        _ => false,
+    };
+    let first = text.iter().position(|b| begins(*b))?;
     let mut out = Vec::with_capacity(text.len());
     out.extend_from_slice(&text[..first]);
     let mut at = first;
     let mut changed = false;
     while let Some(&b) = text.get(at) {
         let read = match b {
+            _ if !begins(b) => None,
             b'%' => percent(&text[at..]).map(|byte| (vec![byte], 3)),
             b'&' => entity(&text[at..]).map(|(c, length)| (c.to_string().into_bytes(), length)),
-            b'\\' => escape(&text[at..]),
-            _ => None,
+            _ => escape(&text[at..]).or_else(|| control(&text[at..]).filter(|_| kinds & CONTROL != 0)),
         };
         match read {
             Some((bytes, length)) => {
@@ -156,6 +225,19 @@ fn peel(text: &[u8]) -> Option<Vec<u8>> {
     changed.then_some(out)
 }
 
+/// The escape of a control character in JSON, which elsewhere may be a backslash and a letter.
+fn control(text: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let byte = match text.get(1)? {
+        b'n' => b'\n',
+        b't' => b'\t',
+        b'r' => b'\r',
+        b'b' => 8,
+        b'f' => 12,
+        _ => return None,
+    };
+    Some((vec![byte], 2))
+}
+
 fn percent(text: &[u8]) -> Option<u8> {
     let digit = |i: usize| (*text.get(i)? as char).to_digit(16);
     u8::try_from(digit(1)? * 16 + digit(2)?).ok()
@@ -170,7 +252,7 @@ mod tests {
     fn held(binding: &Binding, names: &[&str], value: &str) -> Vec<String> {
         let names: Vec<FileName> = names.iter().map(|n| FileName::parse(n).unwrap()).collect();
         let mut out = HashSet::new();
-        Scan::new(&binding.reading, &names).held(value.as_bytes(), |n| {
+        Scan::new(&binding.reading, &names).held(value.as_bytes(), |n, _| {
             out.insert(n.to_string());
         });
         let mut out: Vec<String> = out.into_iter().collect();
@@ -199,13 +281,45 @@ mod tests {
     }
 
     #[test]
-    fn json_holds_what_its_path_leads_to_and_broken_json_all_that_it_mentions() {
+    fn json_holds_what_it_mentions_wherever_it_stands() {
         let json = Binding::json("t.c", "default", "$[*].image").unwrap();
-        let names = ["a.jpg", "b.jpg"];
-        assert_eq!(held(&json, &names, r#"[{"image":"a.jpg","old":"b.jpg"}]"#), ["a.jpg"]);
-        assert_eq!(held(&json, &names, r#"[{"image":"a.jpg","old":"b.jpg"}"#), ["a.jpg", "b.jpg"]);
-        assert_eq!(held(&json, &names, r#"[{"image":"a.jpg","image":"b.jpg"}]"#), ["a.jpg", "b.jpg"]);
-        assert_eq!(held(&json, &names, r#"[{"image":{"src":"b\u002ejpg"}}]"#), ["b.jpg"]);
+        let names = ["a.jpg", "b.jpg", "2026/é ü.jpg", "2026/a%20b é.jpg", "2026/a&amp;b.jpg", "2026/tab\t.jpg"];
+        for (value, want) in [
+            (r#"[{"image":"a.jpg","old":"b.jpg"}]"#, vec!["a.jpg", "b.jpg"]),
+            (r#"[{"image":"a.jpg","old":"b.jpg"}"#, vec!["a.jpg", "b.jpg"]),
+            (r#"[{"image":"a.jpg","image":"b.jpg"}]"#, vec!["a.jpg", "b.jpg"]),
+            (r#"[{"image":{"src":"b\u002ejpg"}}]"#, vec!["b.jpg"]),
+            (r#"{"b.jpg":1,"n":[1.5,true,null]}"#, vec!["b.jpg"]),
+            (r#"{"x":"2026\/\u00e9 \u00fc.jpg"}"#, vec!["2026/é ü.jpg"]),
+            (r#"{"x":"2026\u002f\u00C3\u00A9 \u00fc.jpg"}"#, vec![]),
+            (r#"{"x":"https://h.example.org/m/2026/%C3%A9%20%C3%BC.jpg?w=1"}"#, vec!["2026/é ü.jpg"]),
+            (r#"{"x":"{\"y\":\"2026\\\/\\u00e9 \\u00fc.jpg\"}"}"#, vec!["2026/é ü.jpg"]),
+            (r#"{"x":"<img srcset=\"\/m\/a.jpg 1x, \/m\/b.jpg 2x\">"}"#, vec!["a.jpg", "b.jpg"]),
+            (r#"{"x":"<img src='/m/2026/&eacute;.jpg'>&quot;b.jpg&quot;"}"#, vec!["b.jpg"]),
+            (r#"{"x":"2026\/a%20b \u00e9.jpg"}"#, vec!["2026/a%20b é.jpg"]),
+            (r#"{"x":"2026\/a%2520b%20%C3%A9.jpg"}"#, vec!["2026/a%20b é.jpg"]),
+            (r#"{"x":"2026\/a&amp;b.jpg"}"#, vec!["2026/a&amp;b.jpg", "b.jpg"]),
+            (r#"{"x":"2026\/tab\t.jpg"}"#, vec!["2026/tab\t.jpg"]),
+            (r#"{"x":"11.jpg","y":"aa.jpg","z":"b.jpgx"}"#, vec![]),
+        ] {
+            assert_eq!(held(&json, &names, value), want, "{value}");
+        }
+        let array = Binding::array("t.c", "default").unwrap();
+        assert_eq!(held(&array, &names, r#"{/media/a.jpg,"https://h.example.org/2026/%C3%A9%20%C3%BC.jpg"}"#), ["2026/é ü.jpg", "a.jpg"]);
+    }
+
+    #[test]
+    fn what_is_read_is_told_from_what_is_mentioned() {
+        let json = Binding::json("t.c", "default", "$[*].image").unwrap();
+        let names: Vec<FileName> = ["a.jpg", "b.jpg"].iter().map(|n| FileName::parse(n).unwrap()).collect();
+        let value = br#"[{"image":"a.jpg","old":"b.jpg"}]"#;
+        let mut told = Vec::new();
+        Scan::new(&json.reading, &names).held(value, |n, how| told.push((n.to_string(), how)));
+        assert_eq!(told.first(), Some(&("a.jpg".to_owned(), Held::Read)));
+        assert!(told.contains(&("b.jpg".to_owned(), Held::Mentioned)) && !told.contains(&("b.jpg".to_owned(), Held::Read)), "{told:?}");
+        told.clear();
+        Scan::read_only(&json.reading, &names).held(value, |n, how| told.push((n.to_string(), how)));
+        assert_eq!(told, [("a.jpg".to_owned(), Held::Read)]);
     }
 
     proptest! {
@@ -216,8 +330,35 @@ mod tests {
             let mut names = HashSet::new();
             binding.each_name(text.as_bytes(), |r| if let Resolved::Name(n) = r { names.insert(n); });
             let mut found = HashSet::new();
-            Scan::new(&binding.reading, &names).held(text.as_bytes(), |n| { found.insert(n.clone()); });
+            Scan::new(&binding.reading, &names).held(text.as_bytes(), |n, _| { found.insert(n.clone()); });
             prop_assert_eq!(found, names);
+        }
+
+        /// The same for JSON, whose parser is spared where nothing is mentioned; and whatever the path, the name in a longer string, or twice escaped.
+        #[test]
+        fn what_json_says_in_any_way_is_found(
+            name in "([a-z0-9é %&\\\\\"\u{1}\t;#?'u-]{1,5}/)?[a-z0-9é %&\\\\;u-]{1,6}\\.jpg", how in 0..5_usize, slashes in any::<bool>(), ascii in any::<bool>()
+        ) {
+            let name = FileName::parse(&name).unwrap();
+            let said = match how {
+                0 => serde_json::json!([{ "image": name.as_str() }]),
+                1 => serde_json::json!({ "other": [{ name.as_str(): 1 }] }),
+                2 => serde_json::json!({ "html": format!("<img src=\"/m/{name}\"> and more") }),
+                3 => serde_json::json!({ "json": serde_json::json!({ "x": name.as_str() }).to_string() }),
+                _ => serde_json::json!(["https://h.example.org/m/".to_owned() + &name.as_str().bytes().map(|b| format!("%{b:02x}")).collect::<String>()]),
+            };
+            let mut value = said.to_string();
+            if slashes {
+                value = value.replace('/', "\\/");
+            }
+            if ascii {
+                value = value.replace('é', "\\u00e9");
+            }
+            let binding = Binding::json("t.c", "default", "$[*].image").unwrap();
+            let mut found = Vec::new();
+            Scan::new(&binding.reading, [&name]).held(value.as_bytes(), |n, how| found.push((n.clone(), how)));
+            prop_assert!(found.iter().any(|(n, _)| *n == name), "{}", value);
+            prop_assert_eq!(found.iter().any(|(_, how)| *how == Held::Read), how == 0, "{}", value);
         }
 
         #[test]

@@ -46,12 +46,13 @@ use sqlx::{
 use super::{
     Checked, ColumnSearch, Database, Dialect, Hold, Holder, OpenTransaction, Options, Pool, Scan, Shadowed, Values, over,
     pool::{self, Lead},
-    shaded,
+    relied_on, shaded,
     survey::{Sample, TextColumn},
+    unchanged, unchanged_or_none,
 };
 use crate::{
     binding::Column,
-    capture::{Bound, Inspection, Installation, Snapshot},
+    capture::{Bound, Inspection, Installation, Reliance, Snapshot},
     delivery::{Pending, Receipt, Registered, Turn},
     error::{Error, Kind, Result},
     ledger::{Entry, Filter, NewEntry, Total},
@@ -183,6 +184,27 @@ impl Mysql {
     /// A connection that belongs to no pool: whatever state it holds goes with it.
     async fn own_connection(&self) -> Result<MySqlConnection> {
         open_one(&self.pool().connect_options(), &self.options).await
+    }
+
+    /// The right to be the only one that attaches or detaches here, as long as what this returns is kept: DDL commits by itself, so that no transaction could give
+    /// it. `None` where a server has no such locks (Galera); then the record's own lock tells, at the end.
+    async fn alone(&self) -> Result<Option<MySqlConnection>> {
+        let mut conn = self.own_connection().await?;
+        let name = format!(
+            "rowbound.{:016x}",
+            self.database.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+        );
+        let had =
+            sqlx::query("select get_lock(?, ?)").bind(name).bind(self.options.lock_patience.as_secs().max(1)).fetch_one(&mut conn).await;
+        match had {
+            Err(e) => {
+                tracing::debug!(error = %e, "this server has no named locks");
+                Ok(None)
+            }
+            Ok(row) if row.try_get_unchecked::<Option<i64>, _>(0).map_err(fault)? == Some(1) => Ok(Some(conn)),
+            Ok(_) => Err(Error::new(Kind::Busy, "another attach or detach is at work on this database")
+                .hint("nothing was changed; try again when it has ended")),
+        }
     }
 
     /// Whether a table of ours stands in our database.
@@ -317,6 +339,9 @@ impl Mysql {
     }
 }
 
+/// What stands in an identity before there is one.
+const NOT_ATTACHED: &str = "not attached";
+
 #[async_trait]
 impl Database for Mysql {
     fn dialect(&self) -> Dialect {
@@ -341,7 +366,7 @@ impl Database for Mysql {
         .map_err(fault)?;
         let made = match made {
             Some(row) => maybe_text(&row, 0)?.unwrap_or_default(),
-            None => "not attached".to_owned(),
+            None => NOT_ATTACHED.to_owned(),
         };
         Ok(format!("mysql:{}:{made}", self.database))
     }
@@ -373,13 +398,40 @@ impl Database for Mysql {
     }
 
     async fn install(&self, bound: &[Bound], record: &Installation) -> Result<Installation> {
+        let alone = self.alone().await?;
         install::install(self, bound).await?;
         let record = Installation { snapshot: self.snapshot(bound).await?, ..record.clone() };
-        self.store(|standing| over(standing, &record)).await
+        let stored = self.store(|standing| over(standing, &record)).await;
+        drop(alone);
+        stored
+    }
+
+    async fn install_after(&self, before: Option<&Installation>, bound: &[Bound], record: &Installation) -> Result<Installation> {
+        let alone = self.alone().await?;
+        let standing = self.installation().await?.map(|record| serde_json::to_string(&record).unwrap_or_default());
+        unchanged(standing.as_deref(), before)?;
+        install::install(self, bound).await?;
+        let mut record = Installation { snapshot: self.snapshot(bound).await?, ..record.clone() };
+        if record.identity.ends_with(NOT_ATTACHED) {
+            // It is known only now; whoever reads the record from here on must not take this database for a copy.
+            record.identity = self.identity().await?;
+        }
+        let stored = self
+            .store(|standing| {
+                unchanged(standing, before)?;
+                over(standing, &record)
+            })
+            .await;
+        drop(alone);
+        stored
     }
 
     async fn record(&self, record: &Installation) -> Result<()> {
-        self.store(|standing| over(standing, record)).await.map(drop)
+        let change = |standing: Option<&str>| {
+            unchanged_or_none(standing, record)?;
+            over(standing, record)
+        };
+        self.store(change).await.map(drop)
     }
 
     async fn set_shadow(&self, bindings: &[i32], since: Option<Timestamp>) -> Result<()> {
@@ -391,7 +443,10 @@ impl Database for Mysql {
     }
 
     async fn remove(&self) -> Result<()> {
-        install::remove(self).await
+        let alone = self.alone().await?;
+        let removed = install::remove(self).await;
+        drop(alone);
+        removed
     }
 
     async fn remove_script(&self) -> Result<Vec<String>> {
@@ -427,6 +482,24 @@ impl Database for Mysql {
 
     async fn announce(&self, items: &[Announce]) -> Result<()> {
         queue::announce(self, items).await
+    }
+
+    async fn announce_relying(&self, items: &[Announce], on: &Reliance) -> Result<()> {
+        // Once more where it was attached again in between.
+        for _ in 0..3 {
+            match queue::announce_relying(self, items, on).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => relied_on(self.installation().await?.as_ref(), on)?,
+                // Its tables may be gone.
+                Err(e) => {
+                    if let Ok(standing) = self.installation().await {
+                        relied_on(standing.as_ref(), on)?;
+                    }
+                    return Err(e);
+                }
+            }
+        }
+        Err(Error::new(Kind::Busy, "what is attached changes all the time").retry(crate::error::Retry::Later))
     }
 
     async fn enter(&self, entries: &[NewEntry]) -> Result<()> {

@@ -191,8 +191,10 @@ async fn look(connect: &PgConnectOptions, options: &Options) -> Result<()> {
 }
 
 /// Stores `record` over what stands, in the caller's transaction, and returns it as it stands now.
-async fn store(conn: &mut PgConnection, record: &Installation) -> Result<Installation> {
-    let record = over(standing(conn).await?.as_deref(), record)?;
+async fn store(conn: &mut PgConnection, record: &Installation, expect: impl FnOnce(Option<&str>) -> Result<()>) -> Result<Installation> {
+    let standing = standing(conn).await?;
+    expect(standing.as_deref())?;
+    let record = over(standing.as_deref(), record)?;
     write(conn, &record).await?;
     Ok(record)
 }
@@ -292,13 +294,18 @@ impl Database for Postgres {
     }
 
     async fn install(&self, bound: &[Bound], record: &Installation) -> Result<Installation> {
-        let installed = install::patiently(self.pool(), &self.options, Job::Install(bound, record)).await?;
+        let installed = install::patiently(self.pool(), &self.options, Job::Install(bound, record, None)).await?;
+        installed.ok_or_else(|| Error::new(Kind::Database, "attach left no record"))
+    }
+
+    async fn install_after(&self, before: Option<&Installation>, bound: &[Bound], record: &Installation) -> Result<Installation> {
+        let installed = install::patiently(self.pool(), &self.options, Job::Install(bound, record, Some(before))).await?;
         installed.ok_or_else(|| Error::new(Kind::Database, "attach left no record"))
     }
 
     async fn record(&self, record: &Installation) -> Result<()> {
         let mut tx = self.begin("begin isolation level read committed").await?;
-        store(&mut tx, record).await?;
+        store(&mut tx, record, |standing| unchanged_or_none(standing, record)).await?;
         tx.commit().await.map_err(|e| failed("cannot commit", e))
     }
 
@@ -352,6 +359,23 @@ impl Database for Postgres {
 
     async fn announce(&self, items: &[Announce]) -> Result<()> {
         queue::announce(self.pool(), items).await
+    }
+
+    async fn announce_relying(&self, items: &[Announce], on: &Reliance) -> Result<()> {
+        // Once more where it was attached again in between.
+        for _ in 0..3 {
+            match queue::announce_relying(self.pool(), items, on).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => relied_on(self.installation().await?.as_ref(), on)?,
+                // Its tables are gone.
+                Err(e) if e.kind() == Kind::Schema => {
+                    relied_on(self.installation().await?.as_ref(), on)?;
+                    return Err(e);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Err(Error::new(Kind::Busy, "what is attached changes all the time").retry(crate::error::Retry::Later))
     }
 
     async fn enter(&self, entries: &[NewEntry]) -> Result<()> {

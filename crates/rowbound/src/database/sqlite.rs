@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     binding::Column,
-    capture::{Bound, Inspection, Installation, Snapshot},
+    capture::{Bound, Inspection, Installation, Reliance, Snapshot},
     clock,
     delivery::{Pending, Receipt, Registered, Turn},
     error::{Error, Kind, Result},
@@ -361,7 +361,11 @@ impl Database for Sqlite {
     }
 
     async fn install(&self, bound: &[Bound], record: &Installation) -> Result<Installation> {
-        install::install(self, bound, record).await
+        install::install_after(self, None, bound, record).await
+    }
+
+    async fn install_after(&self, before: Option<&Installation>, bound: &[Bound], record: &Installation) -> Result<Installation> {
+        install::install_after(self, Some(before), bound, record).await
     }
 
     async fn record(&self, record: &Installation) -> Result<()> {
@@ -410,7 +414,11 @@ impl Database for Sqlite {
     }
 
     async fn announce(&self, items: &[Announce]) -> Result<()> {
-        queue::announce(self, items).await
+        queue::announce(self, items, None).await
+    }
+
+    async fn announce_relying(&self, items: &[Announce], on: &Reliance) -> Result<()> {
+        queue::announce(self, items, Some(on)).await
     }
 
     async fn enter(&self, entries: &[NewEntry]) -> Result<()> {

@@ -37,6 +37,7 @@ pub(super) struct Counts {
     pub orphans: super::Amount,
     pub young: super::Amount,
     pub derived: super::Amount,
+    pub mentioned: super::Amount,
     pub protected: u64,
     pub odd: u64,
     pub dangling: u64,

@@ -155,6 +155,7 @@ fn part(r: &Report, sample: &Sample, pictures: Vec<Picture>) -> Part {
     let left = [
         ("too young to judge: uploads whose row may still come", r.young.files, weight(r.young)),
         ("made from a file that is there", r.derived.files, weight(r.derived)),
+        ("mentioned by a row, outside of what its binding reads", r.mentioned.files, weight(r.mentioned)),
         ("under a keep or an ignore pattern", r.protected, String::new()),
         ("links, and names that no row could hold", r.odd, String::new()),
     ];

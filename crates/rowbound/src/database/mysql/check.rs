@@ -16,7 +16,7 @@ use super::{
     values::{blob, chars},
 };
 use crate::{
-    binding::{Scan, Search},
+    binding::{Held, Scan, Search},
     capture::{Bound, Snapshot},
     database::{Checked, ColumnSearch, Found, Holder, as_table, drifted},
     error::{Error, Kind, Result},
@@ -97,7 +97,7 @@ async fn read_all(
     conn: &mut MySqlConnection,
     sql: String,
     scan: &Scan,
-    mut take: impl FnMut(&FileName, Option<String>) -> bool + Send,
+    mut take: impl FnMut(&FileName, Option<String>, Held) -> bool + Send,
 ) -> Result<()> {
     let mut rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch(conn);
     let mut go_on = true;
@@ -105,9 +105,9 @@ async fn read_all(
         let value = super::bytes(&row, 0)?.unwrap_or_default();
         let key = maybe_text(&row, 1)?;
         let mut seen = HashSet::new();
-        scan.held(&value, |name| {
+        scan.held(&value, |name, how| {
             if go_on && seen.insert(name.clone()) {
-                go_on = take(name, key.clone());
+                go_on = take(name, key.clone(), how);
             }
         });
         if !go_on {
@@ -119,7 +119,7 @@ async fn read_all(
 
 async fn look(db: &Mysql, conn: &mut MySqlConnection, expected: &Snapshot, search: &ColumnSearch, found: &mut Vec<Found>) -> Result<()> {
     let mut names = HashSet::new();
-    let take = |name: &FileName, _| {
+    let take = |name: &FileName, _, _| {
         names.insert(name.clone());
         true
     };
@@ -160,8 +160,8 @@ pub(super) async fn holders(db: &Mysql, searches: &[ColumnSearch], limit: u32) -
     let mut out = Vec::new();
     for search in searches {
         let mut some = Vec::new();
-        let take = |name: &FileName, key| {
-            some.push(Holder { binding: search.binding, key, value: name.to_string() });
+        let take = |name: &FileName, key, how| {
+            some.push(Holder { binding: search.binding, key, value: name.to_string(), mentioned: how == Held::Mentioned });
             some.len() < limit as usize
         };
         if let (Some(query), Some(scan)) = (&search.query, &search.search.scan) {
@@ -199,7 +199,7 @@ pub(super) async fn holders(db: &Mysql, searches: &[ColumnSearch], limit: u32) -
             );
             let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut *conn).await.map_err(fault).map_err(place)?;
             for row in &rows {
-                out.push(Holder { binding: search.binding, key: maybe_text(row, 0)?, value: text(row, 1)? });
+                out.push(Holder { binding: search.binding, key: maybe_text(row, 0)?, value: text(row, 1)?, mentioned: false });
             }
             left -= rows.len().min(left);
             if left == 0 {

@@ -12,6 +12,7 @@ use super::{
     values::{blob, chars, hex, insert, lists},
 };
 use crate::{
+    capture::Reliance,
     error::{Error, Kind, Result},
     queue::{Announce, Backlog, CLAIM_BYTES, Candidate, Claim, Settlement, Waiting, shortened},
 };
@@ -232,6 +233,32 @@ pub(super) async fn announce(db: &Mysql, items: &[Announce]) -> Result<()> {
     });
     insert(&mut tx, "rowbound_candidate (storage, value, event, released_at, due_at)", rows).await?;
     tx.commit().await.map_err(fault)
+}
+
+/// The same if the installation is the one that is relied on; `false`: it is not, and nothing was written.
+pub(super) async fn announce_relying(db: &Mysql, items: &[Announce], on: &Reliance) -> Result<bool> {
+    let mut tx = db.pool().begin().await.map_err(fault)?;
+    let field = |path: &str| format!("json_extract(nullif(record, ''), '$.{path}')");
+    let mut stands = format!("id = 1 and json_unquote({}) = {}", field("id"), chars(&on.installation));
+    for binding in &on.bindings {
+        stands.push_str(&format!(" and json_contains({}, '{binding}')", field("active")));
+    }
+    for item in items {
+        let sql = format!(
+            "insert into rowbound_candidate (storage, value, event, released_at, due_at) \
+             select {}, {}, {}, utc_timestamp(6), utc_timestamp(6) + interval {} microsecond from rowbound_installation where {stands}",
+            chars(&item.storage),
+            blob(item.name.as_str().as_bytes()),
+            chars(item.event),
+            interval(item.wait)
+        );
+        if sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *tx).await.map_err(fault)?.rows_affected() == 0 {
+            tx.rollback().await.map_err(fault)?;
+            return Ok(false);
+        }
+    }
+    tx.commit().await.map_err(fault)?;
+    Ok(true)
 }
 
 /// The columns that [`read_waiting`] reads.

@@ -15,7 +15,7 @@ use super::{
     triggers,
 };
 use crate::{
-    binding::{Column, Reading, Scan},
+    binding::{Column, Held, Reading, Scan},
     capture::{Bound, Snapshot},
     database::{Checked, ColumnSearch, Found, Holder, as_table, drifted, with_tables},
     error::Result,
@@ -86,7 +86,7 @@ pub(super) async fn check(pool: &PgPool, bound: &[Bound], snapshot: &Snapshot, s
     for (search, r) in searches.iter().zip(&of_searches) {
         if let Some(scan) = search.search.scan.as_ref().filter(|s| !s.is_empty()) {
             let mut names = HashSet::new();
-            read_all(&mut tx, r, search, scan, |name, _| {
+            read_all(&mut tx, r, search, scan, |name, _, _| {
                 names.insert(name.clone());
                 true
             })
@@ -137,8 +137,8 @@ pub(super) async fn holders(pool: &PgPool, searches: &[ColumnSearch], limit: u32
     for (search, r) in searches.iter().zip(&resolved) {
         if let Some(scan) = &search.search.scan {
             let mut some = Vec::new();
-            read_all(&mut tx, r, search, scan, |name, key| {
-                some.push(Holder { binding: search.binding, key, value: name.to_string() });
+            read_all(&mut tx, r, search, scan, |name, key, how| {
+                some.push(Holder { binding: search.binding, key, value: name.to_string(), mentioned: how == Held::Mentioned });
                 some.len() < limit as usize
             })
             .await?;
@@ -162,7 +162,7 @@ pub(super) async fn holders(pool: &PgPool, searches: &[ColumnSearch], limit: u32
                 .await
                 .map_err(|e| failed("cannot look for references", e).with("column", &search.column))?;
             left -= i64::try_from(rows.len()).unwrap_or(left);
-            holders.extend(rows.into_iter().map(|(value, key)| Holder { binding: search.binding, key, value }));
+            holders.extend(rows.into_iter().map(|(value, key)| Holder { binding: search.binding, key, value, mentioned: false }));
         }
     }
     Ok(holders)
@@ -174,7 +174,7 @@ async fn read_all(
     r: &tables::Resolved,
     search: &ColumnSearch,
     scan: &Scan,
-    mut take: impl FnMut(&FileName, Option<String>) -> bool + Send,
+    mut take: impl FnMut(&FileName, Option<String>, Held) -> bool + Send,
 ) -> Result<()> {
     let place = |e| failed("cannot look for references", e).with("column", &search.column);
     let sql = match &search.query {
@@ -190,9 +190,9 @@ async fn read_all(
     while let Some(row) = rows.try_next().await.map_err(place)? {
         let value: &str = row.try_get(0).map_err(place)?;
         let mut seen = HashSet::new();
-        scan.held(value.as_bytes(), |name| {
+        scan.held(value.as_bytes(), |name, how| {
             if go_on && seen.insert(name.clone()) {
-                go_on = take(name, row.try_get(1).ok().flatten());
+                go_on = take(name, row.try_get(1).ok().flatten(), how);
             }
         });
         if !go_on {

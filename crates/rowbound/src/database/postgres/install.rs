@@ -12,7 +12,7 @@ use super::{
 use crate::{
     capture::{Bound, Installation},
     clock,
-    database::Options,
+    database::{Options, unchanged},
     error::{Error, Kind, Result},
 };
 
@@ -22,7 +22,8 @@ const INSTALL_LOCK: i64 = 0x726f_7762_6f75_6e64;
 /// What is done under the install lock.
 #[derive(Clone, Copy)]
 pub(super) enum Job<'a> {
-    Install(&'a [Bound], &'a Installation),
+    /// The last: what must stand, where that matters.
+    Install(&'a [Bound], &'a Installation, Option<Option<&'a Installation>>),
     Remove,
 }
 
@@ -72,15 +73,16 @@ async fn work(conn: &mut PgConnection, options: &Options, job: Job<'_>, touched:
     }
     let ours = triggers::ours(&mut *conn).await?;
     let steps = match job {
-        Job::Install(bound, _) => triggers::install_steps(&tables::tables(&mut *conn, bound).await?, &ours),
+        Job::Install(bound, ..) => triggers::install_steps(&tables::tables(&mut *conn, bound).await?, &ours),
         Job::Remove => triggers::remove_steps(&ours),
     };
     *touched = steps.iter().filter_map(|s| s.locks).collect();
     run_steps(&mut *conn, &steps, options.lock_timeout).await?;
     let record = match job {
-        Job::Install(bound, record) => {
+        Job::Install(bound, record, before) => {
             let record = Installation { snapshot: snapshot_of(&mut *conn, bound).await?, ..record.clone() };
-            Some(store(&mut *conn, &record).await?)
+            let expect = |standing: Option<&str>| before.map_or(Ok(()), |before| unchanged(standing, before));
+            Some(store(&mut *conn, &record, expect).await?)
         }
         Job::Remove => None,
     };

@@ -9,6 +9,7 @@ use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgRow};
 
 use super::fault::failed;
 use crate::{
+    capture::Reliance,
     database::{Shadowed, read_outcome},
     error::Result,
     ledger::{Entry, Filter, NewEntry, Total},
@@ -124,23 +125,38 @@ pub(super) async fn settle(pool: &PgPool, settlement: &Settlement) -> Result<u64
 }
 
 pub(super) async fn announce(pool: &PgPool, items: &[Announce]) -> Result<()> {
+    announced(pool, items, None).await.map(drop)
+}
+
+/// The same; `false`: the installation is not the one that is relied on, and nothing was written.
+pub(super) async fn announce_relying(pool: &PgPool, items: &[Announce], on: &Reliance) -> Result<bool> {
+    Ok(announced(pool, items, Some(on)).await? == items.len() as u64)
+}
+
+async fn announced(pool: &PgPool, items: &[Announce], on: Option<&Reliance>) -> Result<u64> {
     let error = |e| failed("cannot announce candidates", e);
     let mut tx = pool.begin_with("begin isolation level read committed").await.map_err(error)?;
     // Bytes follow that are on the disk when they can be seen: a server that loses its last transactions in a crash would lose what collects them.
     sqlx::query("set local synchronous_commit = on").execute(&mut *tx).await.map_err(error)?;
-    sqlx::query(
+    // One statement: what it sees of the installation is what its rows are written under.
+    let done = sqlx::query(
         "insert into rowbound.candidate (storage, value, event, due_at)
          select a.storage, a.name, a.event, now() + a.wait * interval '1 microsecond'
-         from unnest($1::text[], $2::text[], $3::text[], $4::int8[]) as a(storage, name, event, wait)",
+         from unnest($1::text[], $2::text[], $3::text[], $4::int8[]) as a(storage, name, event, wait)
+         where $5::text is null
+             or exists (select from rowbound.installation i where i.record ->> 'id' = $5 and i.record -> 'active' @> to_jsonb($6::int4[]))",
     )
     .bind(items.iter().map(|a| &*a.storage).collect::<Vec<_>>())
     .bind(items.iter().map(|a| a.name.as_str()).collect::<Vec<_>>())
     .bind(items.iter().map(|a| a.event).collect::<Vec<_>>())
     .bind(items.iter().map(|a| micros(a.wait)).collect::<Vec<_>>())
+    .bind(on.map(|on| &*on.installation))
+    .bind(on.map_or(&[][..], |on| &on.bindings))
     .execute(&mut *tx)
     .await
     .map_err(error)?;
-    tx.commit().await.map_err(error)
+    tx.commit().await.map_err(error)?;
+    Ok(done.rows_affected())
 }
 
 pub(super) async fn enter(pool: &PgPool, entries: &[NewEntry]) -> Result<()> {

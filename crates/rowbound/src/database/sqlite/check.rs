@@ -16,7 +16,7 @@ use super::{
     triggers::{self, ident},
 };
 use crate::{
-    binding::Scan,
+    binding::{Held, Scan},
     capture::{Bound, Snapshot},
     database::{Checked, ColumnSearch, Found, Hold, Holder, as_table, drifted},
     error::{Error, Kind, Result},
@@ -56,8 +56,8 @@ pub(super) async fn holders(db: &Sqlite, searches: &[ColumnSearch], limit: u32) 
     let mut holders = Vec::new();
     for s in searches {
         if let Some(scan) = &s.search.scan {
-            read_all(db, s, scan, |name, key| {
-                holders.push(Holder { binding: s.binding, key, value: name.to_string() });
+            read_all(db, s, scan, |name, key, how| {
+                holders.push(Holder { binding: s.binding, key, value: name.to_string(), mentioned: how == Held::Mentioned });
                 holders.len() < limit as usize
             })
             .await?;
@@ -86,6 +86,7 @@ pub(super) async fn holders(db: &Sqlite, searches: &[ColumnSearch], limit: u32) 
             binding: s.binding,
             key: r.get(0),
             value: String::from_utf8_lossy(&r.get::<Vec<u8>, _>(1)).into_owned(),
+            mentioned: false,
         }));
     }
     Ok(holders)
@@ -96,7 +97,7 @@ async fn read_all(
     db: &Sqlite,
     search: &ColumnSearch,
     scan: &Scan,
-    mut take: impl FnMut(&FileName, Option<String>) -> bool + Send,
+    mut take: impl FnMut(&FileName, Option<String>, Held) -> bool + Send,
 ) -> Result<()> {
     let place = |e: sqlx::Error| failed("check")(e).with("binding", &search.column);
     // Not the connection that may hold the write lock: while that is held no one commits, so that every reader sees what it sees.
@@ -115,9 +116,9 @@ async fn read_all(
     while let Some(row) = rows.try_next().await.map_err(place)? {
         let value: &[u8] = row.try_get(0).map_err(place)?;
         let mut seen = HashSet::new();
-        scan.held(value, |name| {
+        scan.held(value, |name, how| {
             if go_on && seen.insert(name.clone()) {
-                go_on = take(name, row.try_get(1).ok().flatten());
+                go_on = take(name, row.try_get(1).ok().flatten(), how);
             }
         });
         if !go_on {
@@ -132,7 +133,7 @@ async fn find(db: &Sqlite, connection: &mut SqliteConnection, searches: &[Column
     for s in searches {
         if let Some(scan) = s.search.scan.as_ref().filter(|s| !s.is_empty()) {
             let mut names = HashSet::new();
-            read_all(db, s, scan, |name, _| {
+            read_all(db, s, scan, |name, _, _| {
                 names.insert(name.clone());
                 true
             })

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     binding::Reading,
     capture::{Blind, Bound, Inspection, Installation},
-    database::{as_table, by_table, over, shaded, unusable_query},
+    database::{as_table, by_table, over, shaded, unchanged, unchanged_or_none, unusable_query},
     error::{Error, Kind, Result},
 };
 
@@ -74,8 +74,17 @@ pub(super) async fn script(db: &Sqlite, bound: &[Bound]) -> Result<Vec<String>> 
     changes(&mut connection, bound).await
 }
 
-pub(super) async fn install(db: &Sqlite, bound: &[Bound], record: &Installation) -> Result<Installation> {
+/// Installs; with `before`, if that is what stands.
+pub(super) async fn install_after(
+    db: &Sqlite,
+    before: Option<Option<&Installation>>,
+    bound: &[Bound],
+    record: &Installation,
+) -> Result<Installation> {
     let mut lock = db.write_lock().await?;
+    if let Some(before) = before {
+        unchanged(standing_if_any(lock.connection()).await?.as_deref(), before)?;
+    }
     for sql in changes(lock.connection(), bound).await? {
         sqlx::query(AssertSqlSafe(sql)).execute(lock.connection()).await.map_err(failed("install"))?;
     }
@@ -94,7 +103,9 @@ pub(super) async fn install(db: &Sqlite, bound: &[Bound], record: &Installation)
 
 pub(super) async fn record(db: &Sqlite, record: &Installation) -> Result<()> {
     let mut lock = db.write_lock().await?;
-    let record = over(standing(lock.connection()).await?.as_deref(), record)?;
+    let standing = standing(lock.connection()).await?;
+    unchanged_or_none(standing.as_deref(), record)?;
+    let record = over(standing.as_deref(), record)?;
     store(lock.connection(), &record).await?;
     lock.end("COMMIT").await.map(drop)
 }
@@ -104,6 +115,15 @@ pub(super) async fn set_shadow(db: &Sqlite, bindings: &[i32], since: Option<Time
     let record = shaded(standing(lock.connection()).await?.as_deref(), bindings, since)?;
     store(lock.connection(), &record).await?;
     lock.end("COMMIT").await.map(drop)
+}
+
+/// The record as it stands, read under the write lock, where the table may not be there.
+pub(super) async fn standing_if_any(connection: &mut SqliteConnection) -> Result<Option<String>> {
+    let there: bool = sqlx::query_scalar("SELECT count(*) > 0 FROM sqlite_schema WHERE type = 'table' AND name = 'rowbound_installation'")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed("read installation"))?;
+    if there { standing(connection).await } else { Ok(None) }
 }
 
 /// The record as it stands, read under the write lock.

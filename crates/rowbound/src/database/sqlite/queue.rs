@@ -7,9 +7,10 @@ use std::{borrow::Cow, time::Duration};
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, Row, sqlite::SqliteRow};
 
-use super::{Sqlite, WriteLock, deliver, fault::failed, json};
+use super::{Sqlite, WriteLock, deliver, fault::failed, install, json};
 use crate::{
-    database::{Hold, Shadowed, read_outcome},
+    capture::Reliance,
+    database::{Hold, Shadowed, read_outcome, read_record, relied_on},
     error::{Error, Kind, Result},
     ledger::{Entry, Filter, NewEntry, Total},
     queue::{Announce, Backlog, CLAIM_BYTES, Candidate, Claim, Settlement, Waiting, shortened},
@@ -138,7 +139,7 @@ pub(super) async fn settle(db: &Sqlite, settlement: &Settlement, hold: Option<Ho
 /// How long an upload waits for the write lock.
 const UPLOAD_PATIENCE: Duration = Duration::from_secs(10);
 
-pub(super) async fn announce(db: &Sqlite, items: &[Announce]) -> Result<()> {
+pub(super) async fn announce(db: &Sqlite, items: &[Announce], on: Option<&Reliance>) -> Result<()> {
     let rows: Vec<_> = items.iter().map(|a| (&a.storage, a.name.as_str(), a.event, millis(a.wait))).collect();
     let rows = json(&rows)?;
     let sql = format!(
@@ -157,6 +158,10 @@ pub(super) async fn announce(db: &Sqlite, items: &[Announce]) -> Result<()> {
             _ => e,
         })?,
     };
+    if let Some(on) = on {
+        let standing = install::standing_if_any(lock.connection()).await?.map(|text| read_record(&text)).transpose()?;
+        relied_on(standing.as_ref(), on)?;
+    }
     sqlx::query(AssertSqlSafe(sql)).bind(rows).execute(lock.connection()).await.map_err(failed("announce"))?;
     lock.end("COMMIT").await.map(drop)
 }

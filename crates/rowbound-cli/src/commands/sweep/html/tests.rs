@@ -128,6 +128,7 @@ fn swept(root: &Path) -> Report400 {
         orphans: all,
         young: Amount { files: 3, bytes: 812_000 },
         derived: Amount { files: 10_000, bytes: 93_000_000 },
+        mentioned: Amount { files: 4, bytes: 900_000 },
         protected: 12,
         odd: 2,
         dangling: 3,
