@@ -84,6 +84,8 @@ macro_rules! snapshot {
                 (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?Z", "[time]"),
                 (r"\d{8}T\d{6}Z", "[bucket]"),
                 (r"\[db\] on [0-9a-f]*", "[db] on [machine]"),
+                // Beneath the machine: what the file beside the database is. The id in it is one already.
+                (r" by (\[id\]|[0-9a-f]{32})( inode [0-9]+)?( born [0-9.]+)?", " by [file]"),
                 (r"\b[0-9a-f]{32}\b", "[id]"),
                 (r"the oldest for [0-9a-z ]+", "the oldest for [length]"),
                 (r#""oldest_seconds": \d+"#, r#""oldest_seconds": [seconds]"#),
@@ -888,13 +890,15 @@ fn the_tests_that_the_documentation_names_exist() {
         "database_contract" => vec!["crates/rowbound-testkit/src/database_suite.rs".to_owned()],
         "django" => vec!["crates/rowbound-cli/tests/django/scenarios.py".to_owned()],
         "binding" => ["binding", "binding/text", "binding/json", "binding/scan"].map(|m| format!("crates/rowbound/src/{m}.rs")).into(),
-        "collect" | "name" => vec![format!("crates/rowbound/src/{module}.rs")],
+        "collect" | "name" | "clock" | "owner" => vec![format!("crates/rowbound/src/{module}.rs")],
+        "identity" => vec!["crates/rowbound/src/database/sqlite/identity.rs".to_owned()],
         "html" => vec!["crates/rowbound-cli/src/commands/sweep/html/tests.rs".to_owned()],
         "thumbnails" | "csv" => vec![format!("crates/rowbound-cli/src/commands/sweep/{module}.rs")],
         "examples" => vec!["examples/tests.rs".to_owned()],
         "browser" => vec!["examples/blog/tests/browser.rs".to_owned()],
         "http" => vec!["crates/rowbound-web/tests/http.rs".to_owned(), "examples/blog/tests/http.rs".to_owned()],
         "names" | "head" | "multipart" => ["files", "web"].iter().map(|of| format!("crates/rowbound-{of}/src/{module}.rs")).collect(),
+        "mysql" => ["mysql", "mysql/sessions"].map(|m| format!("crates/rowbound-testkit/tests/{m}.rs")).into(),
         // `s3` is in two: the storage alone, and the command on it.
         other => {
             let crates = ["testkit", "cli", "files", "files-orms", "image", "orm", "web"];

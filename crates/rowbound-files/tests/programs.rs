@@ -120,7 +120,9 @@ async fn nothing_is_stored_for_an_installation_that_is_gone_or_another() {
             refused(photos.delete(&value).await, EngineKind::NotAttached, says);
             assert!(world.files().is_empty(), "{backend}: {:?}", world.files());
         };
-        rowbound::attach::detach(media.plan(), media.database().as_ref(), false).await.unwrap_or_else(|e| panic!("{backend}: {}", e.full()));
+        rowbound::attach::detach(media.plan(), media.database().as_ref(), false)
+            .await
+            .unwrap_or_else(|e| panic!("{backend}: {}", e.full()));
         refuses("not attached to this database any more").await;
         let again = started(program(&world, &photo())).await;
         refuses("attached anew").await;
