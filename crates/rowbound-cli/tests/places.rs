@@ -1,11 +1,12 @@
 //! A storage is one place, and a place is one storage. Two names for it, or two databases on it, must not cost a file.
 
-use std::{os::unix::fs::symlink, path::Path};
+use std::{os::unix::fs::symlink, path::Path, time::Duration};
 
 use rowbound::{Binding, RESERVED, StoragePlan, Trash, plan::Location};
 use rowbound_testkit::{
     Backend, Rowbound, World,
     s3::{S3Kind, S3Server},
+    wait_until,
 };
 
 const BINARY: &str = env!("CARGO_BIN_EXE_rowbound");
@@ -155,6 +156,21 @@ async fn shared(backend: Backend) {
     assert_eq!(ours.files(), ["nobodys.jpg", "ours.jpg", "theirs.jpg"]);
     // A report is no harm.
     assert_eq!(rowbound(&ours).run(&["sweep", "--list", "--max-share", "1"]).await.expect(1).stdout, "nobodys.jpg\ntheirs.jpg\n");
+
+    // Nor does one database empty the other's part of the trash: it knows neither how long the other keeps files nor what its rows reference.
+    let mut keeping = ours;
+    keeping.storage = keeping.storage.trash(Trash::Keep(Duration::from_secs(1)));
+    let ours = keeping;
+    ours.put_file(&format!("{RESERVED}/trash/20200101T000000Z/theirs2.jpg"), b"1");
+    ours.put_doc("a.jpg").await;
+    ours.db.exec(&format!("delete from doc where file = {}", backend.literal("a.jpg"))).await;
+    wait_until(Duration::from_secs(60), "our own file leaves the trash", || async {
+        rowbound(&ours).run(&["collect"]).await.expect(0);
+        !ours.files().contains(&"a.jpg".to_owned()) && !ours.trashed().iter().any(|n| n.ends_with("/a.jpg"))
+    })
+    .await;
+    assert_eq!(ours.trashed(), ["trash/20200101T000000Z/theirs2.jpg"]);
+    rowbound(&ours).run(&["status"]).await.expect(0);
 
     // When the other database is gone for good, a person says so.
     theirs.db.exec("delete from doc").await;

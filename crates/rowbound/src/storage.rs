@@ -46,6 +46,13 @@ pub struct Marker {
     pub proved: Option<Proved>,
 }
 
+impl Marker {
+    /// Whether another installation than `id` uses the storage too.
+    pub fn is_shared(&self, id: &str) -> bool {
+        self.installations.iter().any(|other| other != id)
+    }
+}
+
 /// What a storage was seen to honour, by doing it with files of Rowbound's own: some services ignore a condition and report success.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proved {

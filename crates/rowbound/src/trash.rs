@@ -8,7 +8,7 @@ use crate::{
     crash,
     database::Database,
     error::{Error, Kind, Result},
-    ledger::NewEntry,
+    ledger::{Filter, NewEntry},
     name::FileName,
     queue::Outcome,
     references,
@@ -26,6 +26,22 @@ pub struct Emptied {
     pub bytes: u64,
     /// Files that stay, because something failed: each with its error.
     pub failed: Vec<Error>,
+}
+
+/// Those of `files` that the ledger says this database moved to the trash. In a storage that several databases share, the others' files are theirs to
+/// erase: their retention may be longer, and their references are not seen here.
+///
+/// # Errors
+/// Those of the database.
+pub(crate) async fn moved_by_us(db: &dyn Database, storage_name: &str, files: Vec<Trashed>) -> Result<Vec<Trashed>> {
+    let mut ours = Vec::new();
+    for file in files {
+        let filter = Filter { storage: Some(storage_name.to_owned()), name: Some(file.name.to_string()), ..Filter::default() };
+        if db.history(&filter).await?.iter().any(|entry| entry.place.as_ref() == Some(&file.place)) {
+            ours.push(file);
+        }
+    }
+    Ok(ours)
 }
 
 /// Erases `files`, whose retention is over, unless a row references one: that one is brought back if its name is free. An error of one file is that

@@ -84,7 +84,11 @@ impl Collector {
                 return Ok(false);
             }
             let (name, storage) = (&lane.plan.name, lane.storage.as_ref());
-            let done = trash::purge(self.db.as_ref(), &self.bound, &record.snapshot, name, storage, &page.files).await?;
+            let mut files = page.files;
+            if storage.marker().await?.is_some_and(|marker| marker.is_shared(&record.id)) {
+                files = trash::moved_by_us(self.db.as_ref(), name, files).await?;
+            }
+            let done = trash::purge(self.db.as_ref(), &self.bound, &record.snapshot, name, storage, &files).await?;
             Counters::add(&self.counters.purged, done.purged);
             Counters::add(&self.counters.bytes_freed, done.bytes);
             done.failed.into_iter().for_each(|e| emptying.failed(e));

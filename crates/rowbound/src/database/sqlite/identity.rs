@@ -26,7 +26,7 @@ use crate::{
 const MACHINE: &str = "/etc/machine-id";
 
 /// File systems that may number a file anew whenever they are mounted: FUSE (0x65735546) and 9P (0x01021997), from `linux/magic.h`.
-const RENUMBERED: [i64; 2] = [0x6573_5546, 0x0102_1997];
+const RENUMBERED: [rustix::fs::FsWord; 2] = [0x6573_5546, 0x0102_1997];
 
 /// The file beside the database.
 pub(super) fn file(database: &Path) -> PathBuf {
@@ -106,7 +106,7 @@ pub(super) fn remove(database: &Path) -> Result<()> {
 /// What a copy of the file would not have: its inode number, and its time of birth where the file system keeps one.
 fn number(file: &std::fs::File) -> std::io::Result<String> {
     let meta = file.metadata()?;
-    if rustix::fs::fstatfs(file).is_ok_and(|fs| RENUMBERED.contains(&(fs.f_type as i64))) {
+    if rustix::fs::fstatfs(file).is_ok_and(|fs| RENUMBERED.contains(&fs.f_type)) {
         return Ok(String::new());
     }
     let born = meta.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
