@@ -105,6 +105,26 @@ async fn mysql_a_copy_that_is_cleaned_leaves_the_original_its_marker() {
     cleaned(Backend::Mysql).await;
 }
 
+/// Another path leads to the original itself: cleaning it as a copy would take its capture and its queue.
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_an_original_under_another_path_is_no_copy() {
+    let world = World::new(Backend::Sqlite).await.with_docs().await;
+    let rowbound = Rowbound::new(BINARY, &world);
+    rowbound.run(&["attach"]).await.expect(0);
+    world.db.close_app().await;
+    let (file, linked) = (world.db.file(), world.db.file().with_file_name("linked"));
+    std::fs::create_dir(&linked).expect("a folder");
+    for suffix in ["", "-rowbound.id"] {
+        let of = |path: &Path| std::path::PathBuf::from(format!("{}{suffix}", path.display()));
+        std::fs::hard_link(of(&file), of(&linked.join("app.sqlite3"))).expect("a link");
+    }
+    let database = format!("sqlite:{}", linked.join("app.sqlite3").display());
+    let refused = rowbound.run(&["detach", "--copy", "--database", &database]).await.expect(2);
+    assert!(refused.stderr.contains("seen under another path"), "{}", refused.stderr);
+    std::fs::remove_dir_all(&linked).expect("removed");
+    rowbound.run(&["collect"]).await.expect(0);
+}
+
 /// Two containers on one machine: the same path, and the same machine id, or none. One holds the original, the other a copy of its whole folder.
 async fn containers(machine_id: &str) {
     let original = World::new(Backend::Sqlite).await.with_docs().await;

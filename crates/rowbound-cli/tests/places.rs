@@ -114,6 +114,88 @@ async fn an_installation_with_one_place_twice_stops() {
     assert_eq!(world.files(), ["a.jpg"]);
 }
 
+/// They were two places at `attach`; then a link or a mount changed. The one whose marker is right must stop as the other does: rows of the other
+/// reference what lies there now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storage_that_becomes_another_stops_both() {
+    let world = World::new(Backend::Sqlite).await.with_docs().await;
+    let other = world.folder().join("other");
+    std::fs::create_dir(&other).expect("a folder");
+    let world = world.another(StoragePlan::folder("photo", &other).trash(Trash::Off)).await;
+    rowbound(&world).run(&["attach"]).await.expect(0);
+    std::fs::remove_dir_all(&other).expect("removed");
+    symlink(world.media(), &other).expect("a link");
+    world.put_doc("a.jpg").await;
+    world.db.exec("insert into photo (file) values ('a.jpg')").await;
+    world.db.exec("delete from doc").await;
+    for command in [&["collect"][..], &["sweep", "--storage", "default", "--delete", "--max-share", "1"], &["collect"]] {
+        let stopped = rowbound(&world).run(command).await;
+        assert!(!matches!(stopped.code, Some(0 | 1)), "{command:?}: {:?} {}", stopped.code, stopped.stderr);
+    }
+    let daemon = rowbound(&world).spawn(&["run", "--poll", "20ms"]);
+    daemon.wait_for_line("two storages are one place", Duration::from_secs(60)).await;
+    daemon.terminate();
+    daemon.wait(Duration::from_secs(60)).await.expect(0);
+    assert_eq!(world.files(), ["a.jpg"]);
+}
+
+/// A folder that was copied with its marker is another place: a person says which is the copy, and it gets a marker of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copied_marker_is_renewed_when_asked() {
+    let world = World::new(Backend::Sqlite).await.with_docs().await;
+    rowbound(&world).run(&["attach"]).await.expect(0);
+    let other = world.folder().join("other");
+    let copied = std::process::Command::new("cp").arg("-a").arg(world.media()).arg(&other).status().expect("cp");
+    assert!(copied.success());
+    let world = world.another(StoragePlan::folder("photo", &other).trash(Trash::Off)).await;
+    let refused = rowbound(&world).run(&["attach"]).await.expect(4);
+    assert!(refused.stderr.contains("--adopt-storage"), "{}", refused.stderr);
+    rowbound(&world).run(&["attach", "--adopt-storage", "photo"]).await.expect(0);
+    world.put_doc("a.jpg").await;
+    world.db.exec("delete from doc").await;
+    rowbound(&world).run(&["collect"]).await.expect(0);
+    assert_eq!(world.files(), [""; 0]);
+}
+
+/// Whoever was removed from the marker while it still lives stops, instead of going on unseen.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_installation_that_was_forgotten_stops() {
+    let ours = World::new(Backend::Sqlite).await.with_docs().await;
+    let mut theirs = World::new(Backend::Sqlite).await.with_docs().await;
+    theirs.storage = ours.storage.clone();
+    rowbound(&ours).run(&["attach"]).await.expect(0);
+    rowbound(&theirs).run(&["attach", "--shared"]).await.expect(0);
+    let id = installations(&ours.media()).pop().expect("the one that came second");
+    rowbound(&ours).run(&["attach", "--forget-installation", &id]).await.expect(0);
+    ours.put_file("a.jpg", b"1");
+    theirs.db.exec("insert into doc (file) values ('a.jpg')").await;
+    theirs.db.exec("delete from doc").await;
+    for command in ["collect", "status"] {
+        let stopped = rowbound(&theirs).run(&[command]).await;
+        assert_eq!(stopped.code, Some(4), "{command}: {} {}", stopped.stdout, stopped.stderr);
+    }
+    assert_eq!(ours.files(), ["a.jpg"]);
+    rowbound(&theirs).run(&["attach", "--shared"]).await.expect(0);
+    rowbound(&theirs).run(&["collect"]).await.expect(0);
+}
+
+/// Once the database has let go, nobody knows which installation to take out of a marker.
+#[tokio::test(flavor = "multi_thread")]
+async fn detach_changes_nothing_while_a_storage_is_away() {
+    let world = World::new(Backend::Sqlite).await.with_docs().await;
+    let other = world.folder().join("other");
+    std::fs::create_dir(&other).expect("a folder");
+    let world = world.another(StoragePlan::folder("photo", &other).trash(Trash::Off)).await;
+    rowbound(&world).run(&["attach"]).await.expect(0);
+    let away = world.folder().join("away");
+    std::fs::rename(&other, &away).expect("moved");
+    rowbound(&world).run(&["detach"]).await.expect(3);
+    std::fs::rename(&away, &other).expect("moved back");
+    rowbound(&world).run(&["detach"]).await.expect(0);
+    assert!(!other.join(RESERVED).exists() && !world.media().join(RESERVED).exists(), "both markers are gone");
+    rowbound(&world).run(&["attach"]).await.expect(0);
+}
+
 /// One bucket behind two addresses.
 #[tokio::test(flavor = "multi_thread")]
 async fn s3s_fs_one_bucket_behind_two_addresses_is_refused() {

@@ -742,6 +742,9 @@ fn a_restored_dump_has_another_identity(server: &Server) {
         assert_eq!(db.identity().await.unwrap(), was, "a rebuilt table is the same database");
         // A true restore, under the same name.
         let text = dump(&own);
+        // MariaDB keeps a trigger's statement as it was written. With the database's name in it, a dump that is restored elsewhere changes this database.
+        let made_in = |what: &str| text.to_lowercase().contains(&format!("{what} `{}`.", own.name));
+        assert!(!made_in("trigger") && !made_in(" on"), "{text}");
         own.exec("drop table rowbound_installation, rowbound_candidate, rowbound_ledger, t").await;
         client(&own, &text);
         assert_eq!(own.column("select count(*) from information_schema.triggers where trigger_schema = database()").await, ["3"]);

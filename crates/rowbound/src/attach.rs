@@ -20,7 +20,7 @@ use crate::{
     database::{Database, Dialect, Shadowed, overtaken},
     error::{Error, Kind, Result},
     evidence::{Limits, survey},
-    plan::Plan,
+    plan::{Plan, StoragePlan},
     storage::{self, Marker, Proved, Storage},
 };
 
@@ -131,7 +131,7 @@ pub async fn attach(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result
         let no_marker = e.kind() == Kind::StorageUnreachable;
         let now = db.installation().await.ok().flatten();
         let other = now.as_ref().is_some_and(|now| seen.as_ref() != Some(&now.id));
-        if overtaken(&e) || until.is_none() && (other || no_marker && now.is_some_and(just_attached)) {
+        if overtaken(&e) || until.is_none() && (other || no_marker && now.is_some()) {
             until = Some(Instant::now() + OTHERS);
         }
         let under_way = overtaken(&e) || no_marker || e.kind() == Kind::Identity;
@@ -144,11 +144,6 @@ pub async fn attach(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result
 
 /// How long another attach may take from its record to its markers.
 const OTHERS: Duration = Duration::from_secs(2);
-
-/// Whether a database was attached for the first time a moment ago.
-fn just_attached(record: Installation) -> bool {
-    Timestamp::now().duration_since(record.attached_at).unsigned_abs() < OTHERS
-}
 
 async fn attach_once(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result<Attached> {
     let before = db.installation().await?;
@@ -195,9 +190,10 @@ async fn attach_once(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
         let seen = storage.probe().await.map_err(|e| e.with("storage", &name))?;
         proved.insert(name.clone(), seen.clone());
         marker.proved = Some(seen);
-        record.storages.insert(name.clone(), marker.storage.clone());
-        places.push(Place { name, storage, was, marker });
+        places.push(Place { inode: storage.inode().await?, name, storage, was, marker });
     }
+    renew_copied_markers(&mut places, &record, consent)?;
+    record.storages.extend(places.iter().map(|p| (p.name.clone(), p.marker.storage.clone())));
     own_places(plan, &record.storages)?;
     forgettable(&places, &record, consent)?;
 
@@ -229,12 +225,14 @@ async fn attach_once(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
     let staked = stake(&places).await?;
     let (installation, statements) = match put_in_place(&bound, record, db, before.as_ref(), consent).await {
         Ok(done) => done,
+        // Who was faster may have made them his own.
+        Err(e) if overtaken(&e) => return Err(e),
         Err(e) => return Err(withdraw(staked, e).await),
     };
     for place in &places {
-        place.storage.set_marker(&place.marker).await?;
+        place.mark().await?;
     }
-    each_holds_its_own(&places).await?;
+    each_holds_its_own(places.iter()).await?;
     Ok(Attached { installation, inspection, statements, proved, removed })
 }
 
@@ -271,10 +269,94 @@ async fn put_in_place(
 struct Place {
     name: String,
     storage: Arc<dyn Storage>,
+    /// What tells its folder from others; `None` where it is none.
+    inode: Option<(u64, u64)>,
     /// The marker that it had.
     was: Option<Marker>,
     /// The marker that it gets.
     marker: Marker,
+}
+
+impl Place {
+    /// Writes the marker, unless another database has made the storage its own since it was looked at.
+    async fn mark(&self) -> Result<()> {
+        if let Some(now) = self.storage.marker().await?
+            && Some(&now) != self.was.as_ref()
+            && now.storage != self.marker.storage
+            && !now.installations.is_empty()
+        {
+            return Err(taken(&self.name));
+        }
+        self.storage.set_marker(&self.marker).await
+    }
+}
+
+/// The error for a storage that another attach took at the same moment.
+fn taken(storage: &str) -> Error {
+    Error::new(Kind::Identity, "another attach has just made this storage its own")
+        .with("storage", storage)
+        .hint("run `rowbound attach` again")
+}
+
+/// Gives a marker of its own to a folder that was copied together with its marker, where the person says that it is meant (`--adopt-storage`).
+fn renew_copied_markers(places: &mut [Place], record: &Installation, consent: &Consent) -> Result<()> {
+    for i in 0..places.len() {
+        let copied = |j: &usize| places[*j].marker.storage == places[i].marker.storage && places[*j].inode != places[i].inode;
+        let Some(j) = (0..i).find(|j| copied(j) && places[*j].inode.is_some() && places[i].inode.is_some()) else { continue };
+        let meant = |k: &usize| consent.adopt_storages.contains(&places[*k].name);
+        let Some(k) = [i, j].into_iter().find(meant) else {
+            let (first, second) = (&places[j].name, &places[i].name);
+            return Err(Error::new(Kind::Identity, "two folders carry the same marker: one was copied from the other")
+                .with("storages", format_args!("{first} and {second}"))
+                .hint(format!(
+                    "rowbound attach --adopt-storage with the name of the copy ({first} or {second}) gives it a marker of its own"
+                )));
+        };
+        places[k].marker.storage = random_id();
+        places[k].marker.installations = vec![record.id.clone()];
+    }
+    Ok(())
+}
+
+/// The error for a storage whose marker does not hold this installation any more.
+pub(crate) fn forgotten(marker: &Marker, record: &Installation, storage: &str) -> Option<Error> {
+    (!marker.installations.contains(&record.id)).then(|| {
+        Error::new(Kind::Identity, "the storage's marker does not hold this installation any more: another database has removed it")
+            .with("storage", storage)
+            .with("installation", &record.id)
+            .hint(
+                "if both databases use the storage, and no file is referenced by both: rowbound attach --shared; else give this one a storage of its own",
+            )
+    })
+}
+
+/// Insists, before anything of a storage is changed, that its marker still holds this installation, and that no other storage of the plan
+/// shows the same marker now: a mount or a link may have changed since `attach`. `places` are all storages of the plan; one that cannot be
+/// read says nothing.
+///
+/// # Errors
+/// [`Kind::Identity`] where another database has removed this installation; [`Kind::Config`] for two storages that are one place.
+pub(crate) async fn apart<'a>(
+    record: &Installation,
+    name: &str,
+    places: impl Iterator<Item = (&'a StoragePlan, &'a Arc<dyn Storage>)>,
+) -> Result<()> {
+    let places: Vec<_> = places.collect();
+    let Some((own, storage)) = places.iter().find(|(plan, _)| plan.name == name) else { return Ok(()) };
+    let Some(marker) = storage.marker().await? else { return Ok(()) }; // its operations say so themselves
+    if let Some(e) = forgotten(&marker, record, name) {
+        return Err(e);
+    }
+    let alike = |other: &StoragePlan| std::mem::discriminant(&other.location) == std::mem::discriminant(&own.location);
+    for (other, storage) in places.iter().filter(|(other, _)| other.name != name && alike(other)) {
+        let read = tokio::time::timeout(OTHERS, storage.marker()).await;
+        if let Ok(Ok(Some(found))) = read
+            && found.storage == marker.storage
+        {
+            return Err(one_place(name, &other.name));
+        }
+    }
+    Ok(())
 }
 
 /// The error for two storages that turn out to be one place.
@@ -296,25 +378,35 @@ pub(crate) fn own_places(plan: &Plan, ids: &BTreeMap<String, String>) -> Result<
     Ok(())
 }
 
-/// Gives every storage without a marker one that belongs to nobody yet, and reads all of them again: where two storages are one place, the second has
-/// overwritten the first. Returns the storages that were given one, for [`withdraw`]. A process that is killed here leaves markers that the
+/// Insists that no two storages are one place, before the database is changed. Folders are told apart by their inodes. All others without a marker are
+/// given one that belongs to nobody yet, and are read again: where two are one place, the second has overwritten the first. Returns the storages that were given one, for [`withdraw`]. A process that is killed here leaves markers that the
 /// next `attach` takes.
 ///
 /// # Errors
 /// [`Kind::Config`] for two that are one place, or a storage's own; no marker was left.
 async fn stake(places: &[Place]) -> Result<Vec<(Arc<dyn Storage>, Marker)>> {
     let mut staked = Vec::new();
-    if places.len() == 1 {
+    let mut inodes: BTreeMap<(u64, u64), &str> = BTreeMap::new();
+    for (inode, place) in places.iter().filter_map(|p| Some((p.inode?, p))) {
+        if let Some(other) = inodes.insert(inode, &place.name) {
+            return Err(one_place(other, &place.name));
+        }
+    }
+    let untold = || places.iter().filter(|p| p.inode.is_none());
+    if untold().count() < 2 {
         return Ok(staked);
     }
-    for place in places.iter().filter(|p| p.was.is_none()) {
+    for place in untold().filter(|p| p.was.is_none()) {
+        if place.storage.marker().await?.is_some_and(|now| !now.installations.is_empty()) {
+            return Err(withdraw(staked, taken(&place.name)).await);
+        }
         let nobodys = Marker { installations: Vec::new(), ..place.marker.clone() };
         staked.push((place.storage.clone(), nobodys.clone()));
         if let Err(e) = place.storage.set_marker(&nobodys).await {
             return Err(withdraw(staked, e).await);
         }
     }
-    match each_holds_its_own(places).await {
+    match each_holds_its_own(untold()).await {
         Ok(()) => Ok(staked),
         Err(e) => Err(withdraw(staked, e).await),
     }
@@ -339,17 +431,16 @@ async fn withdraw(staked: Vec<(Arc<dyn Storage>, Marker)>, mut why: Error) -> Er
 }
 
 /// Reads every marker again: each storage must hold its own.
-async fn each_holds_its_own(places: &[Place]) -> Result<()> {
-    for place in places {
+async fn each_holds_its_own<'a>(places: impl Iterator<Item = &'a Place>) -> Result<()> {
+    let places: Vec<&Place> = places.collect();
+    for place in &places {
         let found = place.storage.marker().await?.map(|marker| marker.storage);
         if found.as_ref() == Some(&place.marker.storage) {
             continue;
         }
         return Err(match places.iter().find(|p| Some(&p.marker.storage) == found.as_ref()) {
             Some(other) => one_place(&place.name, &other.name),
-            None => Error::new(Kind::Identity, "the marker that was just written is not the one that is read: another attach is at work")
-                .with("storage", &place.name)
-                .hint("run `rowbound attach` again"),
+            None => taken(&place.name),
         });
     }
     Ok(())
@@ -682,12 +773,18 @@ pub struct Detached {
     pub in_trash: BTreeMap<String, u64>,
 }
 
+/// Whether two identities of a SQLite database speak of one file: the file beside it is the same, down to its inode.
+fn same_file(one: &str, other: &str) -> bool {
+    let beside = |identity: &str| identity.split_once(" by ").map(|(_, file)| file.to_owned()).filter(|file| file.contains(" inode "));
+    beside(one).is_some() && beside(one) == beside(other)
+}
+
 /// Removes capture, candidates and ledger from the database and this installation from the storages' markers. `copy`: this database is a copy of the
 /// one that was attached, and the storages stay as they are, because they are the original's.
 ///
 /// # Errors
 /// [`Kind::Identity`] on a copy, unless `copy` says so: its markers are the original's; [`Kind::Config`] for `copy` on the original. Else those of the
-/// database or a storage. The database comes first: once it has let go, nothing can be deleted any more.
+/// database or a storage; nothing was changed where a storage cannot be read. Then the database comes first: once it has let go, nothing can be deleted any more.
 pub async fn detach(plan: &Plan, db: &dyn Database, copy: bool) -> Result<Detached> {
     let record = db.installation().await?;
     if let Some(record) = &record {
@@ -704,16 +801,31 @@ pub async fn detach(plan: &Plan, db: &dyn Database, copy: bool) -> Result<Detach
                     .with("identity", identity)
                     .hint("run `rowbound detach` without --copy"));
             }
+            (false, true) if same_file(&record.identity, &identity) => {
+                return Err(Error::new(Kind::Config, "this is the database that was attached, seen under another path, and no copy of it")
+                    .with("attached", &record.identity)
+                    .with("now", identity)
+                    .hint("run `rowbound detach` where it was attached"));
+            }
             _ => {}
         }
     }
-    db.remove().await?;
     let mut left = Detached::default();
-    if copy {
-        return Ok(left);
+    let mut marked = Vec::new();
+    if !copy {
+        // All are read before anything is changed: once the database has let go, nobody knows which installation to take out of a marker.
+        for (name, storage) in open_storages(plan)? {
+            let marker = storage.marker().await.map_err(|e| {
+                e.hint(format!(
+                    "nothing was changed: bring the storage back and detach again; if it is gone for good, remove storage {name} and its bindings from \
+                     rowbound.toml"
+                ))
+            })?;
+            marked.extend(marker.map(|marker| (name, storage, marker)));
+        }
     }
-    for (name, storage) in open_storages(plan)? {
-        let Some(mut marker) = storage.marker().await? else { continue };
+    db.remove().await?;
+    for (name, storage, mut marker) in marked {
         let before = marker.installations.len();
         marker.installations.retain(|id| record.as_ref().is_none_or(|record| *id != record.id));
         if marker.installations.is_empty() {

@@ -18,7 +18,7 @@ use rand::Rng;
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    attach::{copied, drop_flag, last_whole, number, open_storages, own_places},
+    attach::{apart, copied, drop_flag, last_whole, number, open_storages, own_places},
     binding::{Keep, Resolved},
     capture::{Bound, Drift, Gap, Installation, VERSION},
     clock, crash,
@@ -364,7 +364,7 @@ impl Collector {
     async fn drain_lane(&self, name: &str, lane: &Lane, stop: &watch::Receiver<bool>) -> Result<()> {
         // Whatever is due, what is not there or not as attached is said.
         lane.storage.prove().await?;
-        self.verify().await?;
+        self.apart(lane, &self.verify().await?).await?;
         let waiting = self.db.backlog(&self.claim(lane, 1)).await?;
         // The oldest come first, so those that are due now are among the first so many claims, whoever makes them.
         let goal = AtomicU64::new(if self.settings.retry_now { waiting.total } else { waiting.due });
@@ -438,7 +438,7 @@ impl Collector {
         while !*stop.borrow() {
             let step = async {
                 if first && verified.elapsed() >= self.settings.verify {
-                    self.verify().await?;
+                    self.apart(lane, &self.verify().await?).await?;
                     verified = Instant::now();
                 }
                 let rest = lane.scan_at.lock().unwrap_or_else(|e| e.into_inner()).map(|at| at.saturating_duration_since(Instant::now()));
@@ -504,6 +504,11 @@ impl Collector {
         }
     }
 
+    /// Insists that the storage is still ours, and no other one of the plan.
+    async fn apart(&self, lane: &Lane, record: &Installation) -> Result<()> {
+        apart(record, &lane.plan.name, self.lanes.values().map(|lane| (&lane.plan, &lane.storage))).await
+    }
+
     fn on<'a>(&'a self, storage: &'a str) -> impl Iterator<Item = &'a Bound> {
         self.bound.iter().filter(move |b| b.binding.storage == storage)
     }
@@ -530,6 +535,7 @@ impl Collector {
         // Nothing is claimed for a storage that is not there, nor on a picture of the schema that is not true.
         lane.storage.prove().await?;
         let record = self.verify().await?;
+        self.apart(lane, &record).await?;
         if self.still_blocked(lane).await? {
             return Ok(Batch::default());
         }

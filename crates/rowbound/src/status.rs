@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    attach::{copied, number, open_storages},
+    attach::{copied, forgotten, number, open_storages},
     binding::{Keep, Mode, Resolved},
     capture::{Gap, Installation, VERSION},
     clock,
@@ -239,6 +239,9 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
                     Ok(()) => {
                         reachable = true;
                         let marker = storage.marker().await?;
+                        if let Some(e) = marker.as_ref().and_then(|m| forgotten(m, &record, &name)) {
+                            status.problems.push(Problem::new(&e, true));
+                        }
                         let shared = marker.as_ref().is_some_and(|m| m.is_shared(&record.id));
                         proved = marker.and_then(|m| m.proved);
                         // In a shared trash the others' files may lie longer than ours do.

@@ -262,6 +262,12 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     /// Proves that the storage is there: its marker is read and is the expected one.
     async fn prove(&self) -> Result<()>;
 
+    /// The device and inode of the storage's folder, which tell two folders apart whatever their paths say; `None` where a storage has no such thing.
+    ///
+    /// # Errors
+    /// [`crate::Kind::StorageUnreachable`] when the place itself is not there.
+    async fn inode(&self) -> Result<Option<(u64, u64)>>;
+
     /// Whether its operations are as quick as a system call, so that a database lock may be held over them.
     fn quick(&self) -> bool;
 

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::{
-    attach::{copied, number},
+    attach::{apart, copied, number, open_storages},
     binding::{Binding, Keep, Mode, Resolved, Scan as Names},
     capture::{Bound, Installation},
     clock,
@@ -474,6 +474,10 @@ impl<'a> Work<'a> {
                 .hint("add a [[binding]] for each column that names its files"));
         }
         place.prove().await?;
+        if changes && let Some(record) = &record {
+            let all = open_storages(plan)?;
+            apart(record, &storage.name, all.iter().map(|(name, place)| (&plan.storages[name], place))).await?;
+        }
         if options.delete {
             sole_owner(storage, place.as_ref(), record.as_ref()).await?;
         }

@@ -83,6 +83,7 @@ impl Collector {
             if Shadow::of(&record, self.on(&lane.plan.name)).all() {
                 return Ok(false);
             }
+            self.apart(lane, &record).await?;
             let (name, storage) = (&lane.plan.name, lane.storage.as_ref());
             let mut files = page.files;
             if storage.marker().await?.is_some_and(|marker| marker.is_shared(&record.id)) {

@@ -194,6 +194,14 @@ impl Storage for Folder {
         self.blocking(|inner| inner.proved().map(drop)).await
     }
 
+    async fn inode(&self) -> Result<Option<(u64, u64)>> {
+        self.blocking(|inner| {
+            let stat = fs::fstat(inner.open()?).map_err(|e| inner.failure(e, "cannot look at the storage's folder"))?;
+            Ok(Some((stat.st_dev, stat.st_ino)))
+        })
+        .await
+    }
+
     fn quick(&self) -> bool {
         true
     }

@@ -229,6 +229,10 @@ impl Storage for Memory {
         self.proved().map(drop)
     }
 
+    async fn inode(&self) -> Result<Option<(u64, u64)>> {
+        Ok(None)
+    }
+
     fn quick(&self) -> bool {
         true
     }

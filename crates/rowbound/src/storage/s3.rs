@@ -146,6 +146,10 @@ impl Storage for S3 {
         self.inner.prove().await.map(drop)
     }
 
+    async fn inode(&self) -> Result<Option<(u64, u64)>> {
+        Ok(None)
+    }
+
     fn quick(&self) -> bool {
         false
     }

@@ -118,6 +118,10 @@ impl Storage for Service {
         self.inner.prove().await.map(drop)
     }
 
+    async fn inode(&self) -> Result<Option<(u64, u64)>> {
+        Ok(None)
+    }
+
     fn quick(&self) -> bool {
         false
     }

@@ -137,7 +137,7 @@ async fn install_steps(db: &Mysql, conn: &mut MySqlConnection, bound: &[Bound]) 
         let fine =
             now.is_some_and(|t| t.body == w.body && definer.as_ref().is_none_or(|account| t.definer == format!("{account}@localhost")));
         if !fine {
-            steps.push(create_trigger(db.flavor, w, definer.as_deref(), now.is_some()));
+            steps.push(create_trigger(db.flavor, &db.database, w, definer.as_deref(), now.is_some()));
         }
     }
     Ok(steps)
@@ -147,17 +147,23 @@ fn drop_trigger(t: &Trigger) -> Step {
     Step { sql: vec![format!("drop trigger if exists {}.{}", quote(&t.schema), quote(&t.name))], locks: Some(t.table.to_string()) }
 }
 
-fn create_trigger(flavor: Flavor, w: &Wanted, definer: Option<&str>, replace: bool) -> Step {
-    let (schema, table) = (quote(&w.table.schema), format!("{}.{}", quote(&w.table.schema), quote(&w.table.table)));
+fn create_trigger(flavor: Flavor, home: &str, w: &Wanted, definer: Option<&str>, replace: bool) -> Step {
+    // Unqualified: MariaDB keeps the statement as it was, and a dump that names the database would put the triggers of a copy onto the original's table.
+    let table = quote(&w.table.table);
     let definer = definer.map_or_else(String::new, |account| format!("definer = {}@'localhost' ", literal(account)));
     let or_replace = if flavor == Flavor::Mariadb && replace { "or replace " } else { "" };
-    let name = format!("{schema}.{}", quote(&w.name));
+    let name = quote(&w.name);
     let create = format!("create {or_replace}{definer}trigger {name} {} on {table} for each row\n{}", w.event, w.body);
     let sql = if flavor == Flavor::Mysql && replace {
         // No write may slip through between the two.
         vec![format!("lock tables {table} write"), format!("drop trigger if exists {name}"), create, "unlock tables".to_owned()]
     } else {
         vec![create]
+    };
+    // The table of another database: there, and back to ours, in which all other statements are meant.
+    let sql = match w.table.schema == home {
+        true => sql,
+        false => [vec![format!("use {}", quote(&w.table.schema))], sql, vec![format!("use {}", quote(home))]].concat(),
     };
     Step { sql, locks: Some(w.table.to_string()) }
 }
@@ -347,14 +353,13 @@ mod tests {
             event: "after delete",
             body: "begin end".into(),
         };
-        assert_eq!(
-            create_trigger(Flavor::Mysql, &w, None, true).sql,
-            [
-                "lock tables `s`.`t``` write",
-                "drop trigger if exists `s`.`rowbound_ad_1`",
-                "create trigger `s`.`rowbound_ad_1` after delete on `s`.`t``` for each row\nbegin end",
-                "unlock tables"
-            ]
-        );
+        let replaced = [
+            "lock tables `t``` write",
+            "drop trigger if exists `rowbound_ad_1`",
+            "create trigger `rowbound_ad_1` after delete on `t``` for each row\nbegin end",
+            "unlock tables",
+        ];
+        assert_eq!(create_trigger(Flavor::Mysql, "s", &w, None, true).sql, replaced);
+        assert_eq!(create_trigger(Flavor::Mysql, "home", &w, None, true).sql, [&["use `s`"], &replaced[..], &["use `home`"]].concat());
     }
 }

@@ -46,10 +46,15 @@ pub(super) fn read(database: &Path) -> Result<String> {
         Error::new(Kind::Permission, "cannot read the file that identifies this database")
             .with("file", path.display())
             .because(e)
-            .hint("let the user that runs rowbound read it")
+            .hint("it must be the plain file that `rowbound attach` wrote, and the user that runs rowbound must be able to read it")
     };
-    let beside = match std::fs::File::open(&path) {
+    // Through no link, and not waiting for whoever writes into a fifo.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+    let beside = match OpenOptions::new().read(true).custom_flags(flags).open(&path) {
         Ok(mut file) => {
+            if !file.metadata().map_err(unreadable)?.is_file() {
+                return Err(unreadable(std::io::Error::other("it is no plain file")));
+            }
             let mut id = String::new();
             std::io::Read::read_to_string(&mut file, &mut id).map_err(unreadable)?;
             Some(format!("{}{}", id.lines().next().unwrap_or_default().trim(), number(&file).map_err(unreadable)?))
