@@ -438,7 +438,11 @@ impl Collector {
         while !*stop.borrow() {
             let step = async {
                 if first && verified.elapsed() >= self.settings.verify {
-                    self.apart(lane, &self.verify().await?).await?;
+                    let record = self.verify().await?;
+                    // Where it costs a request, the next batch asks.
+                    if lane.storage.quick() {
+                        self.apart(lane, &record).await?;
+                    }
                     verified = Instant::now();
                 }
                 let rest = lane.scan_at.lock().unwrap_or_else(|e| e.into_inner()).map(|at| at.saturating_duration_since(Instant::now()));
