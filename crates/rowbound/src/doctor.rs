@@ -220,7 +220,7 @@ async fn storages(x: &mut Examination<'_>) -> Result<BTreeMap<String, Arc<dyn St
             }
         }
         if let Ok(Some(marker)) = marker {
-            let others = marker.installations.iter().filter(|id| x.record.as_ref().is_none_or(|r| r.id != **id)).count();
+            let others = marker.others(x.record.as_ref().map_or("", |r| &r.id)).count();
             if others > 0 {
                 let shared = format!(
                     "{name} is used by {others} other installation(s): its orphans are not deleted, and no file may be referenced by two"

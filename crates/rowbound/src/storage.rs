@@ -47,9 +47,14 @@ pub struct Marker {
 }
 
 impl Marker {
+    /// The installations that use the storage besides `id`.
+    pub fn others(&self, id: &str) -> impl Iterator<Item = &str> {
+        self.installations.iter().map(String::as_str).filter(move |other| *other != id)
+    }
+
     /// Whether another installation than `id` uses the storage too.
     pub fn is_shared(&self, id: &str) -> bool {
-        self.installations.iter().any(|other| other != id)
+        self.others(id).next().is_some()
     }
 }
 

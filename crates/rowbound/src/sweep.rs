@@ -383,10 +383,9 @@ fn brake(what: &str, e: &Error, storage: &str) -> Error {
 }
 
 /// Insists that no other database uses the storage: its references are not seen here, and its files would all be orphans.
-async fn sole_owner(plan: &StoragePlan, storage: &dyn Storage, record: Option<&Installation>) -> Result<()> {
-    let marker = storage.marker().await?;
-    let others: Vec<String> =
-        marker.into_iter().flat_map(|m| m.installations).filter(|id| record.is_none_or(|record| record.id != *id)).collect();
+async fn sole_owner(plan: &StoragePlan, storage: &dyn Storage, record: &Installation) -> Result<()> {
+    let Some(marker) = storage.marker().await? else { return Ok(()) }; // it was proved just now: its operations say so
+    let others: Vec<&str> = marker.others(&record.id).collect();
     let Some(first) = others.first() else { return Ok(()) };
     Err(Error::new(Kind::Identity, "another database uses this storage, and a sweep here does not see its references: nothing was deleted")
         .with("storage", &plan.name)
@@ -477,9 +476,9 @@ impl<'a> Work<'a> {
         if changes && let Some(record) = &record {
             let all = open_storages(plan)?;
             apart(record, &storage.name, all.iter().map(|(name, place)| (&plan.storages[name], place))).await?;
-        }
-        if options.delete {
-            sole_owner(storage, place.as_ref(), record.as_ref()).await?;
+            if options.delete {
+                sole_owner(storage, place.as_ref(), record).await?;
+            }
         }
         Ok(Work {
             plan,
