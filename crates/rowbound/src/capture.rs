@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::binding::{Binding, Mode};
 
 /// The version of the tables and triggers that this build installs. `attach` upgrades what is older.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// A binding with the number that its triggers write into candidates.
 #[derive(Debug, Clone)]

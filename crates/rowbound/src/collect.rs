@@ -565,7 +565,13 @@ impl Collector {
                 // The batch as a whole failed before anything was taken away. A claim that was written goes back at once;
                 // if that fails too, the lease runs out.
                 if self.db.dialect() != Dialect::Sqlite {
-                    let back = candidates.iter().map(|c| PutBack { id: c.id, wait: Duration::from_secs(1), failed: false, note: e.full() });
+                    let back = candidates.iter().map(|c| PutBack {
+                        id: c.id,
+                        wait: Duration::from_secs(1),
+                        failed: false,
+                        note: e.full(),
+                        waits: None,
+                    });
                     let settlement =
                         Settlement { settled: Vec::new(), derived: Vec::new(), opened: Vec::new(), back: back.collect(), ..settlement };
                     if let Err(also) = self.db.settle(&settlement, None).await {

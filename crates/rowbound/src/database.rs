@@ -4,7 +4,11 @@
 //! found references, settled batches. Each method's sentences are the contract; `rowbound-testkit` has a suite that every
 //! implementation passes.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -15,9 +19,9 @@ use crate::{
     capture::{Bound, Drift, Inspection, Installation, Reliance, Snapshot},
     delivery::{Pending, Receipt, Registered, Turn},
     error::{Error, Kind, Result},
-    ledger::{Entry, Filter, NewEntry, Total},
+    ledger::{Entry, Filter, NewEntry, Total, Upkeep},
     name::FileName,
-    queue::{Announce, Backlog, Candidate, Claim, Outcome, Settlement, Waiting},
+    queue::{Announce, Backlog, Candidate, Claim, Outcome, PutBack, Settlement, Waiting, Waits},
 };
 use survey::{Sample, TextColumn};
 
@@ -303,6 +307,10 @@ pub trait Database: Send + Sync + std::fmt::Debug {
     /// (see [`Database::lock_worker`]).
     async fn claim(&self, claim: &Claim) -> Result<Vec<Candidate>>;
 
+    /// Which of the candidates `ids` `owner` still holds, by the database's clock at this moment. Where less than half of `lease` is left of one, the leases of
+    /// all that it holds begin anew. On SQLite, where no claim is written, all of them. Nothing is moved without this.
+    async fn confirm(&self, owner: &str, ids: &[i64], lease: Duration) -> Result<HashSet<i64>>;
+
     /// How long until the next candidate of `claim` would be due; `None` if there is none. Costs far less than a claim.
     async fn next_due(&self, claim: &Claim) -> Result<Option<Duration>>;
 
@@ -333,6 +341,17 @@ pub trait Database: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`Kind::NotAttached`] when it is not: nothing is written. As [`Database::announce`].
     async fn announce_relying(&self, items: &[Announce], on: &Reliance) -> Result<()>;
+
+    /// Takes the right to keep a storage's trash (re-checks, erasures), or prolongs it by `lease`: one process has it at a time. `None`: another one has
+    /// it. A `lease` of zero gives it back. On SQLite, where there is one worker, it is had without a write.
+    async fn keep(&self, storage: &str, owner: &str, lease: Duration) -> Result<Option<Upkeep>>;
+
+    /// Writes what is known of a storage's trash, and ledger entries as [`Database::enter`] does, in one transaction. `false`: `owner` does not have the right
+    /// to keep it any more, and nothing was written.
+    async fn kept(&self, storage: &str, owner: &str, upkeep: &Upkeep, entries: &[NewEntry]) -> Result<bool>;
+
+    /// What is known of a storage's trash; `None` if nobody has kept it yet.
+    async fn upkeep(&self, storage: &str) -> Result<Option<Upkeep>>;
 
     /// Writes ledger entries that have no candidate, and a delivery for each follower that hears of their outcomes, in one transaction.
     async fn enter(&self, entries: &[NewEntry]) -> Result<()>;
@@ -548,6 +567,45 @@ pub(crate) fn shaded(standing: Option<&str>, bindings: &[i32], since: Option<Tim
         }
     }
     Ok(record)
+}
+
+/// The transactions that a candidate waits for, as its row says it.
+pub(crate) fn read_waits(candidate: i64, text: Option<&str>) -> Result<Option<Waits>> {
+    let Some(text) = text else { return Ok(None) };
+    // Not read as "waits for nothing": then its file could go before their end.
+    serde_json::from_str(text).map(Some).map_err(|e| {
+        Error::new(Kind::Database, "what a candidate waits for cannot be read")
+            .with("candidate", candidate)
+            .because(e)
+            .hint("was it written by a newer rowbound, or by hand? With NULL in its column `waits` it waits anew")
+    })
+}
+
+/// Put-backs by what they wait for, as it is stored: one list for many candidates, which may be long.
+pub(crate) fn by_waits(back: &[PutBack]) -> Result<BTreeMap<Option<String>, Vec<&PutBack>>> {
+    let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for b in back {
+        let text = b.waits.as_ref().map(serde_json::to_string).transpose();
+        let text = text.map_err(|e| Error::new(Kind::Database, "what a candidate waits for cannot be written").because(e))?;
+        groups.entry(text).or_default().push(b);
+    }
+    Ok(groups)
+}
+
+/// What is known of a storage's trash, as its row says it.
+pub(crate) fn read_upkeep(storage: &str, text: &str) -> Result<Upkeep> {
+    serde_json::from_str(text).map_err(|e| {
+        Error::new(Kind::Database, "what is known of a storage's trash cannot be read")
+            .with("storage", storage)
+            .because(e)
+            .hint("was it written by a newer rowbound, or by hand?")
+    })
+}
+
+/// The same, as it is stored.
+pub(crate) fn write_upkeep(storage: &str, upkeep: &Upkeep) -> Result<String> {
+    serde_json::to_string(upkeep)
+        .map_err(|e| Error::new(Kind::Database, "what is known of a storage's trash cannot be written").with("storage", storage).because(e))
 }
 
 /// Reads a word of the ledger.

@@ -3,7 +3,7 @@
 //! In: settlements and what happens in the trash. Out: [`Entry`]s for `history`, `status` and `explain`.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::queue::Outcome;
 
@@ -55,6 +55,31 @@ pub struct NewEntry {
     pub note: Option<String>,
 }
 
+/// What is known of a storage's trash, by whoever keeps it: stored as JSON, one for each storage.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Upkeep {
+    /// When what was moved lately was checked again, by the database's clock.
+    pub checked: Option<Timestamp>,
+    /// When the columns that must be read whole were read for that last.
+    pub read: Option<Timestamp>,
+    /// How long that took, in milliseconds.
+    pub took: u64,
+    /// What is about to be erased: after a kill it tells which files were.
+    pub erasing: Vec<Erasing>,
+}
+
+/// A file of the trash that is about to be erased.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Erasing {
+    /// The name it had.
+    pub name: crate::name::FileName,
+    /// Where in the trash it lies.
+    pub place: String,
+    /// Bytes.
+    pub size: u64,
+}
+
 /// Which entries `history` shows; the newest first.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
@@ -66,6 +91,8 @@ pub struct Filter {
     pub outcomes: Vec<Outcome>,
     /// Not older than this.
     pub since: Option<Timestamp>,
+    /// With a smaller number than this one: the next page of an earlier answer.
+    pub before: Option<i64>,
     /// At most so many; `None` means all.
     pub limit: Option<u32>,
 }

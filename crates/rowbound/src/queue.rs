@@ -31,6 +31,18 @@ pub struct Candidate {
     pub attempts: u32,
     /// Whether its value is a name that was opened up out of a value with many names.
     pub opened: bool,
+    /// The transactions that it waits for, remembered when it was put back.
+    pub waits: Option<Waits>,
+}
+
+/// The transactions whose end a candidate waits for: those that were open at one moment. They are remembered with the candidate and never noted anew, so
+/// that transactions which overlap for ever delay a deletion but do not prevent it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waits {
+    /// Whether its file was moved to the trash before they were noted: then they are the second barrier, else the first.
+    pub moved: bool,
+    /// Their keys ([`crate::database::OpenTransaction::key`]).
+    pub transactions: Vec<String>,
 }
 
 /// Which candidates a worker asks for.
@@ -62,8 +74,10 @@ pub enum Outcome {
     Trashed,
     /// The trash was emptied of the file.
     Purged,
-    /// The file came back from the trash, because a row names it or a person asked.
+    /// The file came back from the trash, because a row references it or a person asked.
     Restored,
+    /// A row references it, but the file lies in the trash, and Rowbound does not bring it back by itself: it is kept there until a person decides.
+    Dangling,
     /// A row names it: the file stays.
     Kept,
     /// A `keep` pattern protects it: the file stays.
@@ -86,11 +100,12 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome, with the one sentence that help, docs and `history` show.
-    pub const ALL: [(Outcome, &'static str); 13] = [
+    pub const ALL: [(Outcome, &'static str); 14] = [
         (Outcome::Erased, "the file was erased"),
         (Outcome::Trashed, "the file was moved to the trash"),
         (Outcome::Purged, "the trash was emptied of the file"),
         (Outcome::Restored, "the file came back from the trash"),
+        (Outcome::Dangling, "a row references it, but it lies in the trash, and is kept there: `rowbound restore NAME`"),
         (Outcome::Kept, "a row still names it: the file stays"),
         (Outcome::Protected, "a `keep` pattern protects it: the file stays"),
         (Outcome::Missing, "there was no such file"),
@@ -109,6 +124,7 @@ impl Outcome {
             Outcome::Trashed => "trashed",
             Outcome::Purged => "purged",
             Outcome::Restored => "restored",
+            Outcome::Dangling => "dangling",
             Outcome::Kept => "kept",
             Outcome::Protected => "protected",
             Outcome::Missing => "missing",
@@ -155,6 +171,8 @@ pub struct PutBack {
     pub failed: bool,
     /// The error, or what it waits for.
     pub note: String,
+    /// Transactions that it waits for, to be remembered; `None` forgets those that were.
+    pub waits: Option<Waits>,
 }
 
 /// A file made from one that went: a candidate to be written together with the settlement, due at once, with the event `derivative`,

@@ -28,8 +28,14 @@ pub async fn history(args: &Args, a: &HistoryArgs) -> Result<u8> {
     if let Some(name) = &a.storage {
         super::storage(&plan, Some(name))?;
     }
-    let filter =
-        Filter { storage: a.storage.clone(), name: a.name.clone(), outcomes: a.outcome.clone(), since: a.since, limit: Some(a.limit) };
+    let filter = Filter {
+        storage: a.storage.clone(),
+        name: a.name.clone(),
+        outcomes: a.outcome.clone(),
+        since: a.since,
+        before: None,
+        limit: Some(a.limit),
+    };
     let entries = db.history(&filter).await?;
     let columns = columns(db.as_ref()).await?;
     let answers: Vec<_> =

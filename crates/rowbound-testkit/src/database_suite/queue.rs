@@ -147,7 +147,7 @@ pub async fn next_due_tells_the_wait(f: &Fixture) {
     let wait = ok(attached.database.next_due(&claim).await).expect("a candidate waits");
     assert!(wait > HOUR - Duration::from_secs(60) && wait <= HOUR + Duration::from_secs(5), "{wait:?}");
     let got = ok(attached.database.claim(&attached.claim()).await);
-    let back = PutBack { id: got[0].id, wait: HOUR * 2, failed: false, note: "later".into() };
+    let back = PutBack { id: got[0].id, wait: HOUR * 2, failed: false, note: "later".into(), waits: None };
     ok(attached.database.settle(&Settlement { back: vec![back], ..settle_all(&[], Outcome::Kept) }, None).await);
     let wait = ok(attached.database.next_due(&attached.claim()).await).expect("a candidate waits");
     assert!(wait > HOUR && wait <= HOUR * 2 + Duration::from_secs(5), "{wait:?}");
@@ -177,8 +177,8 @@ pub async fn what_is_put_back_is_due_later(f: &Fixture) {
     let attached = candidates(f, 2).await;
     let got = ok(attached.database.claim(&attached.claim()).await);
     let back = vec![
-        PutBack { id: got[0].id, wait: HOUR, failed: true, note: "the storage is down".into() },
-        PutBack { id: got[1].id, wait: Duration::ZERO, failed: false, note: "younger than min_age".into() },
+        PutBack { id: got[0].id, wait: HOUR, failed: true, note: "the storage is down".into(), waits: None },
+        PutBack { id: got[1].id, wait: Duration::ZERO, failed: false, note: "younger than min_age".into(), waits: None },
     ];
     let count = ok(attached.database.settle(&Settlement { back, ..settle_all(&[], Outcome::Kept) }, None).await);
     assert_eq!(count, 0, "nothing was settled");
@@ -196,7 +196,7 @@ pub async fn what_is_put_back_is_due_later(f: &Fixture) {
 pub async fn not_due_too_takes_what_waits(f: &Fixture) {
     let attached = candidates(f, 1).await;
     let got = ok(attached.database.claim(&attached.claim()).await);
-    let back = vec![PutBack { id: got[0].id, wait: HOUR, failed: true, note: "down".into() }];
+    let back = vec![PutBack { id: got[0].id, wait: HOUR, failed: true, note: "down".into(), waits: None }];
     ok(attached.database.settle(&Settlement { back, ..settle_all(&[], Outcome::Kept) }, None).await);
     assert!(ok(attached.database.claim(&attached.claim()).await).is_empty());
     let mut claim = attached.claim();
@@ -262,7 +262,7 @@ pub async fn another_owner_settles_nothing(f: &Fixture) {
     claim.owner = "another".into();
     let theirs = ok(attached.database.claim(&claim).await);
     let mut settlement = settle_all(&theirs[..1], Outcome::Erased);
-    settlement.back = vec![PutBack { id: theirs[1].id, wait: HOUR, failed: true, note: "not mine".into() }];
+    settlement.back = vec![PutBack { id: theirs[1].id, wait: HOUR, failed: true, note: "not mine".into(), waits: None }];
     assert_eq!(ok(attached.database.settle(&settlement, None).await), 0);
     assert!(ok(attached.database.history(&Filter::default()).await).is_empty());
     settlement.owner = "another".into();
@@ -327,7 +327,7 @@ pub async fn names_of_a_value_become_candidates_of_their_own(f: &Fixture) {
     assert_eq!(ok(attached.database.settle(&settlement, None).await), 1);
     if f.db.dialect() != Dialect::Sqlite {
         assert_eq!(ok(attached.database.settle(&settlement, None).await), 0, "who does not hold it opens nothing");
-        let back = vec![PutBack { id: got[1].id, wait: Duration::ZERO, failed: false, note: "later".into() }];
+        let back = vec![PutBack { id: got[1].id, wait: Duration::ZERO, failed: false, note: "later".into(), waits: None }];
         ok(attached.database.settle(&Settlement { back, ..settle_all(&[], Outcome::Kept) }, None).await);
     }
     let mut again = ok(attached.database.claim(&attached.claim()).await);
@@ -547,7 +547,8 @@ pub async fn history_filters_and_begins_with_the_newest(f: &Fixture) {
             storage: Some("default".into()),
             name: Some("a.jpg".into()),
             outcomes: vec![Outcome::Purged],
-            limit: Some(9)
+            limit: Some(9),
+            ..Filter::default()
         })
         .await,
         [every[0]]
@@ -633,10 +634,10 @@ pub async fn the_backlog_counts(f: &Fixture) {
         assert_eq!(ok(attached.database.backlog(&attached.claim()).await).due, 0, "they are held");
     }
     let back = vec![
-        PutBack { id: got[0].id, wait: HOUR, failed: true, note: "the storage is down".into() },
-        PutBack { id: got[1].id, wait: HOUR, failed: false, note: "young".into() },
-        PutBack { id: got[2].id, wait: Duration::ZERO, failed: true, note: "again".into() },
-        PutBack { id: got[3].id, wait: Duration::ZERO, failed: false, note: "again".into() },
+        PutBack { id: got[0].id, wait: HOUR, failed: true, note: "the storage is down".into(), waits: None },
+        PutBack { id: got[1].id, wait: HOUR, failed: false, note: "young".into(), waits: None },
+        PutBack { id: got[2].id, wait: Duration::ZERO, failed: true, note: "again".into(), waits: None },
+        PutBack { id: got[3].id, wait: Duration::ZERO, failed: false, note: "again".into(), waits: None },
     ];
     ok(attached.database.settle(&Settlement { back, ..settle_all(&[], Outcome::Kept) }, None).await);
     let backlog = ok(attached.database.backlog(&attached.claim()).await);

@@ -95,7 +95,7 @@ impl Settle<'_> {
                 if self.summary.notes.len() < 20 {
                     self.summary.notes.entry(note.clone()).or_insert_with(shown);
                 }
-                self.settlement.back.push(PutBack { id: c.id, wait, failed, note });
+                self.settlement.back.push(PutBack { id: c.id, wait, failed, note, waits: None });
             }
         }
     }

@@ -31,10 +31,11 @@ mod scan; // a column from one end to the other
 mod snapshot; // catalog -> what every batch is compared with
 mod survey; // text columns and samples
 mod triggers; // bindings and ancestors -> trigger bodies
+mod upkeep; // who keeps a storage's trash
 mod values; // rows and lists as literals, for statements whose length varies
 mod watch; // open transactions
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -55,7 +56,7 @@ use crate::{
     capture::{Bound, Inspection, Installation, Reliance, Snapshot},
     delivery::{Pending, Receipt, Registered, Turn},
     error::{Error, Kind, Result},
-    ledger::{Entry, Filter, NewEntry, Total},
+    ledger::{Entry, Filter, NewEntry, Total, Upkeep},
     name::FileName,
     queue::{Announce, Backlog, Candidate, Claim, Outcome, Settlement, Waiting},
 };
@@ -463,6 +464,10 @@ impl Database for Mysql {
         queue::claim(self, claim).await
     }
 
+    async fn confirm(&self, owner: &str, ids: &[i64], lease: Duration) -> Result<HashSet<i64>> {
+        queue::confirm(self, owner, ids, lease).await
+    }
+
     async fn next_due(&self, claim: &Claim) -> Result<Option<Duration>> {
         queue::next_due(self, claim).await
     }
@@ -500,6 +505,18 @@ impl Database for Mysql {
             }
         }
         Err(Error::new(Kind::Busy, "what is attached changes all the time").retry(crate::error::Retry::Later))
+    }
+
+    async fn keep(&self, storage: &str, owner: &str, lease: Duration) -> Result<Option<Upkeep>> {
+        upkeep::keep(self, storage, owner, lease).await
+    }
+
+    async fn kept(&self, storage: &str, owner: &str, upkeep: &Upkeep, entries: &[NewEntry]) -> Result<bool> {
+        upkeep::kept(self, storage, owner, upkeep, entries).await
+    }
+
+    async fn upkeep(&self, storage: &str) -> Result<Option<Upkeep>> {
+        upkeep::upkeep(self, storage).await
     }
 
     async fn enter(&self, entries: &[NewEntry]) -> Result<()> {

@@ -37,6 +37,7 @@ mod scan; // a column from one end to the other
 mod survey; // text columns and samples
 mod tables; // what the catalogs say
 mod triggers; // what must stand, and the statements that get there
+mod upkeep; // who keeps a storage's trash
 
 /// What every session of ours is called in `pg_stat_activity`.
 const APPLICATION: &str = "rowbound";
@@ -337,6 +338,10 @@ impl Database for Postgres {
         queue::claim(self.pool(), claim).await
     }
 
+    async fn confirm(&self, owner: &str, ids: &[i64], lease: Duration) -> Result<HashSet<i64>> {
+        queue::confirm(self.pool(), owner, ids, lease).await
+    }
+
     async fn next_due(&self, claim: &Claim) -> Result<Option<Duration>> {
         queue::next_due(self.pool(), claim).await
     }
@@ -376,6 +381,18 @@ impl Database for Postgres {
             }
         }
         Err(Error::new(Kind::Busy, "what is attached changes all the time").retry(crate::error::Retry::Later))
+    }
+
+    async fn keep(&self, storage: &str, owner: &str, lease: Duration) -> Result<Option<Upkeep>> {
+        upkeep::keep(self.pool(), storage, owner, lease).await
+    }
+
+    async fn kept(&self, storage: &str, owner: &str, upkeep: &Upkeep, entries: &[NewEntry]) -> Result<bool> {
+        upkeep::kept(self.pool(), storage, owner, upkeep, entries).await
+    }
+
+    async fn upkeep(&self, storage: &str) -> Result<Option<Upkeep>> {
+        upkeep::upkeep(self.pool(), storage).await
     }
 
     async fn enter(&self, entries: &[NewEntry]) -> Result<()> {

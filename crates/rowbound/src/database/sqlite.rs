@@ -6,7 +6,7 @@
 //! "database is locked", without waiting, whenever somebody writes between its read and its write.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fs::{File, OpenOptions},
     io,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
@@ -35,7 +35,7 @@ use crate::{
     clock,
     delivery::{Pending, Receipt, Registered, Turn},
     error::{Error, Kind, Result},
-    ledger::{Entry, Filter, NewEntry, Total},
+    ledger::{Entry, Filter, NewEntry, Total, Upkeep},
     name::FileName,
     owner::{self, Owner},
     queue::{Announce, Backlog, Candidate, Claim, Outcome, Settlement, Waiting},
@@ -52,6 +52,7 @@ mod scan; // a column from one end to the other
 mod survey; // text columns and samples
 mod tables; // what the schema says
 mod triggers; // what must stand
+mod upkeep; // what is known of a storage's trash
 
 use fault::failed;
 use tables::{standing_triggers, table};
@@ -397,6 +398,10 @@ impl Database for Sqlite {
         queue::claim(self, claim).await
     }
 
+    async fn confirm(&self, _owner: &str, ids: &[i64], _lease: Duration) -> Result<HashSet<i64>> {
+        Ok(ids.iter().copied().collect())
+    }
+
     async fn next_due(&self, claim: &Claim) -> Result<Option<Duration>> {
         queue::next_due(self, claim).await
     }
@@ -419,6 +424,18 @@ impl Database for Sqlite {
 
     async fn announce_relying(&self, items: &[Announce], on: &Reliance) -> Result<()> {
         queue::announce(self, items, Some(on)).await
+    }
+
+    async fn keep(&self, storage: &str, _owner: &str, _lease: Duration) -> Result<Option<Upkeep>> {
+        Ok(Some(upkeep::upkeep(self, storage).await?.unwrap_or_default()))
+    }
+
+    async fn kept(&self, storage: &str, _owner: &str, upkeep: &Upkeep, entries: &[NewEntry]) -> Result<bool> {
+        upkeep::kept(self, storage, upkeep, entries).await
+    }
+
+    async fn upkeep(&self, storage: &str) -> Result<Option<Upkeep>> {
+        upkeep::upkeep(self, storage).await
     }
 
     async fn enter(&self, entries: &[NewEntry]) -> Result<()> {

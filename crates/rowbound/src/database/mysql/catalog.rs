@@ -179,7 +179,8 @@ impl Catalog {
         catalog.load_triggers(conn).await?;
         let sql = format!(
             "select table_name from information_schema.tables where table_schema = {} \
-             and table_name in ('rowbound_installation', 'rowbound_candidate', 'rowbound_ledger', 'rowbound_follower', 'rowbound_delivery')",
+             and table_name in ('rowbound_installation', 'rowbound_candidate', 'rowbound_ledger', 'rowbound_follower', 'rowbound_delivery', \
+                                'rowbound_upkeep')",
             literal(database)
         );
         for row in ask(conn, sql).await? {

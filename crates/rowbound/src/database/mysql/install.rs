@@ -235,7 +235,7 @@ async fn remove_steps(db: &Mysql, conn: &mut MySqlConnection) -> Result<Vec<Step
     let catalog = Catalog::load(conn, &db.database, &[], &db.known).await?;
     let mut steps: Vec<Step> = standing(db, conn, &[]).await?.iter().map(drop_trigger).collect();
     let drop_table = |table: &str| Step { sql: vec![format!("drop table if exists {table}")], locks: Some(table.to_owned()) };
-    for table in ["rowbound_candidate", "rowbound_delivery", "rowbound_follower", "rowbound_ledger"] {
+    for table in ["rowbound_candidate", "rowbound_delivery", "rowbound_follower", "rowbound_ledger", "rowbound_upkeep"] {
         if catalog.ours.contains(table) {
             steps.push(drop_table(table));
         }
@@ -335,7 +335,8 @@ mod tests {
     fn every_table_has_its_statement() {
         let tables = tables();
         let names: Vec<_> = tables.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["rowbound_installation", "rowbound_candidate", "rowbound_ledger", "rowbound_follower", "rowbound_delivery"]);
+        let all = ["installation", "candidate", "ledger", "follower", "delivery", "upkeep"].map(|name| format!("rowbound_{name}"));
+        assert_eq!(names, all);
         assert!(tables[2].1.contains("'erased', 'trashed'") && tables.iter().all(|(_, sql)| !sql.contains("--")));
     }
 

@@ -3,7 +3,7 @@
 //! Every statement that takes locks runs under READ COMMITTED and in a short transaction: it locks rows of its own and no gap, so the application's
 //! triggers always find room.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use sqlx::AssertSqlSafe;
 
@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     capture::Reliance,
+    database::{by_waits, read_waits},
     error::{Error, Kind, Result},
     queue::{Announce, Backlog, CLAIM_BYTES, Candidate, Claim, Settlement, Waiting, shortened},
 };
@@ -49,7 +50,7 @@ fn due(claim: &Claim) -> &'static str {
 pub(super) async fn claim(db: &Mysql, claim: &Claim) -> Result<Vec<Candidate>> {
     let mut tx = db.pool().begin().await.map_err(fault)?;
     let sql = format!(
-        "select id, binding, if(length(value) <= {SMALL}, value, null), `key`, event, {}, attempts, opened, length(value) \
+        "select id, binding, if(length(value) <= {SMALL}, value, null), `key`, event, {}, attempts, opened, length(value), waits \
          from rowbound_candidate force index (primary) where {} and {} order by id limit {} for update skip locked",
         micros("released_at"),
         scope(claim),
@@ -73,8 +74,9 @@ pub(super) async fn claim(db: &Mysql, claim: &Claim) -> Result<Vec<Candidate>> {
                 bytes(&large.fetch_one(&mut *tx).await.map_err(fault)?, 0)?.unwrap_or_default()
             }
         };
+        let id = int(row, 0)?;
         claimed.push(Candidate {
-            id: int(row, 0)?,
+            id,
             binding: binding(row, 1)?,
             value,
             key: maybe_text(row, 3)?,
@@ -82,6 +84,7 @@ pub(super) async fn claim(db: &Mysql, claim: &Claim) -> Result<Vec<Candidate>> {
             released_at: released(row, 5)?,
             attempts: u32::try_from(int(row, 6)?).unwrap_or(0),
             opened: int(row, 7)? != 0,
+            waits: read_waits(id, maybe_text(row, 9)?.as_deref())?,
         });
     }
     if claimed.is_empty() {
@@ -98,6 +101,23 @@ pub(super) async fn claim(db: &Mysql, claim: &Claim) -> Result<Vec<Candidate>> {
         .map_err(fault)?;
     tx.commit().await.map_err(fault)?;
     Ok(claimed)
+}
+
+/// See [`super::Database::confirm`].
+pub(super) async fn confirm(db: &Mysql, owner: &str, ids: &[i64], lease: Duration) -> Result<HashSet<i64>> {
+    let list = serde_json::json!(ids).to_string();
+    let held = |rows: &[sqlx::mysql::MySqlRow]| rows.iter().map(|row| Ok((int(row, 0)?, int(row, 1)? != 0))).collect::<Result<Vec<_>>>();
+    let ask = || sqlx::query(include_str!("confirm.sql")).bind(interval(lease / 2)).bind(&list).bind(owner);
+    let now = held(&ask().fetch_all(db.pool()).await.map_err(fault)?)?;
+    if !now.iter().any(|(_, short)| *short) {
+        return Ok(now.into_iter().map(|(id, _)| id).collect());
+    }
+    let mut tx = db.pool().begin().await.map_err(fault)?;
+    sqlx::query(include_str!("confirm_renew.sql")).bind(&list).bind(interval(lease)).bind(owner).execute(&mut *tx).await.map_err(fault)?;
+    // What was renewed is locked until the end of this transaction. Nothing else of the list is held: its lease had run out.
+    let renewed = held(&ask().fetch_all(&mut *tx).await.map_err(fault)?)?;
+    tx.commit().await.map_err(fault)?;
+    Ok(renewed.into_iter().map(|(id, _)| id).collect())
 }
 
 pub(super) fn binding(row: &sqlx::mysql::MySqlRow, column: usize) -> Result<Option<i32>> {
@@ -192,9 +212,8 @@ pub(super) async fn settle(db: &Mysql, settlement: &Settlement) -> Result<u64> {
                 .with("removed", count));
         }
     }
-    if !settlement.back.is_empty() {
-        let back: Vec<_> = settlement
-            .back
+    for (waits, back) in by_waits(&settlement.back)? {
+        let back: Vec<_> = back
             .iter()
             .map(|b| {
                 serde_json::json!({
@@ -204,6 +223,7 @@ pub(super) async fn settle(db: &Mysql, settlement: &Settlement) -> Result<u64> {
             .collect();
         sqlx::query(include_str!("settle_back.sql"))
             .bind(serde_json::Value::Array(back).to_string())
+            .bind(waits)
             .bind(&settlement.owner)
             .execute(&mut *tx)
             .await

@@ -1,7 +1,7 @@
 //! The ledger: entries that no candidate stands behind, and what `history` and `status` read.
 
 use jiff::Timestamp;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
 use super::{
     Mysql, deliver, fault, int, marks, maybe_text, micros, moment,
@@ -19,7 +19,13 @@ use crate::{
 /// See [`super::Database::enter`].
 pub(super) async fn enter(db: &Mysql, entries: &[NewEntry]) -> Result<()> {
     let mut tx = db.pool().begin().await.map_err(fault)?;
-    let mark = deliver::mark(&mut tx).await?;
+    enter_in(&mut tx, entries).await?;
+    tx.commit().await.map_err(fault)
+}
+
+/// The same in the caller's transaction.
+pub(super) async fn enter_in(conn: &mut MySqlConnection, entries: &[NewEntry]) -> Result<()> {
+    let mark = deliver::mark(conn).await?;
     let rows = entries.iter().map(|entry| {
         format!(
             "(utc_timestamp(6), {}, {}, {}, {}, {}, {}, {}, {})",
@@ -33,11 +39,11 @@ pub(super) async fn enter(db: &Mysql, entries: &[NewEntry]) -> Result<()> {
             or_null(mark.as_deref().map(chars))
         )
     });
-    let first = insert(&mut tx, "rowbound_ledger (at, storage, name, event, outcome, size, place, note, owner)", rows).await?;
+    let first = insert(conn, "rowbound_ledger (at, storage, name, event, outcome, size, place, note, owner)", rows).await?;
     if let Some(mark) = mark {
-        deliver::tell(&mut tx, &mark, first).await?;
+        deliver::tell(conn, &mark, first).await?;
     }
-    tx.commit().await.map_err(fault)
+    Ok(())
 }
 
 pub(super) fn outcome(word: &str) -> Result<Outcome> {
@@ -67,6 +73,9 @@ pub(super) async fn history(db: &Mysql, filter: &Filter) -> Result<Vec<Entry>> {
     if filter.since.is_some() {
         sql.push_str(" and at >= '1970-01-01' + interval ? microsecond");
     }
+    if filter.before.is_some() {
+        sql.push_str(" and id < ?");
+    }
     sql.push_str(" order by id desc");
     if let Some(limit) = filter.limit {
         sql.push_str(&format!(" limit {limit}"));
@@ -83,6 +92,9 @@ pub(super) async fn history(db: &Mysql, filter: &Filter) -> Result<Vec<Entry>> {
     }
     if let Some(since) = filter.since {
         query = query.bind(since.as_microsecond());
+    }
+    if let Some(before) = filter.before {
+        query = query.bind(before);
     }
     let rows = query.fetch_all(db.pool()).await.map_err(fault)?;
     rows.iter().map(entry_row).collect()

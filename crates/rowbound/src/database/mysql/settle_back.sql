@@ -3,5 +3,5 @@ update json_table(?, '$[*]' columns (
          id bigint path '$.id', wait bigint path '$.wait', failed int path '$.failed', note longtext path '$.note')) j
   straight_join rowbound_candidate c force index (primary) on c.id = j.id
    set c.due_at = utc_timestamp(6) + interval j.wait microsecond, c.owner = null, c.attempts = c.attempts + j.failed,
-       c.note = convert(unhex(j.note) using utf8mb4)
+       c.note = convert(unhex(j.note) using utf8mb4), c.waits = ?
  where c.owner = ?

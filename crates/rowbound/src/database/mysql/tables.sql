@@ -14,7 +14,7 @@ create table if not exists rowbound_installation (
 -- Only the primary key: every further index would be paid by each of the application's deletes.
 -- `value` is a blob, so that no name is too long or of a charset that would make the application's DELETE fail.
 -- A candidate waits while `due_at` is null (its grace counts from `released_at`), is leased while `owner` is set and `due_at`
--- lies ahead, and waits for another try while `note` is set and `owner` is not.
+-- lies ahead, and waits for another try while `note` is set and `owner` is not. `waits` are the transactions whose end it waits for, as JSON.
 create table if not exists rowbound_candidate (
   id bigint not null auto_increment primary key,
   storage varchar(190) null,
@@ -28,6 +28,7 @@ create table if not exists rowbound_candidate (
   attempts int not null default 0,
   note longtext null,
   opened boolean not null default false,
+  waits longtext null,
   constraint rowbound_whose check (storage is not null or binding is not null)
 ) engine = InnoDB default charset = utf8mb4 collate = utf8mb4_bin comment = 'Rowbound: names that may be unreferenced';;
 
@@ -74,3 +75,11 @@ create table if not exists rowbound_delivery (
   key rowbound_delivery_due (follower, due_at),
   key rowbound_delivery_lane (follower, lane, entry)
 ) engine = InnoDB default charset = utf8mb4 collate = utf8mb4_bin comment = 'Rowbound: what is to be heard';;
+
+-- Who keeps a storage's trash (re-checks, erasures), and what is known of it, as JSON. With an owner `until` is the end of the owner's lease.
+create table if not exists rowbound_upkeep (
+  storage varchar(190) not null primary key,
+  owner varchar(190) null,
+  `until` datetime(6) not null,
+  record longtext not null
+) engine = InnoDB default charset = utf8mb4 collate = utf8mb4_bin comment = 'Rowbound: who keeps the trash';;

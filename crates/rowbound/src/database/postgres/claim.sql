@@ -28,4 +28,4 @@ with fresh as materialized (
 update rowbound.candidate c
 set due_at = now() + $5::int8 * interval '1 microsecond', owner = $4
 where c.ctid = any (array(select place from oldest where before < $7::int8))
-returning c.id, c.binding, c.value, c.key, c.event, (extract(epoch from c.released_at) * 1000000)::int8 as released_at, c.attempts, c.opened
+returning c.id, c.binding, c.value, c.key, c.event, (extract(epoch from c.released_at) * 1000000)::int8 as released_at, c.attempts, c.opened, c.waits

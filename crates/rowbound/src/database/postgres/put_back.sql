@@ -1,7 +1,7 @@
 -- Not decided: free again, and due later. Each CASE as in settle.sql.
--- $1 owner, then one array element per candidate: $2 id, $3 wait in microseconds, $4 whether an attempt failed, $5 note
+-- $1 owner, then one array element per candidate: $2 id, $3 wait in microseconds, $4 whether an attempt failed, $5 note; $6 waits of all of them
 update rowbound.candidate c
-set due_at = now() + b.wait * interval '1 microsecond', owner = null, attempts = c.attempts + b.failed::int, note = b.note
+set due_at = now() + b.wait * interval '1 microsecond', owner = null, attempts = c.attempts + b.failed::int, note = b.note, waits = $6::text
 from unnest($2::int8[], $3::int8[], $4::bool[], $5::text[]) as b(id, wait, failed, note)
 where c.id = b.id
     and case when c.due_at is null then false else true end

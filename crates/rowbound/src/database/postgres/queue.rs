@@ -2,15 +2,15 @@
 //!
 //! Each call is one statement or one short transaction, arrays in, rows out.
 
-use std::{fmt::Display, time::Duration};
+use std::{collections::HashSet, fmt::Display, time::Duration};
 
 use jiff::Timestamp;
-use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgRow};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row, postgres::PgRow};
 
 use super::fault::failed;
 use crate::{
     capture::Reliance,
-    database::{Shadowed, read_outcome},
+    database::{Shadowed, by_waits, read_outcome, read_waits},
     error::Result,
     ledger::{Entry, Filter, NewEntry, Total},
     queue::{Announce, Backlog, CLAIM_BYTES, Candidate, Claim, Settlement, Waiting, shortened},
@@ -30,8 +30,8 @@ pub(super) async fn claim(pool: &PgPool, claim: &Claim) -> Result<Vec<Candidate>
         .fetch_all(pool)
         .await
         .map_err(|e| failed("cannot claim candidates", e))?;
-    let candidate = |row: &PgRow| -> sqlx::Result<Candidate> {
-        Ok(Candidate {
+    let candidate = |row: &PgRow| -> sqlx::Result<(Candidate, Option<String>)> {
+        let candidate = Candidate {
             id: row.try_get("id")?,
             binding: row.try_get("binding")?,
             value: row.try_get::<String, _>("value")?.into_bytes(),
@@ -40,12 +40,42 @@ pub(super) async fn claim(pool: &PgPool, claim: &Claim) -> Result<Vec<Candidate>
             released_at: time(row.try_get("released_at")?)?,
             attempts: count(row.try_get("attempts")?)?,
             opened: row.try_get("opened")?,
-        })
+            waits: None,
+        };
+        Ok((candidate, row.try_get("waits")?))
     };
-    let mut candidates: Vec<_> =
-        rows.iter().map(candidate).collect::<sqlx::Result<_>>().map_err(|e| failed("cannot read the candidates", e))?;
+    let mut candidates = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let (mut candidate, waits) = candidate(row).map_err(|e| failed("cannot read the candidates", e))?;
+        candidate.waits = read_waits(candidate.id, waits.as_deref())?;
+        candidates.push(candidate);
+    }
     candidates.sort_by_key(|c| (c.released_at, c.id));
     Ok(candidates)
+}
+
+pub(super) async fn confirm(pool: &PgPool, owner: &str, ids: &[i64], lease: Duration) -> Result<HashSet<i64>> {
+    let error = |e| failed("cannot confirm a lease", e);
+    let held: Vec<(i64, bool)> = sqlx::query_as(include_str!("confirm.sql"))
+        .persistent(false)
+        .bind(owner)
+        .bind(ids)
+        .bind(micros(lease / 2))
+        .fetch_all(pool)
+        .await
+        .map_err(error)?;
+    if !held.iter().any(|(_, short)| *short) {
+        return Ok(held.into_iter().map(|(id, _)| id).collect());
+    }
+    let renewed: Vec<i64> = sqlx::query_scalar(include_str!("confirm_renew.sql"))
+        .persistent(false)
+        .bind(owner)
+        .bind(ids)
+        .bind(micros(lease))
+        .fetch_all(pool)
+        .await
+        .map_err(error)?;
+    Ok(renewed.into_iter().collect())
 }
 
 pub(super) async fn next_due(pool: &PgPool, claim: &Claim) -> Result<Option<Duration>> {
@@ -96,7 +126,7 @@ pub(super) async fn settle(pool: &PgPool, settlement: &Settlement) -> Result<u64
             .map_err(|e| failed("cannot settle candidates", e))?;
         count = entered.unsigned_abs();
     }
-    if !back.is_empty() {
+    for (waits, back) in by_waits(back)? {
         sqlx::query(include_str!("put_back.sql"))
             .persistent(false)
             .bind(owner)
@@ -104,6 +134,7 @@ pub(super) async fn settle(pool: &PgPool, settlement: &Settlement) -> Result<u64
             .bind(back.iter().map(|b| micros(b.wait)).collect::<Vec<_>>())
             .bind(back.iter().map(|b| b.failed).collect::<Vec<_>>())
             .bind(back.iter().map(|b| storable(&b.note)).collect::<Vec<_>>())
+            .bind(waits)
             .execute(&mut *tx)
             .await
             .map_err(|e| failed("cannot put candidates back", e))?;
@@ -160,6 +191,12 @@ async fn announced(pool: &PgPool, items: &[Announce], on: Option<&Reliance>) -> 
 }
 
 pub(super) async fn enter(pool: &PgPool, entries: &[NewEntry]) -> Result<()> {
+    let mut conn = pool.acquire().await.map_err(|e| failed("cannot connect", e))?;
+    enter_in(&mut conn, entries).await
+}
+
+/// The same in the caller's transaction.
+pub(super) async fn enter_in(conn: &mut PgConnection, entries: &[NewEntry]) -> Result<()> {
     sqlx::query(include_str!("enter.sql"))
         .bind(entries.iter().map(|e| &*e.storage).collect::<Vec<_>>())
         .bind(entries.iter().map(|e| storable(&e.name)).collect::<Vec<_>>())
@@ -168,7 +205,7 @@ pub(super) async fn enter(pool: &PgPool, entries: &[NewEntry]) -> Result<()> {
         .bind(entries.iter().map(|e| e.size.map(whole)).collect::<Vec<_>>())
         .bind(entries.iter().map(|e| e.place.as_deref().map(storable)).collect::<Vec<_>>())
         .bind(entries.iter().map(|e| e.note.as_deref().map(storable)).collect::<Vec<_>>())
-        .execute(pool)
+        .execute(conn)
         .await
         .map_err(|e| failed("cannot write the ledger", e))?;
     Ok(())
@@ -215,6 +252,7 @@ pub(super) async fn history(pool: &PgPool, filter: &Filter) -> Result<Vec<Entry>
         .bind((!outcomes.is_empty()).then_some(outcomes))
         .bind(filter.since.map(Timestamp::as_microsecond))
         .bind(filter.limit.map(i64::from))
+        .bind(filter.before)
         .fetch_all(pool)
         .await
         .map_err(error)?;

@@ -28,6 +28,8 @@ create table rowbound.candidate (
     note text,
     -- A name out of a value with many names.
     opened bool not null default false,
+    -- The transactions whose end it waits for, as JSON.
+    waits text,
     check (owner is null or due_at is not null)
 ) with (
     autovacuum_vacuum_scale_factor = 0,
@@ -97,3 +99,12 @@ create table rowbound.delivery (
 create index delivery_due on rowbound.delivery (follower, due_at);
 
 create index delivery_lane on rowbound.delivery (follower, lane, entry);
+
+-- Who keeps a storage's trash (re-checks, erasures), and what is known of it, as JSON.
+create table rowbound.upkeep (
+    storage text primary key,
+    owner text,
+    -- With an owner: the end of the owner's lease.
+    until timestamptz not null,
+    record text not null
+);

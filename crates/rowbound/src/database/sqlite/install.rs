@@ -194,7 +194,9 @@ async fn store(connection: &mut SqliteConnection, record: &Installation) -> Resu
 
 async fn removal(connection: &mut SqliteConnection) -> Result<Vec<String>> {
     let mut statements: Vec<_> = standing_triggers(connection).await?.keys().map(|t| format!("DROP TRIGGER {}", ident(t))).collect();
-    for table in ["rowbound_delivery", "rowbound_follower", "rowbound_ledger", "rowbound_candidate", "rowbound_installation"] {
+    for table in
+        ["rowbound_upkeep", "rowbound_delivery", "rowbound_follower", "rowbound_ledger", "rowbound_candidate", "rowbound_installation"]
+    {
         statements.push(format!("DROP TABLE IF EXISTS {table}"));
     }
     Ok(statements)

@@ -5,12 +5,12 @@
 use std::{borrow::Cow, time::Duration};
 
 use jiff::Timestamp;
-use sqlx::{AssertSqlSafe, Row, sqlite::SqliteRow};
+use sqlx::{AssertSqlSafe, Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{Sqlite, WriteLock, deliver, fault::failed, install, json};
 use crate::{
     capture::Reliance,
-    database::{Hold, Shadowed, read_outcome, read_record, relied_on},
+    database::{Hold, Shadowed, by_waits, read_outcome, read_record, read_waits, relied_on},
     error::{Error, Kind, Result},
     ledger::{Entry, Filter, NewEntry, Total},
     queue::{Announce, Backlog, CLAIM_BYTES, Candidate, Claim, Settlement, Waiting, shortened},
@@ -22,7 +22,8 @@ pub(super) async fn claim(db: &Sqlite, claim: &Claim) -> Result<Vec<Candidate>> 
     // One row for all: a row of its own for each would be handed over from the connection's thread with a wake-up of ours, which takes
     // longer than everything else here. In hex, because a value may be anything.
     let sql = format!(
-        "SELECT json_group_array(json_array(id, binding, hex(value), iif(key IS NULL, NULL, hex(key)), event, released_at, attempts, opened)) FROM \
+        "SELECT json_group_array(json_array(id, binding, hex(value), iif(key IS NULL, NULL, hex(key)), event, released_at, attempts, opened, \
+         iif(waits IS NULL, NULL, hex(waits)))) FROM \
          (SELECT *, sum(length(value)) OVER (ORDER BY id) - length(value) AS before FROM (SELECT * FROM rowbound_candidate \
          WHERE storage = ?1 AND CASE WHEN due_at IS NULL THEN released_at + ?2 <= {NOW} ELSE due_at <= {NOW} OR (?3 AND note IS NOT NULL) END ORDER BY id LIMIT ?4)) \
          WHERE before < {CLAIM_BYTES}"
@@ -38,16 +39,18 @@ pub(super) async fn claim(db: &Sqlite, claim: &Claim) -> Result<Vec<Candidate>> 
     let broken = || Error::new(Kind::Database, "the claimed candidates cannot be read");
     let rows: Vec<ClaimedRow<'_>> = serde_json::from_str(&all).map_err(|e| broken().because(e))?;
     rows.into_iter()
-        .map(|(id, binding, value, key, event, released_at, attempts, opened)| {
+        .map(|(id, binding, value, key, event, released_at, attempts, opened, waits)| {
+            let text = |hex: &str| unhex(hex).ok_or_else(broken).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
             Ok(Candidate {
                 id,
                 binding,
                 value: unhex(value).ok_or_else(broken)?,
-                key: key.map(|k| unhex(k).ok_or_else(broken)).transpose()?.map(|k| String::from_utf8_lossy(&k).into_owned()),
+                key: key.map(text).transpose()?,
                 event: event.into_owned(),
                 released_at: time(released_at),
                 attempts,
                 opened: opened != 0,
+                waits: read_waits(id, waits.map(text).transpose()?.as_deref())?,
             })
         })
         .collect()
@@ -115,13 +118,15 @@ pub(super) async fn settle(db: &Sqlite, settlement: &Settlement, hold: Option<Ho
             .map_err(failed("settle"))?
             .rows_affected();
     }
-    if !settlement.back.is_empty() {
-        let rows: Vec<_> = settlement.back.iter().map(|b| (b.id, millis(b.wait), b.failed, &b.note)).collect();
+    for (waits, back) in by_waits(&settlement.back)? {
+        let rows: Vec<_> = back.iter().map(|b| (b.id, millis(b.wait), b.failed, &b.note)).collect();
         let sql = format!(
-            "UPDATE rowbound_candidate SET due_at = {NOW} + (j.value ->> 1), attempts = attempts + (j.value ->> 2), note = j.value ->> 3 \
+            "UPDATE rowbound_candidate SET due_at = {NOW} + (j.value ->> 1), attempts = attempts + (j.value ->> 2), note = j.value ->> 3, \
+             waits = ?2 \
              FROM json_each(?1) AS j WHERE rowbound_candidate.id = j.value ->> 0"
         );
-        sqlx::query(AssertSqlSafe(sql)).bind(json(&rows)?).execute(lock.connection()).await.map_err(failed("put back"))?;
+        let put_back = sqlx::query(AssertSqlSafe(sql)).bind(json(&rows)?).bind(waits);
+        put_back.execute(lock.connection()).await.map_err(failed("put back"))?;
     }
     if !settlement.derived.is_empty() {
         let rows: Vec<_> = settlement.derived.iter().map(|d| (d.name.as_str(), d.original.as_str())).collect();
@@ -167,22 +172,27 @@ pub(super) async fn announce(db: &Sqlite, items: &[Announce], on: Option<&Relian
 }
 
 pub(super) async fn enter(db: &Sqlite, entries: &[NewEntry]) -> Result<()> {
-    let rows: Vec<_> = entries.iter().map(|e| (&e.storage, &e.name, e.outcome.word(), e.event, e.size, &e.place, &e.note)).collect();
-    let rows = json(&rows)?;
     let mut lock = db.write_lock().await?;
-    let last = deliver::last_entry(lock.connection()).await?;
+    enter_in(lock.connection(), entries).await?;
+    lock.end("COMMIT").await.map(drop)
+}
+
+/// The same in the caller's transaction.
+pub(super) async fn enter_in(connection: &mut SqliteConnection, entries: &[NewEntry]) -> Result<()> {
+    let rows: Vec<_> = entries.iter().map(|e| (&e.storage, &e.name, e.outcome.word(), e.event, e.size, &e.place, &e.note)).collect();
+    let last = deliver::last_entry(connection).await?;
     sqlx::query(
         "INSERT INTO rowbound_ledger (storage, name, outcome, event, size, place, note) SELECT j.value ->> 0, j.value ->> 1, j.value ->> 2, \
          j.value ->> 3, j.value ->> 4, j.value ->> 5, j.value ->> 6 FROM json_each(?1) AS j ORDER BY j.id",
     )
-    .bind(rows)
-    .execute(lock.connection())
+    .bind(json(&rows)?)
+    .execute(&mut *connection)
     .await
     .map_err(failed("enter"))?;
     if let Some(last) = last {
-        deliver::tell(lock.connection(), last).await?;
+        deliver::tell(connection, last).await?;
     }
-    lock.end("COMMIT").await.map(drop)
+    Ok(())
 }
 
 pub(super) async fn backlog(db: &Sqlite, claim: &Claim) -> Result<Backlog> {
@@ -227,13 +237,16 @@ pub(super) async fn history(db: &Sqlite, filter: &Filter) -> Result<Vec<Entry>> 
     let rows = sqlx::query(
         "SELECT id, at, storage, binding, CAST(name AS BLOB), key, event, released_at, outcome, size, place, note FROM rowbound_ledger \
          WHERE (?1 IS NULL OR storage = ?1) AND (?2 IS NULL OR name IN (?2, CAST(?2 AS BLOB))) \
-         AND (?3 = '[]' OR outcome IN (SELECT value FROM json_each(?3))) AND (?4 IS NULL OR at >= ?4) ORDER BY id DESC LIMIT ?5",
+         AND (?3 = '[]' OR outcome IN (SELECT value FROM json_each(?3))) AND (?4 IS NULL OR at >= ?4) AND id <= ?6 \
+         ORDER BY id DESC LIMIT ?5",
     )
     .bind(&filter.storage)
     .bind(&filter.name)
     .bind(json(&outcomes)?)
     .bind(filter.since.map(|t| t.as_millisecond()))
     .bind(filter.limit.map_or(-1, i64::from))
+    // Always a bound, so that it is one for the search by key.
+    .bind(filter.before.map_or(i64::MAX, |id| id.saturating_sub(1)))
     .fetch_all(&mut *connection)
     .await
     .map_err(failed("history"))?;
@@ -294,8 +307,8 @@ pub(super) async fn shadowed(db: &Sqlite, binding: i32, since: Option<Timestamp>
     Ok(Shadowed { files: row.get::<i64, _>(0).unsigned_abs(), bytes: row.get::<i64, _>(1).unsigned_abs(), oldest: opt_time(row.get(2)) })
 }
 
-/// A candidate as a claim reads it: id, binding, value and key in hex, event, release, attempts.
-type ClaimedRow<'a> = (i64, Option<i32>, &'a str, Option<&'a str>, Cow<'a, str>, i64, u32, i64);
+/// A candidate as a claim reads it: id, binding, value and key in hex, event, release, attempts, whether it was opened up, what it waits for in hex.
+type ClaimedRow<'a> = (i64, Option<i32>, &'a str, Option<&'a str>, Cow<'a, str>, i64, u32, i64, Option<&'a str>);
 
 /// Now, by the clock that fills `released_at`.
 pub(super) const NOW: &str = "CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER)";

@@ -19,7 +19,9 @@ CREATE TABLE IF NOT EXISTS rowbound_candidate (
     attempts    INTEGER NOT NULL DEFAULT 0,
     note        TEXT,
     -- A name out of a value with many names.
-    opened      INTEGER NOT NULL DEFAULT 0
+    opened      INTEGER NOT NULL DEFAULT 0,
+    -- The transactions whose end it waits for, as JSON.
+    waits       TEXT
 );
 
 CREATE INDEX IF NOT EXISTS rowbound_candidate_due ON rowbound_candidate (due_at) WHERE due_at IS NOT NULL;
@@ -66,3 +68,9 @@ CREATE TABLE IF NOT EXISTS rowbound_delivery (
 CREATE INDEX IF NOT EXISTS rowbound_delivery_due ON rowbound_delivery (follower, due_at);
 
 CREATE INDEX IF NOT EXISTS rowbound_delivery_lane ON rowbound_delivery (follower, lane, entry);
+
+-- What is known of a storage's trash by whoever keeps it, as JSON.
+CREATE TABLE IF NOT EXISTS rowbound_upkeep (
+    storage TEXT PRIMARY KEY,
+    record  TEXT NOT NULL
+);

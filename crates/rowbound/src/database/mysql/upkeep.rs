@@ -1,0 +1,94 @@
+//! Who keeps a storage's trash, and what is known of it.
+
+use std::time::Duration;
+
+use sqlx::MySqlConnection;
+
+use super::{Mysql, fault, interval, record::enter_in, text};
+use crate::{
+    database::{read_upkeep, write_upkeep},
+    error::Result,
+    ledger::{NewEntry, Upkeep},
+};
+
+/// See [`super::Database::keep`].
+pub(super) async fn keep(db: &Mysql, storage: &str, owner: &str, lease: Duration) -> Result<Option<Upkeep>> {
+    let mut tx = db.pool().begin().await.map_err(fault)?;
+    let done = match lease.is_zero() {
+        true => {
+            sqlx::query("update rowbound_upkeep set owner = null, `until` = utc_timestamp(6) where storage = ? and owner = ?")
+                .bind(storage)
+                .bind(owner)
+                .execute(&mut *tx)
+                .await
+        }
+        false => {
+            sqlx::query(
+                "update rowbound_upkeep set owner = ?, `until` = utc_timestamp(6) + interval ? microsecond \
+                 where storage = ? and (owner is null or owner = ? or `until` <= utc_timestamp(6))",
+            )
+            .bind(owner)
+            .bind(interval(lease))
+            .bind(storage)
+            .bind(owner)
+            .execute(&mut *tx)
+            .await
+        }
+    };
+    if done.map_err(fault)?.rows_affected() > 0 {
+        let upkeep = read(&mut tx, storage).await?;
+        tx.commit().await.map_err(fault)?;
+        return Ok(upkeep);
+    }
+    tx.rollback().await.map_err(fault)?;
+    if lease.is_zero() {
+        return Ok(None);
+    }
+    // Another's, or nobody's yet. After the UPDATE and not before it: two that had found the row there would both hold a lock on it, and wait for
+    // each other.
+    let nothing = Upkeep::default();
+    let made = sqlx::query(
+        "insert ignore into rowbound_upkeep (storage, owner, `until`, record) values (?, ?, utc_timestamp(6) + interval ? microsecond, ?)",
+    )
+    .bind(storage)
+    .bind(owner)
+    .bind(interval(lease))
+    .bind(write_upkeep(storage, &nothing)?)
+    .execute(db.pool())
+    .await
+    .map_err(fault)?;
+    Ok((made.rows_affected() > 0).then_some(nothing))
+}
+
+/// See [`super::Database::kept`].
+pub(super) async fn kept(db: &Mysql, storage: &str, owner: &str, upkeep: &Upkeep, entries: &[NewEntry]) -> Result<bool> {
+    let mut tx = db.pool().begin().await.map_err(fault)?;
+    // The row stays locked until the transaction's end: nobody else takes it before the entries are in.
+    let done = sqlx::query("update rowbound_upkeep set record = ? where storage = ? and owner = ? and `until` > utc_timestamp(6)")
+        .bind(write_upkeep(storage, upkeep)?)
+        .bind(storage)
+        .bind(owner)
+        .execute(&mut *tx)
+        .await
+        .map_err(fault)?;
+    if done.rows_affected() == 0 {
+        tx.rollback().await.map_err(fault)?;
+        return Ok(false);
+    }
+    if !entries.is_empty() {
+        enter_in(&mut tx, entries).await?;
+    }
+    tx.commit().await.map_err(fault)?;
+    Ok(true)
+}
+
+/// See [`super::Database::upkeep`].
+pub(super) async fn upkeep(db: &Mysql, storage: &str) -> Result<Option<Upkeep>> {
+    read(&mut *db.pool().acquire().await.map_err(fault)?, storage).await
+}
+
+async fn read(conn: &mut MySqlConnection, storage: &str) -> Result<Option<Upkeep>> {
+    let row =
+        sqlx::query("select record from rowbound_upkeep where storage = ?").bind(storage).fetch_optional(conn).await.map_err(fault)?;
+    row.map(|row| read_upkeep(storage, &text(&row, 0)?)).transpose()
+}

@@ -1,0 +1,71 @@
+//! Who keeps a storage's trash, and what is known of it.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+
+use super::{
+    fault::failed,
+    queue::{enter_in, micros},
+};
+use crate::{
+    database::{read_upkeep, write_upkeep},
+    error::Result,
+    ledger::{NewEntry, Upkeep},
+};
+
+pub(super) async fn keep(pool: &PgPool, storage: &str, owner: &str, lease: Duration) -> Result<Option<Upkeep>> {
+    let record: Option<String> = match lease.is_zero() {
+        true => {
+            sqlx::query_scalar(
+                "update rowbound.upkeep set owner = null, until = clock_timestamp() where storage = $1 and owner = $2 returning record",
+            )
+            .bind(storage)
+            .bind(owner)
+            .fetch_optional(pool)
+            .await
+        }
+        false => {
+            sqlx::query_scalar(include_str!("keep.sql"))
+                .bind(storage)
+                .bind(owner)
+                .bind(micros(lease))
+                .bind(write_upkeep(storage, &Upkeep::default())?)
+                .fetch_optional(pool)
+                .await
+        }
+    }
+    .map_err(|e| failed("cannot take the right to keep a trash", e))?;
+    record.map(|text| read_upkeep(storage, &text)).transpose()
+}
+
+pub(super) async fn kept(pool: &PgPool, storage: &str, owner: &str, upkeep: &Upkeep, entries: &[NewEntry]) -> Result<bool> {
+    let error = |e| failed("cannot write what is known of a trash", e);
+    let mut tx = pool.begin_with("begin isolation level read committed").await.map_err(error)?;
+    // The row stays locked until the transaction's end: nobody else takes it before the entries are in.
+    let done = sqlx::query("update rowbound.upkeep set record = $3 where storage = $1 and owner = $2 and until > clock_timestamp()")
+        .bind(storage)
+        .bind(owner)
+        .bind(write_upkeep(storage, upkeep)?)
+        .execute(&mut *tx)
+        .await
+        .map_err(error)?;
+    if done.rows_affected() == 0 {
+        tx.rollback().await.map_err(error)?;
+        return Ok(false);
+    }
+    if !entries.is_empty() {
+        enter_in(&mut tx, entries).await?;
+    }
+    tx.commit().await.map_err(error)?;
+    Ok(true)
+}
+
+pub(super) async fn upkeep(pool: &PgPool, storage: &str) -> Result<Option<Upkeep>> {
+    let record: Option<String> = sqlx::query_scalar("select record from rowbound.upkeep where storage = $1")
+        .bind(storage)
+        .fetch_optional(pool)
+        .await
+        .map_err(|e| failed("cannot read what is known of a trash", e))?;
+    record.map(|text| read_upkeep(storage, &text)).transpose()
+}
