@@ -43,6 +43,7 @@ pub mod row; // a row by its key
 pub mod scan; // a column from one end to the other
 pub mod queue; // claim, put back, settle, ledger
 pub mod survey; // text columns and samples
+pub mod upkeep; // who keeps a storage's trash
 
 pub use events::{EVENTS, Event};
 
@@ -318,6 +319,12 @@ cases! {
         next_due_tells_the_wait
         next_due_is_the_earliest_not_the_first
         what_is_put_back_is_due_later
+        what_a_candidate_waits_for_is_remembered
+        what_a_candidate_waits_for_must_be_readable
+        a_lease_is_confirmed_to_who_holds_it
+        a_lease_that_ran_out_is_not_confirmed
+        a_lease_that_is_half_over_begins_anew
+        ten_thousand_leases_are_confirmed_at_once
         not_due_too_takes_what_waits
         what_is_settled_moves_to_the_ledger
         settling_twice_writes_one_entry
@@ -331,11 +338,19 @@ cases! {
         nothing_is_announced_for_what_is_not_attached
         entries_without_a_candidate_are_kept
         history_filters_and_begins_with_the_newest
+        history_goes_on_before_an_entry
+        every_outcome_is_entered
         totals_sum_the_ledger
         shadowed_counts_each_file_once
         the_backlog_counts
         waiting_finds_exact_values
         one_works_where_only_one_may;
+    upkeep:
+        a_trash_is_kept_by_one
+        of_several_that_ask_at_once_one_keeps
+        a_right_that_ran_out_is_taken_over
+        what_is_known_of_a_trash_comes_back
+        what_is_kept_is_entered_with_it;
     follow:
         a_follower_hears_of_what_is_settled_from_then_on
         what_is_rolled_back_is_never_heard
@@ -394,6 +409,9 @@ cases! {
         an_attach_that_was_overtaken_changes_nothing
         install_changes_no_row
         install_gives_up_on_a_held_lock
+        an_older_version_is_upgraded
+        the_script_upgrades_an_older_version
+        an_upgrade_gives_up_on_a_held_queue
         the_script_does_what_install_does
         remove_leaves_the_schema_as_before
         remove_after_the_table_is_gone
@@ -535,6 +553,12 @@ macro_rules! database_cases {
             next_due_tells_the_wait
             next_due_is_the_earliest_not_the_first
             what_is_put_back_is_due_later
+            what_a_candidate_waits_for_is_remembered
+            what_a_candidate_waits_for_must_be_readable
+            a_lease_is_confirmed_to_who_holds_it
+            a_lease_that_ran_out_is_not_confirmed
+            a_lease_that_is_half_over_begins_anew
+            ten_thousand_leases_are_confirmed_at_once
             not_due_too_takes_what_waits
             what_is_settled_moves_to_the_ledger
             settling_twice_writes_one_entry
@@ -548,11 +572,18 @@ macro_rules! database_cases {
             nothing_is_announced_for_what_is_not_attached
             entries_without_a_candidate_are_kept
             history_filters_and_begins_with_the_newest
+            history_goes_on_before_an_entry
+            every_outcome_is_entered
             totals_sum_the_ledger
             shadowed_counts_each_file_once
             the_backlog_counts
             waiting_finds_exact_values
             one_works_where_only_one_may
+            a_trash_is_kept_by_one
+            of_several_that_ask_at_once_one_keeps
+            a_right_that_ran_out_is_taken_over
+            what_is_known_of_a_trash_comes_back
+            what_is_kept_is_entered_with_it
             a_follower_hears_of_what_is_settled_from_then_on
             what_is_rolled_back_is_never_heard
             followers_hear_each_for_themselves
@@ -607,6 +638,9 @@ macro_rules! database_cases {
             an_attach_that_was_overtaken_changes_nothing
             install_changes_no_row
             install_gives_up_on_a_held_lock
+            an_older_version_is_upgraded
+            the_script_upgrades_an_older_version
+            an_upgrade_gives_up_on_a_held_queue
             the_script_does_what_install_does
             remove_leaves_the_schema_as_before
             remove_after_the_table_is_gone

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use rowbound::{
     Binding, Kind,
-    capture::{Bound, Gap, Snapshot},
+    capture::{Bound, Gap, Installation, Snapshot, VERSION},
     database::{Dialect, Options},
+    delivery::Turn,
+    ledger::{Filter, NewEntry, Upkeep},
+    queue::{Claim, Outcome, PutBack, Settlement, Waits},
 };
 
-use super::{Attached, DEADLINE, Fixture, fresh_record, number, ok, refused};
+use super::{Attached, DEADLINE, Fixture, fresh_record, number, ok, refused, settle_all, value};
 
 fn bound(columns: &[&str]) -> Vec<Bound> {
     number(columns.iter().map(|c| ok(Binding::name(c, "default"))).collect())
@@ -171,6 +174,178 @@ pub async fn install_gives_up_on_a_held_lock(f: &Fixture) {
     f.db.exec("delete from doc where id = 1").await;
     let attached = Attached { database: hasty, record, bound };
     assert_eq!(attached.values().await, ["a.jpg"]);
+}
+
+/// What version 2 left: its tables, three candidates (one fresh, one put back, one claimed), an entry in the ledger of which a follower has yet to hear, and the
+/// record.
+async fn version_2(f: &Fixture) -> (Vec<Bound>, Installation) {
+    f.docs(&["new.jpg"]).await;
+    let bound = bound(&["doc.file"]);
+    let (tables, (prefix, now)) = match f.db.dialect() {
+        Dialect::Sqlite => {
+            (include_str!("version2/sqlite.sql"), ("rowbound_", "(cast((julianday('now') - 2440587.5) * 86400000.0 as integer))"))
+        }
+        Dialect::Postgres => (include_str!("version2/postgres.sql"), ("rowbound.", "now()")),
+        Dialect::Mysql => (include_str!("version2/mysql.sql"), ("rowbound_", "utc_timestamp(6)")),
+    };
+    f.db.exec(tables).await;
+    let hour = match f.db.dialect() {
+        Dialect::Sqlite => "3600000",
+        Dialect::Postgres => "interval '1 hour'",
+        Dialect::Mysql => "interval 1 hour",
+    };
+    let (key, owner) = if f.db.dialect() == Dialect::Mysql { ("`key`", "owner") } else { ("key", "owner") };
+    let columns = format!("storage, binding, value, {key}, event, released_at, due_at, attempts, note");
+    let mut rows = vec![
+        format!("insert into {prefix}candidate ({columns}) values ('default', 1, 'fresh.jpg', '7', 'delete', {now} - {hour}, null, 0, null)"),
+        format!("insert into {prefix}candidate ({columns}) values ('default', 1, 'back.jpg', '8', 'update', {now} - {hour}, {now} + {hour}, 2, 'down')"),
+        format!("insert into {prefix}follower (name, since, outcomes) values ('cdn', {now}, {})", match f.db.dialect() {
+            Dialect::Postgres => "'{erased,trashed}'",
+            _ => "'erased,trashed'",
+        }),
+        format!("insert into {prefix}ledger (at, storage, binding, name, {key}, event, released_at, outcome, size, place, note, owner)
+                 values ({now}, 'default', 1, 'old.jpg', '1', 'delete', {now} - {hour}, 'trashed', 17, '1/old.jpg', 'why', 'an older worker')"),
+        format!("insert into {prefix}delivery (follower, entry, lane, due_at) select f.id, l.id, {}, {now} from {prefix}follower f, {prefix}ledger l", match f.db.dialect() {
+            Dialect::Sqlite => "cast('default/old.jpg' as blob)",
+            Dialect::Postgres => "1",
+            Dialect::Mysql => "unhex(left(sha2('default/old.jpg', 256), 32))",
+        }),
+    ];
+    if f.db.dialect() != Dialect::Sqlite {
+        rows.push(format!(
+            "insert into {prefix}candidate ({columns}, {owner}) values ('default', 1, 'held.jpg', '9', 'delete', {now} - {hour}, {now} + {hour}, 0, null, 'an older worker')"
+        ));
+    }
+    for row in rows {
+        f.db.exec(&row).await;
+    }
+    let database = f.open().await;
+    let record = Installation { version: 2, ..fresh_record(&*database, &bound).await };
+    ok(database.record(&record).await);
+    database.close().await;
+    (bound, record)
+}
+
+/// Everything that version 2 left is there, and what came with version 3 works.
+async fn is_upgraded(f: &Fixture, attached: &Attached) {
+    let db = &attached.database;
+    let mut claim = attached.claim();
+    let fresh = ok(db.claim(&claim).await);
+    assert_eq!(fresh.iter().map(|c| (value(c), c.attempts, c.waits.clone())).collect::<Vec<_>>(), [("fresh.jpg".to_owned(), 0, None)]);
+    let waits = Some(Waits { moved: true, transactions: vec!["3/17".into()] });
+    let back = vec![PutBack { id: fresh[0].id, wait: Duration::ZERO, failed: true, note: "waits".into(), waits: waits.clone() }];
+    ok(db.settle(&Settlement { back, ..settle_all(&[], Outcome::Kept) }, None).await);
+    claim.not_due_too = true;
+    let mut got = ok(db.claim(&claim).await);
+    got.sort_by_key(value);
+    let seen: Vec<_> = got.iter().map(|c| (value(c), c.key.as_deref(), c.attempts, c.waits.clone())).collect();
+    assert_eq!(seen, [("back.jpg".to_owned(), Some("8"), 2, None), ("fresh.jpg".to_owned(), Some("7"), 1, waits)]);
+    let ids: Vec<_> = got.iter().map(|c| c.id).collect();
+    assert_eq!(ok(db.confirm("suite", &ids, claim.lease).await).len(), 2);
+    if f.db.dialect() != Dialect::Sqlite {
+        assert!(ok(db.waiting(&["held.jpg".into()]).await)[0].claimed, "whoever held it holds it");
+    }
+    ok(db.settle(&settle_all(&got, Outcome::Kept), None).await);
+
+    let hour = Duration::from_secs(3600);
+    assert_eq!(ok(db.upkeep("default").await), None);
+    assert_eq!(ok(db.keep("default", "suite", hour).await), Some(Upkeep::default()));
+    let entry = |outcome: Outcome| NewEntry {
+        storage: "default".into(),
+        name: outcome.word().into(),
+        outcome,
+        event: "trash",
+        size: None,
+        place: None,
+        note: None,
+    };
+    assert!(
+        ok(db.kept("default", "suite", &Upkeep::default(), &Outcome::ALL.map(|(o, _)| entry(o))).await),
+        "also what version 2 did not know"
+    );
+    let ledger = ok(db.history(&Filter::default()).await);
+    assert_eq!(ledger.len(), 1 + 2 + Outcome::ALL.len());
+    let old = ledger.last().expect("the first of all");
+    assert_eq!(
+        (old.name.as_str(), old.outcome, old.size, old.place.as_deref()),
+        ("old.jpg", Outcome::Trashed, Some(17), Some("1/old.jpg"))
+    );
+    let turn = Turn { follower: "cdn".into(), owner: "suite".into(), limit: 10, lease: hour };
+    let mut heard: Vec<_> = ok(db.take_turn(&turn).await).into_iter().filter_map(|p| p.entry).map(|e| e.name).collect();
+    heard.sort();
+    assert_eq!(heard, ["erased", "old.jpg", "trashed"]);
+
+    f.db.exec("delete from doc").await;
+    assert_eq!(attached.values().await, ["new.jpg"], "and capture stands");
+}
+
+/// What an earlier version attached becomes what this one attaches, with all that waits and all that was decided.
+pub async fn an_older_version_is_upgraded(f: &Fixture) {
+    let before = f.db.schema().await;
+    let (bound, older) = version_2(f).await;
+    let database = f.open().await;
+    ok(database.inspect(&bound).await);
+    let identity = ok(database.identity().await);
+    let record = ok(database.install_after(Some(&older), &bound, &Installation { version: VERSION, ..older.clone() }).await);
+    assert_eq!(record.version, VERSION);
+    if f.db.dialect() != Dialect::Sqlite {
+        assert_eq!(ok(database.identity().await), identity, "it is the same database");
+    }
+    let schema = f.db.schema().await;
+    let again = ok(database.install_after(Some(&record), &bound, &record).await);
+    assert_eq!((again, f.db.schema().await), (record.clone(), schema), "there is nothing left to do");
+    let attached = Attached { database, bound, record };
+    is_upgraded(f, &attached).await;
+    ok(attached.database.remove().await);
+    f.db.exec("drop table doc").await;
+    assert_eq!(f.db.schema().await, before, "and nothing is left of either version");
+}
+
+/// The script, run by hand, upgrades too.
+pub async fn the_script_upgrades_an_older_version(f: &Fixture) {
+    let (bound, older) = version_2(f).await;
+    let database = f.open().await;
+    let script = ok(database.script(&bound).await);
+    assert!(script.iter().any(|s| s.to_lowercase().contains("add column waits")), "{script:#?}");
+    for statement in &script {
+        f.db.exec(statement).await;
+    }
+    let schema = f.db.schema().await;
+    assert!(!ok(database.script(&bound).await).iter().any(|s| s.to_lowercase().starts_with("alter table rowbound")));
+    let record = ok(database.install_after(Some(&older), &bound, &Installation { version: VERSION, ..older.clone() }).await);
+    assert_eq!(f.db.schema().await, schema, "install found nothing left to do");
+    is_upgraded(f, &Attached { database, bound, record }).await;
+}
+
+/// The application writes into the queue: an upgrade waits for its transactions, but none of them waits for the upgrade for long.
+pub async fn an_upgrade_gives_up_on_a_held_queue(f: &Fixture) {
+    f.docs(&["a.jpg", "b.jpg"]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    let queue = if f.db.dialect() == Dialect::Postgres { "rowbound.candidate" } else { "rowbound_candidate" };
+    f.db.exec(&format!("alter table {queue} drop column waits")).await;
+    let schema = f.db.schema().await;
+    let mut writer = f.db.app().await;
+    writer.begin().await;
+    writer.exec("delete from doc where id = 1").await;
+    let options = Options { lock_timeout: Duration::from_millis(50), lock_patience: Duration::from_millis(300), ..Options::default() };
+    let hasty = f.open_with(options).await;
+    let upgrade =
+        async || tokio::time::timeout(DEADLINE, hasty.install(&attached.bound, &attached.record)).await.expect("it goes on for ever");
+    let (tried, ()) = tokio::join!(upgrade(), async {
+        if f.db.dialect() != Dialect::Sqlite {
+            // One writer at a time is all that there is on SQLite.
+            let deleted = tokio::time::timeout(Duration::from_secs(10), f.db.exec("delete from doc where id = 2")).await;
+            assert!(deleted.is_ok(), "the application waited for the upgrade");
+        }
+    });
+    assert_eq!(refused(tried, "a writer holds the queue").kind(), Kind::Busy);
+    assert_eq!(f.db.schema().await, schema, "nothing changed");
+    writer.commit().await;
+    ok(upgrade().await);
+    f.db.exec("delete from doc").await;
+    let claimed = ok(hasty.claim(&Claim { owner: "suite".into(), ..attached.claim() }).await);
+    assert_eq!(claimed.len(), 2, "what was released before and after");
+    assert!(claimed.iter().all(|c| c.waits.is_none()));
 }
 
 /// Whoever may not let a program change the schema runs the script by hand: it does the same.

@@ -8,7 +8,7 @@ use rowbound::{
     capture::Reliance,
     database::{Dialect, Shadowed},
     ledger::{Filter, NewEntry},
-    queue::{Announce, CLAIM_BYTES, Claim, Derived, Opened, Outcome, PutBack, Settled, Settlement},
+    queue::{Announce, CLAIM_BYTES, Candidate, Claim, Derived, Opened, Outcome, PutBack, Settled, Settlement, Waits},
 };
 
 use super::{Attached, DEADLINE, Fixture, ok, refused, settle_all, value};
@@ -190,6 +190,191 @@ pub async fn what_is_put_back_is_due_later(f: &Fixture) {
     let due = waiting[0].due_at.expect("it was put back").duration_since(Timestamp::now());
     assert!(due > SignedDuration::from_mins(55) && due < SignedDuration::from_mins(65), "{due:#}");
     assert!(ok(attached.database.history(&Filter::default()).await).is_empty(), "nothing was decided");
+}
+
+/// A candidate that waits for transactions remembers them until it is put back without; what is new waits for none.
+pub async fn what_a_candidate_waits_for_is_remembered(f: &Fixture) {
+    let attached = candidates(f, 5).await;
+    let db = &attached.database;
+    let announce = Announce { storage: "default".into(), name: World::file_name("6.jpg"), event: "stage", wait: Duration::ZERO };
+    ok(db.announce(&[announce]).await);
+    // In whatever order they come: some of them were released, one was announced.
+    let claim = async || {
+        let mut got = ok(db.claim(&attached.claim()).await);
+        got.sort_by_key(value);
+        got
+    };
+    let got = claim().await;
+    assert_eq!(got.iter().map(|c| c.waits.clone()).collect::<Vec<_>>(), vec![None; 6]);
+    let odd = ["3/17 \u{1F622}", "it's \"one\" \\ of \u{1}", "", "%s ?1 $1 :x"];
+    let waits = |moved, keys: &[&str]| Some(Waits { moved, transactions: keys.iter().map(|k| (*k).to_owned()).collect() });
+    // As many and as long as can be.
+    let many: Vec<_> = (0..5_000).map(|n| format!("{n}/{n} {n} 1763683200.123456")).collect();
+    let want = [
+        waits(false, &odd),
+        waits(true, &odd),
+        None,
+        waits(true, &[]),
+        waits(false, &many.iter().map(String::as_str).collect::<Vec<_>>()),
+        None,
+    ];
+    let back = |got: &[Candidate], want: &[Option<Waits>]| {
+        let back = |(c, waits): (&Candidate, &Option<Waits>)| PutBack {
+            id: c.id,
+            wait: Duration::ZERO,
+            failed: waits.is_none(),
+            note: value(c),
+            waits: waits.clone(),
+        };
+        Settlement { back: got.iter().zip(want).map(back).collect(), ..settle_all(&[], Outcome::Kept) }
+    };
+    ok(db.settle(&back(&got, &want), None).await);
+    let got = claim().await;
+    assert_eq!(got.iter().map(|c| c.waits.clone()).collect::<Vec<_>>(), want);
+    assert_eq!(got.iter().map(|c| c.attempts).collect::<Vec<_>>(), [0, 0, 1, 0, 0, 1], "each has what was said of it");
+    let notes: Vec<_> = ok(db.waiting(&["1.jpg".into(), "3.jpg".into()]).await).into_iter().map(|w| w.note).collect();
+    assert_eq!(notes, [Some("1.jpg".to_owned()), Some("3.jpg".to_owned())]);
+
+    // What comes out of one that waits begins anew, and so does what is put back without.
+    let (derived, opened) = (World::file_name("d.jpg"), World::file_name("o.jpg"));
+    let mut settlement = back(&got[1..], &[None, waits(true, &odd), None, None, None]);
+    settlement.settled = vec![settled(got[0].id, Outcome::Opened)];
+    settlement.opened = vec![Opened { id: got[0].id, name: opened }];
+    settlement.derived = vec![Derived { name: derived, original: World::file_name("1.jpg") }];
+    ok(db.settle(&settlement, None).await);
+    let got = claim().await;
+    let now: Vec<_> = got.iter().map(|c| (value(c), c.waits.clone())).collect();
+    let none = ["2.jpg", "4.jpg", "5.jpg", "6.jpg", "d.jpg", "o.jpg"].map(|name| (name.to_owned(), None));
+    assert_eq!(now, [&none[..1], &[("3.jpg".to_owned(), waits(true, &odd))], &none[1..]].concat());
+}
+
+/// What cannot be read is not taken for "waits for nothing": then a file could go too early.
+pub async fn what_a_candidate_waits_for_must_be_readable(f: &Fixture) {
+    let attached = candidates(f, 1).await;
+    let table = if f.db.dialect() == Dialect::Postgres { "rowbound.candidate" } else { "rowbound_candidate" };
+    f.db.exec(&format!("update {table} set waits = '{{\"moved\":true}}'")).await;
+    let e = refused(attached.database.claim(&attached.claim()).await, "its transactions are missing");
+    let id = f.db.query_strings(&format!("select cast(id as char(20)) from {table}")).await;
+    let id = id[0].as_deref().expect("it is there").trim().to_owned();
+    assert!(e.kind() == Kind::Database && e.to_string().contains(&format!("candidate: {id}")), "{}", e.full());
+    f.db.exec(&format!("update {table} set waits = null")).await;
+    let due = async || ok(attached.database.claim(&Claim { owner: "another".into(), not_due_too: true, ..attached.claim() }).await).len();
+    if f.db.dialect() == Dialect::Sqlite {
+        assert_eq!(due().await, 1);
+    } else {
+        // Where the claim was written before it was read its lease holds.
+        f.db.exec(&format!("update {table} set due_at = null, owner = null")).await;
+        assert_eq!(due().await, 1);
+    }
+}
+
+/// A lease is confirmed to who holds it, of what it still holds. Where one worker works without leases, everything is.
+pub async fn a_lease_is_confirmed_to_who_holds_it(f: &Fixture) {
+    let attached = candidates(f, 4).await;
+    let db = &attached.database;
+    let claim = |owner: &str, limit| Claim { owner: owner.into(), limit, ..attached.claim() };
+    let confirm = async |owner: &str, ids: &[i64]| {
+        let mut held: Vec<_> = ok(db.confirm(owner, ids, attached.claim().lease).await).into_iter().collect();
+        held.sort_unstable();
+        held
+    };
+    if f.db.dialect() == Dialect::Sqlite {
+        assert_eq!(confirm("suite", &[3, 1]).await, [1, 3]);
+        return;
+    }
+    let mut mine: Vec<_> = ok(db.claim(&claim("suite", 2)).await).iter().map(|c| c.id).collect();
+    let mut theirs: Vec<_> = ok(db.claim(&claim("another", 1)).await).iter().map(|c| c.id).collect();
+    mine.sort_unstable();
+    let due = async || {
+        let waiting = ok(db.waiting(&["1.jpg".into(), "2.jpg".into(), "3.jpg".into(), "4.jpg".into()]).await);
+        waiting.into_iter().map(|w| (w.id, w.due_at)).collect::<Vec<_>>()
+    };
+    let (before, unknown) = (due().await, i64::MAX - 1);
+    let free = before.iter().find(|(_, due)| due.is_none()).expect("nobody has claimed the last one").0;
+    let all = [&[unknown, free], &theirs[..], &mine[..], &mine[..]].concat();
+    assert_eq!(confirm("suite", &all).await, mine);
+    assert_eq!(confirm("another", &all).await, theirs);
+    assert_eq!(confirm("nobody", &all).await, [0; 0]);
+    assert_eq!(confirm("suite", &mine[1..]).await, mine[1..], "of what is asked for");
+    assert_eq!(confirm("suite", &[]).await, [0; 0]);
+    assert_eq!(due().await, before, "enough is left of each lease: nothing was written");
+
+    // What is settled or put back is not held any more.
+    let back = vec![PutBack { id: mine[1], wait: HOUR, failed: false, note: "later".into(), waits: None }];
+    ok(db.settle(&Settlement { settled: vec![settled(mine[0], Outcome::Kept)], back, ..settle_all(&[], Outcome::Kept) }, None).await);
+    assert_eq!(confirm("suite", &all).await, [0; 0]);
+    theirs.push(free);
+    assert_eq!(ok(db.claim(&claim("another", 9)).await).len(), 1);
+    theirs.sort_unstable();
+    assert_eq!(confirm("another", &all).await, theirs);
+}
+
+/// A lease that has run out is not confirmed, whether another has claimed the candidate or not.
+pub async fn a_lease_that_ran_out_is_not_confirmed(f: &Fixture) {
+    if f.db.dialect() == Dialect::Sqlite {
+        return; // no claim is written
+    }
+    let attached = candidates(f, 2).await;
+    let db = &attached.database;
+    let short = Claim { lease: Duration::from_millis(300), limit: 1, ..attached.claim() };
+    let gone = ok(db.claim(&short).await)[0].id;
+    let held = ok(db.claim(&attached.claim()).await)[0].id;
+    // Asked with no lease to be had: so that asking does not prolong it.
+    let none = async || ok(db.confirm("suite", &[gone], Duration::ZERO).await).is_empty();
+    wait_until(DEADLINE, "the lease runs out", none).await;
+    assert_eq!(ok(db.confirm("suite", &[gone, held], HOUR).await), [held].into(), "it does not come back, though the other begins anew");
+    let theirs = ok(db.claim(&Claim { owner: "another".into(), ..attached.claim() }).await);
+    assert_eq!(theirs.iter().map(|c| c.id).collect::<Vec<_>>(), [gone]);
+    assert_eq!(ok(db.confirm("suite", &[gone, held], HOUR * 3).await), [held].into());
+    assert_eq!(ok(db.confirm("another", &[gone, held], HOUR).await), [gone].into());
+}
+
+/// A lease of which less than half is left begins anew with the others that are asked for, and nobody else's does.
+pub async fn a_lease_that_is_half_over_begins_anew(f: &Fixture) {
+    if f.db.dialect() == Dialect::Sqlite {
+        return; // no claim is written
+    }
+    let attached = candidates(f, 4).await;
+    let db = &attached.database;
+    let mut ids = Vec::new();
+    for (owner, lease) in [("suite", HOUR * 4), ("suite", HOUR), ("another", HOUR), ("suite", HOUR)] {
+        ids.push(ok(db.claim(&Claim { owner: owner.into(), lease, limit: 1, ..attached.claim() }).await)[0].id);
+    }
+    let hours = async || {
+        let names: Vec<_> = (1..=4).map(|n| format!("{n}.jpg")).collect();
+        let mut waiting = ok(db.waiting(&names).await);
+        waiting.sort_by_key(|w| w.id);
+        let left = |w: &rowbound::queue::Waiting| w.due_at.expect("it is claimed").duration_since(Timestamp::now()).as_secs_f64() / 3600.0;
+        waiting.iter().map(|w| left(w).round() as i64).collect::<Vec<_>>()
+    };
+    assert_eq!(hours().await, [4, 1, 1, 1]);
+    ok(db.confirm("suite", &ids[..3], Duration::from_secs(60 * 100)).await);
+    assert_eq!(hours().await, [4, 1, 1, 1], "more than half is left");
+    assert_eq!(ok(db.confirm("suite", &ids[..3], HOUR * 6).await), ids[..2].iter().copied().collect());
+    assert_eq!(hours().await, [6, 6, 1, 1], "what another holds, and what was not asked for, stays");
+    // Another worker finds nothing that is due, now as before.
+    assert!(ok(db.claim(&Claim { owner: "a third".into(), not_due_too: true, ..attached.claim() }).await).is_empty());
+    // Whoever holds them still settles them.
+    let settled = ids.iter().map(|id| settled(*id, Outcome::Kept)).collect();
+    assert_eq!(ok(db.settle(&Settlement { settled, ..settle_all(&[], Outcome::Kept) }, None).await), 3);
+}
+
+/// A large batch is confirmed, and begins anew, as a small one does.
+pub async fn ten_thousand_leases_are_confirmed_at_once(f: &Fixture) {
+    f.docs(&[]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    let db = &attached.database;
+    let announce =
+        |n| Announce { storage: "default".into(), name: World::file_name(&format!("{n}.jpg")), event: "sweep", wait: Duration::ZERO };
+    ok(db.announce(&(0..10_000).map(announce).collect::<Vec<_>>()).await);
+    let ids: Vec<_> = ok(db.claim(&attached.claim()).await).iter().map(|c| c.id).collect();
+    assert_eq!(ids.len(), 10_000);
+    let all: std::collections::HashSet<_> = ids.iter().copied().collect();
+    for lease in [attached.claim().lease, HOUR] {
+        let began = std::time::Instant::now();
+        assert_eq!(ok(db.confirm("suite", &ids, lease).await), all);
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    }
 }
 
 /// `collect --retry-now` takes what waits for another try.
@@ -553,6 +738,67 @@ pub async fn history_filters_and_begins_with_the_newest(f: &Fixture) {
         .await,
         [every[0]]
     );
+}
+
+/// A page begins before the last entry of the one before it, whatever is entered meanwhile.
+pub async fn history_goes_on_before_an_entry(f: &Fixture) {
+    f.docs(&[]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    let db = &attached.database;
+    let entry = |n: usize| NewEntry {
+        storage: if n.is_multiple_of(3) { "two" } else { "default" }.into(),
+        name: format!("{n}"),
+        outcome: if n.is_multiple_of(2) { Outcome::Purged } else { Outcome::Dangling },
+        event: "trash",
+        size: None,
+        place: None,
+        note: None,
+    };
+    ok(db.enter(&(0..25).map(entry).collect::<Vec<_>>()).await);
+    let pages = async |filter: Filter, later: &[NewEntry]| {
+        let (mut names, mut before) = (Vec::new(), None);
+        loop {
+            let page = ok(db.history(&Filter { before, limit: Some(4), ..filter.clone() }).await);
+            assert!(page.iter().all(|e| before.is_none_or(|before| e.id < before)));
+            let Some(last) = page.last() else { return names };
+            before = Some(last.id);
+            names.extend(page.into_iter().map(|e| e.name.parse::<usize>().expect("a number")));
+            ok(db.enter(later).await);
+        }
+    };
+    let all: Vec<_> = (0..25).rev().collect();
+    assert_eq!(pages(Filter::default(), &[]).await, all);
+    let of = |keep: fn(&usize) -> bool| all.iter().copied().filter(keep).collect::<Vec<_>>();
+    assert_eq!(pages(Filter { storage: Some("two".into()), ..Filter::default() }, &[]).await, of(|n| n.is_multiple_of(3)));
+    let dangling = Filter { outcomes: vec![Outcome::Dangling], storage: Some("default".into()), ..Filter::default() };
+    assert_eq!(pages(dangling, &[]).await, of(|n| !n.is_multiple_of(2) && !n.is_multiple_of(3)));
+    assert_eq!(pages(Filter { name: Some("7".into()), ..Filter::default() }, &[]).await, [7]);
+    assert_eq!(pages(Filter { since: Some(Timestamp::now() - SignedDuration::from_hours(1)), ..Filter::default() }, &[]).await, all);
+    // What comes between two pages is on none of them.
+    assert_eq!(pages(Filter::default(), &[entry(99)]).await, all);
+    let first = ok(db.history(&Filter::default()).await).last().expect("entries").id;
+    for (before, count) in [(first, 0), (first + 1, 1), (i64::MIN, 0), (-1, 0)] {
+        assert_eq!(ok(db.history(&Filter { before: Some(before), ..Filter::default() }).await).len(), count, "{before}");
+    }
+    assert_eq!(ok(db.history(&Filter { before: Some(i64::MAX), ..Filter::default() }).await).len(), 25 + 7);
+}
+
+/// The ledger takes every outcome there is.
+pub async fn every_outcome_is_entered(f: &Fixture) {
+    f.docs(&[]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    let entry = |outcome: Outcome| NewEntry {
+        storage: "default".into(),
+        name: outcome.word().into(),
+        outcome,
+        event: "trash",
+        size: None,
+        place: None,
+        note: None,
+    };
+    ok(attached.database.enter(&Outcome::ALL.map(|(outcome, _)| entry(outcome))).await);
+    let got: Vec<_> = ok(attached.database.history(&Filter::default()).await).iter().rev().map(|e| (e.name.clone(), e.outcome)).collect();
+    assert_eq!(got, Outcome::ALL.map(|(outcome, _)| (outcome.word().to_owned(), outcome)));
 }
 
 /// Counts and bytes per storage and outcome.

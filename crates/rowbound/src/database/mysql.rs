@@ -47,7 +47,7 @@ use sqlx::{
 use super::{
     Checked, ColumnSearch, Database, Dialect, Hold, Holder, OpenTransaction, Options, Pool, Scan, Shadowed, Values, over,
     pool::{self, Lead},
-    relied_on, shaded,
+    read_record, relied_on, shaded,
     survey::{Sample, TextColumn},
     unchanged, unchanged_or_none,
 };
@@ -381,13 +381,7 @@ impl Database for Mysql {
             .await
             .map_err(fault)?;
         let Some(row) = row else { return Ok(None) };
-        let record = text(&row, 0)?;
-        serde_json::from_str(&record).map(Some).map_err(|e| {
-            Error::new(Kind::Database, "the installation's record does not parse")
-                .with("table", "rowbound_installation")
-                .because(e)
-                .hint("it may be of a later version: upgrade this program")
-        })
+        read_record(&text(&row, 0)?).map(Some)
     }
 
     async fn inspect(&self, bound: &[Bound]) -> Result<Inspection> {

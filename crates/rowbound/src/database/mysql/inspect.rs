@@ -164,7 +164,11 @@ async fn rights(
 ) -> Result<()> {
     let mut missing: BTreeSet<String> = BTreeSet::new();
     let ours = |right: &str| grants.on(right, &db.database, "rowbound_candidate");
-    let lacking: Vec<_> = ["SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "TRIGGER"].into_iter().filter(|r| !ours(r)).collect();
+    let mut needed = vec!["SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "TRIGGER"];
+    if ours("SELECT") && install::is_older(db, &mut *conn, catalog).await? {
+        needed.push("ALTER");
+    }
+    let lacking: Vec<_> = needed.into_iter().filter(|r| !ours(r)).collect();
     if !lacking.is_empty() {
         missing.insert(format!("{} ON {}.*", lacking.join(", "), super::quote(&db.database)));
     }

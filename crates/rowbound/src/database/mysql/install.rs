@@ -18,7 +18,7 @@ use super::{
     fault,
     fault::{is_lock_wait, number},
     grants::Grants,
-    literal, maybe_text, quote,
+    literal, maybe_text, quote, text,
     triggers::{self, Wanted},
 };
 use crate::{
@@ -83,11 +83,15 @@ pub(super) fn account(database: &str) -> String {
     format!("rowbound_{hash:016x}")
 }
 
+/// The words of all outcomes, as literals.
+fn outcomes() -> String {
+    Outcome::ALL.map(|(o, _)| literal(o.word())).join(", ")
+}
+
 /// The statements of tables.sql, by the table that each makes.
 fn tables() -> Vec<(String, String)> {
-    let outcomes: Vec<_> = Outcome::ALL.iter().map(|(o, _)| literal(o.word())).collect();
     include_str!("tables.sql")
-        .replace("{outcomes}", &outcomes.join(", "))
+        .replace("{outcomes}", &outcomes())
         .split(";;\n")
         .filter_map(|statement| {
             let sql = statement.lines().filter(|l| !l.starts_with("--")).collect::<Vec<_>>().join("\n").trim().to_owned();
@@ -95,6 +99,51 @@ fn tables() -> Vec<(String, String)> {
             Some((name, sql))
         })
         .collect()
+}
+
+/// What leads from tables that an earlier version made to those of tables.sql.
+async fn upgrade_steps(db: &Mysql, conn: &mut MySqlConnection, catalog: &Catalog) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    if catalog.ours.contains("rowbound_ledger") {
+        // The only place where every server says what a constraint is.
+        let sql = format!("show create table {}.rowbound_ledger", quote(&db.database));
+        let row = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_one(&mut *conn).await.map_err(fault)?;
+        let older = older_checks(&text(&row, 1)?);
+        if !older.is_empty() {
+            let word = if db.flavor == Flavor::Mysql { "check" } else { "constraint" };
+            let drop: Vec<_> = older.iter().map(|name| format!("drop {word} {}", quote(name))).collect();
+            // It copies the table, for which collectors wait, and no application.
+            steps.push(Step::free(format!(
+                "alter table rowbound_ledger {}, add constraint rowbound_outcome check (outcome in ({}))",
+                drop.join(", "),
+                outcomes()
+            )));
+        }
+    }
+    if catalog.ours.contains("rowbound_candidate") {
+        let waits = "select 1 from information_schema.columns where table_schema = ? and table_name = 'rowbound_candidate' and column_name = 'waits'";
+        if sqlx::query(waits).bind(&db.database).fetch_optional(conn).await.map_err(fault)?.is_none() {
+            // At once, whatever its size; but it waits for every transaction that has written into the queue, and behind it waits the application.
+            let sql = vec!["alter table rowbound_candidate add column waits longtext null".to_owned()];
+            steps.push(Step { sql, locks: Some("rowbound_candidate".to_owned()) });
+        }
+    }
+    Ok(steps)
+}
+
+/// Whether an earlier version made the tables that stand.
+pub(super) async fn is_older(db: &Mysql, conn: &mut MySqlConnection, catalog: &Catalog) -> Result<bool> {
+    Ok(!upgrade_steps(db, conn, catalog).await?.is_empty())
+}
+
+/// The names of a table's constraints, out of its definition, that do not let every outcome in.
+fn older_checks(definition: &str) -> Vec<String> {
+    let check = |line: &str| {
+        let (name, check) = line.trim().strip_prefix("CONSTRAINT `")?.split_once("` CHECK ")?;
+        let known = Outcome::ALL.iter().all(|(o, _)| check.contains(&literal(o.word())));
+        (check.contains("`outcome`") && !known).then(|| name.replace("``", "`"))
+    };
+    definition.lines().filter_map(check).collect()
 }
 
 /// Every trigger on the server that writes into our queue or has the name of one that should stand.
@@ -117,6 +166,7 @@ async fn install_steps(db: &Mysql, conn: &mut MySqlConnection, bound: &[Bound]) 
             steps.push(Step::free(sql));
         }
     }
+    steps.extend(upgrade_steps(db, conn, &catalog).await?);
     let identity = "trigger_schema = database() and event_object_schema = database() and event_object_table = 'rowbound_installation' \
                     and trigger_name = 'rowbound_identity'";
     if catalog::read_triggers(conn, identity).await?.is_empty() {
@@ -338,6 +388,17 @@ mod tests {
         let all = ["installation", "candidate", "ledger", "follower", "delivery", "upkeep"].map(|name| format!("rowbound_{name}"));
         assert_eq!(names, all);
         assert!(tables[2].1.contains("'erased', 'trashed'") && tables.iter().all(|(_, sql)| !sql.contains("--")));
+    }
+
+    #[test]
+    fn a_check_is_known_by_what_it_lets_in() {
+        let of = |words: &str| {
+            format!(
+                "CREATE TABLE `l` (\n  `outcome` varchar(16),\n  CONSTRAINT `a``b` CHECK ((`outcome` in ({words}))),\n  CONSTRAINT `c` CHECK (`id` > 0)\n)"
+            )
+        };
+        assert_eq!(older_checks(&of("_utf8mb4'erased',_utf8mb4'trashed'")), ["a`b"]);
+        assert_eq!(older_checks(&of(&outcomes())), [""; 0]);
     }
 
     #[test]

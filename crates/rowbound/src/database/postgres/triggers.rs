@@ -14,10 +14,10 @@ use super::{
 use crate::{error::Result, queue::Outcome};
 
 /// One statement of `attach` or `detach`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Step {
     pub sql: String,
-    /// The table of the application that it locks.
+    /// The table that it locks and that the application's statements wait for: one of its own, or one of ours.
     pub locks: Option<i64>,
 }
 
@@ -42,6 +42,8 @@ pub(super) struct Ours {
     pub tables: Vec<String>,
     pub functions: Vec<Function>,
     pub triggers: Vec<Standing>,
+    /// What leads from tables that an earlier version made to those of this one.
+    pub upgrade: Vec<Step>,
 }
 
 /// A trigger function, as it stands or should.
@@ -103,9 +105,56 @@ pub(super) async fn ours(conn: &mut PgConnection) -> Result<Ours> {
             owned: row.try_get("owned")?,
         })
     };
-    let rows = sqlx::query(include_str!("standing.sql")).fetch_all(conn).await.map_err(error)?;
+    let rows = sqlx::query(include_str!("standing.sql")).fetch_all(&mut *conn).await.map_err(error)?;
     ours.triggers = rows.iter().map(standing).collect::<sqlx::Result<_>>().map_err(error)?;
+    ours.upgrade = upgrade_steps(conn).await?;
     Ok(ours)
+}
+
+/// What leads from tables that an earlier version made to those of schema.sql. The queue before the ledger, as a settlement locks them: it would wait for us,
+/// and we for it. Each takes no longer for many rows than for none.
+async fn upgrade_steps(conn: &mut PgConnection) -> Result<Vec<Step>> {
+    let error = |e| failed("cannot look at the tables in schema rowbound", e);
+    let found: Option<(Option<i64>, Option<i64>)> = sqlx::query_as(
+        "select
+             (select oid::int8 from pg_class c where c.relname = 'candidate' and c.relnamespace = n.oid
+                 and not exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'waits')),
+             (select oid::int8 from pg_class c where c.relname = 'ledger' and c.relnamespace = n.oid)
+         from pg_namespace n where n.nspname = 'rowbound'",
+    )
+    .fetch_optional(&mut *conn)
+    .await
+    .map_err(error)?;
+    let Some((queue, ledger)) = found else { return Ok(Vec::new()) };
+    let mut steps = Vec::new();
+    if queue.is_some() {
+        steps.push(Step { sql: "alter table rowbound.candidate add column waits text".to_owned(), locks: queue });
+    }
+    let checks: Vec<(String, String)> = sqlx::query_as(
+        "select conname::text, pg_get_constraintdef(oid) from pg_constraint where conrelid = $1::oid and contype = 'c' order by 1",
+    )
+    .bind(ledger)
+    .fetch_all(conn)
+    .await
+    .map_err(error)?;
+    let known = |check: &str| Outcome::ALL.iter().all(|(o, _)| check.contains(&literal(o.word())));
+    let older: Vec<_> = checks.iter().filter(|(_, check)| check.contains("outcome") && !known(check)).collect();
+    if !older.is_empty() {
+        let drop: Vec<_> = older.iter().map(|(name, _)| format!("drop constraint {}", ident(name))).collect();
+        // NOT VALID: what stands has earlier words, and need not be read while the table is locked.
+        let sql = format!(
+            "alter table rowbound.ledger {}, add constraint ledger_outcome_check check (outcome in ({})) not valid",
+            drop.join(", "),
+            outcomes()
+        );
+        steps.push(Step { sql, locks: ledger });
+    }
+    Ok(steps)
+}
+
+/// The words of all outcomes, as literals.
+fn outcomes() -> String {
+    Outcome::ALL.map(|(o, _)| literal(o.word())).join(", ")
 }
 
 /// A trigger as it should be.
@@ -135,8 +184,7 @@ fn fnv(text: &str) -> u64 {
 
 /// The statements that make the schema's tables. `missing` names those that are.
 fn schema_steps(ours: &Ours) -> Vec<String> {
-    let outcomes = Outcome::ALL.map(|(o, _)| literal(o.word())).join(", ");
-    let text = include_str!("schema.sql").replace("{outcomes}", &outcomes);
+    let text = include_str!("schema.sql").replace("{outcomes}", &outcomes());
     let wanted = |statement: &str| {
         // An index belongs to the table before it.
         let of = statement.split_once("rowbound.").map_or("", |(_, rest)| rest.split([' ', '(']).next().unwrap_or(""));
@@ -197,6 +245,8 @@ pub(super) fn install_steps(tables: &[Table], ours: &Ours) -> Vec<Step> {
             steps.push(drop_function(name, ours));
         }
     }
+    // The last: a statement of the application locks its own table first, and then the queue.
+    steps.extend(ours.upgrade.iter().cloned());
     steps
 }
 

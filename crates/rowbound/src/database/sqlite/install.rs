@@ -157,6 +157,10 @@ pub(super) async fn remove_script(db: &Sqlite) -> Result<Vec<String>> {
 /// What differs between what stands and what should: statements to run, in order.
 async fn changes(connection: &mut SqliteConnection, bound: &[Bound]) -> Result<Vec<String>> {
     let mut statements: Vec<String> = TABLES.split("\n\n").filter_map(statement).collect();
+    // A queue that an earlier version made.
+    if table(connection, "rowbound_candidate").await?.is_some_and(|queue| queue.column("waits").is_none()) {
+        statements.push("ALTER TABLE rowbound_candidate ADD COLUMN waits TEXT".to_owned());
+    }
     let mut standing = standing_triggers(connection).await?;
     let mut create = Vec::new();
     for ((_, name), columns) in by_table(bound) {
