@@ -804,6 +804,17 @@ fn what_cannot_be_bound_is_refused_and_what_is_blind_is_listed(server: &Server) 
         poor.install(&bound(&["t.f"]), &record()).await.unwrap();
         own.exec("insert into t (id, f) values (1, 'a'); delete from t").await;
         assert_eq!(own.released().await, ["delete 1 a"]);
+        // Where an earlier version made the tables they are to be altered, which is asked for only then.
+        own.exec("alter table rowbound_candidate drop column waits").await;
+        let e = poor.inspect(&bound(&["t.f"])).await.unwrap_err();
+        assert!(e.kind() == Kind::Permission && e.hint_text().unwrap().starts_with(&format!("GRANT ALTER ON `{user}`.*")), "{}", e.full());
+        own.grant(&format!("alter on {user}.*")).await;
+        poor.close().await;
+        let poor = Mysql::open(&url(&own.server, Some((&user, "aA1!secret")), &own.name), &Options::default()).await.unwrap();
+        poor.inspect(&bound(&["t.f"])).await.unwrap();
+        poor.install(&bound(&["t.f"]), &record()).await.unwrap();
+        own.exec("insert into t (id, f) values (1, 'a'); delete from t").await;
+        assert_eq!(own.released().await, ["delete 1 a"]);
         // An attach by an account that may replaces the definer, once.
         db.install(&bound(&["t.f"]), &record()).await.unwrap();
         own.drop_user().await;

@@ -465,6 +465,11 @@ mod schema {
             let all = |text: &'static str| move |_: &Candidate| text.to_owned();
             // Every row of the table once, if it must be, and no product of two numbers.
             let bound = 4 * WAITING;
+            let ids = array(&claimed[..BATCH], &id, "int8");
+            for (file, length) in [("confirm.sql", "300000000"), ("confirm_renew.sql", "600000000")] {
+                let read = handled(&f, &sql(file), &["'suite'", &ids, length]).await;
+                assert!(read < bound, "{statistics}: {file}: {read} rows for {BATCH}");
+            }
             let some = &claimed[..BATCH];
             let (ids, words) = (array(some, &id, "int8"), array(some, &all("kept"), "text"));
             let (texts, sizes) = (array(some, &all("null"), "text"), array(some, &all("null"), "int8"));
@@ -473,7 +478,7 @@ mod schema {
             let some = &claimed[BATCH..2 * BATCH];
             let (ids, waits) = (array(some, &id, "int8"), array(some, &all("60000000"), "int8"));
             let (flags, notes) = (array(some, &all("true"), "bool"), array(some, &all("x"), "text"));
-            let read = handled(&f, &sql("put_back.sql"), &["'suite'", &ids, &waits, &flags, &notes]).await;
+            let read = handled(&f, &sql("put_back.sql"), &["'suite'", &ids, &waits, &flags, &notes, "'{}'"]).await;
             assert!(read < bound, "{statistics}: {read} rows to put {BATCH} back");
             // And that was the real thing.
             assert_eq!(f.db.query_strings("select count(*)::text from rowbound.ledger").await, [Some(BATCH.to_string())]);
