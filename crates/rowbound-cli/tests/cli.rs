@@ -653,15 +653,15 @@ async fn sigterm_finishes_the_batch_and_ends_with_0() {
     let lines: Vec<Value> = output.stderr.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"))).collect();
     assert!(lines.iter().all(|l| ["timestamp", "level", "message"].iter().all(|f| l[f].is_string())), "{}", output.stderr);
     let claimed: u64 = lines.iter().filter_map(|l| l["claimed"].as_u64()).sum();
-    let erased = output.json()["outcomes"]["erased"].as_u64().expect("erased files");
-    assert_eq!(claimed, erased, "{}", output.stderr);
+    let deleted = output.json()["outcomes"]["trashed"].as_u64().expect("deleted files");
+    assert_eq!(claimed, deleted, "{}", output.stderr);
     // What is gone from the folder stands in the ledger, and only that.
-    assert_eq!(FILES - world.files().len(), usize::try_from(erased).expect("a count"));
-    let ledger = world.db.query_strings("select name from rowbound_ledger where outcome = 'erased'").await;
-    assert_eq!(ledger.len() as u64, erased);
+    assert_eq!(FILES - world.files().len(), usize::try_from(deleted).expect("a count"));
+    let ledger = world.db.query_strings("select name from rowbound_ledger where outcome = 'trashed'").await;
+    assert_eq!(ledger.len() as u64, deleted);
     // The next one goes on where it stopped.
     let rest = run(&world, &["collect", "--wait", "30s", "--format", "json"]).expect(0).json();
-    assert_eq!(rest["outcomes"]["erased"].as_u64().unwrap_or(0) + erased, FILES as u64);
+    assert_eq!(rest["outcomes"]["trashed"].as_u64().unwrap_or(0) + deleted, FILES as u64);
 }
 
 #[test]
@@ -890,7 +890,8 @@ fn the_tests_that_the_documentation_names_exist() {
         "database_contract" => vec!["crates/rowbound-testkit/src/database_suite.rs".to_owned()],
         "django" => vec!["crates/rowbound-cli/tests/django/scenarios.py".to_owned()],
         "binding" => ["binding", "binding/text", "binding/json", "binding/scan"].map(|m| format!("crates/rowbound/src/{m}.rs")).into(),
-        "collect" | "name" | "clock" | "owner" => vec![format!("crates/rowbound/src/{module}.rs")],
+        "collect" => ["collect/steps", "collect/pace", "collect/health"].map(|m| format!("crates/rowbound/src/{m}.rs")).into(),
+        "name" | "clock" | "owner" => vec![format!("crates/rowbound/src/{module}.rs")],
         "identity" => vec!["crates/rowbound/src/database/sqlite/identity.rs".to_owned()],
         "html" => vec!["crates/rowbound-cli/src/commands/sweep/html/tests.rs".to_owned()],
         "thumbnails" | "csv" => vec![format!("crates/rowbound-cli/src/commands/sweep/{module}.rs")],

@@ -327,7 +327,7 @@ impl Test {
         let end = Instant::now() + DEADLINE;
         loop {
             let backlogs = status::backlogs(&plan, self.db.as_ref()).await.unwrap_or_else(|e| panic!("{}", e.full()));
-            let waiting: u64 = backlogs.values().map(|b| b.total).sum();
+            let waiting: u64 = backlogs.values().map(|b| b.total - b.staged).sum();
             if renamed {
                 // What waited in the queue while its column was renamed belongs to a binding that has left the plan: the ledger says so.
                 let unbound = Filter { outcomes: vec![Outcome::Unbound], ..Filter::default() };

@@ -123,7 +123,7 @@ async fn two_processes(backend: Backend, candidates: usize) -> Duration {
     collect(&world).await;
     written.assert_nothing_lost(&world);
     world.assert_files_follow_rows().await;
-    let taken = |o: &rowbound_testkit::Output| o.json()["outcomes"]["erased"].as_u64().unwrap_or(0);
+    let taken = |o: &rowbound_testkit::Output| o.json()["outcomes"]["trashed"].as_u64().unwrap_or(0);
     println!(
         "{backend:?}: {} and {} of {candidates} by two processes; the slowest application write took {:?}",
         taken(&a),
@@ -136,13 +136,13 @@ async fn two_processes(backend: Backend, candidates: usize) -> Duration {
     let twice = world
         .db
         .query_strings(&format!(
-            "select name from {ledger} where name not like 'w/%' and outcome in ('erased', 'missing') group by name having count(*) <> 1"
+            "select name from {ledger} where name not like 'w/%' and outcome in ('trashed', 'missing') group by name having count(*) <> 1"
         ))
         .await;
     assert!(twice.is_empty(), "more than once: {twice:?}");
     let once = world
         .db
-        .query_strings(&format!("select cast(count(*) as char(20)) from {ledger} where name not like 'w/%' and outcome = 'erased'"))
+        .query_strings(&format!("select cast(count(*) as char(20)) from {ledger} where name not like 'w/%' and outcome = 'trashed'"))
         .await;
     assert_eq!(once[0].as_deref().map(str::trim), Some(candidates.to_string().as_str()));
     written.slowest

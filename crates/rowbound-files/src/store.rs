@@ -16,7 +16,7 @@ use rowbound::{
     capture::Reliance,
     crash,
     database::Database,
-    plan::Location,
+    plan::{Location, Trash},
     queue::Announce,
     storage::{About, Access, Listing, Look, Over, Placed, Seen, Storage},
 };
@@ -196,12 +196,21 @@ impl Store {
     async fn free(&self, wanted: &FileName, max_length: usize) -> Result<FileName> {
         let mut name = names::fitted(wanted, max_length, false)?;
         for _ in 0..TRIES {
-            if self.look(&name).await? == Look::Missing {
+            if self.look(&name).await? == Look::Missing && !self.in_trash(&name).await? {
                 return Ok(name);
             }
             name = names::fitted(wanted, max_length, true)?;
         }
         Err(no_name(wanted))
+    }
+
+    /// Whether an earlier file of this name lies in the trash. A transaction that found that file may commit a row which references the name: it must not get
+    /// another file's content, and the earlier file must be able to come back.
+    async fn in_trash(&self, name: &FileName) -> Result<bool> {
+        if self.plan.trash == Trash::Off && !self.storage.quick() {
+            return Ok(false);
+        }
+        Ok(self.storage.trashed(std::slice::from_ref(name)).await?.remove(0)?.is_some())
     }
 
     async fn look(&self, name: &FileName) -> Result<Look> {

@@ -73,13 +73,14 @@ async fn a_rollback(backend: Backend) {
     assert_eq!(world.files(), ["d/kept"]);
     world.assert_files_follow_rows().await;
     // Replaced in a transaction that rolls back: the old one stays, the new one goes; then the other way round.
-    for (end, stays) in [("rollback", "d/kept"), ("commit", "d/new")] {
+    for end in ["rollback", "commit"] {
         let new = save(&files, "new").await;
         app.begin().await;
         app.exec(&format!("update doc set file = '{new}'")).await;
         app.exec(end).await;
         collected(&media).await;
-        assert_eq!(world.files(), [stays]);
+        // The first one is held for a moment still: the second gets a name of its own.
+        assert_eq!(world.files(), [if end == "commit" { new.to_string() } else { "d/kept".to_owned() }]);
         world.assert_files_follow_rows().await;
     }
 }
@@ -238,7 +239,8 @@ async fn killed(backend: Backend, kills: usize) {
     collected(&media).await;
     world.assert_files_follow_rows().await;
     // Nothing of what was never placed is left either: neither a name nor a file without one that the folder knows of.
-    assert_eq!(world.trashed(), [""; 0]);
+    let unnamed: Vec<_> = world.trashed().into_iter().filter(|path| !path.starts_with("trash/")).collect();
+    assert_eq!(unnamed, [""; 0]);
     println!("{backend}: {kills} kills, {} files stayed with their rows", world.files().len());
 }
 

@@ -26,7 +26,7 @@ pub use browser::{Browser, View};
 pub use db::{App, Backend, Journal, TestDb};
 pub use faults::{Ask, Fault, FaultProxy, Rule};
 pub use loopback::request;
-pub use process::{Output, Rowbound, Running};
+pub use process::{Output, Place, Rowbound, Running};
 pub use receiver::{Received, Receiver};
 pub use s3::{S3Bucket, S3Kind, S3Server};
 pub use server::{OwnServer, Server};

@@ -101,6 +101,17 @@ impl Rowbound {
         self
     }
 
+    /// The process waits at a crash point, `point` or `point:nth`, until the place is let go.
+    ///
+    /// # Panics
+    /// When the world's folder has a name that is not text.
+    pub fn held_at(self, point: &str) -> (Rowbound, Place) {
+        let file = self.config.with_file_name(format!("place-{:016x}", rand::random::<u64>()));
+        let place = Place { point: point.to_owned(), file: file.clone() };
+        let file = file.to_str().expect("a temporary folder's name is text").to_owned();
+        (self.env("ROWBOUND_WAIT_AT", point).env("ROWBOUND_WAIT_FILE", &file), place)
+    }
+
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command
@@ -112,6 +123,8 @@ impl Rowbound {
             .env_remove("DATABASE_URL")
             .env_remove("RUST_LOG")
             .env("NO_COLOR", "1")
+            // What has no trash is held for a moment only.
+            .env("ROWBOUND_HOLD", "1000")
             .envs(self.env.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -159,6 +172,36 @@ fn collect(from: impl AsyncRead + Unpin + Send + 'static, into: Arc<Mutex<String
     })
 }
 
+/// A place in a process at which it waits until a test lets it go on.
+#[derive(Debug)]
+pub struct Place {
+    point: String,
+    file: PathBuf,
+}
+
+impl Place {
+    /// Whether the process waits there now.
+    pub fn is_reached(&self) -> bool {
+        self.file.exists()
+    }
+
+    /// Waits until the process waits there.
+    ///
+    /// # Panics
+    /// When `deadline` passes first, with what the process said.
+    pub async fn reached(&self, by: &Running, deadline: Duration) {
+        by.until(deadline, &format!("{} was not reached", self.point), || async { self.is_reached() }).await;
+    }
+
+    /// Lets the process go on.
+    ///
+    /// # Panics
+    /// When it does not wait.
+    pub fn let_go(&self) {
+        std::fs::remove_file(&self.file).unwrap_or_else(|e| panic!("nobody waits at {}: {e}", self.point));
+    }
+}
+
 /// A process that runs. It is killed when this value is dropped.
 #[derive(Debug)]
 pub struct Running {
@@ -200,6 +243,16 @@ impl Running {
     /// Presses Ctrl-C (SIGINT).
     pub fn interrupt(&self) {
         self.signal(rustix::process::Signal::INT);
+    }
+
+    /// Stops it where it stands (SIGSTOP), as a virtual machine's pause does.
+    pub fn pause(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+
+    /// Lets it go on after that (SIGCONT).
+    pub fn resume(&self) {
+        self.signal(rustix::process::Signal::CONT);
     }
 
     /// Kills it (SIGKILL).

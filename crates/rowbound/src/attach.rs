@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::{
     binding::{Column, Mode},
-    capture::{Bound, Drift, Gap, Inspection, Installation, Snapshot, VERSION},
+    capture::{Bound, Drift, FOLLOWERS, Gap, Inspection, Installation, Snapshot, VERSION},
     database::{Database, Dialect, Shadowed, overtaken},
     error::{Error, Kind, Result},
     evidence::{Limits, survey},
@@ -527,7 +527,7 @@ pub(crate) fn drop_flag(key: &str) -> String {
 /// Insists that no follower has yet to hear of the original's deletions, which would be told twice.
 async fn none_waiting(db: &dyn Database, record: &Installation) -> Result<()> {
     // What an earlier build attached has no followers, nor tables of them.
-    let followers = if record.version < VERSION { Vec::new() } else { db.followers().await? };
+    let followers = if record.version < FOLLOWERS { Vec::new() } else { db.followers().await? };
     let waiting: Vec<_> = followers.iter().filter(|f| f.waiting > 0).collect();
     let Some(first) = waiting.first() else { return Ok(()) };
     let mut error =

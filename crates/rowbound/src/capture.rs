@@ -14,6 +14,9 @@ use crate::binding::{Binding, Mode};
 /// The version of the tables and triggers that this build installs. `attach` upgrades what is older.
 pub const VERSION: u32 = 3;
 
+/// The first version whose tables know followers.
+pub const FOLLOWERS: u32 = 2;
+
 /// A binding with the number that its triggers write into candidates.
 #[derive(Debug, Clone)]
 pub struct Bound {

@@ -2,19 +2,48 @@
 //!
 //! Built only with the feature `crash-points`, which the tests switch on; otherwise a point is nothing.
 
-/// Every point, in the order in which a batch passes them. A test kills the process at each.
-pub const POINTS: [&str; 11] = [
-    "claimed",        // the lease is committed, nothing else was done
-    "barrier-passed", // every older transaction has ended
-    "looked",         // files were seen
-    "listed",         // the derivatives of what may go are known
-    "checked",        // references were looked for; on SQLite the write lock is held
-    "remove-one",     // one file of the batch was taken away, others were not
-    "removed",        // files are gone or in the trash, the queue does not know yet
-    "checked-again",  // what went to the trash was checked a second time
-    "settling",       // just before the settlement
-    "settled",        // just after
-    "purging",        // a file of the trash was erased, the ledger does not know yet
+/// Every point of a batch, in the order in which it passes them. These are the steps of the protocol, and `rowbound-model` has the same.
+pub const POINTS: [&str; 15] = [
+    "claimed",               // the lease is committed, nothing else was done
+    "barrier-passed",        // every transaction that was open at the first try has ended
+    "looked",                // files were seen
+    "listed",                // the derivatives of what may go are known
+    "checked",               // references were looked for; on SQLite the write lock is held
+    "confirmed",             // the database has confirmed that the lease of a chunk still holds
+    "remove-one",            // one file of a chunk was moved, others were not
+    "removed",               // a chunk lies in the trash, the queue does not know yet
+    "rested",                // the transactions that are open some time after the move are known
+    "second-barrier-passed", // they have ended
+    "checked-again",         // what was moved was checked a second time
+    "returned",              // what is referenced came back
+    "settling",              // just before the settlement
+    "settled",               // just after
+    "moved-batch-stopped",   // a stopping worker has put its moved batch back into the queue
+];
+
+/// Those points that a batch passes in the ordinary course: nothing comes back, nobody stops the worker. Where a lock keeps every writer out (`locked`: a
+/// folder on SQLite), it takes the place of the second barrier.
+pub fn ordinary(locked: bool) -> impl Iterator<Item = &'static str> {
+    let seldom = ["returned", "moved-batch-stopped"];
+    let barrier = ["rested", "second-barrier-passed", "checked-again"];
+    POINTS.into_iter().filter(move |point| !seldom.contains(point) && !(locked && barrier.contains(point)))
+}
+
+/// Points of a re-check of what was moved lately.
+pub const RECHECK_POINTS: [&str; 3] = [
+    "recheck-checked",  // references were looked for
+    "recheck-returned", // what is referenced came back, the ledger does not know yet
+    "recheck-entered",  // the ledger knows
+];
+
+/// Points of an erasure, in the order in which it passes them.
+pub const ERASURE_POINTS: [&str; 6] = [
+    "erasure-barrier-passed", // the transactions that were open when the files were due have ended
+    "erasure-checked",        // references were looked for
+    "erasure-noted",          // what is to be erased is written down
+    "purge-one",              // one file was erased, others were not
+    "purging",                // files are erased, the ledger does not know yet
+    "purged",                 // the ledger knows
 ];
 
 /// Points within a storage that others have not: a bucket's trash.
@@ -44,32 +73,77 @@ pub const FOLLOW_POINTS: [&str; 3] = [
     "acknowledged", // the delivery is gone
 ];
 
-/// Kills this process by SIGKILL if `ROWBOUND_CRASH_AT` is `name`, or `name:N` and this is the Nth time it is passed.
+/// Kills this process by SIGKILL if `ROWBOUND_CRASH_AT` is `name`, or `name:N` and this is the Nth time it is passed. If `ROWBOUND_WAIT_AT` is, the thread
+/// waits: it makes the file `ROWBOUND_WAIT_FILE` and goes on when somebody has removed it.
 #[inline]
 pub fn point(name: &str) {
     #[cfg(feature = "crash-points")]
     {
-        use std::sync::{
-            LazyLock,
-            atomic::{AtomicU64, Ordering::Relaxed},
-        };
-        static WANTED: LazyLock<Option<(String, u64)>> = LazyLock::new(|| {
-            let text = std::env::var("ROWBOUND_CRASH_AT").ok()?;
-            let (name, nth) = text.split_once(':').map_or((text.as_str(), 1), |(n, k)| (n, k.parse().unwrap_or(1)));
-            Some((name.to_owned(), nth))
-        });
-        static PASSED: AtomicU64 = AtomicU64::new(0);
         debug_assert!(
-            [&POINTS[..], &STORAGE_POINTS, &UPLOAD_POINTS, &SWEEP_POINTS, &FOLLOW_POINTS].iter().any(|p| p.contains(&name)),
+            [&POINTS[..], &RECHECK_POINTS, &ERASURE_POINTS, &STORAGE_POINTS, &UPLOAD_POINTS, &SWEEP_POINTS, &FOLLOW_POINTS]
+                .iter()
+                .any(|p| p.contains(&name)),
             "{name} is not listed"
         );
-        if let Some((wanted, nth)) = &*WANTED
-            && wanted == name
-            && PASSED.fetch_add(1, Relaxed) + 1 == *nth
-        {
-            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-        }
+        places::passed(name);
     }
     #[cfg(not(feature = "crash-points"))]
     let _ = name;
+}
+
+/// How long a file is held without a trash: `usual`, unless a test sets `ROWBOUND_HOLD`, in milliseconds.
+pub(crate) fn hold(usual: std::time::Duration) -> std::time::Duration {
+    #[cfg(feature = "crash-points")]
+    if let Some(millis) = std::env::var("ROWBOUND_HOLD").ok().and_then(|text| text.parse().ok()) {
+        return std::time::Duration::from_millis(millis);
+    }
+    usual
+}
+
+#[cfg(feature = "crash-points")]
+mod places {
+    use std::{
+        path::PathBuf,
+        sync::{
+            LazyLock,
+            atomic::{AtomicU64, Ordering::Relaxed},
+        },
+        time::Duration,
+    };
+
+    /// A point, and which passage of it.
+    struct Place {
+        name: String,
+        nth: u64,
+        passed: AtomicU64,
+    }
+
+    impl Place {
+        fn of(variable: &str) -> Option<Self> {
+            let text = std::env::var(variable).ok()?;
+            let (name, nth) = text.split_once(':').map_or((text.as_str(), 1), |(n, k)| (n, k.parse().unwrap_or(1)));
+            Some(Place { name: name.to_owned(), nth, passed: AtomicU64::new(0) })
+        }
+
+        fn is(&self, name: &str) -> bool {
+            self.name == name && self.passed.fetch_add(1, Relaxed) + 1 == self.nth
+        }
+    }
+
+    static CRASH: LazyLock<Option<Place>> = LazyLock::new(|| Place::of("ROWBOUND_CRASH_AT"));
+    static WAIT: LazyLock<Option<Place>> = LazyLock::new(|| Place::of("ROWBOUND_WAIT_AT"));
+    static FILE: LazyLock<Option<PathBuf>> = LazyLock::new(|| std::env::var_os("ROWBOUND_WAIT_FILE").map(PathBuf::from));
+
+    pub(super) fn passed(name: &str) {
+        if CRASH.as_ref().is_some_and(|place| place.is(name)) {
+            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        }
+        if let Some(file) = FILE.as_ref().filter(|_| WAIT.as_ref().is_some_and(|place| place.is(name)))
+            && std::fs::write(file, name).is_ok()
+        {
+            while file.exists() {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+    }
 }

@@ -105,7 +105,7 @@ pub struct Checked {
 }
 
 /// A lock that keeps every writer out, from check to settlement. Dropping it releases it.
-pub struct Hold(pub(crate) Box<dyn std::any::Any + Send>);
+pub struct Hold(pub(crate) Box<dyn std::any::Any + Send + Sync>);
 
 impl std::fmt::Debug for Hold {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

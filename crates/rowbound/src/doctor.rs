@@ -165,7 +165,7 @@ async fn attached(x: &mut Examination<'_>) -> Result<()> {
 async fn capture(x: &mut Examination<'_>) -> Result<()> {
     let Some(record) = x.record.clone() else { return Ok(()) };
     // The very bindings that stand there, or what is missing would count as drift.
-    if let Err(e) = crate::collect::same_bindings(x.plan, &record) {
+    if let Err(e) = crate::guard::same_bindings(x.plan, &record) {
         x.error("capture", State::Danger, &e);
         return Ok(());
     }

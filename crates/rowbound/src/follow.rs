@@ -21,11 +21,11 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::{
-    collect::installed,
     crash,
     database::Database,
     delivery::{Again, HEARD, Pending, Receipt, Registered, Turn, check_name},
     error::{Error, Kind, Result},
+    guard::installed,
     ledger::Entry,
     queue::{Outcome, backoff},
 };

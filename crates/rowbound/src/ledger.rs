@@ -65,8 +65,24 @@ pub struct Upkeep {
     pub read: Option<Timestamp>,
     /// How long that took, in milliseconds.
     pub took: u64,
+    /// How long the other columns took.
+    pub took_quick: u64,
+    /// When all else that lies in the trash was checked last.
+    pub reviewed: Option<Timestamp>,
+    /// The barrier before an erasure.
+    pub clearing: Option<Clearing>,
     /// What is about to be erased: after a kill it tells which files were.
     pub erasing: Vec<Erasing>,
+}
+
+/// The barrier before an erasure: what was due when it was noted goes when these transactions have ended. It is not begun anew, so that transactions which
+/// overlap for ever do not keep the trash.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clearing {
+    /// Files that went to the trash before this moment are due.
+    pub before: Timestamp,
+    /// The transactions that were open then, and are still.
+    pub transactions: Vec<String>,
 }
 
 /// A file of the trash that is about to be erased.

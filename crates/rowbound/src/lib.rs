@@ -3,7 +3,7 @@
 //!
 //! Modules stand in the order in which a file name travels; each imports only those above it.
 
-pub mod crash; // places at which a test kills the process
+pub mod crash; // places at which a test kills the process, or lets it wait
 mod error; // what went wrong, whether trying again helps, what to do next
 pub mod clock; // sums of moments and lengths of time that end with the calendar
 pub mod owner; // what root makes belongs to whose folder it lies in
@@ -21,7 +21,10 @@ pub mod storage; // look, remove, restore, list: folders, S3, services, memory
 pub mod evidence; // which columns seem to name files, and how that is known
 pub mod attach; // a plan -> capture and markers, and back
 pub mod references; // which of these names does some row hold?
-pub mod trash; // where collected files wait, come back or go for good
+mod guard; // installation, identity, drift: may this process delete?
+mod shadow; // whose candidates only say what would have gone
+mod originals; // whose derivative could a file be, and does that one live?
+pub mod trash; // where collected files wait, are checked again, come back or go for good
 pub mod collect; // the only deleter: the seven steps
 pub mod worker; // a collector within an application: started, watched, stopped
 pub mod follow; // ledger entries -> whoever wants to hear of them

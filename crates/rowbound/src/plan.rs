@@ -31,10 +31,13 @@ pub const FILE: &str = "rowbound.toml";
 /// How long an upload waits for its row, by default.
 pub const STAGE_TTL: Duration = Duration::from_secs(3600);
 
+/// With `trash = "off"`, collected files are held so long before they are erased.
+pub const HOLD: Duration = Duration::from_secs(60);
+
 /// Whether collected files wait before they are erased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trash {
-    /// They are erased at once.
+    /// They are held for a moment ([`HOLD`]), then erased. Where they cannot be held they are erased at once.
     Off,
     /// They wait so long.
     Keep(Duration),
@@ -43,12 +46,18 @@ pub enum Trash {
 }
 
 impl Trash {
-    /// How long files wait, or `None` if they never do.
+    /// How long files wait, or `None` if they are only held for a moment.
     pub fn retention(self) -> Option<Duration> {
         match self {
             Trash::Off => None,
             Trash::Keep(time) | Trash::IfVersioned(time) => Some(time),
         }
+    }
+
+    /// How long a collected file can come back: its retention, or without a trash a minute ([`HOLD`]), because no barrier sees a transaction that looked
+    /// at the file before its first statement.
+    pub fn hold(self) -> Duration {
+        self.retention().unwrap_or_else(|| crate::crash::hold(HOLD))
     }
 }
 

@@ -9,6 +9,12 @@ use jiff::Timestamp;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+/// The event of a candidate whose file was made from another one, which went.
+pub const DERIVATIVE: &str = "derivative";
+
+/// The event of a candidate whose file comes back from the trash, or was found there.
+pub const RETURN: &str = "return";
+
 /// A due candidate, claimed by one worker until its lease runs out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
@@ -22,7 +28,7 @@ pub struct Candidate {
     pub key: Option<String>,
     /// What happened to the row: `delete`, `update`, `truncate`, `cascade`, `replace`; `stage`: it was about to be
     /// written; `direct`: a client was allowed to write it; `release`: the application let go of it; `sweep`: no row named it; `derivative`: its original went, or it was about to be
-    /// made of one.
+    /// made of one; `return`: it came back from the trash, or was found there.
     pub event: String,
     /// When the row let go of it, by the database's clock. At the latest the true moment, perhaps earlier (the start of
     /// the transaction).
@@ -41,7 +47,7 @@ pub struct Candidate {
 pub struct Waits {
     /// Whether its file was moved to the trash before they were noted: then they are the second barrier, else the first.
     pub moved: bool,
-    /// Their keys ([`crate::database::OpenTransaction::key`]).
+    /// Their keys, which tell a transaction from all others that ever were on this server.
     pub transactions: Vec<String>,
 }
 
@@ -238,7 +244,7 @@ pub struct Announce {
     pub storage: String,
     /// The file's name.
     pub name: crate::name::FileName,
-    /// `stage`, `direct`, `derivative`, `release` or `sweep`.
+    /// `stage`, `direct`, `derivative`, `release`, `return` or `sweep`.
     pub event: &'static str,
     /// How long from now until it is due.
     pub wait: Duration,
@@ -253,7 +259,7 @@ pub struct Backlog {
     pub due: u64,
     /// Those that wait for another try after at least one failure.
     pub failing: u64,
-    /// Uploads that wait for their rows: nothing is left undone about them.
+    /// Uploads that wait for their rows, and files that came back and are looked at once more: nothing is left undone about them.
     pub staged: u64,
     /// The age of the oldest, in seconds, without uploads that wait for their rows.
     pub oldest_seconds: Option<u64>,

@@ -29,7 +29,22 @@ pub async fn find(
     storage: &str,
     names: &[FileName],
 ) -> Result<(HashSet<FileName>, Option<Hold>)> {
-    let checked = db.check(bound, snapshot, &searches(bound, storage, names)).await?;
+    find_in(db, bound, bound, snapshot, storage, names).await
+}
+
+/// The same in some of the bindings, `within`, only.
+///
+/// # Errors
+/// As [`find`].
+pub(crate) async fn find_in(
+    db: &dyn Database,
+    bound: &[Bound],
+    within: &[Bound],
+    snapshot: &Snapshot,
+    storage: &str,
+    names: &[FileName],
+) -> Result<(HashSet<FileName>, Option<Hold>)> {
+    let checked = db.check(bound, snapshot, &searches(within, storage, names)).await?;
     let asked: HashSet<&FileName> = names.iter().collect();
     let mut held = HashSet::new();
     for found in checked.found {

@@ -11,19 +11,22 @@ use serde::Serialize;
 use crate::{
     attach::{copied, forgotten, number, open_storages},
     binding::{Keep, Mode, Resolved},
-    capture::{Gap, Installation, VERSION},
+    capture::{Bound, Gap, Installation, VERSION},
     clock,
-    collect::{Shadow, living_originals, same_bindings},
     database::{Database, Dialect, Holder, Shadowed, drifted, redact},
     delivery::Registered,
     derivative::Derivatives,
     error::{Error, Kind, Result},
-    ledger::{Entry, Filter, Total},
+    guard::same_bindings,
+    ledger::{Entry, Filter, Total, Upkeep},
     name::FileName,
+    originals::living_originals,
     plan::{Plan, StoragePlan},
     queue::{Backlog, Claim, Outcome, Waiting},
     references,
+    shadow::Shadow,
     storage::{Look, Proved, Storage, Trashed},
+    trash,
 };
 
 /// Something that a person should look at.
@@ -58,6 +61,12 @@ pub struct StorageStatus {
     pub proved: Option<Proved>,
     /// What waits.
     pub backlog: Backlog,
+    /// When what went to the trash lately was checked again, by the database's clock; `None` if it never was.
+    pub checked: Option<Timestamp>,
+    /// The same for the columns that must be read whole: they come around less often, so that checks take a twentieth of the database's time at most.
+    pub read: Option<Timestamp>,
+    /// Files that rows reference and that lie in the trash.
+    pub stranded: u64,
 }
 
 /// A binding in [`Status`].
@@ -227,7 +236,7 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
         },
     }
     for (name, storage) in open_storages(plan)? {
-        let (mut reachable, mut proved) = (false, None);
+        let (mut reachable, mut proved, mut stranded) = (false, None, 0);
         match record.storages.get(&name) {
             None => {
                 let e = Error::new(Kind::NotAttached, "this storage is not attached yet").with("storage", &name).hint("rowbound attach");
@@ -248,16 +257,31 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
                         if !shared && let Some(e) = overdue(storage.as_ref(), &plan.storages[&name]).await {
                             status.problems.push(Problem::new(&e, false));
                         }
+                        if record.version == VERSION
+                            && let Ok(bound) = same_bindings(plan, &record)
+                        {
+                            match in_trash(db, &bound, &record, &plan.storages[&name], storage.as_ref()).await {
+                                Ok((files, problems)) => {
+                                    stranded = files;
+                                    status.problems.extend(problems.iter().map(|e| Problem::new(e, false)));
+                                }
+                                Err(e) => status.problems.push(Problem::new(&e, false)),
+                            }
+                        }
                     }
                     Err(e) => status.problems.push(Problem::new(&e, true)),
                 }
             }
         }
+        let upkeep = if record.version == VERSION { db.upkeep(&name).await?.unwrap_or_default() } else { Upkeep::default() };
         status.storages.push(StorageStatus {
             url: plan.storages[&name].url(),
             reachable,
             proved,
             backlog: db.backlog(&claim_of(plan, Some(&record), &name)).await?,
+            checked: upkeep.checked,
+            read: upkeep.read,
+            stranded,
             name,
         });
     }
@@ -270,11 +294,42 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
     Ok(status)
 }
 
+/// Of the files that were moved lately, so many are looked up by `status`, the latest first.
+const LOOKED_UP: usize = 10_000;
+
+/// Files that rows reference and that lie in the trash: how many, and what to say of them.
+async fn in_trash(
+    db: &dyn Database,
+    bound: &[Bound],
+    record: &Installation,
+    plan: &StoragePlan,
+    storage: &dyn Storage,
+) -> Result<(u64, Vec<Error>)> {
+    let mut problems = Vec::new();
+    let since = clock::before(db.now().await?, trash::WINDOW);
+    let lately = trash::stranded(db, bound, record, &plan.name, storage, since, LOOKED_UP).await?;
+    let older = trash::reported(db, bound, record, &plan.name, storage).await?;
+    let older: Vec<_> = older.into_iter().filter(|t| lately.iter().all(|l| l.place != t.place)).collect();
+    let several = |what: &str, files: &[Trashed]| {
+        let e = Error::new(Kind::Storage, what).with("storage", &plan.name).with("files", files.len());
+        e.with("name", &files[0].name)
+    };
+    if !lately.is_empty() {
+        let e = several("rows reference files that lie in the trash since a short while: they come back by themselves", &lately);
+        problems.push(e.hint("`rowbound run` brings them back within a minute, `rowbound collect` at once"));
+    }
+    if !older.is_empty() {
+        let e = several("rows reference files that lie in the trash, and that do not come back by themselves", &older);
+        problems.push(e.hint(format!("look at each, then: rowbound restore {}; they are kept until then", older[0].name)));
+    }
+    Ok(((lately.len() + older.len()) as u64, problems))
+}
+
 /// What keeps files in a trash: a part of it that cannot be read, or files that lie there a day after their retention.
 async fn overdue(storage: &dyn Storage, plan: &StoragePlan) -> Option<Error> {
     // Whoever runs `collect` once a day is not late.
     const LATE: Duration = Duration::from_secs(86_400);
-    let before = clock::before(Timestamp::now(), plan.trash.retention()?.saturating_add(LATE));
+    let before = clock::before(Timestamp::now(), plan.trash.hold().saturating_add(LATE));
     let page = match storage.expired(before, None, 1).await {
         Ok(page) => page,
         Err(e) => return Some(e),

@@ -309,6 +309,9 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     /// One result per item, in order. Idempotent.
     async fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>>;
 
+    /// Erases each file for good if it still is what was seen: only where [`Storage::remove`] could not move it ([`unmovable`]).
+    async fn erase(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>>;
+
     /// The latest version of each name in the trash, if any.
     async fn trashed(&self, names: &[FileName]) -> Result<PerName<Option<Trashed>>>;
 
@@ -389,6 +392,19 @@ impl Expected {
     }
 }
 
+/// Whether a file lies where it lay because it cannot be moved to the trash: the disk is full, a quota is used up, or another file system is mounted within
+/// the storage.
+pub fn unmovable(e: &Error) -> bool {
+    use rustix::io::Errno;
+    let errno = std::error::Error::source(e).and_then(|why| why.downcast_ref::<Errno>());
+    errno.is_some_and(|e| matches!(*e, Errno::NOSPC | Errno::DQUOT | Errno::XDEV))
+}
+
+/// The answer of a storage whose files can always be moved, or never, to who asks it to erase what it could not move.
+pub(crate) fn moves_all(storage: &str) -> Error {
+    Error::new(Kind::Bug, "this storage moves every file, or erases it by itself").with("storage", storage).hint("report it")
+}
+
 /// Calls `take` with every entry whose name begins with `prefix`, until it says no.
 ///
 /// # Errors
@@ -414,7 +430,7 @@ pub async fn each(storage: &dyn Storage, prefix: &str, mut take: impl FnMut(List
 /// # Errors
 /// [`crate::Kind::Config`] when the location cannot be used on this system.
 pub fn open(plan: &StoragePlan) -> Result<Arc<dyn Storage>> {
-    let retention: Option<Duration> = plan.trash.retention();
+    let retention: Option<Duration> = Some(plan.trash.hold());
     match &plan.location {
         Location::Folder(root) => Ok(Arc::new(folder::Folder::new(&plan.name, root, retention, plan.prune_folders))),
         Location::Memory(place) => Ok(Arc::new(memory::Memory::new(&plan.name, place, retention))),

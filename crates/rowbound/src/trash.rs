@@ -1,133 +1,317 @@
-//! The trash: collected files wait here, and come back or go for good.
+//! The trash: collected files wait here, are checked again, and come back or go for good.
 //!
-//! In: files that a storage holds in its trash. Out: ledger entries. Promise: nothing is erased that a row names at that moment, and
-//! nothing is restored over another file.
+//! In: what the ledger says was moved, and files that a storage holds in its trash. Out: ledger entries. Promise: nothing is erased that a row references at
+//! that moment, or that an open transaction could reference; nothing is restored over another file. Its loop is its own: what fails here keeps no candidate.
 
-use crate::{
-    capture::{Bound, Snapshot},
-    crash,
-    database::Database,
-    error::{Error, Kind, Result},
-    ledger::{Filter, NewEntry},
-    name::FileName,
-    queue::Outcome,
-    references,
-    storage::{Look, Restored, Storage, Trashed},
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
-/// What left the trash, and what could not.
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::{
+    attach::apart,
+    capture::Installation,
+    clock,
+    database::Database,
+    error::{Error, Kind, Result},
+    guard::Guard,
+    ledger::{NewEntry, Upkeep},
+    name::FileName,
+    plan::StoragePlan,
+    queue::{Announce, Outcome, RETURN},
+    storage::{Kept, PerName, Restored, Storage, Trashed},
+};
+
+mod erase; // what has waited long enough goes for good
+mod recheck; // what was moved lately is checked again
+
+pub(crate) use recheck::{reported, stranded};
+
+/// So long after its move a file comes back by itself if a row references it. Later its name may mean another file.
+pub const WINDOW: Duration = Duration::from_secs(30 * 60);
+
+/// What was moved within [`WINDOW`] is checked again so often.
+const RECHECK: Duration = Duration::from_secs(60);
+
+/// What has lain in the trash for longer is checked so often, to be reported.
+const REVIEW: Duration = Duration::from_secs(30 * 60);
+
+/// After a check the next one waits for at least so many times as long as it took: checks take a twentieth of the database's time at most.
+const BUDGET: u32 = 19;
+
+/// Between two turns at most.
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+
+/// What the marker says is read anew after so long.
+const MARKER_AGE: Duration = Duration::from_secs(600);
+
+/// While transactions are waited for.
+const BARRIER_POLL: Duration = Duration::from_millis(200);
+
+/// What a keeper did.
 #[derive(Debug, Default)]
-pub struct Emptied {
-    /// Files, erased or brought back.
-    pub left: u64,
-    /// Of those, erased.
-    pub purged: u64,
-    /// Bytes of the erased ones.
-    pub bytes: u64,
-    /// Files that stay, because something failed: each with its error.
-    pub failed: Vec<Error>,
+pub(crate) struct Counts {
+    /// Files erased, and their bytes.
+    pub(crate) purged: u64,
+    pub(crate) bytes: u64,
 }
 
-/// Those of `files` that the ledger says this database moved to the trash. In a storage that several databases share, the others' files are theirs to
-/// erase: their retention may be longer, and their references are not seen here.
-///
-/// # Errors
-/// Those of the database.
-pub(crate) async fn moved_by_us(db: &dyn Database, storage_name: &str, files: Vec<Trashed>) -> Result<Vec<Trashed>> {
-    let mut ours = Vec::new();
-    for file in files {
-        let filter = Filter { storage: Some(storage_name.to_owned()), name: Some(file.name.to_string()), ..Filter::default() };
-        if db.history(&filter).await?.iter().any(|entry| entry.place.as_ref() == Some(&file.place)) {
-            ours.push(file);
+/// Keeps the trash of one storage. Of several processes one does.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    db: Arc<dyn Database>,
+    guard: Arc<Guard>,
+    plan: StoragePlan,
+    storage: Arc<dyn Storage>,
+    /// All storages of the plan.
+    places: Vec<(StoragePlan, Arc<dyn Storage>)>,
+    owner: String,
+    /// The right to keep a trash is had for so long, and renewed at each turn.
+    lease: Duration,
+    upkeep: Upkeep,
+    /// What is stored, and when checks were made that were not worth a write.
+    stored: Upkeep,
+    lately: Upkeep,
+    erasing: erase::Progress,
+    counts: Counts,
+    /// When the next emptying begins.
+    empty_at: Instant,
+    /// Whether the storage has a trash, and when its marker said so.
+    keeps: Option<(Instant, bool)>,
+}
+
+/// What a turn came to.
+#[derive(Debug)]
+enum Turn {
+    /// There is more to do now.
+    More,
+    /// Transactions are waited for.
+    Waits,
+    /// Nothing more for now. What could not be erased, as one error.
+    Done(Option<Error>),
+    /// Another process keeps this trash.
+    Another,
+}
+
+impl Keeper {
+    /// For a storage of an attached plan; `owner` is unique for this process and collector; `lease` is how long another process waits for one that died.
+    pub(crate) fn new(
+        db: Arc<dyn Database>,
+        guard: Arc<Guard>,
+        plan: StoragePlan,
+        storage: Arc<dyn Storage>,
+        places: Vec<(StoragePlan, Arc<dyn Storage>)>,
+        owner: &str,
+        lease: Duration,
+    ) -> Self {
+        Keeper {
+            db,
+            guard,
+            plan,
+            storage,
+            places,
+            owner: format!("{owner}:trash"),
+            lease,
+            upkeep: Upkeep::default(),
+            stored: Upkeep::default(),
+            lately: Upkeep::default(),
+            erasing: erase::Progress::default(),
+            counts: Counts::default(),
+            empty_at: Instant::now(),
+            keeps: None,
         }
     }
-    Ok(ours)
+
+    /// What was done since it was asked last.
+    pub(crate) fn take_counts(&mut self) -> Counts {
+        std::mem::take(&mut self.counts)
+    }
+
+    /// Everything that is due now, once. Transactions are waited for as long as `patience` lasts. Returns what could not be erased.
+    ///
+    /// # Errors
+    /// What keeps the trash as a whole: the database's, and a storage that is away.
+    pub(crate) async fn once(&mut self, patience: Duration, stop: &watch::Receiver<bool>) -> Result<Option<Error>> {
+        let until = clock::deadline(patience);
+        let done = loop {
+            match self.turn().await {
+                Ok(Turn::More) if !*stop.borrow() => {}
+                Ok(Turn::Waits) if !*stop.borrow() && Instant::now() < until => tokio::time::sleep(BARRIER_POLL).await,
+                Ok(Turn::Done(failed)) => break Ok(failed),
+                Ok(_) => break Ok(None),
+                Err(e) => break Err(e),
+            }
+        };
+        let given_back = self.db.keep(&self.plan.name, &self.owner, Duration::ZERO).await;
+        let done = done?;
+        given_back.map(|_| done)
+    }
+
+    /// For ever, until `stop` becomes true; `report` hears after each round what was done, and what is wrong now, if anything.
+    pub(crate) async fn keep(&mut self, mut stop: watch::Receiver<bool>, mut report: impl FnMut(&Counts, Option<&Error>) + Send) {
+        while !*stop.borrow() {
+            let mut turn = self.turn().await;
+            // Triggers that a migration dropped meanwhile are put back.
+            if turn.as_ref().is_err_and(|e| e.kind() == Kind::Drift) && self.guard.verify().await.is_ok() {
+                turn = self.turn().await;
+            }
+            if matches!(turn, Ok(Turn::More)) {
+                continue;
+            }
+            let counts = self.take_counts();
+            let pause = match turn {
+                Ok(Turn::More | Turn::Waits) => BARRIER_POLL * 5,
+                Ok(Turn::Another) => LONGEST_PAUSE.min(self.lease),
+                Ok(Turn::Done(failed)) => {
+                    report(&counts, failed.as_ref());
+                    self.pause()
+                }
+                Err(e) => {
+                    report(&counts, Some(&e));
+                    self.interval().min(Duration::from_secs(5))
+                }
+            };
+            tokio::select! {
+                // Who could say stop is gone: nobody will.
+                changed = stop.changed() => if changed.is_err() { break },
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        if let Err(e) = self.db.keep(&self.plan.name, &self.owner, Duration::ZERO).await {
+            // Its lease runs out.
+            tracing::warn!(storage = self.plan.name, kind = ?e.kind(), "{}", e.full());
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        self.empty_at
+            .saturating_duration_since(Instant::now())
+            .clamp(Duration::from_millis(50), LONGEST_PAUSE.min(self.lease / 3).max(Duration::from_millis(50)))
+    }
+
+    /// The right is taken, or renewed; then what is due: a re-check, or a page of the emptying.
+    async fn turn(&mut self) -> Result<Turn> {
+        let Some(upkeep) = self.db.keep(&self.plan.name, &self.owner, self.lease).await? else { return Ok(Turn::Another) };
+        self.stored = upkeep.clone();
+        self.upkeep = upkeep;
+        self.upkeep.checked = self.upkeep.checked.max(self.lately.checked);
+        self.upkeep.read = self.upkeep.read.max(self.lately.read);
+        self.upkeep.reviewed = self.upkeep.reviewed.max(self.lately.reviewed);
+        let now = self.db.now().await?;
+        self.recheck(now).await?;
+        if !self.upkeep.erasing.is_empty() || self.erasing.is_under_way() || self.empty_at <= Instant::now() {
+            match self.empty_page().await? {
+                Turn::Done(failed) => {
+                    self.empty_at = clock::deadline(self.interval());
+                    return Ok(Turn::Done(failed));
+                }
+                turn => return Ok(turn),
+            }
+        }
+        Ok(Turn::Done(self.erasing.failed()))
+    }
+
+    /// How often the trash is emptied. Where it costs requests, no more than once a minute.
+    fn interval(&self) -> Duration {
+        let shortest = if self.storage.quick() { Duration::from_secs(1) } else { Duration::from_secs(60) };
+        (self.plan.trash.hold() / 10).clamp(shortest, Duration::from_secs(60))
+    }
+
+    /// Whether a file may lie in the trash: not in a bucket that has none.
+    async fn keeps(&mut self) -> Result<bool> {
+        if let Some((_, keeps)) = self.keeps.filter(|(at, _)| at.elapsed() < MARKER_AGE) {
+            return Ok(keeps);
+        }
+        let keeps = self.storage.marker().await?.and_then(|m| m.proved).is_none_or(|p| p.trash != Kept::No);
+        self.keeps = Some((Instant::now(), keeps));
+        Ok(keeps)
+    }
+
+    /// Insists that the database is as attached and the storage is still ours.
+    async fn verify(&self) -> Result<Installation> {
+        let record = self.guard.verify().await?;
+        apart(&record, &self.plan.name, self.places.iter().map(|(plan, storage)| (plan, storage))).await?;
+        Ok(record)
+    }
+
+    /// Stores what is known, with ledger entries. `false`: another process keeps this trash by now.
+    async fn store(&mut self, entries: &[NewEntry]) -> Result<bool> {
+        if entries.is_empty() && self.upkeep == self.stored {
+            return Ok(true);
+        }
+        let mut stored = self.db.kept(&self.plan.name, &self.owner, &self.upkeep, entries).await?;
+        // What took longer than the lease goes on if nobody has taken over meanwhile.
+        if !stored && self.db.keep(&self.plan.name, &self.owner, self.lease).await?.is_some_and(|now| now == self.stored) {
+            stored = self.db.kept(&self.plan.name, &self.owner, &self.upkeep, entries).await?;
+        }
+        if !stored {
+            return Ok(false);
+        }
+        self.stored = self.upkeep.clone();
+        Ok(true)
+    }
+
+    fn entry(&self, name: &FileName, place: &str, size: Option<u64>, outcome: Outcome, note: Option<&str>) -> NewEntry {
+        NewEntry {
+            storage: self.plan.name.clone(),
+            name: name.to_string(),
+            outcome,
+            event: "trash",
+            size,
+            place: Some(place.to_owned()),
+            note: note.map(str::to_owned),
+        }
+    }
 }
 
-/// Erases `files`, whose retention is over, unless a row references one: that one is brought back if its name is free. An error of one file is that
-/// file's: the others are done.
+/// A file that comes back is looked at once more after so long.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+/// Files of one return.
+const RETURNS: usize = 500;
+
+/// Brings files back, never over another, with what each came to.
+///
+/// They are announced first: each is a candidate that is due in a while. A row that lets go of one in this moment has its candidate settled while the file still
+/// lies in the trash, and nobody would look for it afterwards. They are announced once more afterwards, because a process that was paused for long may have had
+/// its candidates decided while half of the files lay in the trash. The first is for a process that is killed, the second for one that is paused.
 ///
 /// # Errors
-/// The check's (then nothing was erased), the ledger's, and [`Kind::StorageUnreachable`] of a storage that went away meanwhile.
-pub async fn purge(
+/// Those of the database, and the storage's as a whole. What came back by then is announced.
+pub(crate) async fn give_back(
     db: &dyn Database,
-    bound: &[Bound],
-    snapshot: &Snapshot,
     storage_name: &str,
     storage: &dyn Storage,
     files: &[Trashed],
-) -> Result<Emptied> {
-    let names: Vec<FileName> = files.iter().map(|t| t.name.clone()).collect();
-    let (held, hold) = references::find(db, bound, snapshot, storage_name, &names).await?;
-    drop(hold);
-    let mut done = Emptied::default();
-    let (wanted, mut gone): (Vec<Trashed>, Vec<Trashed>) = files.iter().cloned().partition(|file| held.contains(&file.name));
-    let mut back = Vec::new();
-    let names: Vec<FileName> = wanted.iter().map(|t| t.name.clone()).collect();
-    let looks = if names.is_empty() { Vec::new() } else { storage.look(&names).await? };
-    for (file, look) in wanted.into_iter().zip(looks) {
-        match look {
-            // Referenced, and nothing lies under the name: this is the file that the row means.
-            Ok(Look::Missing) => back.push(file),
-            Ok(_) => gone.push(file),
-            Err(e) => done.failed.push(e.with("place", &file.place)),
+) -> Result<PerName<Restored>> {
+    let item = |t: &Trashed| Announce { storage: storage_name.to_owned(), name: t.name.clone(), event: RETURN, wait: LOOK_AGAIN };
+    let mut done = Vec::with_capacity(files.len());
+    for some in files.chunks(RETURNS) {
+        db.announce(&some.iter().map(item).collect::<Vec<_>>()).await?;
+        let restored = storage.restore(some).await;
+        // Whatever the storage says: what it says of none may be true of some.
+        let back: Vec<Announce> = match &restored {
+            Ok(each) => some.iter().zip(each).filter(|(_, one)| !matches!(one, Ok(Restored::Occupied))).map(|(t, _)| item(t)).collect(),
+            Err(_) => some.iter().map(item).collect(),
+        };
+        if !back.is_empty() {
+            db.announce(&back).await?;
         }
+        done.extend(restored?);
     }
-    let entry = |t: &Trashed, outcome, note: Option<&str>| NewEntry {
-        storage: storage_name.to_owned(),
-        name: t.name.to_string(),
-        outcome,
-        event: "trash",
-        size: Some(t.size),
-        place: Some(t.place.clone()),
-        note: note.map(str::to_owned),
-    };
-    let mut entries = Vec::new();
-    // What fails as a whole comes last: what was done before stands in the ledger all the same.
-    let mut whole = Vec::new();
-    let restored = if back.is_empty() { Ok(Vec::new()) } else { storage.restore(&back).await };
-    let restored = restored.unwrap_or_else(|e| {
-        whole.push(e);
-        Vec::new()
-    });
-    for (file, one) in back.iter().zip(restored) {
-        match one {
-            Ok(Restored::Back) => entries.push(entry(file, Outcome::Restored, Some("a row names it"))),
-            Ok(Restored::Occupied | Restored::Missing) => {}
-            Err(e) => done.failed.push(e),
-        }
-    }
-    let purged = if gone.is_empty() { Ok(Vec::new()) } else { storage.purge(&gone).await };
-    let purged = purged.unwrap_or_else(|e| {
-        whole.push(e);
-        Vec::new()
-    });
-    for (file, one) in gone.iter().zip(purged) {
-        match one {
-            Ok(true) => entries.push(entry(file, Outcome::Purged, None)),
-            Ok(false) => {}
-            Err(e) => done.failed.push(e),
-        }
-    }
-    crash::point("purging");
-    if !entries.is_empty() {
-        db.enter(&entries).await?;
-    }
-    for e in whole {
-        // A storage that is away will be there again: nothing is said of its files.
-        if e.kind() == Kind::StorageUnreachable {
-            return Err(e);
-        }
-        done.failed.push(e);
-    }
-    done.left = entries.len() as u64;
-    let purged = entries.iter().filter(|e| e.outcome == Outcome::Purged);
-    done.purged = purged.clone().count() as u64;
-    done.bytes = purged.filter_map(|e| e.size).sum();
     Ok(done)
 }
 
-/// Brings a file back from the trash because a person asked.
+/// How long after `last` a check that took `took` is due again, by the database's clock.
+fn due(last: Option<Timestamp>, took: Duration, every: Duration, now: Timestamp) -> bool {
+    // A time to come was written under another clock: it keeps nothing.
+    last.is_none_or(|last| last > now || clock::passed(last, every.max(took.saturating_mul(BUDGET)), now))
+}
+
+/// Brings a file back from the trash because a person asked. It stays, whether a row references it or not.
 ///
 /// # Errors
 /// [`Kind::NotFound`] when the trash holds no such file, [`Kind::Storage`] when another file has the name now.

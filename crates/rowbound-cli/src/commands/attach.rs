@@ -4,6 +4,7 @@ use rowbound::{
     Result,
     attach::{Attached, Consent, attach as engine_attach, preview},
     capture::Inspection,
+    storage::Kept,
 };
 
 use crate::{
@@ -55,6 +56,12 @@ fn text(done: &Attached) -> String {
     }
     for (name, proved) in &done.proved {
         out.push_str(&format!("storage   {name}: {proved}\n"));
+        if proved.trash == Kept::No {
+            out.push_str(
+                "  a file is erased at most a second after its last check: a row that references it and commits in between loses it.\n  \
+                 Two ways out: turn on the bucket's versions, or set trash = \"1d\", which keeps copies (docs/storages.md)\n",
+            );
+        }
     }
     out.push_str(&notes(&done.inspection));
     out.push_str("next: keep `rowbound run` going\n");

@@ -46,6 +46,8 @@ pub async fn collect(args: &Args, a: &CollectArgs) -> Result<u8> {
         let left = status::backlogs(&plan, db.as_ref()).await?;
         let told = hooks.waiting(db.as_ref()).await?;
         let empty = left.values().all(|b| b.total == b.staged) && told.iter().all(|f| f.waiting == 0);
+        // Without a trash a file is held for a moment only, and `--wait` waits until it is erased.
+        let empty = empty && (a.wait.is_none() || collector.holds_nothing().await?);
         if empty || *stop.borrow() || deadline.is_none_or(|d| Instant::now() >= d) {
             break (summary, left, told);
         }
@@ -54,7 +56,9 @@ pub async fn collect(args: &Args, a: &CollectArgs) -> Result<u8> {
     };
     line.abort();
     progress.end();
-    let rest = left.values().map(|b| b.total - b.staged).sum::<u64>() + told.iter().map(|f| f.waiting).sum::<u64>();
+    // What was moved and waits for a transaction is out of the way: whoever collects next settles it.
+    let rest = left.values().map(|b| b.total - b.staged).sum::<u64>();
+    let rest = rest.saturating_sub(if summary.failed == 0 { summary.held } else { 0 }) + told.iter().map(|f| f.waiting).sum::<u64>();
     let refused = summary.count(Outcome::Refused);
     let stuck = !summary.trash.is_empty();
     output::answer(args.format, &Answer { summary, left, hooks: told }, text)?;
@@ -73,6 +77,12 @@ fn text(a: &Answer) -> String {
     for (note, name) in &a.summary.notes {
         out.push_str(&format!("{}: {}\n", output::safe(name), output::safe(note)));
     }
+    for (storage, until) in &a.summary.until {
+        let until = output::moment(*until);
+        out.push_str(&format!(
+            "{storage}: what was deleted now is held until {until}, and is erased by the first `collect` or `run` after that\n"
+        ));
+    }
     for (storage, why) in &a.summary.trash {
         out.push_str(&format!("left in the trash of {storage}: {}\n", output::safe(&why.message)));
         if let Some(hint) = &why.hint {
@@ -90,7 +100,7 @@ fn text(a: &Answer) -> String {
     }
     let staged: u64 = a.left.values().map(|b| b.staged).sum();
     if staged > 0 {
-        out.push_str(&format!("{staged} uploads wait for their rows\n"));
+        out.push_str(&format!("{staged} wait for their rows: uploads, and files that came back from the trash\n"));
     }
     out
 }

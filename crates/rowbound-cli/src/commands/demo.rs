@@ -201,7 +201,7 @@ impl Demo {
 
     /// How many candidates are left in the queue.
     async fn waiting(&self) -> Result<u64> {
-        Ok(status::backlogs(&self.plan, self.db.as_ref()).await?.values().map(|b| b.total).sum())
+        Ok(status::backlogs(&self.plan, self.db.as_ref()).await?.values().map(|b| b.total - b.staged).sum())
     }
 
     /// Brings a file back from the trash, as `rowbound restore` does.

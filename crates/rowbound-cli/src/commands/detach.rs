@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rowbound::{
     Result,
     attach::{Detached, detach as engine_detach},
-    capture::VERSION,
+    capture::{FOLLOWERS, VERSION},
     status,
 };
 use serde::Serialize;
@@ -40,7 +40,7 @@ pub async fn detach(args: &Args, a: &DetachArgs) -> Result<u8> {
             Some(_) => status::backlogs(&plan, db.as_ref()).await?,
             None => BTreeMap::new(),
         };
-        let followers = match record.filter(|r| r.version == VERSION) {
+        let followers = match record.filter(|r| (FOLLOWERS..=VERSION).contains(&r.version)) {
             Some(_) => db.followers().await?,
             None => Vec::new(),
         };

@@ -3,7 +3,7 @@
 use rowbound::{
     Result,
     queue::{Backlog, Outcome},
-    status::{FollowerStatus, ShadowStatus, Status, status as engine_status},
+    status::{FollowerStatus, ShadowStatus, Status, StorageStatus, status as engine_status},
 };
 
 use crate::{args::Args, exit, output};
@@ -46,6 +46,7 @@ fn text(s: &Status) -> String {
             out.push_str(&format!("  {proved}\n"));
         }
         out.push_str(&backlog(&st.backlog));
+        out.push_str(&rechecks(st));
     }
     for f in &s.followers {
         out.push_str(&follower(f));
@@ -83,6 +84,13 @@ fn text(s: &Status) -> String {
         }
     }
     out
+}
+
+/// When what went to the trash lately was checked again.
+fn rechecks(st: &StorageStatus) -> String {
+    let Some(checked) = st.checked else { return String::new() };
+    let whole = st.read.map_or(String::new(), |at| format!("; columns that are read whole: {}", output::moment(at)));
+    format!("  the trash was checked again at {}{whole}\n", output::moment(checked))
 }
 
 fn follower(f: &FollowerStatus) -> String {

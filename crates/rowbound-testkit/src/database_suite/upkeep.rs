@@ -122,6 +122,7 @@ pub async fn what_is_known_of_a_trash_comes_back(f: &Fixture) {
         read: Some(moment(-1)),
         took: u64::from(u32::MAX),
         erasing: names.iter().map(|name| erasing(name)).collect(),
+        ..Upkeep::default()
     };
     let long = "\u{1F5BC}'".repeat(200);
     let longest = Upkeep { erasing: (0..200).map(|n| erasing(&format!("{n}/{long}"))).collect(), ..Upkeep::default() };

@@ -4,21 +4,20 @@
 //! become candidates with the settlement. On the other side ([`origins`]): whose derivative a candidate itself could be, and whether that file lives.
 //! Promise: what could not be listed or looked at is an error of the name that it was for, never an absence.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use futures_util::{StreamExt, stream};
 
-use super::{Lane, Shadow};
+use super::{Lane, steps::Groups};
 use crate::{
-    derivative::{Derivatives, Originals, Wanted, stem},
+    derivative::Wanted,
     error::{Error, Result},
     name::FileName,
-    queue::Candidate,
-    storage::{Listed, Look, Storage, each},
+    originals::{self, Origin},
+    queue::{Candidate, DERIVATIVE},
+    shadow::Shadow,
+    storage::{Listed, each},
 };
-
-/// The event of a candidate that was made from another file.
-pub(super) const EVENT: &str = "derivative";
 
 /// Listings under way at a time.
 const LISTINGS: usize = 16;
@@ -38,7 +37,7 @@ pub(super) struct Found {
 pub(super) async fn list(
     lane: &Lane,
     shadow: &Shadow,
-    groups: &BTreeMap<FileName, Vec<&Candidate>>,
+    groups: &Groups,
     names: impl Iterator<Item = &FileName>,
 ) -> BTreeMap<FileName, Result<Found>> {
     let mut wanted: Vec<Wanted> = Vec::new();
@@ -49,7 +48,7 @@ pub(super) async fn list(
             let patterns = match c.binding {
                 Some(id) => lane.derivatives.get(&id),
                 // An upload without a row, or an orphan: nobody knows which column it was for. A derivative has none of its own.
-                None => (c.event != EVENT).then_some(&lane.all_derivatives),
+                None => (c.event != DERIVATIVE).then_some(&lane.all_derivatives),
             };
             for w in patterns.into_iter().flat_map(|p| p.of(name)) {
                 if !wanted[before..].contains(&w) {
@@ -140,35 +139,8 @@ fn together(wanted: Vec<Wanted>, whole_folders: bool) -> Vec<(String, Shared)> {
     listings
 }
 
-/// Whose derivative a candidate could be.
-#[derive(Debug, Default)]
-pub(super) struct Origin {
-    /// Originals whose references are to be looked for.
-    pub(super) names: BTreeSet<FileName>,
-    /// Originals that lie in the storage, but are candidates of this batch, as derivatives themselves: they count unless they go.
-    pub(super) going: BTreeSet<FileName>,
-    /// One that lies in the storage, or why that cannot be told.
-    there: Option<String>,
-}
-
-impl Origin {
-    /// Why the derivative stays: one of its originals is there, or a row names it.
-    pub(super) fn lives(&self, held: &HashSet<FileName>) -> Option<String> {
-        let named = self.names.iter().find(|n| held.contains(*n)).map(|n| format!("a derivative of {n}, which a row names"));
-        named.or_else(|| self.there.clone())
-    }
-}
-
-/// Files that differ in their suffix only.
-#[derive(Debug, Default)]
-struct Siblings {
-    there: BTreeSet<String>,
-    /// There, but candidates of this batch.
-    going: BTreeSet<FileName>,
-}
-
 /// Whether a candidate stands for a derivative, or for an orphan, which may be one. What a row let go of, or was uploaded, is a file of its own.
-fn derivable(group: &[&Candidate]) -> bool {
+fn derivable(group: &[Candidate]) -> bool {
     group.iter().all(|c| c.binding.is_none() && !matches!(&*c.event, "stage" | "direct"))
 }
 
@@ -178,132 +150,15 @@ fn derivable(group: &[&Candidate]) -> bool {
 /// Those of the storage as a whole; what concerns one name stands with it.
 pub(super) async fn origins(
     lane: &Lane,
-    groups: &BTreeMap<FileName, Vec<&Candidate>>,
+    groups: &Groups,
     names: impl Iterator<Item = &FileName>,
 ) -> Result<HashMap<FileName, Result<Origin>>> {
-    let mut all: HashMap<FileName, Originals> = HashMap::new();
-    for name in names.filter(|n| derivable(&groups[*n])) {
-        let mut originals = lane.all_derivatives.originals(name);
-        // Also the one that it was listed for, whatever the patterns are now.
-        originals.names.extend(groups[name].iter().filter_map(|c| FileName::parse(c.key.as_deref()?).ok()).filter(|o| o != name));
-        originals.names.extend(originals.stems.iter().filter_map(|s| FileName::parse(s).ok()).filter(|o| o != name));
-        if !originals.is_empty() {
-            all.insert(name.clone(), originals);
-        }
-    }
-    if all.is_empty() {
-        return Ok(HashMap::new());
-    }
+    // Also the one that it was listed for, whatever the patterns are now.
+    let known = |name: &FileName| groups[name].iter().filter_map(|c| FileName::parse(c.key.as_deref()?).ok()).collect();
+    let names: Vec<_> = names.filter(|n| derivable(&groups[*n])).map(|n| (n.clone(), known(n))).collect();
     // Two derivatives that go together do not keep each other: see [`Origin::going`].
-    let may_go = |name: &FileName| groups.get(name).is_some_and(|g| g.iter().all(|c| c.binding.is_none() && c.event == EVENT));
-
-    let exact: Vec<FileName> = all.values().flat_map(|o| &o.names).collect::<BTreeSet<_>>().into_iter().cloned().collect();
-    let looks = lane.storage.look(&exact).await?;
-    let mut there: HashMap<&FileName, Result<bool>> = HashMap::new();
-    for (name, look) in exact.iter().zip(looks) {
-        // A folder is no original, and a link counts if a row names it.
-        there.insert(name, look.map(|l| matches!(l, Look::Seen(_))));
-    }
-
-    let stems: BTreeSet<String> = all.values().flat_map(|o| &o.stems).cloned().collect();
-    let siblings: HashMap<String, Result<Siblings>> = stream::iter(stems.into_iter().map(|s| async move {
-        let mut found = Siblings::default();
-        let done = each(lane.storage.as_ref(), &format!("{s}."), |entry| {
-            match entry {
-                Listed::File(name) if stem(name.as_str()) != s => {}
-                Listed::File(name) if may_go(&name) => drop(found.going.insert(name)),
-                Listed::File(name) => drop(found.there.insert(name.to_string())),
-                // What is linked may be an original.
-                Listed::Odd(name, _) if stem(&name) == s => drop(found.there.insert(name)),
-                Listed::Odd(..) => {}
-            }
-            // One may be the derivative itself: two are enough.
-            found.there.len() < 2
-        })
-        .await;
-        (s, done.map(|()| found))
-    }))
-    .buffer_unordered(LISTINGS)
-    .collect()
-    .await;
-
-    let unknown = |e: &Error| Err(Error::new(e.kind(), format!("its originals cannot be looked for: {}", e.full())));
-    let settled = all.iter().map(|(name, originals)| {
-        let mut origin = Origin { names: originals.names.clone(), ..Origin::default() };
-        if originals.many {
-            origin.there = Some("too many files could be its original".into());
-        }
-        for original in &originals.names {
-            match &there[original] {
-                Ok(true) if may_go(original) => drop(origin.going.insert(original.clone())),
-                Ok(true) => origin.there = Some(format!("a derivative of {original}, which is there")),
-                Ok(false) => {}
-                Err(e) => return (name.clone(), unknown(e)),
-            }
-        }
-        for s in &originals.stems {
-            match &siblings[s.as_str()] {
-                Ok(found) => {
-                    origin.going.extend(found.going.iter().filter(|n| *n != name).cloned());
-                    if let Some(original) = found.there.iter().find(|n| *n != name.as_str()) {
-                        origin.there = Some(format!("a derivative of {original}, which is there"));
-                    }
-                }
-                Err(e) => return (name.clone(), unknown(e)),
-            }
-        }
-        (name.clone(), Ok(origin))
-    });
-    Ok(settled.collect())
-}
-
-/// Of those `names` that could be derivatives: a file that lies in the storage and of which it could be one.
-///
-/// # Errors
-/// The storage's.
-pub(crate) async fn living_originals(
-    derivatives: &Derivatives,
-    storage: &dyn Storage,
-    names: &[FileName],
-) -> Result<HashMap<FileName, String>> {
-    let mut all: Vec<(&FileName, Originals)> = names.iter().map(|n| (n, derivatives.originals(n))).collect();
-    all.retain(|(_, originals)| !originals.is_empty());
-    let exact: Vec<FileName> = all.iter().flat_map(|(_, o)| &o.names).collect::<BTreeSet<_>>().into_iter().cloned().collect();
-    let mut there = HashSet::new();
-    for (name, look) in exact.iter().zip(storage.look(&exact).await?) {
-        if matches!(look?, Look::Seen(_)) {
-            there.insert(name);
-        }
-    }
-    // Two of a stem are enough: one may be the derivative itself.
-    let stems: BTreeSet<String> = all.iter().flat_map(|(_, o)| &o.stems).cloned().collect();
-    let mut siblings: HashMap<String, Vec<FileName>> = HashMap::new();
-    let mut listings = stream::iter(stems.into_iter().map(|s| async move {
-        let mut found = Vec::new();
-        let done = each(storage, &s, |entry| {
-            if let Listed::File(file) = entry
-                && stem(file.as_str()) == s
-            {
-                found.push(file);
-            }
-            found.len() < 2
-        });
-        done.await.map(|()| (s, found))
-    }))
-    .buffer_unordered(LISTINGS);
-    while let Some(listed) = listings.next().await {
-        let (s, found) = listed?;
-        siblings.insert(s, found);
-    }
-    drop(listings);
-    let living = all.iter().filter_map(|(name, originals)| {
-        let named = originals.names.iter().find(|o| there.contains(*o));
-        let same_stem = || originals.stems.iter().filter_map(|s| siblings.get(s)).flatten().find(|o| o != name);
-        let original = named.or_else(same_stem).map(ToString::to_string);
-        let original = original.or_else(|| originals.many.then(|| "one of too many files to tell".to_owned()));
-        original.map(|original| ((*name).clone(), original))
-    });
-    Ok(living.collect())
+    let may_go = |name: &FileName| groups.get(name).is_some_and(|g| g.iter().all(|c| c.binding.is_none() && c.event == DERIVATIVE));
+    originals::origins(&lane.all_derivatives, lane.storage.as_ref(), names, may_go).await
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Trouble;
@@ -16,10 +17,15 @@ pub struct Summary {
     pub failed: u64,
     /// Candidates put back because it is too early: a young file, an open transaction.
     pub waiting: u64,
+    /// Of those that wait, or failed: files that were moved to the trash, and whose candidates wait there for open transactions.
+    pub held: u64,
     /// Bytes of the files taken away.
     pub bytes: u64,
     /// A few of the errors and reasons, each with its first name.
     pub notes: BTreeMap<String, String>,
+    /// By storage: until when the files lie in the trash that were moved there now.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub until: BTreeMap<String, Timestamp>,
     /// By storage: what keeps files in the trash though their retention is over. It names the first of them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub trash: BTreeMap<String, Trouble>,
@@ -43,12 +49,14 @@ impl Summary {
         }
         self.failed += other.failed;
         self.waiting += other.waiting;
+        self.held += other.held;
         self.bytes += other.bytes;
         for (note, name) in &other.notes {
             if self.notes.len() < 20 {
                 self.notes.entry(note.clone()).or_insert_with(|| name.clone());
             }
         }
+        self.until.extend(other.until.clone());
         self.trash.extend(other.trash.clone());
     }
 }

@@ -4,17 +4,21 @@ use std::{collections::HashMap, time::Duration};
 
 use super::{Summary, derived::Found};
 use crate::{
+    error::Error,
     name::FileName,
-    queue::{Candidate, Derived, Outcome, PutBack, Settled, Settlement, shortened},
+    queue::{Candidate, Derived, Outcome, PutBack, Settled, Settlement, Waits, backoff, shortened},
 };
 
 /// The longest value that enters the ledger as it is, in bytes: the longest name that any storage takes is shorter.
 const LEDGER: usize = 4_096;
 
 /// What becomes of a candidate.
+#[derive(Debug)]
 pub(super) enum Verdict {
+    /// It is decided: outcome, size, place in the trash, note.
     Settle(Outcome, Option<u64>, Option<String>, Option<String>),
-    Back(Duration, bool, String),
+    /// It is due again after a while; whether that is a failed try; why; which transactions it waits for.
+    Back(Duration, bool, String, Option<Waits>),
 }
 
 impl Verdict {
@@ -25,23 +29,55 @@ impl Verdict {
     pub(super) fn noted(outcome: Outcome, note: impl Into<String>) -> Self {
         Verdict::Settle(outcome, None, None, Some(note.into()))
     }
+
+    /// It is too early.
+    pub(super) fn wait(time: Duration, note: impl Into<String>) -> Self {
+        Verdict::Back(time, false, note.into(), None)
+    }
+
+    /// Something failed that may succeed later.
+    pub(super) fn failure(c: &Candidate, e: &Error) -> Self {
+        let note = match e.hint_text() {
+            Some(hint) => format!("{}; {hint}", e.full()),
+            None => e.full(),
+        };
+        Verdict::Back(backoff(c.attempts), true, note, None)
+    }
 }
 
-/// Where verdicts are written down.
-pub(super) struct Settle<'a> {
-    pub(super) settlement: &'a mut Settlement,
-    pub(super) summary: &'a mut Summary,
+/// Verdicts, as they are written down together.
+#[derive(Debug, Default)]
+pub(super) struct Decided {
+    pub(super) settlement: Settlement,
+    pub(super) summary: Summary,
     /// What goes with an original if that goes.
     pub(super) derived: HashMap<FileName, Found>,
 }
 
-impl Settle<'_> {
+impl Decided {
+    /// Of a claimant on a storage.
+    pub(super) fn new(owner: &str, storage: &str) -> Self {
+        let settlement = Settlement { owner: owner.to_owned(), storage: storage.to_owned(), ..Settlement::default() };
+        Decided { settlement, ..Decided::default() }
+    }
+
+    /// The same, with another's verdicts behind these.
+    pub(super) fn and(mut self, other: Decided) -> Self {
+        let Settlement { settled, back, derived, opened, .. } = other.settlement;
+        self.settlement.settled.extend(settled);
+        self.settlement.back.extend(back);
+        self.settlement.derived.extend(derived);
+        self.settlement.opened.extend(opened);
+        self.summary.add(&other.summary);
+        self
+    }
+
     /// The verdict for a name: one of its candidates has it, the others are duplicates; all go back together. Where the file is gone,
     /// its derivatives become candidates.
     ///
-    /// The one is the latest that a row let go of, so that the ledger, and who follows it, knows which: an upload whose row was deleted within its
+    /// The one is the latest that a row released, so that the ledger, and who follows it, knows which: an upload whose row was deleted within its
     /// `stage_ttl` may come due together with it.
-    pub(super) fn all(&mut self, group: &[&Candidate], name: &FileName, mut verdict: Verdict) {
+    pub(super) fn all(&mut self, group: &[Candidate], name: &FileName, mut verdict: Verdict) {
         match &mut verdict {
             Verdict::Settle(Outcome::Trashed | Outcome::Erased | Outcome::Missing, ..) => {
                 let found = self.derived.remove(name).filter(|f| !f.shadow).unwrap_or_default();
@@ -61,7 +97,7 @@ impl Settle<'_> {
             let same = match &verdict {
                 Verdict::Settle(..) if i != told => Verdict::plain(Outcome::Duplicate),
                 Verdict::Settle(o, size, place, note) => Verdict::Settle(*o, *size, place.clone(), note.clone()),
-                Verdict::Back(wait, failed, note) => Verdict::Back(*wait, *failed, note.clone()),
+                Verdict::Back(wait, failed, note, waits) => Verdict::Back(*wait, *failed, note.clone(), waits.clone()),
             };
             self.one(c, Some(name), same);
         }
@@ -86,7 +122,7 @@ impl Settle<'_> {
                 };
                 self.settlement.settled.push(Settled { id: c.id, outcome, name, size, place, note });
             }
-            Verdict::Back(wait, failed, note) => {
+            Verdict::Back(wait, failed, note, waits) => {
                 if failed {
                     self.summary.failed += 1;
                 } else {
@@ -95,7 +131,7 @@ impl Settle<'_> {
                 if self.summary.notes.len() < 20 {
                     self.summary.notes.entry(note.clone()).or_insert_with(shown);
                 }
-                self.settlement.back.push(PutBack { id: c.id, wait, failed, note, waits: None });
+                self.settlement.back.push(PutBack { id: c.id, wait, failed, note, waits });
             }
         }
     }

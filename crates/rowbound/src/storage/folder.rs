@@ -232,7 +232,13 @@ impl Storage for Folder {
     async fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
         self.inner.expected.may_change()?;
         let items = items.to_vec();
-        self.blocking(move |inner| inner.remove(&items)).await
+        self.blocking(move |inner| inner.take_away(&items, inner.retention)).await
+    }
+
+    async fn erase(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
+        self.inner.expected.may_change()?;
+        let items = items.to_vec();
+        self.blocking(move |inner| inner.take_away(&items, None)).await
     }
 
     async fn trashed(&self, names: &[FileName]) -> Result<PerName<Option<Trashed>>> {
@@ -428,9 +434,10 @@ impl Inner {
         Ok(found)
     }
 
-    fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
+    /// Into the trash, or without a `retention` for good.
+    fn take_away(&self, items: &[(FileName, Seen)], retention: Option<Duration>) -> Result<PerName<Removed>> {
         let root = self.proved()?;
-        let trash = match self.retention {
+        let trash = match retention {
             Some(retention) if !items.is_empty() => Some((trash::make(self, &root)?, retention)),
             _ => None,
         };

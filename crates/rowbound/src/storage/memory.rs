@@ -36,7 +36,7 @@ use tokio::sync::mpsc;
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    About, Access, Expired, Fetched, Over, Placed, Signed, Upload,
+    About, Access, Expired, Fetched, Over, Placed, Signed, Upload, moves_all,
     upload::{cannot_sign, whole},
 };
 use super::{Conditional, Expected, Kept, Listed, Listing, Look, Marker, Page, PerName, Proved, Removed, Restored, Seen, Storage, Trashed};
@@ -290,6 +290,10 @@ impl Storage for Memory {
             }
         };
         Ok(items.iter().map(|(name, seen)| Ok(remove(name, seen))).collect())
+    }
+
+    async fn erase(&self, _: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
+        Err(moves_all(&self.name))
     }
 
     async fn trashed(&self, names: &[FileName]) -> Result<PerName<Option<Trashed>>> {

@@ -194,6 +194,10 @@ impl Storage for Service {
         Ok(done)
     }
 
+    async fn erase(&self, _: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
+        Err(crate::storage::moves_all(&self.inner.name))
+    }
+
     async fn trashed(&self, names: &[FileName]) -> Result<PerName<Option<Trashed>>> {
         self.inner.expected.may_change()?;
         let inner = &self.inner;

@@ -307,7 +307,7 @@ pub(super) async fn backlog(db: &Mysql, claim: &Claim) -> Result<Backlog> {
     let plain = Claim { not_due_too: false, ..claim.clone() };
     let sql = format!(
         "select count(*), cast(coalesce(sum({}), 0) as signed), cast(coalesce(sum(attempts > 0), 0) as signed), \
-                cast(coalesce(sum(event in ('stage', 'direct') and due_at > utc_timestamp(6) and owner is null and note is null), 0) as signed), \
+                cast(coalesce(sum(event in ('stage', 'direct', 'return') and due_at > utc_timestamp(6) and owner is null and note is null), 0) as signed), \
                 timestampdiff(second, min(if(event not in ('stage', 'direct') or due_at <= utc_timestamp(6), released_at, null)), utc_timestamp(6)) \
          from rowbound_candidate where {}",
         due(&plain),

@@ -35,6 +35,8 @@ pub(super) struct Watch {
     attached: BTreeSet<String>,
     /// Prepared transactions that left their connection (`XA PREPARE`), by id, with the keys under which each may have been seen before.
     detached: BTreeMap<String, BTreeSet<String>>,
+    /// The last answer, and when it was asked for: of several who wait for their turn, one asks for all.
+    last: Option<(Instant, Vec<OpenTransaction>)>,
 }
 
 impl Watch {
@@ -56,7 +58,14 @@ struct Seen {
 
 /// See [`super::Database::open_transactions`].
 pub(super) async fn open_transactions(db: &Mysql) -> Result<Vec<OpenTransaction>> {
+    let wanted = Instant::now();
     let mut watch = db.watch.lock().await;
+    if let Some((asked, open)) = &watch.last
+        && *asked >= wanted
+    {
+        return Ok(open.clone());
+    }
+    let asked = Instant::now();
     // Taken out, so that a look that fails or is cut short takes its locks and its transaction with it.
     let mut conn = match watch.conn.take() {
         Some(mut conn) => {
@@ -73,7 +82,9 @@ pub(super) async fn open_transactions(db: &Mysql) -> Result<Vec<OpenTransaction>
     if seen.len() > TOO_MANY {
         return Err(Error::new(Kind::Busy, "more transactions are open than the server can list for sure").with("open", seen.len()));
     }
-    Ok(remember(&mut watch, seen))
+    let open = remember(&mut watch, seen);
+    watch.last = Some((asked, open.clone()));
+    Ok(open)
 }
 
 /// A transaction's key is its connection and its start: its id changes when it writes for the first time. A prepared one that has left its

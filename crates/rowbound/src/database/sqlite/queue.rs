@@ -199,7 +199,7 @@ pub(super) async fn backlog(db: &Sqlite, claim: &Claim) -> Result<Backlog> {
     let mut connection = db.acquire().await?;
     let sql = format!(
         "SELECT count(*), count(*) FILTER (WHERE ifnull(due_at, released_at + ?2) <= {NOW}), count(*) FILTER (WHERE attempts > 0), \
-         count(*) FILTER (WHERE event IN ('stage', 'direct') AND due_at > {NOW} AND note IS NULL), \
+         count(*) FILTER (WHERE event IN ('stage', 'direct', 'return') AND due_at > {NOW} AND note IS NULL), \
          ({NOW} - min(released_at) FILTER (WHERE event NOT IN ('stage', 'direct') OR due_at <= {NOW})) / 1000 FROM rowbound_candidate WHERE storage = ?1"
     );
     let row = sqlx::query(AssertSqlSafe(sql))

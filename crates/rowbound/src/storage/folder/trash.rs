@@ -4,7 +4,11 @@
 //! needed to list, restore or purge. A bucket is named after the moment at which it closes, so that "since when, at the latest" stands in the
 //! name and stays true when the retention is changed.
 
-use std::{fmt, sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{
+    fmt,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
+};
 
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use rustix::{
@@ -20,6 +24,7 @@ use super::{
     walk::{self, Entry, Walk},
 };
 use crate::{
+    crash,
     error::{Error, Kind, Result, Retry},
     name::{FileName, RESERVED},
     owner::{self, Owner},
@@ -299,10 +304,11 @@ pub(super) fn trashed(inner: &Inner, root: &Root, names: &[FileName]) -> Result<
                 out(
                     *i,
                     latest.map_err(|(e, at)| denied(inner, &trash, &at, e, "cannot look into the trash").with("name", name)).map(|found| {
-                        found.map(|(_, bucket, size)| Trashed {
+                        found.map(|(time, bucket, size)| Trashed {
                             name: name.clone(),
                             place: format!("{bucket}/{name}"),
-                            at: bucket.end,
+                            // A later change of the file's mode or owner makes it no older than the end of its bucket.
+                            at: Timestamp::from_second(time.0.saturating_add(1)).map_or(bucket.end, |moved| moved.min(bucket.end)),
                             size,
                         })
                     }),
@@ -490,6 +496,7 @@ fn plain(at: &OwnedFd, base: &str) -> Result<bool, Errno> {
 /// Erases files of the trash.
 pub(super) fn purge(inner: &Inner, root: &Root, items: &[Trashed]) -> Result<PerName<bool>> {
     let Some(trash) = open(inner, root)? else { return Ok(items.iter().map(|_| Ok(false)).collect()) };
+    let first = AtomicBool::new(true);
     let done = by_folder(
         items.len(),
         |i| folder_of(&items[i].place),
@@ -516,7 +523,12 @@ pub(super) fn purge(inner: &Inner, root: &Root, items: &[Trashed]) -> Result<Per
                         Err(e) => return Err(fail(e)),
                     }
                     match again(|| fs::unlinkat(dir.as_fd(), item.name.base(), AtFlags::empty())) {
-                        Ok(()) => Ok(true),
+                        Ok(()) => {
+                            if first.swap(false, Relaxed) {
+                                crash::point("purge-one");
+                            }
+                            Ok(true)
+                        }
                         Err(Errno::NOENT) => Ok(false),
                         Err(e) => Err(fail(e)),
                     }

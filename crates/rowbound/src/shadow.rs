@@ -1,11 +1,13 @@
 //! Shadow mode: whose candidates only say what would have gone.
+//!
+//! In: the installation record, a storage's bindings. Out: whether a candidate is one of theirs. Promise: on any doubt nothing goes.
 
 use std::collections::HashSet;
 
-use super::derived;
 use crate::{
     binding::Mode,
     capture::{Bound, Installation},
+    queue::DERIVATIVE,
 };
 
 /// Which bindings of one storage are in shadow mode, as the record says at the batch's beginning.
@@ -29,7 +31,7 @@ impl Shadow {
     }
 
     /// Whether nothing of the storage may go.
-    pub(super) fn all(&self) -> bool {
+    pub(crate) fn all(&self) -> bool {
         self.all
     }
 
@@ -39,7 +41,7 @@ impl Shadow {
     pub(crate) fn holds(&self, binding: Option<i32>, event: &str) -> bool {
         match binding {
             Some(id) => self.bindings.contains(&id),
-            None if event == derived::EVENT => self.all,
+            None if event == DERIVATIVE => self.all,
             None => !self.bindings.is_empty(),
         }
     }
