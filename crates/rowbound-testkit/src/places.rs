@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use rowbound::{
     FileName, RESERVED, StoragePlan, Trash,
     plan::{Erase, Location},
-    storage::{self, Storage, folder::Folder, memory::Memory, s3::S3},
+    storage::{Storage, folder::Folder, memory::Memory, s3::S3},
 };
 
 use crate::{
@@ -122,9 +122,7 @@ impl MemoryPlace {
 #[async_trait]
 impl Place for MemoryPlace {
     fn open(&self, trash: bool) -> Arc<dyn Storage> {
-        let trash = if trash { Trash::Keep(DAY) } else { Trash::Off };
-        let plan = StoragePlan::at("default", Location::Memory(self.place.clone())).trash(trash);
-        storage::open(&plan).unwrap_or_else(|e| panic!("{}", e.full()))
+        Arc::new(Memory::new("default", &self.place, trash.then_some(DAY)))
     }
 
     fn abilities(&self) -> Abilities {

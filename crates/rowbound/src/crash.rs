@@ -26,7 +26,7 @@ pub const POINTS: [&str; 15] = [
 pub fn ordinary(locked: bool) -> impl Iterator<Item = &'static str> {
     let seldom = ["returned", "moved-batch-stopped"];
     let barrier = ["rested", "second-barrier-passed", "checked-again"];
-    POINTS.into_iter().filter(move |point| !seldom.contains(point) && !(locked && barrier.contains(point)))
+    POINTS.into_iter().filter(move |point| !(seldom.contains(point) || locked && barrier.contains(point)))
 }
 
 /// Points of a re-check of what was moved lately.

@@ -304,11 +304,10 @@ pub(super) fn trashed(inner: &Inner, root: &Root, names: &[FileName]) -> Result<
                 out(
                     *i,
                     latest.map_err(|(e, at)| denied(inner, &trash, &at, e, "cannot look into the trash").with("name", name)).map(|found| {
-                        found.map(|(time, bucket, size)| Trashed {
+                        found.map(|(_, bucket, size)| Trashed {
                             name: name.clone(),
                             place: format!("{bucket}/{name}"),
-                            // A later change of the file's mode or owner makes it no older than the end of its bucket.
-                            at: Timestamp::from_second(time.0.saturating_add(1)).map_or(bucket.end, |moved| moved.min(bucket.end)),
+                            at: bucket.end,
                             size,
                         })
                     }),
