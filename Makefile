@@ -1,6 +1,6 @@
 # The commands of this repository; CI runs the same (.ci/run).
 .DEFAULT_GOAL := help
-.PHONY: help demo blog test lint fmt bench bench-images bench-orm soak fuzz deny-install clean
+.PHONY: help demo blog test lint fmt bench bench-images bench-orm soak mutants fuzz deny-install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ bench-orm: ## select.delete of rowbound-orm beside the bare SQL, on all database
 soak: ## the long tests that `make test` leaves out
 	scripts/cargo-tool nextest
 	scripts/with-test-servers cargo nextest run --workspace --locked --features rowbound-cli/images --profile soak --run-ignored only -E 'test(soak)$(if $(GARAGE),, and not test(/^garage::/))'
+
+mutants: ## the deletion protocol with one rule taken out: a test must notice each; ARGS="recheck second_barrier" for a part
+	scripts/with-test-servers scripts/mutants $(ARGS)
 
 fuzz: ## decoders and names under libFuzzer, ten minutes each; ARGS="60 names" for a part
 	scripts/fuzz $(ARGS)

@@ -59,7 +59,7 @@ pub async fn run(args: Args) -> Result<u8> {
 /// The plan and its open database.
 async fn open(args: &Args) -> Result<(Plan, Arc<dyn Database>)> {
     let plan = Plan::load(Path::new(&args.config), args.database.as_deref())?;
-    let db = database::open(&plan.database, &Options::default()).await?;
+    let db = database::open(&plan.database, &Options::of(&plan)).await?;
     Ok((plan, db))
 }
 

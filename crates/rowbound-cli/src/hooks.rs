@@ -33,7 +33,7 @@ impl Caller {
         match &hook.call {
             Call::Command(command) => Ok(Caller::Command(Arc::new(command::Command::new(hook, command)))),
             #[cfg(feature = "webhooks")]
-            Call::Webhook { url, secret } => Ok(Caller::Webhook(Arc::new(webhook::Webhook::new(hook, url, secret.as_deref())?))),
+            Call::Webhook { url, secrets } => Ok(Caller::Webhook(Arc::new(webhook::Webhook::new(hook, url, secrets)?))),
             #[cfg(not(feature = "webhooks"))]
             Call::Webhook { .. } => Err(rowbound::Error::new(rowbound::Kind::Config, "this rowbound was built without webhooks")
                 .with("hook", &hook.name)
@@ -59,7 +59,7 @@ impl Hooks {
     pub async fn register(plan: &Plan, db: &Arc<dyn Database>, args: &HookArgs, lease: Duration, poll: Duration) -> Result<Self> {
         let mut hooks = plan.hooks.clone();
         hooks.extend(args.hook.iter().map(|command| Hook::new(Call::Command(command.clone()))));
-        hooks.extend(args.webhook.iter().map(|url| Hook::new(Call::Webhook { url: url.clone(), secret: None })));
+        hooks.extend(args.webhook.iter().map(|url| Hook::new(Call::Webhook { url: url.clone(), secrets: Vec::new() })));
         check_hooks(&hooks)?;
         let mut ready = Vec::new();
         for hook in &hooks {
@@ -140,6 +140,25 @@ fn tail(said: &[u8], most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An entry on its way to the hook `cdn`.
+    pub fn delivery(id: i64, name: &str) -> Delivery {
+        let entry = rowbound::ledger::Entry {
+            id,
+            at: jiff::Timestamp::UNIX_EPOCH,
+            storage: "default".into(),
+            binding: Some(1),
+            name: name.into(),
+            key: Some("1".into()),
+            event: "delete".into(),
+            released_at: None,
+            outcome: rowbound::queue::Outcome::Trashed,
+            size: None,
+            place: None,
+            note: None,
+        };
+        Delivery { entry, column: Some("doc.file".into()), follower: "cdn".into(), attempts: 0 }
+    }
 
     #[test]
     fn the_end_of_a_long_text_is_kept() {

@@ -1,13 +1,19 @@
 //! Messages on stderr, and a line of progress where stderr is a terminal.
 
 use std::{
+    collections::BTreeMap,
     io::{self, IsTerminal, Write},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use rowbound::{Collector, Error, Kind, Result, collect::Summary, queue::Outcome, sweep};
+use rowbound::{
+    Collector, Error, Kind, Result,
+    collect::{Faring, Summary},
+    queue::Outcome,
+    sweep,
+};
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use crate::{
@@ -43,7 +49,7 @@ impl Progress {
                 return;
             }
             loop {
-                bar.set_message(line(&collector.summary()));
+                bar.set_message(format!("{}{}", line(&collector.summary()), kept(&collector.faring())));
                 bar.tick();
                 tokio::time::sleep(Duration::from_millis(125)).await;
             }
@@ -108,6 +114,23 @@ pub fn line(s: &Summary) -> String {
         }
     }
     text
+}
+
+/// What keeps the collector from its work, for the end of its line; nothing if nothing does.
+fn kept(faring: &BTreeMap<String, Faring>) -> String {
+    let mut said: Vec<String> = Vec::new();
+    for (storage, faring) in faring {
+        match &faring.trouble {
+            Some(t) if t.kind == Kind::DatabaseUnreachable => said.push("waits for the database".to_owned()),
+            Some(t) if t.kind == Kind::StorageUnreachable => said.push(format!("waits for storage {storage}")),
+            Some(t) if t.is_stop() => said.push(format!("{storage} has stopped: see above")),
+            Some(_) => said.push(format!("{storage} has an error: see above")),
+            None if faring.transactions.is_empty() => {}
+            None => said.push(format!("{storage} waits for open transactions")),
+        }
+    }
+    said.dedup();
+    said.iter().map(|said| format!("; {said}")).collect()
 }
 
 /// Writes log lines above the progress line.

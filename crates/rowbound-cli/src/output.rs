@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use jiff::Timestamp;
 use rowbound::{Error, Kind, Result};
 use serde::Serialize;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::args::Format;
 
@@ -76,13 +77,7 @@ pub fn moment(t: Timestamp) -> String {
 
 /// A length of time for people: its two largest units.
 pub fn length(seconds: u64) -> String {
-    let parts = [(seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "min"), (seconds % 60, "s")];
-    let mut said: Vec<String> =
-        parts.iter().skip_while(|(n, _)| *n == 0).take(2).filter(|(n, _)| *n > 0).map(|(n, u)| format!("{n} {u}")).collect();
-    if said.is_empty() {
-        said.push("0 s".into());
-    }
-    said.join(" ")
+    rowbound::clock::spoken(std::time::Duration::from_secs(seconds))
 }
 
 /// Text that is safe on a terminal: control characters are escaped.
@@ -90,17 +85,40 @@ pub fn safe(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
+/// The widest name that a text shows whole, in columns of a terminal.
+const NAME: usize = 80;
+
+/// A name as a text for people shows it: safe on a terminal, and cut in the middle where it is wider than a line, so that one long name does not pad the lines
+/// of all others. JSON has it whole.
+pub fn name(name: &str) -> String {
+    let text = safe(name);
+    if text.width() <= NAME {
+        return text;
+    }
+    let fitting = |chars: &mut dyn Iterator<Item = char>, most: usize| {
+        let mut width = 0;
+        let fits = chars.take_while(|c| {
+            width += c.width().unwrap_or(0);
+            width <= most
+        });
+        fits.collect::<String>()
+    };
+    // The end tells more: it is the file's own name.
+    let begin = fitting(&mut text.chars(), NAME / 3);
+    let end = fitting(&mut text.chars().rev(), NAME - 1 - begin.width());
+    format!("{begin}\u{2026}{}", end.chars().rev().collect::<String>())
+}
+
 /// A table with columns as wide as needed; the last one is not padded.
 pub fn table(rows: &[Vec<String>], indent: usize) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width: Vec<usize> =
-        (0..columns).map(|c| rows.iter().filter_map(|r| r.get(c)).map(|s| s.chars().count()).max().unwrap_or(0)).collect();
+    let width: Vec<usize> = (0..columns).map(|c| rows.iter().filter_map(|r| r.get(c)).map(|s| s.width()).max().unwrap_or(0)).collect();
     let mut out = String::new();
     for row in rows {
         let cells: Vec<String> = row
             .iter()
             .enumerate()
-            .map(|(c, s)| if c + 1 == row.len() { s.clone() } else { format!("{s}{}", " ".repeat(width[c] - s.chars().count())) })
+            .map(|(c, s)| if c + 1 == row.len() { s.clone() } else { format!("{s}{}", " ".repeat(width[c] - s.width())) })
             .collect();
         out.push_str(&" ".repeat(indent));
         out.push_str(cells.join("  ").trim_end());
@@ -124,5 +142,24 @@ mod tests {
             assert_eq!(length(n), text);
         }
         assert_eq!(safe("a\nb\x1b[31m"), "a\\nb\\u{1b}[31m");
+    }
+
+    #[test]
+    fn a_long_name_is_cut_in_the_middle() {
+        let fits = "x".repeat(NAME);
+        assert_eq!(name(&fits), fits);
+        let long = format!("photos/{}/cat.jpg", "a".repeat(1_000));
+        assert_eq!(name(&long).width(), NAME);
+        assert!(name(&long).starts_with("photos/aa") && name(&long).ends_with("aa/cat.jpg"), "{}", name(&long));
+        // Characters of two columns, and what a terminal would obey.
+        let wide = format!("{}\x1b/\u{732b}.jpg", "\u{732b}".repeat(100));
+        assert!((NAME - 1..=NAME).contains(&name(&wide).width()), "{}", name(&wide));
+        assert!(name(&wide).ends_with("\\u{1b}/\u{732b}.jpg"), "{}", name(&wide));
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_they_are_seen() {
+        let rows = [vec!["\u{732b}\u{732b}".to_owned(), "b".to_owned()], vec!["aaaa".to_owned(), "b".to_owned()]];
+        assert_eq!(table(&rows, 0), "\u{732b}\u{732b}  b\naaaa  b\n");
     }
 }

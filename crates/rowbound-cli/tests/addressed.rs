@@ -142,13 +142,8 @@ impl Attack {
         }
         // Nobody writes any more: nothing is lost by a shorter hold.
         // What came back is looked at once more a minute later: now; what comes back by this, too.
-        let (table, free) = match self.backend {
-            Backend::Sqlite => ("rowbound_candidate", ""),
-            Backend::Postgres => ("rowbound.candidate", "and owner is null"),
-            _ => ("rowbound_candidate", "and owner is null"),
-        };
         for last in [false, false, true] {
-            world.db.exec(&format!("update {table} set due_at = null where event = 'return' {free}")).await;
+            world.look_again_now().await;
             let end = Rowbound::new(BINARY, &world).run(&["collect", "--retry-now", "--wait", if last { "60s" } else { "20s" }]).await;
             if end.code == Some(0) {
                 break;
@@ -184,9 +179,7 @@ impl Attack {
 }
 
 async fn count(world: &World, which: &str) -> u64 {
-    let ledger = if world.db.backend() == Backend::Postgres { "rowbound.ledger" } else { "rowbound_ledger" };
-    let n = world.db.query_strings(&format!("select cast(count(*) as char(20)) from {ledger} where {which}")).await;
-    n[0].as_deref().and_then(|n| n.trim().parse().ok()).expect("a count")
+    world.count(&format!("{} where {which}", world.own_table("ledger"))).await
 }
 
 /// Names of committed rows whose files are not there.

@@ -8,7 +8,7 @@ use std::{
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use rowbound::{Plan, Trash, queue::Outcome};
@@ -82,6 +82,9 @@ macro_rules! snapshot {
             omit_expression => true,
             filters => vec![
                 (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?Z", "[time]"),
+                (r"collect   \S+ \(process \d+\) \d+ s ago", "collect   [machine] (process [pid]) [time] ago"),
+                (r#""place": "[^"]+:\d+:[0-9a-f]{8}""#, "\"place\": \"[machine]:[pid]:[owner]\""),
+                (r#""ended": true,\s+"seconds": \d+"#, "\"ended\": true, \"seconds\": [seconds]"),
                 (r"\d{8}T\d{6}Z", "[bucket]"),
                 (r"\[db\] on [0-9a-f]*", "[db] on [machine]"),
                 // Beneath the machine: what the file beside the database is. The id in it is one already.
@@ -135,14 +138,11 @@ async fn refused(name: &str, world: &World, config: Option<&str>, args: &[&str],
     output
 }
 
+/// Longer ago than any release.
+const HOUR: Duration = Duration::from_secs(3600);
+
 async fn world() -> World {
     World::new(Backend::Sqlite).await.with_docs().await.storage(|s| s.trash(Trash::Keep(Duration::from_secs(86_400))))
-}
-
-/// Makes a file older than any release.
-fn age(world: &World, name: &str) {
-    let file = fs::File::options().write(true).open(world.media().join(name)).expect("cannot open the file");
-    file.set_modified(SystemTime::now() - Duration::from_secs(3600)).expect("cannot set the file's time");
 }
 
 /// The world's configuration with one storage in `media` and one binding of `column`, with the defaults.
@@ -203,8 +203,9 @@ async fn every_answer_as_text_and_as_json() {
     let world = world().await.bind(rowbound::Binding::name("doc.title", "default").expect("a column").keep(["defaults/*"]));
     for name in ["2026/cat.jpg", "2026/dog.jpg", "2026/shared.jpg", "2026/young.jpg", "defaults/none.jpg"] {
         world.put_doc(name).await;
-        age(&world, name);
+        world.age(name, HOUR);
     }
+    world.grown().await;
     world.db.exec("insert into doc (file) values ('2026/shared.jpg'), ('../etc/passwd')").await;
     let json = |mut args: Vec<&'static str>| {
         args.extend(["--format", "json"]);
@@ -435,7 +436,7 @@ async fn hints_lead_to_an_attached_database(backend: Backend) {
     }
     assert!(!granted.is_empty(), "{backend} let a role without rights attach");
     world.put_doc("a.jpg").await;
-    age(&world, "a.jpg");
+    world.grown().await;
     world.db.exec("delete from doc").await;
     let config = config.replace("url =", "grace = \"0\"\nurl =");
     run_with(&world, &config, &["collect"]).expect(0);
@@ -491,7 +492,7 @@ async fn status_3_for_what_is_not_there() {
     see("explain_folder_unmounted", &world, &["explain", "a.jpg"], 3);
     fs::remove_dir(world.media()).expect("it is empty still");
     fs::rename(&away, world.media()).expect("cannot move the folder back");
-    age(&world, "a.jpg");
+    world.age("a.jpg", HOUR);
     run(&world, &["collect", "--wait", "20s"]).expect(0);
     world.assert_files_follow_rows().await;
 }
@@ -500,7 +501,7 @@ async fn status_3_for_what_is_not_there() {
 async fn status_4_for_a_renamed_column() {
     let world = world().await;
     world.put_doc("a.jpg").await;
-    age(&world, "a.jpg");
+    world.age("a.jpg", HOUR);
     run(&world, &["attach"]).expect(0);
     world.db.exec("delete from doc").await;
     world.db.exec("alter table doc rename column file to upload").await;
@@ -567,7 +568,7 @@ async fn what_is_gone_is_dropped_by_its_name() {
 async fn status_4_for_a_copied_database() {
     let world = world().await;
     world.put_doc("a.jpg").await;
-    age(&world, "a.jpg");
+    world.age("a.jpg", HOUR);
     run(&world, &["attach"]).expect(0);
     world.db.exec("delete from doc").await;
     let copy = world.db.copy().await;
@@ -745,7 +746,7 @@ fn the_documentation_has_every_field_of_the_configuration() {
     let database = fields("nope = 1");
     let storage = fields("[storage.default]\nnope = 1");
     let binding = fields("[[binding]]\nnope = 1");
-    assert!(database.len() == 6 && storage.len() >= 5 && binding.len() >= 8, "{database:?} {storage:?} {binding:?}");
+    assert!(database.len() == 8 && storage.len() >= 5 && binding.len() >= 8, "{database:?} {storage:?} {binding:?}");
     let reference = fields("[[reference]]\nnope = 1");
     let hook = fields("[[hook]]\nnope = 1");
     assert!(hook.len() >= 7, "{hook:?}");
@@ -753,7 +754,7 @@ fn the_documentation_has_every_field_of_the_configuration() {
         assert!(text.contains(&format!("\n| `{field}` | ")), "docs/configuration.md does not explain `{field}`");
     }
     assert!(
-        ["## `database`", "## `ignore`", "## `[storage.NAME]`", "## `[[binding]]`", "## `[[hook]]`"]
+        ["## `database`", "## `ignore`", "## `keep_history`", "## `[barrier]`", "## `[storage.NAME]`", "## `[[binding]]`", "## `[[hook]]`"]
             .iter()
             .all(|title| text.contains(title))
     );
@@ -775,6 +776,7 @@ async fn the_mistakes_of_the_documentation_are_what_is_said() {
         (t("[[binding]]\ncolumn = \"nope.f\"\n"), "attach"),
         (t("[[binding]]\ncolumn = \"t.nope\"\n"), "attach"),
         (t(binding) + "kind = \"url\"\nprefix = \"https://x/media\"\n", "status"),
+        (t(binding) + "[barrier]\nignore = [\"reporting\"]\n", "status"),
         (t("[storage.b]\nurl = \"folder:media/b\"\n") + binding, "status"),
     ] {
         let output = run_with(&world, &config, &[args]).expect(2);
@@ -890,8 +892,11 @@ fn the_tests_that_the_documentation_names_exist() {
         "database_contract" => vec!["crates/rowbound-testkit/src/database_suite.rs".to_owned()],
         "django" => vec!["crates/rowbound-cli/tests/django/scenarios.py".to_owned()],
         "binding" => ["binding", "binding/text", "binding/json", "binding/scan"].map(|m| format!("crates/rowbound/src/{m}.rs")).into(),
-        "collect" => ["collect/steps", "collect/pace", "collect/health"].map(|m| format!("crates/rowbound/src/{m}.rs")).into(),
+        "collect" => ["collect/age", "collect/steps", "collect/pace", "collect/health", "collect/narrow"]
+            .map(|m| format!("crates/rowbound/src/{m}.rs"))
+            .into(),
         "name" | "clock" | "owner" => vec![format!("crates/rowbound/src/{module}.rs")],
+        "command" | "webhook" => vec![format!("crates/rowbound-cli/src/hooks/{module}.rs")],
         "identity" => vec!["crates/rowbound/src/database/sqlite/identity.rs".to_owned()],
         "html" => vec!["crates/rowbound-cli/src/commands/sweep/html/tests.rs".to_owned()],
         "thumbnails" | "csv" => vec![format!("crates/rowbound-cli/src/commands/sweep/{module}.rs")],

@@ -13,8 +13,14 @@ use rowbound_testkit::{Backend, Rowbound, World, Writer};
 const BINARY: &str = env!("CARGO_BIN_EXE_rowbound");
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// A short one, so that what a killed worker held is free again within the test.
+const LEASE: Duration = Duration::from_secs(1);
+
+/// Traces with one line changed, which the model must refuse.
+const MUTANTS: u64 = 20;
+
 async fn world(backend: Backend, trash: Trash) -> World {
-    World::new(backend).await.with_docs().await.storage(|s| s.trash(trash).min_age(Duration::from_secs(5)))
+    World::new(backend).await.with_docs().await.storage(|s| s.trash(trash).min_age(Duration::from_secs(5))).traced(LEASE)
 }
 
 /// Kills at every point `rounds` times, and `random` times at a random moment; returns how many processes were killed.
@@ -23,7 +29,6 @@ async fn killed(backend: Backend, rounds: u64, random: u64) -> u64 {
     Rowbound::new(BINARY, &world).run(&["attach"]).await.expect(0);
     let writer = Writer::start(&world, "w", 0, Duration::from_millis(1)).await;
     let mut kills = 0;
-    // A short lease, so that what a killed worker held is free again within the test.
     let run = ["run", "--lease", "1s", "--poll", "50ms"];
 
     for round in 0..rounds {
@@ -52,6 +57,7 @@ async fn killed(backend: Backend, rounds: u64, random: u64) -> u64 {
     written.assert_nothing_lost(&world);
     end.expect(0);
     world.assert_files_follow_rows().await;
+    world.assert_trace_allowed(MUTANTS);
     println!("{backend:?}: {kills} kills, {} operations, {} names released", written.operations, written.released);
     kills
 }
@@ -77,6 +83,7 @@ async fn killed_erasing(backend: Backend, random: u64) {
     written.assert_nothing_lost(&world);
     end.expect(0);
     world.assert_files_follow_rows().await;
+    world.assert_trace_allowed(MUTANTS);
 }
 
 macro_rules! on {

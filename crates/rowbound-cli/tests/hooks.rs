@@ -3,7 +3,9 @@
 use std::{
     collections::BTreeMap,
     fs,
-    path::PathBuf,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -11,14 +13,18 @@ use rowbound::{
     Trash,
     capture::VERSION,
     crash::{FOLLOW_POINTS, ordinary},
-    plan::{Call, Hook},
+    plan::{Call, Hook, Plan},
     queue::Outcome,
 };
-use rowbound_testkit::{Backend, Receiver, Rowbound, World, wait_until};
+use rowbound_testkit::{Backend, Received, Receiver, Rowbound, Running, World, wait_until};
 use serde_json::Value;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_rowbound");
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Secrets of both kinds: base64 of 24 bytes, as the libraries of Standard Webhooks take it, and a text.
+const NEW: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const OLD: &str = "Jefe";
 
 /// A world with a file and a row for each name, attached.
 async fn attached(world: World, names: &[&str]) -> World {
@@ -43,6 +49,25 @@ fn shell(world: &World, script: &str) -> Call {
 
 fn named(name: &str, call: Call) -> Hook {
     Hook { name: name.into(), ..Hook::new(call) }
+}
+
+/// A block of this language in docs/hooks.md, the one that holds `text`.
+fn documented(language: &str, text: &str) -> String {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/hooks.md")).expect("cannot read the page");
+    let fence = format!("```{language}\n");
+    let mut blocks = page.split(&fence).skip(1).filter_map(|block| block.split("```").next());
+    blocks.find(|block| block.contains(text)).unwrap_or_else(|| panic!("no {language} with {text:?}")).to_owned()
+}
+
+/// Waits until these processes have ended. They may be unburied by whoever inherited them.
+async fn gone(pids: &[String]) {
+    for pid in pids {
+        let ended = || async {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.is_empty() || stat.contains(") Z ")
+        };
+        wait_until(DEADLINE, "a child lives on", ended).await;
+    }
 }
 
 fn lines(world: &World, name: &str) -> Vec<String> {
@@ -172,29 +197,121 @@ async fn a_command_is_killed_with_its_children_after_its_time() {
     let output = run(&world, &["collect"]).await.expect(1);
     assert!(began.elapsed() < Duration::from_secs(60));
     assert!(output.stdout.contains("took longer than 700ms and was killed: waiting"), "{}", output.stdout);
-    let child = lines(&world, "child")[0].parse().ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
-    // Killed, and perhaps not yet buried by whoever inherited it.
-    let gone = || async {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", child.as_raw_nonzero())).unwrap_or_default();
-        stat.is_empty() || stat.contains(") Z ")
-    };
-    wait_until(DEADLINE, "the child lives on", gone).await;
+    gone(&lines(&world, "child")).await;
 }
 
-/// A process that the command leaves behind does not hold the delivery up, nor does input that nobody reads.
+/// What a command left running in the background ends with it, whatever its status is: nobody would ever end it otherwise.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_command_leaves_behind_is_not_waited_for() {
+async fn what_a_command_leaves_in_its_group_ends_with_it() {
     let mut world = world(&["a.jpg"]).await;
-    let script = "(until [ -e DIR/go ]; do sleep 0.02; done; touch DIR/went) > /dev/null & true";
+    // One of them holds the pipe that is the command's stderr.
+    let left = |name: &str, exit: u8| {
+        let script =
+            format!("sleep 1000 > /dev/null 2>&1 & echo $! >> DIR/{name}; sleep 1000 > /dev/null & echo $! >> DIR/{name}; exit {exit}");
+        named(name, shell(&world, &script))
+    };
+    world.hooks = vec![left("fine", 0), left("broken", 7)];
+    run(&world, &["collect"]).await.expect(0);
+    world.db.exec("delete from doc").await;
+    let output = run(&world, &["collect"]).await.expect(1);
+    assert!(output.stdout.contains("left for hook broken: 1 waiting") && !output.stdout.contains("hook fine"), "{}", output.stdout);
+    for name in ["fine", "broken"] {
+        let children = lines(&world, name);
+        assert_eq!(children.len(), 2);
+        gone(&children).await;
+    }
+}
+
+/// SIGTERM and Ctrl-C let the call that is under way end. Nothing that it started goes on after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rowbound_that_is_stopped_leaves_nothing_of_its_hooks() {
+    for stop in [Running::terminate, Running::interrupt] {
+        let mut world = world(&["a.jpg"]).await;
+        let script = "sleep 1000 > /dev/null 2>&1 & echo $! > DIR/new; mv DIR/new DIR/child; until [ -e DIR/go ]; do sleep 0.02; done";
+        world.hooks = vec![named("slow", shell(&world, script))];
+        let daemon = Rowbound::new(BINARY, &world).spawn(&["run", "--poll", "50ms"]);
+        daemon.wait_for_line("collecting", DEADLINE).await;
+        world.db.exec("delete from doc").await;
+        daemon.until(DEADLINE, "the hook was never called", || async { path(&world, "child").exists() }).await;
+        stop(&daemon);
+        daemon.wait_for_line("finishing", DEADLINE).await;
+        fs::write(path(&world, "go"), "").expect("cannot write");
+        daemon.wait(DEADLINE).await.expect(0);
+        gone(&lines(&world, "child")).await;
+        assert_eq!(status(&world, "slow").await.0["waiting"], 0);
+    }
+}
+
+/// A job in a session of its own, as the documentation starts one, goes on. It does not hold the delivery up, nor does input that nobody reads.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_a_session_of_its_own_goes_on() {
+    let mut world = world(&["a.jpg"]).await;
+    fs::write(path(&world, "job"), "until [ -e \"$1/go\" ]; do sleep 0.02; done; touch \"$1/went\"").expect("cannot write");
+    // The one that goes on holds the pipe that is the command's stderr.
+    let script = "setsid --wait sh -c 'sh DIR/job DIR > /dev/null &'";
     world.hooks = vec![named("quick", shell(&world, script))];
     run(&world, &["collect"]).await.expect(0);
     world.db.exec("delete from doc").await;
-    // Its own stderr is the pipe that the one left behind holds.
     let began = Instant::now();
     run(&world, &["collect"]).await.expect(0);
     assert!(began.elapsed() < Duration::from_secs(25), "it was waited for until its time was over");
     fs::write(path(&world, "go"), "").expect("cannot write");
     wait_until(DEADLINE, "the one left behind was killed", || async { path(&world, "went").exists() }).await;
+}
+
+/// A value of 200 kB was too long for any environment: the command could not be started, for ever (E2BIG).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_of_any_length_is_delivered() {
+    let long = "é/".repeat(70_000) + "a.jpg";
+    let mut world = world(&["b c.jpg"]).await;
+    world.db.exec(&format!("insert into doc (file) values ('{long}')")).await;
+    let script = r#"cat >> DIR/stdin; printf '%s|%s|%s\n' "$ROWBOUND_NAME" "$ROWBOUND_NAME_URL" "$ROWBOUND_CUT" >> DIR/env"#;
+    world.hooks = vec![named("log", shell(&world, script))];
+    run(&world, &["collect"]).await.expect(0);
+    world.db.exec("delete from doc").await;
+    run(&world, &["collect"]).await.expect(0);
+    let name = |line: &String| serde_json::from_str::<Value>(line).expect("JSON")["name"].as_str().expect("a name").to_owned();
+    let mut heard: Vec<String> = lines(&world, "stdin").iter().map(name).collect();
+    heard.sort();
+    assert!(heard == ["b c.jpg", &*long], "on standard input each stands whole");
+    let mut env = lines(&world, "env");
+    env.sort();
+    // 4096 bytes would end in the middle of a character.
+    assert_eq!(env, ["b c.jpg|b%20c.jpg|".to_owned(), format!("{}||ROWBOUND_NAME", "é/".repeat(1365))]);
+}
+
+/// The recipe of the documentation, with the real curl: whatever a name holds, its own URL is purged.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_recipe_of_the_documentation_purges_the_right_url() {
+    let names = ["2026/a b.jpg", "a#b.jpg", "a?b=c.jpg", "100%.jpg", "%41.jpg", "it's\".jpg", "{a,b}[1-3].jpg", "café.jpg"];
+    let receiver = Receiver::start();
+    let mut world = world(&names).await;
+    let recipe = documented("toml", "PURGE");
+    let text = format!("database = \"sqlite:x\"\n[storage.default]\nurl = \"folder:m\"\n[[binding]]\ncolumn = \"t.f\"\n{recipe}");
+    let mut plan = Plan::parse(&text, Path::new("/"), None, &|_| None).unwrap_or_else(|e| panic!("{}", e.full()));
+    let hook = plan.hooks.remove(0);
+    let Call::Command(command) = &hook.call else { panic!("no command: {recipe}") };
+    let host = "https://cdn.example.com";
+    assert!(command.contains(host), "{command}");
+    world.hooks = vec![Hook { call: Call::Command(command.replace(host, &receiver.url(""))), ..hook }];
+    run(&world, &["collect"]).await.expect(0);
+    world.db.exec("delete from doc").await;
+    run(&world, &["collect"]).await.expect(0);
+    let mut purged: Vec<_> = receiver.received().into_iter().map(|r| format!("{} {}", r.method, r.path)).collect();
+    purged.sort();
+    let mut want = [
+        "2026/a%20b.jpg",
+        "a%23b.jpg",
+        "a%3Fb%3Dc.jpg",
+        "100%25.jpg",
+        "%2541.jpg",
+        "it%27s%22.jpg",
+        "%7Ba%2Cb%7D%5B1-3%5D.jpg",
+        "caf%C3%A9.jpg",
+    ]
+    .map(|path| format!("PURGE /media/{path}"));
+    want.sort();
+    assert_eq!(purged, want);
 }
 
 /// Several entries at once: a line each for a command, a list for a webhook.
@@ -203,7 +320,7 @@ async fn batches_are_lines_or_a_list() {
     let receiver = Receiver::start();
     let mut world = world(&["a.jpg", "b.jpg", "c.jpg"]).await;
     let command = named("lines", shell(&world, "wc -l | tr -d ' ' >> DIR/count; echo \"<$ROWBOUND_NAME>\" >> DIR/names"));
-    let webhook = named("list", Call::Webhook { url: receiver.url("/x"), secret: None });
+    let webhook = named("list", Call::Webhook { url: receiver.url("/x"), secrets: Vec::new() });
     world.hooks = vec![Hook { batch: 2, ..command }, Hook { batch: 100, ..webhook }];
     run(&world, &["collect"]).await.expect(0);
     world.db.exec("delete from doc").await;
@@ -212,6 +329,9 @@ async fn batches_are_lines_or_a_list() {
     let received = receiver.received();
     let names: Vec<_> = received[0].json().as_array().expect("a list").iter().map(|e| e["name"].clone()).collect();
     assert_eq!((received.len(), names), (1, vec!["a.jpg".into(), "b.jpg".into(), "c.jpg".into()]));
+    let header = |of: &str| received[0].headers.get(of).cloned().unwrap_or_default();
+    assert!(header("webhook-id").starts_with(&format!("list-{}-", received[0].json()[0]["id"])), "{:?}", received[0].headers);
+    assert_eq!(header("webhook-signature"), "", "nothing is signed without a secret");
 }
 
 /// The outcomes of the configuration, each name's in their order.
@@ -229,12 +349,55 @@ async fn chosen_outcomes_are_heard_in_order() {
     assert_eq!(lines(&world, "heard"), ["trashed a.jpg delete", "restored a.jpg restore"]);
 }
 
-/// A POST with the entry, an id that stays the same at each try, and a signature; only 2xx is an end.
+/// What a receiver that is written as in the documentation says of a request at `now` (seconds; `None`: by the clock).
+fn verified(secret: &str, headers: &BTreeMap<String, String>, body: &[u8], now: Option<i64>) -> bool {
+    let mut program = documented("python", "def verified");
+    if let Some(now) = now {
+        program += &format!("time.time = lambda: {now}\n");
+    }
+    program += "import json, sys\nheaders = json.loads(sys.argv[2])\nprint(verified(sys.argv[1], headers, sys.stdin.buffer.read()))\n";
+    let headers = serde_json::to_string(headers).expect("JSON");
+    let mut python = Command::new("python3")
+        .args(["-c", &program, secret, &headers])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("cannot start python3");
+    python.stdin.take().expect("stdin is piped").write_all(body).expect("cannot write");
+    let output = python.wait_with_output().expect("cannot wait for python3");
+    match (output.status.success(), &*output.stdout) {
+        (true, b"True\n") => true,
+        (true, b"False\n") => false,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The example of Standard Webhooks, and what is wrong with others.
+#[test]
+fn the_receiver_of_the_documentation_believes_nobody_else() {
+    let (at, body) = (1_614_265_330, br#"{"test": 2432232314}"#);
+    let signed = [
+        ("webhook-id", "msg_p5jXN8AQM9LWM0D4loKWxJek"),
+        ("webhook-timestamp", "1614265330"),
+        ("webhook-signature", "v1,unknown v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="),
+    ];
+    let signed: BTreeMap<_, _> = signed.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    assert!(verified(NEW, &signed, body, Some(at)) && verified(NEW, &signed, body, Some(at + 300)));
+    assert!(!verified(NEW, &signed, body, Some(at + 301)), "it is too old");
+    assert!(!verified(NEW, &signed, body, Some(at - 301)), "it is out of the future");
+    assert!(!verified(OLD, &signed, body, Some(at)) && !verified(NEW, &signed, b"{}", Some(at)));
+    for (name, value) in [("webhook-id", "other"), ("webhook-timestamp", "1614265331"), ("webhook-signature", "v1,é")] {
+        let other = signed.clone().into_iter().chain([(name.to_owned(), value.to_owned())]).collect();
+        assert!(!verified(NEW, &other, body, Some(at)), "{name}");
+    }
+}
+
+/// A POST with the entry, an id that stays the same at each try, and a signature of its moment by each secret; only 2xx is an end.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webhook_is_called_until_it_says_2xx() {
     let receiver = Receiver::start();
     let mut world = world(&["a.jpg"]).await;
-    world.hooks = vec![named("site", Call::Webhook { url: receiver.url("/gone?token=t0k3n"), secret: Some("Jefe".into()) })];
+    world.hooks = vec![named("site", Call::Webhook { url: receiver.url("/gone?token=t0k3n"), secrets: vec![NEW.into(), OLD.into()] })];
     run(&world, &["collect"]).await.expect(0);
     world.db.exec("delete from doc").await;
     let elsewhere = ("location", receiver.url("/elsewhere"));
@@ -243,9 +406,15 @@ async fn a_webhook_is_called_until_it_says_2xx() {
     assert!(output.stdout.contains("answered 500 Internal Server Error: out of order"), "{}", output.stdout);
     let output = run(&world, &["collect", "--retry-now"]).await.expect(1);
     assert!(output.stdout.contains("answered 302 Found, and redirects are not followed"), "{}", output.stdout);
+    let times =
+        |received: &[Received]| -> Vec<i64> { received.iter().map(|r| r.headers["webhook-timestamp"].parse().expect("seconds")).collect() };
+    let before = times(&receiver.received());
+    wait_until(DEADLINE, "the clock stands", || async { jiff::Timestamp::now().as_second() > before[1] }).await;
     run(&world, &["collect", "--retry-now"]).await.expect(0);
     let received = receiver.received();
     assert_eq!(received.len(), 3, "{received:?}");
+    let tries = times(&received);
+    assert!(tries[2] > tries[1], "each try is signed with its own moment: {tries:?}");
     let entry = received[0].json();
     assert_eq!(
         (entry["name"].as_str(), entry["outcome"].as_str(), entry["column"].as_str()),
@@ -255,9 +424,12 @@ async fn a_webhook_is_called_until_it_says_2xx() {
         let header = |name: &str| r.headers.get(name).map(String::as_str);
         assert_eq!((r.method.as_str(), r.path.as_str(), &r.body), ("POST", "/gone?token=t0k3n", &received[0].body));
         assert_eq!((header("content-type"), header("rowbound-hook")), (Some("application/json"), Some("site")));
-        assert_eq!(header("rowbound-delivery"), Some(&*format!("site-{}", entry["id"])));
-        assert_eq!(header("rowbound-signature"), received[0].headers.get("rowbound-signature").map(String::as_str));
-        assert!(header("rowbound-signature").is_some_and(|s| s.starts_with("sha256=") && s.len() == 71), "{r:?}");
+        assert_eq!(header("webhook-id"), Some(&*format!("site-{}", entry["id"])));
+        assert!(verified(NEW, &r.headers, &r.body, None) && verified(OLD, &r.headers, &r.body, None), "{r:?}");
+        assert!(!verified("other", &r.headers, &r.body, None), "{r:?}");
+        let later = r.headers["webhook-timestamp"].parse::<i64>().expect("seconds") + 60;
+        let replayed = r.headers.clone().into_iter().chain([("webhook-timestamp".to_owned(), later.to_string())]).collect();
+        assert!(!verified(NEW, &replayed, &r.body, None), "the signature covers the time");
         assert!(header("user-agent").is_some_and(|a| a.starts_with("rowbound/")));
     }
 }
@@ -274,7 +446,7 @@ async fn a_webhook_that_asks_for_time_gets_it() {
     let output = run(&world, &["collect", "--webhook", &url]).await.expect(1);
     assert!(!format!("{}{}", output.stdout, output.stderr).contains("T0K3N"), "{}", output.stderr);
     assert_eq!(receiver.received().len(), 1, "the others wait, too");
-    let hook = Hook::new(Call::Webhook { url: url.clone(), secret: None }).name;
+    let hook = Hook::new(Call::Webhook { url: url.clone(), secrets: Vec::new() }).name;
     let (shown, _) = status(&world, &hook).await;
     assert_eq!((shown["waiting"].as_u64(), shown["due"].as_u64(), shown["planned"].as_bool()), (Some(3), Some(2), Some(false)));
     let due: jiff::Timestamp = shown["sample"][0]["due_at"].as_str().expect("a time").parse().expect("a time");
@@ -311,16 +483,21 @@ async fn forget_gives_up_nothing_by_itself() {
 /// Mistakes are found before anything is done.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hook_that_cannot_be_is_refused() {
-    let world = world(&[]).await;
+    let mut world = world(&[]).await;
     for (args, why) in [
         (&["collect", "--hook", " "][..], "`command` is empty"),
         (&["collect", "--webhook", "ftp://x/"], "begins with neither https:// nor http://"),
         (&["collect", "--webhook", "http://"], "is no URL"),
         (&["run", "--hook", "true", "--hook", "true"], "two hooks have the same name"),
+        (&["collect", "--hook", &"x".repeat(65_537)], "is longer than 64 KiB"),
     ] {
         let output = run(&world, args).await.expect(2);
         assert!(output.stderr.contains(why), "{why}: {}", output.stderr);
     }
+    world.hooks = vec![named("site", Call::Webhook { url: "http://127.0.0.1:9/".into(), secrets: vec!["whsec_T0K3N!".into()] })];
+    let output = run(&world, &["collect"]).await.expect(2);
+    assert!(output.stderr.contains("begins with whsec_") && !output.stderr.contains("T0K3N"), "{}", output.stderr);
+    world.hooks.clear();
     assert!(run(&world, &["status", "--format", "json"]).await.json()["followers"].as_array().is_some_and(Vec::is_empty));
 }
 
@@ -426,7 +603,7 @@ macro_rules! on {
                 let receiver = Receiver::start();
                 let hooks = [
                     named("command", shell(&world, "echo $ROWBOUND_NAME $ROWBOUND_COLUMN $ROWBOUND_KEY >> DIR/heard")),
-                    named("webhook", Call::Webhook { url: receiver.url("/"), secret: None }),
+                    named("webhook", Call::Webhook { url: receiver.url("/"), secrets: Vec::new() }),
                 ];
                 world.hooks = hooks.map(|hook| Hook { outcomes: vec![Outcome::Trashed], ..hook }).into();
                 receiver.answer([(500, vec![], "no")]);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use rowbound::Trash;
 use rowbound_testkit::{Backend, OwnServer, Rowbound, TestDb, World, Writer, wait_until};
+use tokio::io::AsyncReadExt;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_rowbound");
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -36,7 +37,9 @@ async fn folder(gone: Gone, trash: Trash) {
     }
     world.db.exec("delete from doc where file <> 'keep.jpg'").await;
     daemon.wait_for_line("storage", DEADLINE).await;
-    daemon.until(DEADLINE, "the daemon says that the storage is away", || async { daemon.said().contains("ERROR") }).await;
+    daemon
+        .until(DEADLINE, "the daemon says that it waits for the storage", || async { daemon.said().contains("it waits for the storage") })
+        .await;
 
     let rowbound = Rowbound::new(BINARY, &world);
     let status = rowbound.run(&["status", "--format", "json"]).await;
@@ -67,6 +70,45 @@ async fn a_missing_folder_is_no_empty_folder() {
 async fn an_unmounted_folder_is_no_empty_folder() {
     folder(Gone::Unmounted, Trash::Off).await;
     folder(Gone::Unmounted, Trash::Keep(Duration::from_secs(3600))).await;
+}
+
+/// A person who sits before it sees what it waits for: in the line that goes on, as long as that is so.
+#[tokio::test(flavor = "multi_thread")]
+async fn run_in_a_terminal_says_what_it_waits_for() {
+    let world = attached(World::new(Backend::Sqlite).await.with_docs().await).await;
+    world.put_doc("a.jpg").await;
+    // `script` gives it a terminal of its own, and writes what stands there to its output.
+    let command = format!("'{BINARY}' run --poll 20ms --config '{}'", world.write_config().display());
+    let mut terminal = tokio::process::Command::new("script")
+        .args(["-qefc", &command, "/dev/null"])
+        .env("TERM", "xterm")
+        .env("ROWBOUND_LOG", "off")
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("there is no `script` (Debian: bsdutils)");
+    let mut screen = terminal.stdout.take().expect("it is piped");
+    let mut until = async |wanted: &str| {
+        let mut seen = String::new();
+        let read = async {
+            let mut bytes = [0; 4096];
+            while !seen.contains(wanted) {
+                let n = screen.read(&mut bytes).await.expect("cannot read the terminal");
+                assert!(n > 0, "it ended: {seen}");
+                seen.push_str(&String::from_utf8_lossy(&bytes[..n]));
+            }
+        };
+        tokio::time::timeout(DEADLINE, read).await.unwrap_or_else(|_| panic!("the terminal does not say {wanted:?}"));
+    };
+    until("0 deleted").await;
+    let away = world.folder().join("away");
+    std::fs::rename(world.media(), &away).expect("cannot move the folder away");
+    world.db.exec("delete from doc").await;
+    until("0 deleted (0 B), 0 kept; waits for storage default").await;
+    std::fs::rename(&away, world.media()).expect("cannot move the folder back");
+    until("1 deleted (5 B), 0 kept").await;
+    terminal.kill().await.expect("cannot end it");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,6 +184,9 @@ async fn server(backend: Backend, away: Duration, kill: bool) {
             own.stop()
         }
         let gone = Instant::now();
+        if !kill {
+            daemon.until(DEADLINE, "it says what it waits for", || async { daemon.said().contains("it waits for the database") }).await;
+        }
         wait_until(away + DEADLINE, "the time passes", || async { gone.elapsed() >= away }).await;
         own.start_again();
         let refs = world.refs().await;

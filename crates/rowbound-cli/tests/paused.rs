@@ -90,9 +90,7 @@ fn name(n: usize) -> String {
 }
 
 async fn pending(world: &World) -> u64 {
-    let table = if world.db.backend() == Backend::Postgres { "rowbound.candidate" } else { "rowbound_candidate" };
-    let n = world.db.query_strings(&format!("select cast(count(*) as char(20)) from {table} where event <> 'return'")).await;
-    n[0].as_deref().and_then(|n| n.trim().parse().ok()).expect("a count")
+    world.count(&format!("{} where event <> 'return'", world.own_table("candidate"))).await
 }
 
 async fn stop(daemon: Running) {
@@ -179,8 +177,7 @@ async fn paused_at(backend: Backend, trash: Trash, point: &str) {
     }
     stop(second).await;
     // What came back is looked at once more a minute later: now.
-    let table = if backend == Backend::Postgres { "rowbound.candidate" } else { "rowbound_candidate" };
-    world.db.exec(&format!("update {table} set due_at = null where event = 'return' and owner is null")).await;
+    world.look_again_now().await;
     let end = rowbound().run(&["collect", "--retry-now", "--lease", "1s", "--wait", "40s"]).await;
     app.assert_kept(&at).await;
     end.expect(0);
@@ -218,15 +215,14 @@ async fn paused_among_returns(backend: Backend) {
     println!("{backend}: paused when {back} of {MANY} were back");
     world.db.exec("delete from doc").await;
     // The pause lasts longer than a minute: what was announced is due.
-    let table = if backend == Backend::Postgres { "rowbound.candidate" } else { "rowbound_candidate" };
-    world.db.exec(&format!("update {table} set due_at = null where event = 'return' and owner is null")).await;
+    world.look_again_now().await;
     Rowbound::new(BINARY, &world).run(&["collect", "--retry-now", "--lease", "10s", "--wait", "90s"]).await.expect(0);
     assert!(world.files().is_empty(), "the second one has collected what was back");
     first.resume();
     // It goes on with its work, and is idle in the end.
     wait_until(DEADLINE, "the queue is empty", || async { pending(&world).await == 0 }).await;
     stop(first).await;
-    world.db.exec(&format!("update {table} set due_at = null where event = 'return' and owner is null")).await;
+    world.look_again_now().await;
     Rowbound::new(BINARY, &world).run(&["collect", "--retry-now", "--lease", "10s", "--wait", "60s"]).await.expect(0);
     let left = world.files().len();
     assert!(back < MANY, "all were back before the pause: nothing was tried");

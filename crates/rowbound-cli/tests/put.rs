@@ -10,9 +10,6 @@ async fn puts(backend: Backend) {
     let minute = Duration::from_secs(60);
     let world = World::new(backend).await.with_docs().await.storage(|s| s.min_age(minute));
     world.put_file("old.txt", b"old");
-    // Older than the clocks' margin, so that it goes at once when it is let go of.
-    let long_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
-    std::fs::File::open(world.media().join("old.txt")).and_then(|f| f.set_modified(long_ago)).expect("the file's time");
     world.db.exec("insert into doc (file) values ('old.txt'); insert into doc (file) values (null)").await;
     let rowbound = Rowbound::new(BINARY, &world);
     rowbound.run(&["attach"]).await.expect(0);
@@ -20,6 +17,8 @@ async fn puts(backend: Backend) {
     std::fs::write(&one, "one").unwrap();
     std::fs::write(&two, "two, longer").unwrap();
     let (one, two) = (one.to_str().unwrap(), two.to_str().unwrap());
+    // So that it goes at once when it is let go of.
+    world.grown().await;
 
     let output = rowbound.run(&["put", "doc.file", "1", one, "2", two, "--upload-to", "d"]).await.expect(0);
     assert_eq!(output.stdout, "1: d/My_Photo.txt (3 B)\n2: d/two.txt (11 B)\n");
@@ -109,8 +108,7 @@ async fn processes(backend: Backend) {
     let minute = Duration::from_secs(60);
     let world = World::new(backend).await.with_docs().await.storage(|s| s.min_age(minute));
     world.put_file("2025/01/02/old.jpg", b"old");
-    let long_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
-    std::fs::File::open(world.media().join("2025/01/02/old.jpg")).and_then(|f| f.set_modified(long_ago)).expect("the file's time");
+    world.grown().await;
     world.db.exec("insert into doc (file) values ('2025/01/02/old.jpg'); insert into doc (file) values (null), (null)").await;
     let rowbound = Rowbound::new(BINARY, &world);
     rowbound.run(&["attach"]).await.expect(0);

@@ -6,10 +6,16 @@ use std::{
 };
 
 use rowbound::{Binding, Trash};
-use rowbound_testkit::{Backend, Rowbound, World, Writer, wait_until};
+use rowbound_testkit::{Backend, Rowbound, Teller, World, Writer, wait_until};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_rowbound");
 const DEADLINE: Duration = Duration::from_secs(120);
+
+/// The usual one.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// Traces with one line changed, which the model must refuse.
+const MUTANTS: u64 = 5;
 
 /// A world that is attached.
 async fn attached(backend: Backend, change: impl FnOnce(World) -> World) -> World {
@@ -25,26 +31,37 @@ async fn collect(world: &World) {
 
 /// Names are released and at once used again for new bytes, while the daemon runs.
 async fn reuse(backend: Backend, rounds: usize) {
-    let world = attached(backend, |w| w.storage(|s| s.min_age(Duration::from_secs(5)).trash(Trash::Keep(Duration::from_secs(3600))))).await;
+    let keep = |s: rowbound::StoragePlan| s.min_age(Duration::from_secs(5)).trash(Trash::Keep(Duration::from_secs(3600)));
+    let world = attached(backend, |w| w.storage(keep).traced(LEASE)).await;
+    let tell = Teller::new(world.trace.as_ref(), "application");
+    let mut references: BTreeMap<String, String> = BTreeMap::new();
     let daemon = Rowbound::new(BINARY, &world).spawn(&["run", "--poll", "20ms"]);
     daemon.wait_for_line("collecting", DEADLINE).await;
     let mut app = world.db.app().await;
     let mut expected = BTreeMap::new();
     for round in 0..rounds {
         let name = format!("{}/photo{}.jpg", round % 3, round % 50);
+        let began = tell.now();
         app.exec(&format!("delete from doc where file = '{name}'")).await;
+        tell.statement(began, references.remove(&name).as_slice(), &[], false);
         let content = format!("round {round}");
+        let began = tell.now();
         // The row's folder may be pruned between making it and writing into it; an application makes it again.
         while std::fs::create_dir_all(world.media().join((round % 3).to_string()))
             .and_then(|()| std::fs::write(world.media().join(&name), &content))
             .is_err()
         {}
+        tell.put(began, &name);
+        let began = tell.now();
         app.exec(&format!("insert into doc (file) values ('{name}')")).await;
+        references.insert(name.clone(), tell.statement(began, &[], &[&name], false).remove(0));
         expected.insert(name, content);
         // Every tenth name stays released.
         if round % 10 == 9 {
             let name = format!("{}/photo{}.jpg", (round - 5) % 3, (round - 5) % 50);
+            let began = tell.now();
             app.exec(&format!("delete from doc where file = '{name}'")).await;
+            tell.statement(began, references.remove(&name).as_slice(), &[], false);
             expected.remove(&name);
         }
     }
@@ -55,17 +72,25 @@ async fn reuse(backend: Backend, rounds: usize) {
         assert_eq!(std::fs::read_to_string(world.media().join(name)).ok().as_ref(), Some(content), "{name} was lost");
     }
     world.assert_files_follow_rows().await;
+    world.assert_trace_allowed(MUTANTS);
 }
 
 /// A second row that names the file is inserted, but not committed, when the first one has gone and the collector comes.
 async fn uncommitted(backend: Backend) {
-    let world = attached(backend, |w| w).await;
+    let world = attached(backend, |w| w.traced(LEASE)).await;
+    let (told, other_told) = (Teller::new(world.trace.as_ref(), "holder"), Teller::new(world.trace.as_ref(), "other"));
     for (commit, erases) in [(true, false), (false, true)] {
+        let began = other_told.now();
         world.put_doc("a.jpg").await;
+        other_told.put(began, "a.jpg");
+        let first = other_told.statement(other_told.now(), &[], &["a.jpg"], false);
         let (mut holder, mut other) = (world.db.app().await, world.db.app().await);
+        let began = other_told.now();
         other.exec("delete from doc where file = 'a.jpg'").await;
+        other_told.statement(began, &first, &[], false);
         holder.begin().await;
         holder.exec("insert into doc (file) values ('a.jpg')").await;
+        let second = told.pending(told.now(), &[], &["a.jpg"], true);
         let daemon = Rowbound::new(BINARY, &world).spawn(&["run", "--poll", "20ms", "--patience", "100ms"]);
         daemon.wait_for_line("collecting", DEADLINE).await;
         if backend == Backend::Sqlite {
@@ -75,46 +100,52 @@ async fn uncommitted(backend: Backend) {
             daemon.wait_for_line("open transaction", DEADLINE).await;
         }
         assert_eq!(world.files(), ["a.jpg"], "it went although an open transaction names it");
+        let began = told.now();
         if commit {
-            holder.commit().await
+            holder.commit().await;
+            told.commit(began, 1);
         } else {
-            holder.rollback().await
+            holder.rollback().await;
+            told.rollback(began, 1);
         }
-        wait_until(DEADLINE, "the candidate is settled", || async { world.files().is_empty() == erases && pending(&world).await == 0 })
-            .await;
+        wait_until(DEADLINE, "the candidate is settled", || async {
+            world.files().is_empty() == erases && world.count(&world.own_table("candidate")).await == 0
+        })
+        .await;
         daemon.terminate();
         daemon.wait(DEADLINE).await.expect(0);
         world.assert_files_follow_rows().await;
+        let began = other_told.now();
         other.exec("delete from doc").await;
+        if commit {
+            other_told.statement(began, &second, &[], false);
+        }
         collect(&world).await;
         assert!(world.files().is_empty());
     }
-}
-
-async fn pending(world: &World) -> u64 {
-    let table = if world.db.backend() == Backend::Postgres { "rowbound.candidate" } else { "rowbound_candidate" };
-    let n = world.db.query_strings(&format!("select cast(count(*) as char(20)) from {table}")).await;
-    n[0].as_deref().and_then(|n| n.trim().parse().ok()).expect("a count")
+    world.assert_trace_allowed(MUTANTS);
 }
 
 /// Two processes share 20,000 candidates under a writing application.
 async fn two_processes(backend: Backend, candidates: usize) -> Duration {
-    let world = attached(backend, |w| w.storage(|s| s.min_age(Duration::from_secs(5)))).await;
+    let world = attached(backend, |w| w.storage(|s| s.min_age(Duration::from_secs(5))).traced(LEASE)).await;
+    let tell = Teller::new(world.trace.as_ref(), "application");
+    let mut references = Vec::new();
     for chunk in (0..candidates).collect::<Vec<_>>().chunks(1000) {
-        let rows: Vec<_> = chunk
-            .iter()
-            .map(|n| {
-                let name = format!("{}/{n}.jpg", n / 1000);
-                world.put_file(&name, b"x");
-                format!("('{name}')")
-            })
-            .collect();
+        let names: Vec<_> = chunk.iter().map(|n| format!("{}/{n}.jpg", n / 1000)).collect();
+        names.iter().for_each(|name| world.put_file(name, b"x"));
+        let rows: Vec<_> = names.iter().map(|name| format!("('{name}')")).collect();
+        let began = tell.now();
         world.db.exec(&format!("insert into doc (file) values {}", rows.join(", "))).await;
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        references.extend(tell.statement(began, &[], &names, true));
     }
     // Let the files be older than the release by more than the clocks' margin.
     let newest = Instant::now();
     wait_until(DEADLINE, "the files are a little old", || async { newest.elapsed() > Duration::from_secs(3) }).await;
+    let began = tell.now();
     world.db.exec("delete from doc").await;
+    tell.statement(began, &references, &[], false);
     let writer = Writer::start(&world, "w", 1_000_000, Duration::from_millis(1)).await;
     let args = ["collect", "--batch", "500", "--format", "json"];
     let (a, b) = (Rowbound::new(BINARY, &world).spawn(&args), Rowbound::new(BINARY, &world).spawn(&args));
@@ -123,6 +154,7 @@ async fn two_processes(backend: Backend, candidates: usize) -> Duration {
     collect(&world).await;
     written.assert_nothing_lost(&world);
     world.assert_files_follow_rows().await;
+    world.assert_trace_allowed(MUTANTS);
     let taken = |o: &rowbound_testkit::Output| o.json()["outcomes"]["trashed"].as_u64().unwrap_or(0);
     println!(
         "{backend:?}: {} and {} of {candidates} by two processes; the slowest application write took {:?}",
@@ -132,7 +164,7 @@ async fn two_processes(backend: Backend, candidates: usize) -> Duration {
     );
     assert!(taken(&a) > 0 && taken(&b) > 0, "both worked");
     // Each of these names was let go of once, so it is in the ledger once.
-    let ledger = if backend == Backend::Postgres { "rowbound.ledger" } else { "rowbound_ledger" };
+    let ledger = world.own_table("ledger");
     let twice = world
         .db
         .query_strings(&format!(
@@ -140,11 +172,8 @@ async fn two_processes(backend: Backend, candidates: usize) -> Duration {
         ))
         .await;
     assert!(twice.is_empty(), "more than once: {twice:?}");
-    let once = world
-        .db
-        .query_strings(&format!("select cast(count(*) as char(20)) from {ledger} where name not like 'w/%' and outcome = 'trashed'"))
-        .await;
-    assert_eq!(once[0].as_deref().map(str::trim), Some(candidates.to_string().as_str()));
+    let once = world.count(&format!("{ledger} where name not like 'w/%' and outcome = 'trashed'")).await;
+    assert_eq!(once, candidates as u64);
     written.slowest
 }
 

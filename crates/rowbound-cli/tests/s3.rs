@@ -349,6 +349,33 @@ async fn crash_in_a_bucket_s_trash_of_copies_on_moto() {
     killed_at_every_point_of_the_trash(false, Backend::Sqlite).await;
 }
 
+/// An object that was uploaded in parts has the time at which that began: a release may lie between its begin and its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_an_upload_in_parts_waits_until_it_was_seen_unchanged() {
+    let shop =
+        Shop::open(S3Kind::Moto, Backend::Sqlite, |s| s.grace(Duration::ZERO).min_age(Duration::from_secs(3600)).trash(Trash::Off)).await;
+    let (client, bucket, key) = (shop.bucket.client(), shop.bucket.name(), format!("{PREFIX}a.jpg"));
+    let begun = client.create_multipart_upload().bucket(bucket).key(&key).send().await.expect("an upload");
+    let id = begun.upload_id().expect("an id");
+    shop.world.grown().await;
+    shop.world.db.exec("insert into doc (file) values ('a.jpg')").await;
+    shop.world.db.exec("delete from doc").await;
+    let body = aws_sdk_s3::primitives::ByteStream::from_static(b"its last part");
+    let part = client.upload_part().bucket(bucket).key(&key).upload_id(id).part_number(1).body(body).send().await.expect("a part");
+    let part = aws_sdk_s3::types::CompletedPart::builder().part_number(1).set_e_tag(part.e_tag).build();
+    let parts = aws_sdk_s3::types::CompletedMultipartUpload::builder().parts(part).build();
+    client.complete_multipart_upload().bucket(bucket).key(&key).upload_id(id).multipart_upload(parts).send().await.expect("its end");
+
+    let said = shop.rowbound().run(&["collect"]).await.expect(1).stdout;
+    let why =
+        "a.jpg: it was uploaded in parts, and S3 tells when that began, not when it ended: waits until it was seen unchanged for min_age";
+    assert!(said.contains(why), "{said}");
+    assert_eq!(shop.files().await.len(), 1);
+    shop.world.pretend(Duration::from_secs(3600)).await;
+    shop.rowbound().run(&["collect"]).await.expect(0);
+    assert!(shop.files().await.is_empty());
+}
+
 /// A shop whose collector reaches the server through a proxy that fails as it is told; the application does not.
 async fn behind(backend: Backend) -> (Shop, FaultProxy) {
     let server = S3Server::start(S3Kind::S3sFs);

@@ -44,14 +44,6 @@ fn rowbound(world: &World) -> Rowbound {
     Rowbound::new(BINARY, world)
 }
 
-fn is_there(world: &World, name: &str) -> bool {
-    world.media().join(name).exists()
-}
-
-fn holds(world: &World, name: &str) -> String {
-    fs::read_to_string(world.media().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
-}
-
 fn insert(name: &str) -> String {
     format!("insert into doc (file) values ('{name}')")
 }
@@ -62,13 +54,6 @@ fn upload(world: &World, name: &str) {
     fs::write(&draft, SECOND).expect("cannot write");
     fs::create_dir_all(world.media().join(name).parent().expect("a folder")).expect("cannot make a folder");
     fs::rename(&draft, world.media().join(name)).expect("cannot rename");
-}
-
-/// What the ledger says of a name, the oldest first.
-async fn outcomes(world: &World, name: &str) -> Vec<String> {
-    let ledger = if world.db.backend() == Backend::Postgres { "rowbound.ledger" } else { "rowbound_ledger" };
-    let said = world.db.query_strings(&format!("select outcome from {ledger} where name = '{name}' order by id")).await;
-    said.into_iter().flatten().collect()
 }
 
 /// A transaction that the database shows as open.
@@ -105,19 +90,9 @@ async fn stop(daemon: Running) {
     daemon.wait(DEADLINE).await.expect(0);
 }
 
-/// What came back from the trash is looked at once more a minute later: now.
-async fn a_minute_later(world: &World) {
-    let (table, free) = match world.db.backend() {
-        Backend::Sqlite => ("rowbound_candidate", ""),
-        Backend::Postgres => ("rowbound.candidate", "and owner is null"),
-        _ => ("rowbound_candidate", "and owner is null"),
-    };
-    world.db.exec(&format!("update {table} set due_at = null where event = 'return' {free}")).await;
-}
-
 /// Everything that waits is decided, what waits for a second look too.
 async fn settle_everything(world: &World) {
-    a_minute_later(world).await;
+    world.look_again_now().await;
     rowbound(world).run(&["collect", "--retry-now", "--lease", "1s", "--wait", "30s"]).await.expect(0);
     world.assert_files_follow_rows().await;
 }
@@ -137,37 +112,37 @@ async fn a_row_commits_late(backend: Backend, when: Commits) {
     let collector = held.spawn(&["run", "--poll", "20ms"]);
     place.reached(&collector, DEADLINE).await;
     let mut app = begin_visibly(&world).await;
-    assert!(is_there(&world, "a.jpg"), "the transaction finds it");
+    assert!(world.is_there("a.jpg"), "the transaction finds it");
     app.exec(&insert("a.jpg")).await;
     place.let_go();
-    collector.until(DEADLINE, "the file was not moved", || async { !is_there(&world, "a.jpg") }).await;
+    collector.until(DEADLINE, "the file was not moved", || async { !world.is_there("a.jpg") }).await;
     match when {
         Commits::BeforeTheSecondBarrier => {
             app.commit().await;
-            collector.until(DEADLINE, "the file did not come back", || async { is_there(&world, "a.jpg") }).await;
+            collector.until(DEADLINE, "the file did not come back", || async { world.is_there("a.jpg") }).await;
             stop(collector).await;
         }
         Commits::WhileTheBatchWaits => {
             let moved = Instant::now();
             collector.until(DEADLINE, "the rest is over", || async { moved.elapsed() > Duration::from_millis(2_500) }).await;
-            assert_eq!(outcomes(&world, "a.jpg").await, [""; 0], "nothing is final while the transaction is open");
+            assert_eq!(world.outcomes("a.jpg").await, [""; 0], "nothing is final while the transaction is open");
             app.commit().await;
             let committed = Instant::now();
-            collector.until(DEADLINE, "the file did not come back", || async { is_there(&world, "a.jpg") }).await;
+            collector.until(DEADLINE, "the file did not come back", || async { world.is_there("a.jpg") }).await;
             println!("{backend}: it came back {:?} after the commit", committed.elapsed());
             assert!(committed.elapsed() < Duration::from_secs(5));
             stop(collector).await;
         }
         Commits::AfterTheCollectorHasEnded => {
             stop(collector).await;
-            assert_eq!(outcomes(&world, "a.jpg").await, [""; 0], "nothing is final while the transaction is open");
+            assert_eq!(world.outcomes("a.jpg").await, [""; 0], "nothing is final while the transaction is open");
             app.commit().await;
             rowbound(&world).run(&["collect", "--wait", "30s"]).await;
         }
     }
-    assert_eq!(holds(&world, "a.jpg"), FIRST);
+    assert_eq!(world.holds("a.jpg"), FIRST);
     settle_everything(&world).await;
-    let said = outcomes(&world, "a.jpg").await;
+    let said = world.outcomes("a.jpg").await;
     assert!(!said.contains(&"trashed".to_owned()) && said.contains(&"kept".to_owned()), "{said:?}");
 }
 
@@ -179,16 +154,16 @@ async fn a_look_that_nobody_saw(backend: Backend) {
     let collector = held.env("ROWBOUND_CRASH_AT", "settled").spawn(&PATIENT);
     place.reached(&collector, DEADLINE).await;
     let mut app = begin_unseen(&world).await;
-    assert!(is_there(&world, "a.jpg"), "the transaction finds it");
+    assert!(world.is_there("a.jpg"), "the transaction finds it");
     place.let_go();
     assert_eq!(collector.wait(DEADLINE).await.signal, Some(9));
-    assert!(!is_there(&world, "a.jpg"));
-    assert_eq!(outcomes(&world, "a.jpg").await, ["trashed"]);
+    assert!(!world.is_there("a.jpg"));
+    assert_eq!(world.outcomes("a.jpg").await, ["trashed"]);
     insert_and_commit(&world, &mut app, &["a.jpg"]).await;
     rowbound(&world).run(&PATIENT).await;
-    assert_eq!(holds(&world, "a.jpg"), FIRST, "it came back");
+    assert_eq!(world.holds("a.jpg"), FIRST, "it came back");
     settle_everything(&world).await;
-    let said = outcomes(&world, "a.jpg").await;
+    let said = world.outcomes("a.jpg").await;
     assert_eq!(said[..2], ["trashed", "restored"], "{said:?}");
     // Nothing was forgotten: the row goes, and so does the file.
     world.db.exec("delete from doc").await;
@@ -203,12 +178,12 @@ async fn what_nobody_saw_comes_back_within_a_minute(backend: Backend) {
     let world = let_go_of(backend, DAY, &["alone.jpg", "p.jpg", "q.jpg", "gone-again.jpg"]).await;
     derivatives.iter().for_each(|name| world.put_file(name, FIRST.as_bytes()));
     let mut app = begin_unseen(&world).await;
-    assert!(is_there(&world, "alone.jpg") && is_there(&world, "p.jpg") && is_there(&world, "gone-again.jpg"), "it finds them");
+    assert!(world.is_there("alone.jpg") && world.is_there("p.jpg") && world.is_there("gone-again.jpg"), "it finds them");
     let daemon = rowbound(&world).spawn(&["run", "--poll", "20ms"]);
     let settled = || async {
         let mut n = 0;
         for name in ["alone.jpg", "p.jpg", "q.jpg", "gone-again.jpg"].iter().chain(&derivatives) {
-            n += outcomes(&world, name).await.iter().filter(|o| *o == "trashed").count();
+            n += world.outcomes(name).await.iter().filter(|o| *o == "trashed").count();
         }
         n == 6
     };
@@ -218,16 +193,16 @@ async fn what_nobody_saw_comes_back_within_a_minute(backend: Backend) {
     insert_and_commit(&world, &mut app, &["alone.jpg", "p.jpg", "q.jpg", "gone-again.jpg"]).await;
     world.db.exec("delete from doc where file = 'gone-again.jpg'").await;
     let committed = Instant::now();
-    let back = || async { ["alone.jpg", "p.jpg", "CACHE/images/p/1.jpg"].iter().all(|name| is_there(&world, name)) };
+    let back = || async { ["alone.jpg", "p.jpg", "CACHE/images/p/1.jpg"].iter().all(|name| world.is_there(name)) };
     daemon.until(RECHECKED, "they did not come back", back).await;
     println!("{backend}: back {:?} after the commit", committed.elapsed());
     stop(daemon).await;
     settle_everything_with_derivatives(&world, &["CACHE/images/p/1.jpg", "alone.jpg", "p.jpg", "q.jpg"]).await;
-    assert_eq!([holds(&world, "q.jpg"), holds(&world, "p.jpg")], [SECOND, FIRST]);
+    assert_eq!([world.holds("q.jpg"), world.holds("p.jpg")], [SECOND, FIRST]);
 }
 
 async fn settle_everything_with_derivatives(world: &World, files: &[&str]) {
-    a_minute_later(world).await;
+    world.look_again_now().await;
     rowbound(world).run(&["collect", "--retry-now", "--lease", "1s", "--wait", "30s"]).await.expect(0);
     assert_eq!(world.files(), files);
 }
@@ -237,7 +212,7 @@ async fn an_original_and_its_derivative(backend: Backend, replaced: bool) {
     let world = let_go_of(backend, DAY, &["p.jpg"]).await;
     world.put_file("CACHE/images/p/1.jpg", FIRST.as_bytes());
     let mut app = begin_unseen(&world).await;
-    assert!(is_there(&world, "p.jpg"));
+    assert!(world.is_there("p.jpg"));
     // The second settlement is the derivative's.
     let killed = rowbound(&world).env("ROWBOUND_CRASH_AT", "settled:2").run(&PATIENT).await;
     assert_eq!(killed.signal, Some(9), "{}", killed.stderr);
@@ -249,10 +224,10 @@ async fn an_original_and_its_derivative(backend: Backend, replaced: bool) {
     rowbound(&world).run(&PATIENT).await;
     if replaced {
         settle_everything_with_derivatives(&world, &["p.jpg"]).await;
-        assert_eq!(holds(&world, "p.jpg"), SECOND);
+        assert_eq!(world.holds("p.jpg"), SECOND);
     } else {
         settle_everything_with_derivatives(&world, &["CACHE/images/p/1.jpg", "p.jpg"]).await;
-        assert_eq!(holds(&world, "p.jpg"), FIRST);
+        assert_eq!(world.holds("p.jpg"), FIRST);
     }
 }
 
@@ -265,14 +240,14 @@ async fn overtaken(backend: Backend, point: &str) {
     place.reached(&first, DEADLINE).await;
     // Content-addressed: what is there is not written.
     let mut app = begin_visibly(&world).await;
-    let found = is_there(&world, "b-named.jpg");
+    let found = world.is_there("b-named.jpg");
     if !found {
         upload(&world, "b-named.jpg");
     }
     app.exec(&insert("b-named.jpg")).await;
     app.commit().await;
     rowbound(&world).run(&["collect", "--lease", "1s", "--wait", "30s"]).await.expect(0);
-    assert!(is_there(&world, "b-named.jpg"), "the second one kept it");
+    assert!(world.is_there("b-named.jpg"), "the second one kept it");
     upload(&world, "c-again.jpg");
     world.db.exec(&insert("c-again.jpg")).await;
     place.let_go();
@@ -284,8 +259,32 @@ async fn overtaken(backend: Backend, point: &str) {
     );
     settle_everything(&world).await;
     assert_eq!(world.files(), ["b-named.jpg", "c-again.jpg"]);
-    assert_eq!(holds(&world, "b-named.jpg"), if found { FIRST } else { SECOND });
-    assert_eq!(holds(&world, "c-again.jpg"), SECOND);
+    assert_eq!(world.holds("b-named.jpg"), if found { FIRST } else { SECOND });
+    assert_eq!(world.holds("c-again.jpg"), SECOND);
+}
+
+/// Two batches of one process: the first stands still for longer than its lease, and the second claims the same candidates and holds them. The first must not
+/// take them for its own.
+async fn overtaken_by_its_own_process(backend: Backend) {
+    let world = let_go_of(backend, DAY, &["a.jpg", "b.jpg"]).await.traced(Duration::from_secs(1));
+    let (held, place) = rowbound(&world).held_at("checked");
+    let daemon = held.spawn(&["run", "--lease", "1s", "--poll", "20ms", "--workers", "2"]);
+    place.reached(&daemon, DEADLINE).await;
+    daemon.until(DEADLINE, "the second batch moves them", || async { world.files().is_empty() }).await;
+    // The second batch waits for it.
+    let mut app = begin_visibly(&world).await;
+    place.let_go();
+    daemon.until(DEADLINE, "the first is told that it lost them", || async { world.trace.as_ref().is_some_and(|t| t.says("lost")) }).await;
+    app.commit().await;
+    // A slow machine loses more leases, and what a batch moved without one is looked at once more.
+    let waits = || async { world.count(&world.own_table("candidate")).await };
+    daemon.until(DEADLINE, "both are settled", || async { waits().await == 0 }).await;
+    stop(daemon).await;
+    for name in ["a.jpg", "b.jpg"] {
+        let outcomes = world.outcomes(name).await;
+        assert_eq!(outcomes.iter().filter(|o| *o == "trashed").count(), 1, "{name}: {outcomes:?}");
+    }
+    world.assert_trace_allowed(0);
 }
 
 /// The worker is killed with the file in the trash, and the transaction that has looked is still open.
@@ -297,18 +296,18 @@ async fn killed_under_an_open_transaction(backend: Backend, point: &str) {
     let sqlite = backend == Backend::Sqlite;
     // SQLite's write lock keeps visible ones out.
     let mut app = if sqlite { begin_unseen(&world).await } else { begin_visibly(&world).await };
-    assert!(is_there(&world, "a.jpg"), "the transaction finds it");
+    assert!(world.is_there("a.jpg"), "the transaction finds it");
     place.let_go();
     assert_eq!(killed.wait(DEADLINE).await.signal, Some(9), "{point}");
-    assert!(!is_there(&world, "a.jpg"), "{point}");
+    assert!(!world.is_there("a.jpg"), "{point}");
     app.exec(&insert("a.jpg")).await;
     if !sqlite {
         let second = rowbound(&world).run(&["collect", "--lease", "1s", "--patience", "300ms", "--wait", "3s"]).await;
-        assert_eq!(outcomes(&world, "a.jpg").await, [""; 0], "{point}: nothing is final while it is open: {}", second.stdout);
+        assert_eq!(world.outcomes("a.jpg").await, [""; 0], "{point}: nothing is final while it is open: {}", second.stdout);
     }
     app.commit().await;
     rowbound(&world).run(&["collect", "--lease", "1s", "--wait", "10s"]).await;
-    assert_eq!(holds(&world, "a.jpg"), FIRST, "{point}");
+    assert_eq!(world.holds("a.jpg"), FIRST, "{point}");
     settle_everything(&world).await;
 }
 
@@ -317,14 +316,14 @@ async fn let_go_again_while_it_returns(backend: Backend, point: &str, lease: &st
     let world = let_go_of(backend, DAY, &["a.jpg"]).await;
     let (held, place) = rowbound(&world).held_at(point);
     let worker = held.spawn(&["run", "--poll", "20ms", "--lease", lease]);
-    worker.until(DEADLINE, "the file was not moved", || async { !is_there(&world, "a.jpg") }).await;
+    worker.until(DEADLINE, "the file was not moved", || async { !world.is_there("a.jpg") }).await;
     // Within the rest of a second: its transaction has looked before.
     world.db.exec(&insert("a.jpg")).await;
     place.reached(&worker, DEADLINE).await;
     world.db.exec("delete from doc").await;
     rowbound(&world).run(&["collect", "--lease", "1s", "--wait", "3s"]).await;
     place.let_go();
-    worker.until(DEADLINE, "it is not settled", || async { !outcomes(&world, "a.jpg").await.is_empty() }).await;
+    worker.until(DEADLINE, "it is not settled", || async { !world.outcomes("a.jpg").await.is_empty() }).await;
     stop(worker).await;
     settle_everything(&world).await;
     assert!(world.files().is_empty(), "{point}");
@@ -346,7 +345,7 @@ async fn let_go_again_while_a_re_check_returns_it(backend: Backend, point: &str)
     place.let_go();
     first.wait(DEADLINE).await;
     settle_everything(&world).await;
-    assert!(world.files().is_empty(), "{point}: {:?}", outcomes(&world, "a.jpg").await);
+    assert!(world.files().is_empty(), "{point}: {:?}", world.outcomes("a.jpg").await);
 }
 
 /// Another upload takes the name while the worker stands at `point`.
@@ -368,7 +367,7 @@ async fn a_name_is_used_again(backend: Backend, point: &str) {
     worker.wait(DEADLINE).await;
     settle_everything(&world).await;
     for name in ["a.jpg", "b.jpg"] {
-        assert_eq!(holds(&world, name), SECOND, "{point}: {name}");
+        assert_eq!(world.holds(name), SECOND, "{point}: {name}");
     }
 }
 
@@ -396,7 +395,7 @@ async fn overlapping_transactions_starve_nothing(backend: Backend) {
     }
     let daemon = rowbound(&world).spawn(&["run", "--poll", "20ms"]);
     daemon.wait_for_line("open transaction", DEADLINE).await;
-    let gone = || async { world.files().is_empty() && outcomes(&world, "c.jpg").await == ["trashed"] };
+    let gone = || async { world.files().is_empty() && world.outcomes("c.jpg").await == ["trashed"] };
     daemon.until(Duration::from_secs(30), "transactions that overlap keep the files for ever", gone).await;
     println!("{backend}: settled after {:?}", begin.elapsed());
     let _ = over.send(true);
@@ -413,14 +412,14 @@ async fn an_erasure_waits_for_who_has_looked(backend: Backend, seen: bool) {
     let daemon = held.spawn(&["run", "--poll", "20ms"]);
     place.reached(&daemon, DEADLINE).await;
     let mut app = if seen { begin_visibly(&world).await } else { begin_unseen(&world).await };
-    assert!(is_there(&world, "a.jpg"), "the transaction finds it");
+    assert!(world.is_there("a.jpg"), "the transaction finds it");
     place.let_go();
-    daemon.until(DEADLINE, "the file was not moved", || async { !is_there(&world, "a.jpg") }).await;
+    daemon.until(DEADLINE, "the file was not moved", || async { !world.is_there("a.jpg") }).await;
     let moved = Instant::now();
     if seen {
         app.exec(&insert("a.jpg")).await;
     } else {
-        daemon.until(DEADLINE, "it is not settled", || async { outcomes(&world, "a.jpg").await == ["trashed"] }).await;
+        daemon.until(DEADLINE, "it is not settled", || async { world.outcomes("a.jpg").await == ["trashed"] }).await;
         // Seen from now on, and committed long after the hold.
         if backend == Backend::Postgres {
             app.begin().await;
@@ -435,15 +434,15 @@ async fn an_erasure_waits_for_who_has_looked(backend: Backend, seen: bool) {
     }
     daemon.until(DEADLINE, "the hold is over", || async { moved.elapsed() > outlast }).await;
     if backend != Backend::Sqlite {
-        assert!(!outcomes(&world, "a.jpg").await.contains(&"erased".to_owned()), "erased while a transaction named it");
+        assert!(!world.outcomes("a.jpg").await.contains(&"erased".to_owned()), "erased while a transaction named it");
         app.commit().await;
     }
-    daemon.until(RECHECKED, "it did not come back", || async { is_there(&world, "a.jpg") }).await;
+    daemon.until(RECHECKED, "it did not come back", || async { world.is_there("a.jpg") }).await;
     println!("{backend}, seen: {seen}: back {:?} after the move", moved.elapsed());
     stop(daemon).await;
-    assert_eq!(holds(&world, "a.jpg"), FIRST);
+    assert_eq!(world.holds("a.jpg"), FIRST);
     settle_everything(&world).await;
-    assert!(!outcomes(&world, "a.jpg").await.contains(&"erased".to_owned()));
+    assert!(!world.outcomes("a.jpg").await.contains(&"erased".to_owned()));
 }
 
 /// Killed while it erases: the ledger says of each file once that it went, and the hook hears of each.
@@ -469,7 +468,7 @@ async fn killed_while_it_erases(backend: Backend, trash: Trash, point: &str) {
     let wanted: BTreeMap<String, usize> = names.iter().map(|name| (format!("{name} {ended}"), 1)).collect();
     assert_eq!(told, wanted, "{point}: heard");
     for name in names {
-        assert_eq!(outcomes(&world, name).await, ["trashed", ended], "{point}: {name}");
+        assert_eq!(world.outcomes(name).await, ["trashed", ended], "{point}: {name}");
     }
     assert!(!world.trashed().iter().any(|name| name.ends_with(".jpg")), "{point}: {:?}", world.trashed());
 }
@@ -496,7 +495,7 @@ async fn a_place_in_the_trash_that_is_used_twice_is_purged_twice() {
     let killed = rowbound(&world).env("ROWBOUND_CRASH_AT", "purging").spawn(&["run", "--lease", "1s"]).wait(DEADLINE).await;
     assert_eq!(killed.signal, Some(9), "{}", killed.stderr);
     let daemon = rowbound(&world).spawn(&["run", "--lease", "1s"]);
-    let told = || async { outcomes(&world, "a.jpg").await.last().is_some_and(|last| last == "purged") };
+    let told = || async { world.outcomes("a.jpg").await.last().is_some_and(|last| last == "purged") };
     daemon.until(Duration::from_secs(20), "the ledger does not say that it was purged", told).await;
     stop(daemon).await;
     settle_everything(&world).await;
@@ -596,6 +595,11 @@ macro_rules! on_servers {
             }
 
             #[tokio::test(flavor = "multi_thread")]
+            async fn a_batch_is_overtaken_by_another_of_its_process() {
+                overtaken_by_its_own_process(Backend::$backend).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
             async fn a_row_goes_again_while_its_file_returns() {
                 for (point, lease) in [("checked-again", "60s"), ("returned", "60s"), ("checked-again", "1s"), ("returned", "1s")] {
                     let_go_again_while_it_returns(Backend::$backend, point, lease).await;
@@ -624,8 +628,8 @@ async fn nothing_waits_where_nobody_holds_it() {
     let (held, place) = rowbound(&world).held_at("claimed");
     let collector = held.spawn(&PATIENT);
     place.reached(&collector, DEADLINE).await;
-    assert!(is_there(&world, "a.jpg"));
+    assert!(world.is_there("a.jpg"));
     place.let_go();
-    wait_until(DEADLINE, "it goes on", || async { !is_there(&world, "a.jpg") }).await;
+    wait_until(DEADLINE, "it goes on", || async { !world.is_there("a.jpg") }).await;
     collector.wait(DEADLINE).await.expect(0);
 }

@@ -252,6 +252,7 @@ impl Builder {
         let fields = self.fields.iter().map(|(said, _)| (said.column.clone(), said.storage.clone())).collect();
         let (pool, options) = (self.pool.clone(), self.options.clone());
         let plan = self.plan()?;
+        let options = Options { ignored: plan.ignored_sessions.clone(), ..options };
         let db = match pool {
             Some(pool) => database::beside(pool, &options).await?,
             None => database::open(&plan.database, &options).await?,

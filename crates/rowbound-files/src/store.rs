@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use rowbound::{
     FileName, StoragePlan,
     capture::Reliance,
@@ -32,9 +31,6 @@ use crate::{
 
 /// How many names are tried before it is said that none is free.
 const TRIES: u32 = 20;
-
-/// What stands for itself in the path of a URL.
-const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
 
 /// A storage of the plan, opened.
 #[derive(Debug, Clone)]
@@ -272,7 +268,7 @@ impl Store {
     /// [`Kind::Config`] where the storage has no `base_url`.
     pub fn url(&self, name: &FileName) -> Result<String> {
         match &self.plan.base_url {
-            Some(base) => Ok(format!("{base}{}", utf8_percent_encode(name.as_str(), PATH))),
+            Some(base) => Ok(format!("{base}{}", name.url_path())),
             None => Err(Error::new(Kind::Config, "the storage has no `base_url`")
                 .with("storage", self.name())
                 .hint("set base_url = \"/media/\" and serve the files there; or, on S3, ask for a presigned URL")),

@@ -75,5 +75,7 @@ pub const STEPS: &[&str] = &[
 /// The steps of applications in a trace.
 pub const APPLICATION_STEPS: &[&str] = &["open", "look", "stage", "place", "put", "restore", "write", "delete", "commit", "rollback"];
 
-/// Lines of a trace that are no steps of the protocol: begin and end, and what the trash's loop does beside its re-checks and erasures.
-pub const TRACE_STEPS: &[&str] = &["start", "end", "killed", "quiet", "reported", "gone", "adopted", "stopped"];
+/// Lines of a trace that are no steps of the protocol: begin and end, leases that begin anew, barriers that an earlier process noted, and what the trash's loop does
+/// beside its re-checks and erasures.
+pub const TRACE_STEPS: &[&str] =
+    &["start", "end", "killed", "quiet", "reported", "gone", "adopted", "stopped", "renewed", "resumed", "erasure-barrier"];

@@ -36,6 +36,7 @@ use crate::db::TestDb;
 
 pub mod check; // references: found, never overlooked
 pub mod events; // event x database -> captured or listed as blind
+pub mod forget; // old entries leave the ledger, what is needed stays
 pub mod follow; // who hears of the ledger: registered, leased, in order, never lost
 pub mod install; // attach, repair, drift, detach
 pub mod names; // values and keys arrive as they stood in the row
@@ -249,6 +250,7 @@ pub fn settle_all(candidates: &[Candidate], outcome: Outcome) -> Settlement {
         owner: "suite".into(),
         storage: "default".into(),
         settled: candidates.iter().map(|c| Settled { id: c.id, outcome, name: None, size: None, place: None, note: None }).collect(),
+        empty: Vec::new(),
         back: Vec::new(),
         derived: Vec::new(),
         opened: Vec::new(),
@@ -329,6 +331,7 @@ cases! {
         what_is_settled_moves_to_the_ledger
         settling_twice_writes_one_entry
         another_owner_settles_nothing
+        what_held_no_name_leaves_without_an_entry
         derivatives_enter_with_the_settlement
         names_of_a_value_become_candidates_of_their_own
         a_claim_is_limited_in_bytes
@@ -345,6 +348,12 @@ cases! {
         the_backlog_counts
         waiting_finds_exact_values
         one_works_where_only_one_may;
+    forget:
+        old_entries_are_forgotten
+        what_lies_in_the_trash_is_not_forgotten
+        what_is_yet_to_be_heard_is_not_forgotten
+        entries_are_forgotten_page_by_page
+        what_happened_in_a_place_is_told;
     upkeep:
         a_trash_is_kept_by_one
         of_several_that_ask_at_once_one_keeps
@@ -383,6 +392,9 @@ cases! {
         an_uncommitted_reference_is_not_overlooked
         a_reader_with_an_old_snapshot_is_waited_for
         a_prepared_transaction_is_waited_for
+        an_ignored_session_is_not_waited_for
+        an_ignored_application_is_not_waited_for
+        it_is_told_how_many_wait_for_a_transaction
         the_engine_does_not_wait_for_itself
         a_hold_keeps_writers_out_until_settled
         holders_name_the_rows
@@ -563,6 +575,7 @@ macro_rules! database_cases {
             what_is_settled_moves_to_the_ledger
             settling_twice_writes_one_entry
             another_owner_settles_nothing
+            what_held_no_name_leaves_without_an_entry
             derivatives_enter_with_the_settlement
             names_of_a_value_become_candidates_of_their_own
             a_claim_is_limited_in_bytes
@@ -579,6 +592,11 @@ macro_rules! database_cases {
             the_backlog_counts
             waiting_finds_exact_values
             one_works_where_only_one_may
+            old_entries_are_forgotten
+            what_lies_in_the_trash_is_not_forgotten
+            what_is_yet_to_be_heard_is_not_forgotten
+            entries_are_forgotten_page_by_page
+            what_happened_in_a_place_is_told
             a_trash_is_kept_by_one
             of_several_that_ask_at_once_one_keeps
             a_right_that_ran_out_is_taken_over
@@ -614,6 +632,9 @@ macro_rules! database_cases {
             an_uncommitted_reference_is_not_overlooked
             a_reader_with_an_old_snapshot_is_waited_for
             a_prepared_transaction_is_waited_for
+            an_ignored_session_is_not_waited_for
+            an_ignored_application_is_not_waited_for
+            it_is_told_how_many_wait_for_a_transaction
             the_engine_does_not_wait_for_itself
             a_hold_keeps_writers_out_until_settled
             holders_name_the_rows

@@ -19,6 +19,7 @@ pub mod places; // the storages of this workspace, as the suite wants them
 pub mod server; // servers out of the environment, and servers of one's own to stop and kill
 pub mod services; // WebDAV and SFTP servers
 pub mod storage_suite; // the contract of a storage, sentence by sentence
+pub mod trace; // what was done, for the checker of the protocol's model
 pub mod world; // a database, a media folder, a plan
 pub mod writer; // an application that never rests
 
@@ -30,5 +31,6 @@ pub use process::{Output, Place, Rowbound, Running};
 pub use receiver::{Received, Receiver};
 pub use s3::{S3Bucket, S3Kind, S3Server};
 pub use server::{OwnServer, Server};
+pub use trace::{Teller, Trace};
 pub use world::{World, wait_until};
 pub use writer::{Writer, Written};

@@ -13,7 +13,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::world::World;
+use crate::{trace::Trace, world::World};
 
 /// The binary with the configuration of a world.
 #[derive(Debug, Clone)]
@@ -23,6 +23,7 @@ pub struct Rowbound {
     config: PathBuf,
     env: Vec<(String, String)>,
     user: Option<u32>,
+    trace: Option<Trace>,
 }
 
 /// What a finished process left.
@@ -68,7 +69,14 @@ impl Output {
 impl Rowbound {
     /// `binary` is `env!("CARGO_BIN_EXE_rowbound")` of the calling test. Writes the world's plan as `rowbound.toml`.
     pub fn new(binary: impl AsRef<Path>, world: &World) -> Rowbound {
-        Rowbound { binary: binary.as_ref().to_owned(), before: Vec::new(), config: world.write_config(), env: Vec::new(), user: None }
+        Rowbound {
+            binary: binary.as_ref().to_owned(),
+            before: Vec::new(),
+            config: world.write_config(),
+            env: Vec::new(),
+            user: None,
+            trace: world.trace.clone(),
+        }
     }
 
     /// Runs it as another user and group (root may), from a copy within the world, because the binary may lie where only root can go. The world is to
@@ -150,14 +158,19 @@ impl Rowbound {
     /// # Panics
     /// When it cannot be started.
     pub fn spawn(&self, args: &[&str]) -> Running {
-        let mut child =
-            self.command(args).spawn().unwrap_or_else(|e| panic!("cannot start {} {}: {e}", self.binary.display(), args.join(" ")));
+        let mut command = self.command(args);
+        let trace = self.trace.clone().map(|trace| {
+            let file = trace.process();
+            command.env("ROWBOUND_TRACE", &file);
+            (trace, file)
+        });
+        let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot start {} {}: {e}", self.binary.display(), args.join(" ")));
         let (stdout, stderr) = (Arc::default(), Arc::default());
         let readers = vec![
             collect(child.stdout.take().expect("stdout is piped"), Arc::clone(&stdout)),
             collect(child.stderr.take().expect("stderr is piped"), Arc::clone(&stderr)),
         ];
-        Running { child, stdout, stderr, readers, what: args.join(" ") }
+        Running { child, stdout, stderr, readers, what: args.join(" "), trace }
     }
 }
 
@@ -210,6 +223,7 @@ pub struct Running {
     stderr: Arc<Mutex<String>>,
     readers: Vec<JoinHandle<()>>,
     what: String,
+    trace: Option<(Trace, PathBuf)>,
 }
 
 impl Running {
@@ -279,6 +293,9 @@ impl Running {
         }
         let text = |of: &Mutex<String>| of.lock().expect("a reader panicked").clone();
         use std::os::unix::process::ExitStatusExt;
+        if let Some((trace, file)) = &self.trace {
+            trace.ended(file, status.signal().is_some());
+        }
         Output { code: status.code(), signal: status.signal(), stdout: text(&self.stdout), stderr: text(&self.stderr) }
     }
 

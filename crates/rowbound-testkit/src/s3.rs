@@ -81,6 +81,8 @@ pub struct S3Server {
     secret_key: String,
     dir: tempfile::TempDir,
     running: Mutex<Option<Running>>,
+    /// Variables of its environment.
+    env: Vec<(String, String)>,
 }
 
 #[derive(Debug)]
@@ -106,9 +108,22 @@ impl S3Server {
     /// # Panics
     /// When it does not come up, or is not there: with the command that helps.
     pub fn start(kind: S3Kind) -> S3Server {
+        Self::start_with(kind, &[])
+    }
+
+    /// The same for moto, with variables of its environment.
+    ///
+    /// # Panics
+    /// As [`S3Server::start`].
+    pub fn moto_with(env: &[(&str, &str)]) -> S3Server {
+        Self::start_with(S3Kind::Moto, env)
+    }
+
+    fn start_with(kind: S3Kind, env: &[(&str, &str)]) -> S3Server {
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let dir = tempfile::Builder::new().prefix("rowbound-s3.").tempdir().expect("cannot make a temporary folder");
         let (access_key, secret_key) = ("rowboundtestkey".to_owned(), "rowbound-test-secret".to_owned());
-        let mut server = S3Server { kind, port: 0, access_key, secret_key, dir, running: Mutex::new(None) };
+        let mut server = S3Server { kind, port: 0, access_key, secret_key, dir, running: Mutex::new(None), env };
         match kind {
             S3Kind::S3sFs => {
                 std::fs::create_dir(server.data()).expect("cannot make the folder of buckets");
@@ -253,6 +268,7 @@ impl S3Server {
         assert!(python.exists(), "there is no Python with moto in .venv-moto: run `make test`, or scripts/moto-venv");
         let mut command = Command::new(python);
         command.arg("-c").arg(include_str!("s3/moto.py")).arg(port.to_string());
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         let (process, log) = self.spawn(&mut command);
         wait_for(process, &log, |_| {
             let said = std::fs::read_to_string(&log).unwrap_or_default();

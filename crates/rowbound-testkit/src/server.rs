@@ -52,7 +52,15 @@ impl OwnServer {
     /// # Panics
     /// When it does not start, and for SQLite.
     pub fn start(backend: Backend) -> OwnServer {
-        Self::start_by(backend, "start", "")
+        Self::start_by(backend, "start", ("", ""))
+    }
+
+    /// The same with a clock that is wrong by `by`, in libfaketime's words: `+3d`.
+    ///
+    /// # Panics
+    /// As [`OwnServer::start`].
+    pub fn with_clock(backend: Backend, by: &str) -> OwnServer {
+        Self::start_by(backend, "start", ("ROWBOUND_SERVER_CLOCK", by))
     }
 
     /// The same for MySQL with further options of its server, with blanks between them.
@@ -60,7 +68,7 @@ impl OwnServer {
     /// # Panics
     /// As [`OwnServer::start`].
     pub fn mysql_with(options: &str) -> OwnServer {
-        Self::start_by(Backend::Mysql, "start", options)
+        Self::start_by(Backend::Mysql, "start", ("ROWBOUND_MYSQLD_OPTIONS", options))
     }
 
     /// The same with the server's own defaults, so that a commit waits for the disk: for benchmarks.
@@ -68,14 +76,14 @@ impl OwnServer {
     /// # Panics
     /// As [`OwnServer::start`].
     pub fn durable(backend: Backend) -> OwnServer {
-        Self::start_by(backend, "start-durable", "")
+        Self::start_by(backend, "start-durable", ("", ""))
     }
 
-    fn start_by(backend: Backend, how: &str, mysqld_options: &str) -> OwnServer {
+    fn start_by(backend: Backend, how: &str, variable: (&str, &str)) -> OwnServer {
         let name = script_name(backend);
         // A Unix socket lies in it, and its path has room for 107 bytes: not below a deep TMPDIR.
         let dir = tempfile::Builder::new().prefix("rowbound-own.").tempdir_in("/tmp").expect("cannot make a folder in /tmp").keep();
-        script_with(&[how, path(&dir), name], mysqld_options);
+        script_with(&[how, path(&dir), name], variable);
         let env = std::fs::read_to_string(dir.join("env")).expect("scripts/test-servers wrote no env file");
         let url = env.lines().find_map(|l| l.split_once('=')).expect("an env file without a variable").1.to_owned();
         OwnServer { server: Server { backend, url }, dir }
@@ -110,7 +118,7 @@ impl OwnServer {
 
 impl Drop for OwnServer {
     fn drop(&mut self) {
-        let stopped = run_script(&["stop", path(&self.dir)], "");
+        let stopped = run_script(&["stop", path(&self.dir)], ("", ""));
         if let Err(e) = stopped {
             // A panic within a panic would hide the test's own message.
             if std::thread::panicking() { eprintln!("{e}") } else { panic!("{e}") }
@@ -131,14 +139,14 @@ fn path(dir: &Path) -> &str {
     dir.to_str().expect("a temporary folder whose name is not UTF-8")
 }
 
-fn run_script(args: &[&str], mysqld_options: &str) -> Result<(), String> {
+fn run_script(args: &[&str], (variable, value): (&str, &str)) -> Result<(), String> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/test-servers");
     // Its own files for output: a server that inherited a pipe would keep it open, and we would wait for its end for ever.
     let log = tempfile::tempfile().map_err(|e| e.to_string())?;
     let clone = |f: &std::fs::File| f.try_clone().map_err(|e| e.to_string());
     let status = Command::new(&script)
         .args(args)
-        .env("ROWBOUND_MYSQLD_OPTIONS", mysqld_options)
+        .envs((!variable.is_empty()).then_some((variable, value)))
         .stdin(std::process::Stdio::null())
         .stdout(clone(&log)?)
         .stderr(clone(&log)?)
@@ -155,11 +163,11 @@ fn run_script(args: &[&str], mysqld_options: &str) -> Result<(), String> {
 }
 
 fn script(args: &[&str]) {
-    script_with(args, "");
+    script_with(args, ("", ""));
 }
 
-fn script_with(args: &[&str], mysqld_options: &str) {
-    if let Err(e) = run_script(args, mysqld_options) {
+fn script_with(args: &[&str], variable: (&str, &str)) {
+    if let Err(e) = run_script(args, variable) {
         panic!("{e}");
     }
 }

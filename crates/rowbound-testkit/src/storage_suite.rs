@@ -391,7 +391,7 @@ async fn state(place: &dyn Place, names: &[&str]) -> BTreeMap<String, Option<Vec
 /// Every operation but those on the marker fails as a whole, with `kind`.
 async fn all_refused(storage: &dyn Storage, kind: Kind) {
     let (file, stamp) = (name("a/b.jpg"), Timestamp::UNIX_EPOCH);
-    let seen = Seen { size: 1, modified: stamp, version: String::new() };
+    let seen = Seen::new(1, stamp, String::new());
     let item = Trashed { name: file.clone(), place: String::new(), at: stamp, size: 1 };
     let files = std::slice::from_ref(&file);
     let items = std::slice::from_ref(&item);

@@ -10,10 +10,14 @@ use std::{
 use rowbound::{
     Binding, FileName, Plan, RESERVED, StoragePlan, Trash,
     binding::{Body, Column, Mode, Reading, Resolved},
-    plan::{Call, Erase, Hook},
+    plan::{Call, Erase, Hook, Ignored},
+    queue::Waits,
 };
 
-use crate::db::{Backend, TestDb};
+use crate::{
+    db::{Backend, TestDb},
+    trace::Trace,
+};
 
 /// A database, a media folder and the bindings between them.
 #[derive(Debug)]
@@ -30,6 +34,12 @@ pub struct World {
     pub ignore: Vec<Column>,
     /// The hooks of the plan.
     pub hooks: Vec<Hook>,
+    /// How long the ledger's entries are kept; `None`: for ever.
+    pub keep_history: Option<Duration>,
+    /// Sessions that no barrier waits for.
+    pub ignored_sessions: Vec<Ignored>,
+    /// What is done is recorded here: see [`World::traced`].
+    pub trace: Option<Trace>,
     folder: tempfile::TempDir,
 }
 
@@ -45,7 +55,18 @@ impl World {
         let media = folder.path().join("media");
         std::fs::create_dir(&media).expect("cannot make the media folder");
         let storage = StoragePlan::folder("default", media).grace(Duration::ZERO).min_age(Duration::ZERO).trash(Trash::Off);
-        World { db, storage, others: Vec::new(), bindings: Vec::new(), ignore: Vec::new(), hooks: Vec::new(), folder }
+        World {
+            db,
+            storage,
+            others: Vec::new(),
+            bindings: Vec::new(),
+            ignore: Vec::new(),
+            hooks: Vec::new(),
+            keep_history: None,
+            ignored_sessions: Vec::new(),
+            trace: None,
+            folder,
+        }
     }
 
     /// Makes a table `doc(id, file, title)` and binds `doc.file`: enough for most tests.
@@ -75,6 +96,62 @@ impl World {
     pub fn hook(mut self, hook: Hook) -> World {
         self.hooks.push(hook);
         self
+    }
+
+    /// Records what processes of Rowbound and [`crate::Writer`]s do. `lease` is the shortest that a process gets.
+    pub fn traced(mut self, lease: Duration) -> World {
+        self.trace = Some(Trace::new(self.folder.path(), lease, self.db.backend() == Backend::Sqlite));
+        self
+    }
+
+    /// Insists that the protocol's model allows what was recorded, and refuses `mutants` of it: see [`Trace::assert_allowed`].
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn assert_trace_allowed(&self, mutants: u64) {
+        self.trace.as_ref().expect("the world is traced").assert_allowed(mutants);
+    }
+
+    /// One of Rowbound's own tables: `candidate`, `ledger`, ..
+    pub fn own_table(&self, name: &str) -> String {
+        let between = if self.db.backend() == Backend::Postgres { '.' } else { '_' };
+        format!("rowbound{between}{name}")
+    }
+
+    /// How many rows a table has, or those of them for which `TABLE where ..` holds.
+    ///
+    /// # Panics
+    /// When the statement fails.
+    pub async fn count(&self, of: &str) -> u64 {
+        let n = self.db.query_strings(&format!("select cast(count(*) as char(20)) from {of}")).await;
+        n[0].as_deref().and_then(|n| n.trim().parse().ok()).expect("a count")
+    }
+
+    /// What the ledger says of a name, the oldest first.
+    pub async fn outcomes(&self, name: &str) -> Vec<String> {
+        let sql = format!("select outcome from {} where name = '{name}' order by id", self.own_table("ledger"));
+        self.db.query_strings(&sql).await.into_iter().flatten().collect()
+    }
+
+    /// What came back from the trash is looked at once more a minute later: now.
+    pub async fn look_again_now(&self) {
+        // On SQLite no claim is written.
+        let free = if self.db.backend() == Backend::Sqlite { "" } else { "and owner is null" };
+        let table = self.own_table("candidate");
+        self.db.exec(&format!("update {table} set due_at = null where event = 'return' {free}")).await;
+    }
+
+    /// Whether a file lies in the media folder.
+    pub fn is_there(&self, name: &str) -> bool {
+        self.media().join(name).exists()
+    }
+
+    /// What a file in the media folder holds.
+    ///
+    /// # Panics
+    /// When it cannot be read.
+    pub fn holds(&self, name: &str) -> String {
+        std::fs::read_to_string(self.media().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
     }
 
     /// Adds a storage, with a table `NAME(id, file)` that is bound to it.
@@ -119,6 +196,12 @@ impl World {
         for hook in &self.hooks {
             plan = plan.hook(hook.clone());
         }
+        if let Some(keep) = self.keep_history {
+            plan = plan.keep_history(keep);
+        }
+        for sessions in &self.ignored_sessions {
+            plan = plan.ignore_session(sessions.clone());
+        }
         plan.build().unwrap_or_else(|e| panic!("{}", e.full()))
     }
 
@@ -152,6 +235,39 @@ impl World {
         let parent = path.parent().expect("a file in the media folder has a folder");
         std::fs::create_dir_all(parent).unwrap_or_else(|e| panic!("cannot make {}: {e}", parent.display()));
         std::fs::write(&path, bytes).unwrap_or_else(|e| panic!("cannot write {}: {e}", path.display()));
+    }
+
+    /// Makes a file's modification time as old as `by`. Its change time, which counts too, is now: see [`World::grown`] and [`World::pretend`].
+    ///
+    /// # Panics
+    /// When there is no such file.
+    pub fn age(&self, name: &str, by: Duration) {
+        let file = std::fs::File::options().write(true).open(self.media().join(name));
+        file.and_then(|f| f.set_modified(std::time::SystemTime::now() - by)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+
+    /// Waits until all that was written is older than what is released from now on, by more than the clocks' margin of two seconds.
+    pub async fn grown(&self) {
+        let began = Instant::now();
+        wait_until(Duration::from_secs(30), "files grow older", || async { began.elapsed() > Duration::from_millis(2_500) }).await;
+    }
+
+    /// Pretends that what was found too young was seen first so long ago, and is due now.
+    ///
+    /// # Panics
+    /// When nothing was found too young.
+    pub async fn pretend(&self, ago: Duration) {
+        let table = self.own_table("candidate");
+        let young = self.db.query_strings(&format!("select distinct waits from {table} where waits like '{{\"young\":true%'")).await;
+        assert!(!young.is_empty(), "nothing was found too young");
+        for text in young.into_iter().flatten() {
+            let mut waits: Waits = serde_json::from_str(&text).expect("what a candidate waits for is JSON");
+            let sight = waits.sight.as_mut().expect("it says when it was seen");
+            sight.at = rowbound::clock::before(sight.at, ago);
+            let set = |text: &str| self.db.backend().literal(text);
+            let waits = serde_json::to_string(&waits).expect("JSON");
+            self.db.exec(&format!("update {table} set due_at = null, waits = {} where waits = {}", set(&waits), set(&text))).await;
+        }
     }
 
     /// Puts a file and a row of `doc` that names it.
@@ -257,6 +373,9 @@ pub fn config(plan: &Plan) -> String {
     if !plan.ignore.is_empty() {
         text += &format!("ignore = {}\n", list(&plan.ignore.iter().map(ToString::to_string).collect::<Vec<_>>()));
     }
+    if let Some(keep) = plan.keep_history {
+        text += &format!("keep_history = {}\n", time(keep));
+    }
     for storage in plan.storages.values() {
         text += &format!(
             "\n[storage.{}]\nurl = {}\ngrace = {}\nmin_age = {}\nprune_folders = {}\n",
@@ -317,14 +436,17 @@ pub fn config(plan: &Plan) -> String {
             text += "capture = \"fast\"\n";
         }
     }
+    if !plan.ignored_sessions.is_empty() {
+        text += &format!("\n[barrier]\nignore = {}\n", list(&plan.ignored_sessions.iter().map(ToString::to_string).collect::<Vec<_>>()));
+    }
     for hook in &plan.hooks {
         text += &format!("\n[[hook]]\nname = {}\n", string(&hook.name));
         match &hook.call {
             Call::Command(command) => text += &format!("command = {}\n", string(command)),
-            Call::Webhook { url, secret } => {
+            Call::Webhook { url, secrets } => {
                 text += &format!("url = {}\n", string(url));
-                if let Some(secret) = secret {
-                    text += &format!("secret = {}\n", string(secret));
+                if !secrets.is_empty() {
+                    text += &format!("secret = {}\n", list(secrets));
                 }
             }
         }

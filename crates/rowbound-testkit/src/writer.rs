@@ -10,7 +10,10 @@ use std::{
 use rand::{Rng, SeedableRng, rngs::SmallRng, seq::IndexedRandom};
 use tokio::{sync::watch, task::JoinHandle};
 
-use crate::{App, Backend, World};
+use crate::{
+    App, Backend, World,
+    trace::{Reference, Teller},
+};
 
 /// The running application.
 #[derive(Debug)]
@@ -48,6 +51,8 @@ impl Writer {
             released: Vec::new(),
             done: Written::default(),
             random: SmallRng::seed_from_u64(first_id.unsigned_abs()),
+            tell: Teller::new(world.trace.as_ref(), prefix),
+            references: BTreeMap::new(),
         };
         Writer { stop, task: tokio::spawn(life.go(stopped, pace)) }
     }
@@ -91,6 +96,9 @@ struct Life {
     released: Vec<String>,
     done: Written,
     random: SmallRng,
+    tell: Teller,
+    /// The references of rows with a file.
+    references: BTreeMap<i64, Reference>,
 }
 
 impl Life {
@@ -112,8 +120,9 @@ impl Life {
 
     fn upload(&mut self, name: &str) {
         let content = format!("{name} {}", self.random.random::<u32>());
-        let path = self.media.join(name);
+        let (path, began) = (self.media.join(name), self.tell.now());
         write_file(&path, content.as_bytes());
+        self.tell.put(began, name);
         self.contents.insert(name.to_owned(), content);
     }
 
@@ -133,10 +142,21 @@ impl Life {
         self.backend.literal(name)
     }
 
-    async fn insert(&mut self, name: String) {
+    /// Runs one statement after which `rows` are as given: with a file, without one, or not there.
+    async fn change(&mut self, sql: &str, rows: &[(i64, Option<&str>)], blind: bool) {
+        let began = self.tell.now();
+        self.app.exec(sql).await;
+        let gone: Vec<Reference> = rows.iter().filter_map(|(id, _)| self.references.remove(id)).collect();
+        let come: Vec<(i64, &str)> = rows.iter().filter_map(|(id, name)| Some((*id, (*name)?))).collect();
+        let names: Vec<&str> = come.iter().map(|(_, name)| *name).collect();
+        let new = self.tell.statement(began, &gone, &names, blind);
+        self.references.extend(come.iter().map(|(id, _)| *id).zip(new));
+    }
+
+    async fn insert(&mut self, name: String, blind: bool) {
         self.next += 1;
         let sql = format!("insert into doc (id, file, title) values ({}, {}, 't')", self.next, self.text(&name));
-        self.app.exec(&sql).await;
+        self.change(&sql, &[(self.next, Some(&name))], blind).await;
         self.rows.insert(self.next, Some(name));
     }
 
@@ -150,28 +170,31 @@ impl Life {
         match kind {
             0..=2 => {
                 let name = self.fresh();
-                self.insert(name).await;
+                self.insert(name, false).await;
             }
             3 | 4 => {
                 let name = self.fresh();
-                self.app.exec(&format!("update doc set file = {} where id = {id}", self.text(&name))).await;
+                let sql = format!("update doc set file = {} where id = {id}", self.text(&name));
+                self.change(&sql, &[(id, Some(&name))], false).await;
                 let old = self.rows.insert(id, Some(name)).flatten();
                 self.release(old);
             }
             5 => {
-                self.app.exec(&format!("update doc set file = {} where id = {id}", if id % 2 == 0 { "null" } else { "''" })).await;
+                let sql = format!("update doc set file = {} where id = {id}", if id % 2 == 0 { "null" } else { "''" });
+                self.change(&sql, &[(id, None)], false).await;
                 let old = self.rows.insert(id, None).flatten();
                 self.release(old);
             }
             6 | 7 => {
-                self.app.exec(&format!("delete from doc where id = {id}")).await;
+                self.change(&format!("delete from doc where id = {id}"), &[(id, None)], false).await;
                 let old = self.rows.remove(&id).flatten();
                 self.release(old);
             }
             8 => {
                 let some: Vec<i64> = self.rows.range(id..).take(3).map(|(id, _)| *id).collect();
                 let list: Vec<String> = some.iter().map(i64::to_string).collect();
-                self.app.exec(&format!("delete from doc where id in ({})", list.join(", "))).await;
+                let rows: Vec<(i64, Option<&str>)> = some.iter().map(|id| (*id, None)).collect();
+                self.change(&format!("delete from doc where id in ({})", list.join(", ")), &rows, false).await;
                 for id in some {
                     let old = self.rows.remove(&id).flatten();
                     self.release(old);
@@ -180,7 +203,7 @@ impl Life {
             // A second row names the same file; later one of them goes.
             9 => {
                 if let Some(Some(name)) = self.rows.get(&id).cloned() {
-                    self.insert(name).await;
+                    self.insert(name, true).await;
                 }
             }
             // Two rows swap their files in one statement.
@@ -194,7 +217,7 @@ impl Life {
                         text(&b),
                         text(&a)
                     );
-                    self.app.exec(&sql).await;
+                    self.change(&sql, &[(id, b.as_deref()), (other, a.as_deref())], true).await;
                     self.rows.insert(id, b);
                     self.rows.insert(other, a);
                 }
@@ -203,15 +226,19 @@ impl Life {
             11 => {
                 self.app.begin().await;
                 self.app.exec(&format!("delete from doc where id = {id}")).await;
+                let gone: Vec<Reference> = self.references.get(&id).cloned().into_iter().collect();
+                self.tell.pending(self.tell.now(), &gone, &[], false);
                 self.app.exec("update doc set file = null where id > 0").await;
+                let began = self.tell.now();
                 self.app.rollback().await;
+                self.tell.rollback(began, gone.len());
             }
             // A released name is used again: new bytes, then the row.
             _ => {
                 let from = self.released.len().saturating_sub(20);
                 let Some(name) = self.released[from..].choose(&mut self.random).cloned() else { return };
                 self.upload(&name);
-                self.insert(name).await;
+                self.insert(name, false).await;
             }
         }
     }

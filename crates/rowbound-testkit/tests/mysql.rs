@@ -204,7 +204,7 @@ fn settled(c: &Candidate, outcome: Outcome) -> Settled {
 }
 
 fn settlement(owner: &str, settled: Vec<Settled>, back: Vec<PutBack>) -> Settlement {
-    Settlement { owner: owner.into(), storage: "default".into(), settled, back, derived: Vec::new(), opened: Vec::new() }
+    Settlement { owner: owner.into(), storage: "default".into(), settled, empty: Vec::new(), back, derived: Vec::new(), opened: Vec::new() }
 }
 
 fn search(column: &str, values: &[&str]) -> ColumnSearch {

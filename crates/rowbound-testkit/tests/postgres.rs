@@ -483,7 +483,7 @@ mod schema {
             // And that was the real thing.
             assert_eq!(f.db.query_strings("select count(*)::text from rowbound.ledger").await, [Some(BATCH.to_string())]);
             assert_eq!(
-                f.db.query_strings("select count(*)::text from rowbound.candidate where attempts = 1").await,
+                f.db.query_strings("select count(*)::text from rowbound.candidate where attempts = 1 and owner is null").await,
                 [Some(BATCH.to_string())]
             );
         }

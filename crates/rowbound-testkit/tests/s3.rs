@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rowbound::{
     FileName, Kind, Retry, StoragePlan, Trash,
     plan::Location,
-    storage::{About, Conditional, Kept, Look, Marker, Over, Placed, Removed, Restored, Seen, Storage, s3::S3},
+    storage::{About, Conditional, Kept, Look, Marker, Over, Placed, Removed, Restored, Seen, Since, Storage, s3::S3},
 };
 use rowbound_testkit::{
     faults::{Ask, Fault, FaultProxy, Rule},
@@ -173,7 +173,7 @@ async fn a_key_that_is_too_long_is_refused() {
     attach(&*storage).await;
     let long = name(&"x".repeat(1025 - PREFIX.len()));
     assert!(matches!(look(&*storage, &long).await, Look::Refused(_)));
-    let seen = Seen { size: 1, modified: Timestamp::UNIX_EPOCH, version: "\"x\"".into() };
+    let seen = Seen::new(1, Timestamp::UNIX_EPOCH, "\"x\"".into());
     assert_eq!(storage.remove(&[(long, seen)]).await.unwrap().remove(0).unwrap(), Removed::Changed);
 }
 
@@ -523,6 +523,9 @@ async fn moto_loses_the_parts_of_a_killed_upload_after_a_day_and_no_others() {
         upload.write(vec![1; 11 << 20].into()).await.unwrap();
         assert_eq!(upload.place(&name("d/whole"), Over::Nothing).await.unwrap(), Placed::There);
         assert_eq!((records().await, unfinished(&place.bucket).await.len()), (1, 2), "{way:?}");
+        // It tells when it was begun, not when it came to be.
+        let since = seen(&*other, &name("d/whole")).await.since;
+        assert!(matches!(since, Since::Unknown(_)), "{since:?}");
 
         // After a day whoever removes something ends it, and what others began goes on.
         let other = again(25).await;

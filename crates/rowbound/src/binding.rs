@@ -162,11 +162,11 @@ impl Reading {
             return;
         }
         let one = |element: &[u8], prefixes: &[String]| match prefixes {
-            [] => name(element),
+            [] => bare(element),
             prefixes => url(element, prefixes),
         };
         match self {
-            Reading::Name => take(name(value)),
+            Reading::Name => take(bare(value)),
             Reading::Url { prefixes } => take(url(value, prefixes)),
             Reading::Key => take(key_path(value)),
             Reading::Json { path, prefixes } => match path.strings(value) {
@@ -180,6 +180,21 @@ impl Reading {
             Reading::Text(finder) => finder.each(value, |found| take(name(found))),
         }
     }
+}
+
+/// A value that is a name, or what an application stores in such a column instead: a URL of another host (an avatar), a picture as a `data:` URI. These name
+/// no file here, but only if they cannot be a name: `data:image/png;base64,x` can, and then a file of that name is looked for. An `http://` cannot, because a
+/// name holds no empty segment.
+fn bare(value: &[u8]) -> Resolved {
+    match name(value) {
+        Resolved::Refused(_) if is_elsewhere(value) => Resolved::Nothing,
+        resolved => resolved,
+    }
+}
+
+/// Whether a value says by its scheme that it is no file of a storage: `http:`, `https:` with a host, or `data:`.
+pub(crate) fn is_elsewhere(value: &[u8]) -> bool {
+    [&b"http://"[..], b"https://", b"data:"].iter().any(|scheme| value.get(..scheme.len()).is_some_and(|v| v.eq_ignore_ascii_case(scheme)))
 }
 
 fn name(bytes: &[u8]) -> Resolved {

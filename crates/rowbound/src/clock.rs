@@ -4,9 +4,12 @@
 //! end where the calendar does (the years -9999 and 9999). Promise: nothing here panics, and no end of the calendar makes a file look older, a
 //! lease last longer or a retention end sooner.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicI64, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 /// A wait that nobody sees the end of: thirty years.
 const ENDLESS: Duration = Duration::from_secs(30 * 366 * 86_400);
@@ -30,6 +33,31 @@ pub(crate) fn passed(since: Timestamp, by: Duration, now: Timestamp) -> bool {
 /// How long ago `since` was; nothing if it is still to come.
 pub(crate) fn age(since: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(since)).unwrap_or(Duration::ZERO)
+}
+
+/// A length of time for people: its two largest units.
+pub fn spoken(time: Duration) -> String {
+    let s = time.as_secs();
+    let parts = [(s / 86_400, "d"), (s / 3600 % 24, "h"), (s / 60 % 60, "min"), (s % 60, "s")];
+    let said: Vec<_> = parts.iter().skip_while(|(n, _)| *n == 0).take(2).filter(|(n, _)| *n > 0).map(|(n, u)| format!("{n} {u}")).collect();
+    if said.is_empty() { "0 s".to_owned() } else { said.join(" ") }
+}
+
+/// How far this machine's clock is ahead of the database's. What goes to a trash is stamped with the database's time, which is the same for
+/// every worker whatever its own machine says.
+#[derive(Debug, Default)]
+pub struct Ahead(AtomicI64);
+
+impl Ahead {
+    /// Takes over what was measured.
+    pub(crate) fn set(&self, ahead: SignedDuration) {
+        self.0.store(i64::try_from(ahead.as_millis()).unwrap_or(0), Relaxed);
+    }
+
+    /// The database's time, as far as it was measured.
+    pub fn now(&self) -> Timestamp {
+        Timestamp::now().checked_sub(SignedDuration::from_millis(self.0.load(Relaxed))).unwrap_or_else(|_| Timestamp::now())
+    }
 }
 
 /// The moment of this process' clock at which a wait of `wait` ends.

@@ -21,23 +21,28 @@ use tokio::sync::watch;
 use crate::{
     attach::{apart, open_storages},
     capture::Installation,
-    clock, crash,
+    clock,
     database::{Database, Dialect, Hold},
     error::{Error, Kind, Result},
     guard::{Guard, installed, same_bindings},
     ledger::Filter,
-    name::FileName,
     plan::{Plan, Trash},
-    queue::{Announce, Candidate, Claim, Outcome, PutBack, RETURN, Settlement},
+    queue::{Claim, Outcome},
     trash::Keeper,
 };
 
+pub(crate) mod age; // how old a file is, and whether that is old enough
 mod attend; // moved batches, until their second barrier has passed
+mod batch; // one batch, from claim to settlement
 mod daemon; // workers that go on for ever
 mod derived; // what was made from a file that goes; what a file was made from
+mod heart; // signs of life
 mod health; // what keeps it from its work
+mod history; // old entries leave the ledger
 mod lane; // one storage
 mod metrics; // what it counts, for export
+mod moved_twice; // one file, two candidates: told once
+mod narrow; // a batch that fails as a whole
 mod outlast; // a lock that is held until the storage has ended, whatever becomes of the caller
 mod pace; // barriers, sizes, rests
 mod steps; // one batch, step by step
@@ -45,13 +50,14 @@ mod summary; // what a collector did
 mod verdict; // a candidate's end -> settlement
 
 pub use crate::guard::attached;
+pub use batch::Batch;
+use batch::{Claimant, Done};
 pub use health::{Faring, Trouble};
 use lane::Lane;
 use metrics::Counters;
 pub use metrics::{Metrics, StorageMetrics};
-use steps::{Claimed, Held, Moved, Settled};
+use steps::Moved;
 pub use summary::Summary;
-use verdict::Decided;
 
 /// A drain that has nothing else to do notes the second barrier so soon after a move.
 const SHORT_REST: Duration = Duration::from_millis(50);
@@ -93,19 +99,6 @@ impl Default for Settings {
     }
 }
 
-/// What a batch came to.
-#[derive(Debug, Default)]
-pub struct Batch {
-    /// Candidates claimed.
-    pub claimed: usize,
-    /// Whether there may be more right now.
-    pub full: bool,
-    /// Derivatives, and names out of values with many, that became candidates.
-    pub derived: usize,
-    /// What became of them.
-    pub summary: Summary,
-}
-
 /// The collector of one plan.
 #[derive(Debug)]
 pub struct Collector {
@@ -116,9 +109,16 @@ pub struct Collector {
     owner: String,
     total: Mutex<Summary>,
     since: Timestamp,
+    /// How long entries stay in the ledger; `None`: for ever.
+    keep_history: Option<Duration>,
+    /// When a drain has looked for older ones, and when one has given its sign of life.
+    forgot: Mutex<Option<Instant>>,
+    drained_at: Mutex<Option<Instant>>,
     counters: Counters,
     /// Whether each settlement is said in the log.
     talks: AtomicBool,
+    /// Batches that were begun.
+    batches: AtomicU64,
     /// SQLite: the right to be the only worker.
     only: Mutex<Option<Hold>>,
 }
@@ -146,7 +146,7 @@ impl Collector {
                 Error::new(Kind::NotAttached, "this storage is not attached yet").with("storage", &name).hint("rowbound attach")
             })?;
             storage.expect(id);
-            let lane = Lane::new(plan, &guard, &name, storage, db.dialect(), settings.batch)?;
+            let lane = Lane::new(plan, &guard, &name, storage, &db, settings.batch)?;
             lanes.insert(name, lane);
         }
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -159,8 +159,12 @@ impl Collector {
             owner,
             total: Mutex::default(),
             since: Timestamp::now(),
+            keep_history: plan.keep_history,
+            forgot: Mutex::new(None),
+            drained_at: Mutex::new(None),
             counters: Counters::default(),
             talks: AtomicBool::new(false),
+            batches: AtomicU64::new(0),
             only: Mutex::new(only),
         })
     }
@@ -236,11 +240,11 @@ impl Collector {
     }
 
     /// Collects what is due on every storage now, then empties the trash of what has waited long enough. What is released
-    /// meanwhile is another drain's: under an application that never rests, "until nothing is due" would never end.
+    /// meanwhile is another drain's: under an application that never rests, "until nothing is due" would never end. Last, old entries leave the ledger.
     ///
     /// # Errors
     /// The first error that stopped a storage; other storages are drained all the same. A file of the trash that could not be erased stops nothing:
-    /// see [`Summary::trash`].
+    /// see [`Summary::trash`]. So does what keeps old entries in the ledger: [`Summary::history`].
     pub async fn drain(&self, stop: &watch::Receiver<bool>) -> Result<Summary> {
         let mut first = None;
         for (name, lane) in &self.lanes {
@@ -250,7 +254,11 @@ impl Collector {
         }
         match first {
             Some(e) => Err(e),
-            None => Ok(self.summary()),
+            None => {
+                self.forget_history_once(stop).await;
+                self.drained().await;
+                Ok(self.summary())
+            }
         }
     }
 
@@ -258,6 +266,8 @@ impl Collector {
         // Whatever is due, what is not there or not as attached is said.
         lane.storage.prove().await?;
         self.apart(lane, &self.guard.verify().await?).await?;
+        let newest = Filter { storage: Some(lane.plan.name.clone()), limit: Some(1), ..Filter::default() };
+        let before = self.db.history(&newest).await?.first().map_or(0, |e| e.id + 1);
         let waiting = self.db.backlog(&self.claim(lane, 1)).await?;
         // The oldest come first, so those that are due now are among the first so many claims, whoever makes them.
         let goal = AtomicU64::new(if self.settings.retry_now { waiting.total } else { waiting.due });
@@ -265,7 +275,7 @@ impl Collector {
         let workers = if self.db.dialect() == Dialect::Sqlite { 1 } else { self.settings.workers.max(1) };
         let ended = futures_util::future::join_all((0..workers).map(|_| self.drain_worker(lane, &goal, &claimed, stop))).await;
         // Whatever became of the candidates: neither waits for the other.
-        let kept = self.keep_trash_once(lane, stop).await;
+        let kept = self.keep_trash_once(lane, before, stop).await;
         ended.into_iter().collect::<Result<()>>().and(kept)
     }
 
@@ -281,7 +291,7 @@ impl Collector {
                     Ok((batch, taken)) => {
                         claimed.fetch_add(batch.claimed as u64, Relaxed);
                         // What goes with a file is this drain's too.
-                        goal.fetch_add(batch.derived as u64, Relaxed);
+                        goal.fetch_add(batch.derived as u64 + batch.again, Relaxed);
                         moved.extend(taken);
                         idle = batch.claimed == 0;
                     }
@@ -303,7 +313,7 @@ impl Collector {
             }
             let until = *until.get_or_insert_with(|| clock::deadline(self.settings.patience));
             if *stop.borrow() || failed.is_some() || Instant::now() >= until {
-                let parked = self.park(lane, std::mem::take(&mut moved)).await;
+                let parked = self.park(lane, std::mem::take(&mut moved), Duration::ZERO).await;
                 return failed.map_or(parked, Err);
             }
             tokio::time::sleep(attended.next.unwrap_or(SHORT_REST)).await;
@@ -341,167 +351,29 @@ impl Collector {
         }
     }
 
-    /// One batch, from its claim to its settlement: what transactions keep from its end for longer than patience lasts goes back to the queue.
-    ///
-    /// # Errors
-    /// What stopped the batch as a whole. Its candidates are back in the queue, or come back when the lease runs out.
-    pub async fn batch(&self, storage: &str) -> Result<Batch> {
-        let lane =
-            self.lanes.get(storage).ok_or_else(|| Error::new(Kind::Config, "the plan has no such storage").with("storage", storage))?;
-        let (mut batch, mut moved) = self.begin_batch(lane).await?;
-        let until = clock::deadline(self.settings.patience);
-        while !moved.is_empty() && Instant::now() < until {
-            let attended = self.attend(lane, &mut moved, SHORT_REST.min(self.settings.rest)).await;
-            batch.derived += attended.derived as usize;
-            batch.summary.add(&attended.summary);
-            if let Some(e) = attended.error {
-                return Err(e);
-            }
-            if !moved.is_empty() {
-                tokio::time::sleep(attended.next.unwrap_or(SHORT_REST)).await;
-            }
-        }
-        self.park(lane, moved).await?;
-        Ok(batch)
-    }
-
-    /// Steps 1 to 5; what is decided by then is settled. What was moved waits for its second barrier, unless a lock has made it final.
-    async fn begin_batch(&self, lane: &Lane) -> Result<(Batch, Vec<Moved>)> {
-        // Nothing is claimed for a storage that is not there, nor on a picture of the schema that is not true.
-        lane.storage.prove().await?;
-        let record = self.guard.verify().await?;
-        self.apart(lane, &record).await?;
-        if self.still_blocked(lane).await? {
-            return Ok((Batch::default(), Vec::new()));
-        }
-
-        // 1. Claim.
-        let limit = lane.batch.load(Relaxed);
-        let candidates = self.db.claim(&self.claim(lane, limit)).await?;
-        let count = candidates.len();
-        let mut batch = Batch { claimed: count, full: count as u32 == limit, ..Batch::default() };
-        if candidates.is_empty() {
-            return Ok((batch, Vec::new()));
-        }
-        lane.claimed.notify_waiters();
-        Counters::add(&self.counters.claimed, count as u64);
-        crash::point("claimed");
-        let ids: Vec<i64> = candidates.iter().map(|c| c.id).collect();
-        let (moved, decided, began) = match self.decide(lane, record, candidates).await {
-            Ok(done) => done,
-            Err(e) => return Err(self.give_back(lane, &ids, e).await),
-        };
-
-        let (mut decided, mut lock, mut waiting) = (decided, None, Vec::new());
-        for m in moved {
-            if m.is_locked() {
-                let (settled, held) = m.conclude(self, lane).await?;
-                decided = decided.and(settled.0);
-                lock = held;
-            } else {
-                waiting.push(m);
-            }
-        }
-        if lock.is_none() {
-            self.rest(lane).await;
-            lane.took(limit, count, began.elapsed(), self.settings.lease);
-        }
-        batch.derived = decided.settlement.derived.len() + decided.settlement.opened.len();
-        batch.summary = decided.summary.clone();
-        let locked = lock.as_ref().map(|(_, since)| *since);
-        self.finish(lane, Settled(decided), lock).await?;
-        if let Some(since) = locked {
-            lane.held_lock(since.elapsed(), count);
-        }
-        Ok((batch, waiting))
-    }
-
-    /// Steps 2 to 5, and when the barrier had passed.
-    async fn decide(&self, lane: &Lane, record: Installation, candidates: Vec<Candidate>) -> Result<(Vec<Moved>, Decided, Instant)> {
-        let claimed = Claimed::new(self, lane, record, candidates);
-        let clear = claimed.clear(self, lane).await?;
-        // How long others' transactions take says nothing of how long a batch does.
-        let began = Instant::now();
-        let looked = clear.look(self, lane).await?;
-        let checked = looked.check(self, lane).await?;
-        let (moved, decided) = checked.take_away(self, lane).await?;
-        Ok((moved, decided, began))
-    }
-
-    /// The batch as a whole failed before anything was moved. A claim that was written goes back at once; if that fails too, the lease runs out.
-    async fn give_back(&self, lane: &Lane, ids: &[i64], e: Error) -> Error {
-        if self.db.dialect() == Dialect::Sqlite {
-            return e;
-        }
-        let back = ids.iter().map(|id| PutBack { id: *id, wait: Duration::from_secs(1), failed: false, note: e.full(), waits: None });
-        let storage = lane.plan.name.clone();
-        let settlement = Settlement { owner: self.owner.clone(), storage, back: back.collect(), ..Settlement::default() };
-        match self.db.settle(&settlement, None).await {
-            Ok(_) => e,
-            Err(also) => e.because(also),
-        }
-    }
-
-    /// Step 7: settles.
-    async fn finish(&self, lane: &Lane, settled: Settled, lock: Option<Held>) -> Result<()> {
-        let Decided { settlement, summary, .. } = settled.0;
-        if settlement.settled.is_empty() && settlement.back.is_empty() {
-            return Ok(());
-        }
-        crash::point("settling");
-        let count = self.db.settle(&settlement, lock.map(|(hold, _)| hold)).await?;
-        crash::point("settled");
-        if count < settlement.settled.len() as u64 {
-            self.adopt(&settlement).await?;
-        }
-        *lane.settled.lock().unwrap_or_else(|e| e.into_inner()) = Some(Timestamp::now());
-        for s in &settlement.settled {
-            match s.outcome {
-                Outcome::Erased => Counters::add(&self.counters.bytes_freed, s.size.unwrap_or(0)),
-                Outcome::Trashed => Counters::add(&self.counters.bytes_trashed, s.size.unwrap_or(0)),
-                _ => {}
-            }
-        }
-        if self.talks.load(Relaxed) {
-            log_settled(&lane.plan.name, &summary);
-        }
-        let mut total = self.total.lock().unwrap_or_else(|e| e.into_inner());
-        if summary.count(Outcome::Trashed) > 0 {
-            total.until.insert(lane.plan.name.clone(), clock::after(Timestamp::now(), lane.plan.trash.hold()));
-        }
-        total.add(&summary);
-        Ok(())
-    }
-
-    /// Some candidates were another worker's when they were to be settled: this one has lost its lease. What it moved and no entry of the ledger knows becomes a
-    /// candidate, so that it is checked again and does not lie in the trash unseen.
-    async fn adopt(&self, settlement: &Settlement) -> Result<()> {
-        let mut unknown = Vec::new();
-        for s in settlement.settled.iter().filter(|s| s.outcome == Outcome::Trashed) {
-            let Some((name, place)) = s.name.as_deref().and_then(|n| FileName::parse(n).ok()).zip(s.place.as_deref()) else { continue };
-            let filter = Filter { storage: Some(settlement.storage.clone()), name: Some(name.to_string()), ..Filter::default() };
-            if self.db.history(&filter).await?.iter().all(|e| e.place.as_deref() != Some(place)) {
-                unknown.push(Announce { storage: settlement.storage.clone(), name, event: RETURN, wait: Duration::ZERO });
-            }
-        }
-        if !unknown.is_empty() {
-            self.db.announce(&unknown).await?;
-        }
-        Ok(())
-    }
-
     fn keeper(&self, lane: &Lane) -> Keeper {
         let places = self.lanes.values().map(|lane| (lane.plan.clone(), lane.storage.clone())).collect();
-        Keeper::new(self.db.clone(), self.guard.clone(), lane.plan.clone(), lane.storage.clone(), places, &self.owner, self.settings.lease)
+        Keeper::new(
+            self.db.clone(),
+            self.guard.clone(),
+            lane.plan.clone(),
+            lane.storage.clone(),
+            lane.capabilities.clone(),
+            lane.clocks.clone(),
+            places,
+            &self.owner,
+            self.settings.lease,
+        )
     }
 
-    /// Re-checks what was moved lately, and empties the trash of what has waited long enough. What could not be erased is said in the summary.
+    /// Re-checks what was moved lately, up to the entry `before` of the ledger: what this drain has moved, it has checked itself a moment ago. Then empties the
+    /// trash of what has waited long enough. What could not be erased is said in the summary.
     ///
     /// # Errors
     /// What keeps it as a whole.
-    async fn keep_trash_once(&self, lane: &Lane, stop: &watch::Receiver<bool>) -> Result<()> {
+    async fn keep_trash_once(&self, lane: &Lane, before: i64, stop: &watch::Receiver<bool>) -> Result<()> {
         let mut keeper = self.keeper(lane);
-        let done = keeper.once(self.settings.patience, stop).await;
+        let done = keeper.once(before, self.settings.patience, stop).await;
         self.count_kept(&keeper.take_counts());
         let done = done?;
         self.note_trash(lane, done.as_ref());
@@ -519,14 +391,5 @@ impl Collector {
             Some(e) => drop(total.trash.insert(lane.plan.name.clone(), Trouble::of(e))),
             None => drop(total.trash.remove(&lane.plan.name)),
         }
-    }
-}
-
-fn log_settled(storage: &str, s: &Summary) {
-    let outcomes: Vec<_> = s.outcomes.iter().map(|(o, n)| format!("{} {n}", o.word())).collect();
-    let claimed = s.settled() + s.waiting + s.failed;
-    tracing::info!(storage, claimed, bytes = s.bytes, waiting = s.waiting, failed = s.failed, "{}", outcomes.join(", "));
-    for (note, name) in &s.notes {
-        tracing::warn!(storage, name, "{note}");
     }
 }

@@ -73,7 +73,7 @@ pub const FOLLOW_POINTS: [&str; 3] = [
     "acknowledged", // the delivery is gone
 ];
 
-/// Kills this process by SIGKILL if `ROWBOUND_CRASH_AT` is `name`, or `name:N` and this is the Nth time it is passed. If `ROWBOUND_WAIT_AT` is, the thread
+/// Kills this process by SIGKILL if `ROWBOUND_CRASH_AT` is `name`, or `name:N` and this is the Nth time it is passed. If `ROWBOUND_WAIT_AT` is, the task
 /// waits: it makes the file `ROWBOUND_WAIT_FILE` and goes on when somebody has removed it.
 #[inline]
 pub fn point(name: &str) {
@@ -134,6 +134,15 @@ mod places {
     static WAIT: LazyLock<Option<Place>> = LazyLock::new(|| Place::of("ROWBOUND_WAIT_AT"));
     static FILE: LazyLock<Option<PathBuf>> = LazyLock::new(|| std::env::var_os("ROWBOUND_WAIT_FILE").map(PathBuf::from));
 
+    /// Blocks this task alone: the other workers of the process go on, with the network and the clock, which this thread may have been watching for all.
+    fn stand_still(until: impl FnOnce()) {
+        use tokio::runtime::{Handle, RuntimeFlavor};
+        match Handle::try_current() {
+            Ok(runtime) if runtime.runtime_flavor() == RuntimeFlavor::MultiThread => tokio::task::block_in_place(until),
+            _ => until(),
+        }
+    }
+
     pub(super) fn passed(name: &str) {
         if CRASH.as_ref().is_some_and(|place| place.is(name)) {
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
@@ -141,9 +150,11 @@ mod places {
         if let Some(file) = FILE.as_ref().filter(|_| WAIT.as_ref().is_some_and(|place| place.is(name)))
             && std::fs::write(file, name).is_ok()
         {
-            while file.exists() {
-                std::thread::sleep(Duration::from_millis(2));
-            }
+            stand_still(|| {
+                while file.exists() {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            });
         }
     }
 }

@@ -4,34 +4,41 @@
 //! found references, settled batches. Each method's sentences are the contract; `rowbound-testkit` has a suite that every
 //! implementation passes.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    binding::{Binding, Column, Reading, Search},
-    capture::{Bound, Drift, Inspection, Installation, Reliance, Snapshot},
+    binding::{Binding, Column, Search},
+    capture::{Bound, Inspection, Installation, Reliance, Snapshot},
     delivery::{Pending, Receipt, Registered, Turn},
     error::{Error, Kind, Result},
+    heartbeat::{Beat, Heard},
     ledger::{Entry, Filter, NewEntry, Total, Upkeep},
     name::FileName,
-    queue::{Announce, Backlog, Candidate, Claim, Outcome, PutBack, Settlement, Waiting, Waits},
+    plan::{Ignored, Plan},
+    queue::{Announce, Backlog, Candidate, Claim, Outcome, Settlement, Waiting, Waits},
 };
 use survey::{Sample, TextColumn};
 
+mod bound; // bindings as tables, columns and queries
 pub mod mysql;
+mod pages; // a column's values as they come
 mod pool; // a pool that the application has already
 pub mod postgres;
+mod record; // the installation record, as it is stored
 pub mod sqlite;
 pub mod survey; // text columns, and samples of them
+mod words; // what our own rows hold as words or JSON
 
+pub(crate) use bound::{as_table, by_table, drifted, no_key, query_items, unusable_query, with_tables};
+pub(crate) use pages::Paging;
+pub use pages::{Scan, ValuePage, Values};
 pub use pool::Pool;
+pub(crate) use record::{over, overtaken, read_record, relied_on, shaded, unchanged, unchanged_or_none};
+pub(crate) use words::{YOUNG, beaten, by_waits, heard, read_outcome, read_upkeep, read_waits, write_upkeep};
 
 /// Which SQL a database speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -52,6 +59,23 @@ pub struct OpenTransaction {
     pub key: String,
     /// For people: whose it is and since when.
     pub description: String,
+    /// Since when it is open, by the database's clock; `None` where the database does not say (PostgreSQL, of others' sessions, without `pg_read_all_stats`).
+    pub since: Option<Timestamp>,
+    /// Whose it is.
+    pub who: Who,
+}
+
+/// The session of a transaction, as far as the database says it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Who {
+    /// The role (PostgreSQL) or user (MySQL, MariaDB) under which it logged in; of a prepared transaction on PostgreSQL, its owner.
+    pub role: Option<String>,
+    /// What it calls itself: `application_name` (PostgreSQL).
+    pub application: Option<String>,
+    /// From where it is connected; `None` for a local one on PostgreSQL.
+    pub address: Option<String>,
+    /// The server's process (PostgreSQL) or connection (MySQL, MariaDB); `None` for a prepared transaction that has left its connection.
+    pub session: Option<i64>,
 }
 
 /// A search in one bound column.
@@ -113,83 +137,6 @@ impl std::fmt::Debug for Hold {
     }
 }
 
-/// All values of a bound column, or a range of them.
-#[derive(Debug, Clone)]
-pub struct Scan {
-    /// The binding's number.
-    pub binding: i32,
-    /// The column.
-    pub column: Column,
-    /// The SELECT whose one column is read, instead of a table's column. Its values come in no order, and all of them.
-    pub query: Option<String>,
-    /// How values are read, which says what types the column may have.
-    pub reading: Reading,
-    /// Whether they are wanted in bytewise order.
-    pub ordered: bool,
-    /// Values up to this one, itself included, may be left out.
-    pub after: Option<String>,
-    /// Values behind this one may be left out.
-    pub until: Option<String>,
-}
-
-/// Values as they come.
-#[derive(Debug)]
-pub struct Values {
-    /// Whether they come in bytewise order. `false` also where that was asked for, if the database could keep it only at its writers' expense.
-    pub ordered: bool,
-    /// The pages. The sender ends with an `Err` when it could not go on; a channel that closes before a page that says it is the last was
-    /// cut off, and nothing may be concluded from it.
-    pub pages: tokio::sync::mpsc::Receiver<Result<ValuePage>>,
-}
-
-/// A page of [`Values`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ValuePage {
-    /// Values that are not empty; the same may come several times.
-    pub values: Vec<Vec<u8>>,
-    /// Whether this is the last page.
-    pub last: bool,
-}
-
-/// Values to a page.
-pub(crate) const VALUES: usize = 1024;
-
-/// Pages under way between a database and who reads them.
-pub(crate) const PAGES: usize = 4;
-
-/// Fills pages and sends them.
-pub(crate) struct Paging {
-    to: tokio::sync::mpsc::Sender<Result<ValuePage>>,
-    page: Vec<Vec<u8>>,
-}
-
-impl Paging {
-    /// The sending side, and what the reader gets.
-    pub(crate) fn new(ordered: bool) -> (Self, Values) {
-        let (to, pages) = tokio::sync::mpsc::channel(PAGES);
-        (Paging { to, page: Vec::with_capacity(VALUES) }, Values { ordered, pages })
-    }
-
-    /// Sends one value; `false`: nobody reads any more.
-    pub(crate) async fn send(&mut self, value: Vec<u8>) -> bool {
-        self.page.push(value);
-        self.page.len() < VALUES || self.flush(false).await
-    }
-
-    /// Sends the last page, or what went wrong.
-    pub(crate) async fn end(mut self, how: Result<()>) {
-        match how {
-            Ok(()) => drop(self.flush(true).await),
-            Err(e) => drop(self.to.send(Err(e)).await),
-        }
-    }
-
-    async fn flush(&mut self, last: bool) -> bool {
-        let values = std::mem::replace(&mut self.page, Vec::with_capacity(VALUES));
-        self.to.send(Ok(ValuePage { values, last })).await.is_ok()
-    }
-}
-
 /// A row that names a file, as `explain` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Holder {
@@ -214,6 +161,15 @@ pub struct Shadowed {
     pub oldest: Option<Timestamp>,
 }
 
+/// What [`Database::forget_entries`] did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Forgotten {
+    /// Entries that it removed.
+    pub removed: u64,
+    /// After which entry to go on; `None`: no later one is old enough.
+    pub next: Option<i64>,
+}
+
 /// What the database module needs to know beside the bindings.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -225,6 +181,26 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// At most so many connections.
     pub connections: u32,
+    /// Sessions whose transactions [`Database::open_transactions`] leaves out. Default: none.
+    pub ignored: Vec<Ignored>,
+}
+
+impl Options {
+    /// The defaults, with the sessions that a plan ignores.
+    pub fn of(plan: &Plan) -> Self {
+        Options { ignored: plan.ignored_sessions.clone(), ..Options::default() }
+    }
+
+    /// Insists that the role under which we connect is not ignored: it is the application's own, as a rule, and then nothing would be waited for.
+    fn ignores_no_other_than(&self, role: &str) -> Result<()> {
+        match Ignored::roles(&self.ignored).contains(&role) {
+            false => Ok(()),
+            true => Err(Error::new(Kind::Config, "`ignore` holds the role under which Rowbound itself connects")
+                .with("in", "barrier")
+                .with("ignore", format_args!("{:?}", format!("role:{role}")))
+                .hint("where the application uses it too, no barrier would wait for the application; ignore roles that write no references only")),
+        }
+    }
 }
 
 impl Default for Options {
@@ -234,6 +210,7 @@ impl Default for Options {
             lock_patience: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(10),
             connections: 6,
+            ignored: Vec::new(),
         }
     }
 }
@@ -314,7 +291,8 @@ pub trait Database: Send + Sync + std::fmt::Debug {
     /// How long until the next candidate of `claim` would be due; `None` if there is none. Costs far less than a claim.
     async fn next_due(&self, claim: &Claim) -> Result<Option<Duration>>;
 
-    /// Every transaction open now (also prepared ones) that could commit a reference. Empty where [`Checked::hold`] does the work.
+    /// Every transaction open now (also prepared ones) that could commit a reference. Empty where [`Checked::hold`] does the work. Those of sessions in
+    /// [`Options::ignored`] are left out, unless they are prepared; one whose session is not known is never left out.
     async fn open_transactions(&self) -> Result<Vec<OpenTransaction>>;
 
     /// Looks for references, one statement per column. Whatever was committed before the call began is seen. Compares the
@@ -325,7 +303,8 @@ pub trait Database: Send + Sync + std::fmt::Debug {
     async fn check(&self, bound: &[Bound], snapshot: &Snapshot, searches: &[ColumnSearch]) -> Result<Checked>;
 
     /// Ledger entries in, candidates out, put-backs updated, derivatives announced, and a delivery for each follower that hears of an entry's outcome: all in
-    /// one transaction, under `hold` if there is one. A candidate that `owner` no longer holds is left alone. Returns how many were settled.
+    /// one transaction, under `hold` if there is one. A candidate that `owner` no longer holds is left alone. Returns how many were settled; those that left without
+    /// an entry do not count.
     async fn settle(&self, settlement: &Settlement, hold: Option<Hold>) -> Result<u64>;
 
     /// Writes candidates, in one transaction on a connection of its own, committed and durable when this returns: whatever transaction the application
@@ -353,6 +332,13 @@ pub trait Database: Send + Sync + std::fmt::Debug {
     /// What is known of a storage's trash; `None` if nobody has kept it yet.
     async fn upkeep(&self, storage: &str) -> Result<Option<Upkeep>>;
 
+    /// Gives a sign of life: it takes the place of the last one of its [`Beat::key`]. On SQLite it goes into the lock file, not into the
+    /// database; where the file is another user's, nowhere.
+    async fn beat(&self, beat: &Beat) -> Result<()>;
+
+    /// The signs of life of those who work here, the latest first, and of those who did within 30 days. On SQLite the last one's.
+    async fn beats(&self) -> Result<Vec<Heard>>;
+
     /// Writes ledger entries that have no candidate, and a delivery for each follower that hears of their outcomes, in one transaction.
     async fn enter(&self, entries: &[NewEntry]) -> Result<()>;
 
@@ -366,11 +352,31 @@ pub trait Database: Send + Sync + std::fmt::Debug {
     /// What waits.
     async fn backlog(&self, claim: &Claim) -> Result<Backlog>;
 
+    /// How many candidates wait for which transactions, as they were put back. `None`: those that were not yet, and are due or claimed. Empty where nobody is
+    /// waited for.
+    async fn waits(&self, claim: &Claim) -> Result<Vec<(Option<Waits>, u64)>>;
+
     /// Candidates whose value is one of `values`.
     async fn waiting(&self, values: &[String]) -> Result<Vec<Waiting>>;
 
     /// Ledger entries, the newest first.
     async fn history(&self, filter: &Filter) -> Result<Vec<Entry>>;
+
+    /// Of these files: what happened at their places in the trash since `since`, as the ledger says, the oldest first. Entries without a place, and those of a
+    /// candidate that another one stood for ([`Outcome::Duplicate`]), are left out.
+    async fn in_places(&self, storage: &str, names: &[FileName], since: Timestamp) -> Result<Vec<(String, Outcome)>>;
+
+    /// Of these files: those that came back from the trash since `since`, as the ledger says, and when that was entered last.
+    async fn came_back(&self, storage: &str, names: &[FileName], since: Timestamp) -> Result<Vec<(String, Timestamp)>>;
+
+    /// Removes entries that were written before `before`, of the `limit` that follow the one with the number `after`. One that is still needed stays:
+    ///
+    /// - with a place in the trash, unless a later one says that the file has left it (purged, erased, restored);
+    /// - that says so, while an earlier one of the same place is there;
+    /// - that a follower has yet to hear of.
+    ///
+    /// What it removes is committed when it returns. Several at once do not disturb each other.
+    async fn forget_entries(&self, before: Timestamp, after: i64, limit: u32) -> Result<Forgotten>;
 
     /// Sums over the ledger since `since` (or ever).
     async fn totals(&self, since: Option<Timestamp>) -> Result<Vec<Total>>;
@@ -481,189 +487,6 @@ pub fn redact(url: &str) -> String {
         },
         None => url.to_owned(),
     }
-}
-
-/// Reads the installation record; one that a newer build wrote is not touched.
-pub(crate) fn read_record(text: &str) -> Result<Installation> {
-    let record: Installation = serde_json::from_str(text).map_err(|e| {
-        Error::new(Kind::Database, "the installation record cannot be read").because(e).hint("was it written by a newer rowbound?")
-    })?;
-    if record.version > crate::capture::VERSION {
-        return Err(Error::new(Kind::Config, "a newer rowbound has attached to this database")
-            .with("its version", record.version)
-            .with("this version", crate::capture::VERSION)
-            .hint("upgrade this rowbound"));
-    }
-    Ok(record)
-}
-
-/// `record` as it is stored over what stands (none: `None` or empty): its shadow modes are those that stand.
-pub(crate) fn over(standing: Option<&str>, record: &Installation) -> Result<Installation> {
-    match standing.filter(|text| !text.is_empty()) {
-        Some(text) => Ok(Installation { shadow: read_record(text)?.shadow, ..record.clone() }),
-        None => Ok(record.clone()),
-    }
-}
-
-/// Another attach or detach was faster.
-#[derive(Debug, thiserror::Error)]
-#[error("what is attached has changed since it was read")]
-struct Overtaken;
-
-/// Whether [`unchanged`] made this error.
-pub(crate) fn overtaken(e: &Error) -> bool {
-    std::error::Error::source(e).is_some_and(|why| why.is::<Overtaken>())
-}
-
-/// Insists that what stands is `before`, as far as the installation and its bindings go.
-pub(crate) fn unchanged(standing: Option<&str>, before: Option<&Installation>) -> Result<()> {
-    let standing = standing.filter(|text| !text.is_empty()).map(read_record).transpose()?;
-    let same = |a: &Installation, b: &Installation| a.id == b.id && a.bindings == b.bindings && a.active == b.active;
-    match (&standing, before) {
-        (None, None) => Ok(()),
-        (Some(standing), Some(before)) if same(standing, before) => Ok(()),
-        _ => Err(Error::new(Kind::Drift, "another attach or detach was at work at the same time, and nothing was changed here")
-            .because(Overtaken)
-            .hint("look at what is attached now, then run the same command again")),
-    }
-}
-
-/// The same for a record that is stored once more: it may be the first.
-pub(crate) fn unchanged_or_none(standing: Option<&str>, record: &Installation) -> Result<()> {
-    match standing.filter(|text| !text.is_empty()) {
-        Some(text) => unchanged(Some(text), Some(record)),
-        None => Ok(()),
-    }
-}
-
-/// Insists that what stands is what an upload relies on.
-pub(crate) fn relied_on(standing: Option<&Installation>, on: &Reliance) -> Result<()> {
-    let refused = |why: &str| Error::new(Kind::NotAttached, why.to_owned());
-    let Some(standing) = standing else {
-        return Err(refused("Rowbound is not attached to this database any more: nobody would look for the row that names this file")
-            .hint("rowbound attach, then start this program again"));
-    };
-    if standing.id != on.installation {
-        return Err(refused("this database was attached anew since this program has begun").hint("start this program again"));
-    }
-    let Some(missing) = on.bindings.iter().find(|id| !standing.active.contains(id)) else { return Ok(()) };
-    let key = standing.bindings.iter().find(|(_, id)| *id == missing).map_or_else(|| missing.to_string(), |(key, _)| key.clone());
-    Err(refused("this column is not bound any more: nobody would look for the row that names this file").with("binding", key).hint(
-        "another program attached without it: declare the columns of all programs on this database in each of them, or in one rowbound.toml; \
-         attach, and start this program again",
-    ))
-}
-
-/// The record that stands, with these bindings' shadow modes changed.
-pub(crate) fn shaded(standing: Option<&str>, bindings: &[i32], since: Option<Timestamp>) -> Result<Installation> {
-    let text = standing
-        .filter(|text| !text.is_empty())
-        .ok_or_else(|| Error::new(Kind::NotAttached, "Rowbound is not attached to this database").hint("rowbound attach"))?;
-    let mut record = read_record(text)?;
-    for id in bindings {
-        match since {
-            Some(at) => drop(record.shadow.entry(*id).or_insert(at)),
-            None => drop(record.shadow.remove(id)),
-        }
-    }
-    Ok(record)
-}
-
-/// The transactions that a candidate waits for, as its row says it.
-pub(crate) fn read_waits(candidate: i64, text: Option<&str>) -> Result<Option<Waits>> {
-    let Some(text) = text else { return Ok(None) };
-    // Not read as "waits for nothing": then its file could go before their end.
-    serde_json::from_str(text).map(Some).map_err(|e| {
-        Error::new(Kind::Database, "what a candidate waits for cannot be read")
-            .with("candidate", candidate)
-            .because(e)
-            .hint("was it written by a newer rowbound, or by hand? With NULL in its column `waits` it waits anew")
-    })
-}
-
-/// Put-backs by what they wait for, as it is stored: one list for many candidates, which may be long.
-pub(crate) fn by_waits(back: &[PutBack]) -> Result<BTreeMap<Option<String>, Vec<&PutBack>>> {
-    let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for b in back {
-        let text = b.waits.as_ref().map(serde_json::to_string).transpose();
-        let text = text.map_err(|e| Error::new(Kind::Database, "what a candidate waits for cannot be written").because(e))?;
-        groups.entry(text).or_default().push(b);
-    }
-    Ok(groups)
-}
-
-/// What is known of a storage's trash, as its row says it.
-pub(crate) fn read_upkeep(storage: &str, text: &str) -> Result<Upkeep> {
-    serde_json::from_str(text).map_err(|e| {
-        Error::new(Kind::Database, "what is known of a storage's trash cannot be read")
-            .with("storage", storage)
-            .because(e)
-            .hint("was it written by a newer rowbound, or by hand?")
-    })
-}
-
-/// The same, as it is stored.
-pub(crate) fn write_upkeep(storage: &str, upkeep: &Upkeep) -> Result<String> {
-    serde_json::to_string(upkeep)
-        .map_err(|e| Error::new(Kind::Database, "what is known of a storage's trash cannot be written").with("storage", storage).because(e))
-}
-
-/// Reads a word of the ledger.
-pub(crate) fn read_outcome(word: &str) -> Result<Outcome> {
-    Outcome::from_word(word)
-        .ok_or_else(|| Error::new(Kind::Database, "the ledger holds an outcome that this version does not know").with("outcome", word))
-}
-
-/// The error that stops deletion when tables or triggers are not as attached.
-pub(crate) fn drifted(drift: &[Drift]) -> Error {
-    let mut said: Vec<String> = drift.iter().take(5).map(Drift::to_string).collect();
-    if drift.len() > 5 {
-        said.push(format!("and {} more", drift.len() - 5));
-    }
-    Error::new(Kind::Drift, format!("the database is not as attached: {}", said.join("; ")))
-        .hint("if a column or table was renamed, write its new name into rowbound.toml first; then `rowbound attach`")
-}
-
-/// The bindings that have a table, and with it capture.
-pub(crate) fn with_tables(bound: &[Bound]) -> Vec<Bound> {
-    bound.iter().filter(|b| b.binding.query.is_none()).cloned().collect()
-}
-
-/// The queries among `bound`, as items of a snapshot: one that was changed has to be looked at by a person.
-pub(crate) fn query_items(bound: &[Bound]) -> impl Iterator<Item = (String, String)> {
-    bound.iter().filter_map(|b| Some((format!("query {}", b.binding.column.column), b.binding.query.clone()?)))
-}
-
-/// A query as a table `q` with one column `n`; another number of columns is an error of the database.
-pub(crate) fn as_table(query: &str) -> String {
-    format!("with q(n) as (\n{query}\n)")
-}
-
-/// The error of a query that cannot be used.
-pub(crate) fn unusable_query(b: &Bound, e: Error) -> Error {
-    Error::new(Kind::Schema, format!("a reference's query cannot be used: {}", e.full())).with("reference", &b.binding.column.column).hint(
-        "`query` is a SELECT of one column, the file's name, that the connecting account may run and that changes nothing; on PostgreSQL \
-             write tables with their schema (public.media)",
-    )
-}
-
-/// The error of a table whose rows cannot be told by one text.
-pub(crate) fn no_key(column: &Column) -> Error {
-    Error::new(Kind::Schema, "the table has no primary key of one column, or is not there")
-        .with("column", column)
-        .hint("set the column with SQL")
-}
-
-/// Groups bound bindings by table, in the order of their numbers: one table has one set of triggers for all its columns.
-pub(crate) fn by_table(bound: &[Bound]) -> BTreeMap<(Option<String>, String), Vec<&Bound>> {
-    let mut tables: BTreeMap<(Option<String>, String), Vec<&Bound>> = BTreeMap::new();
-    for b in bound.iter().filter(|b| b.binding.query.is_none()) {
-        tables.entry((b.binding.column.schema.clone(), b.binding.column.table.clone())).or_default().push(b);
-    }
-    for columns in tables.values_mut() {
-        columns.sort_by_key(|b| b.id);
-    }
-    tables
 }
 
 #[cfg(test)]

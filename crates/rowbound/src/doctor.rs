@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::{
     attach::{copied, number, open_storages},
     capture::{Bound, Installation, VERSION},
+    collect::age,
     database::{Database, Dialect, drifted, survey::TextColumn},
     error::{Error, Result},
     evidence::{Limits, Survey, survey},
@@ -66,10 +67,11 @@ const fn check(name: &'static str, looks_at: &'static str) -> Check {
 }
 
 /// Every check, in the order in which they are made.
-pub const CHECKS: [Check; 11] = [
+pub const CHECKS: [Check; 12] = [
     check("attached", "whether this database is attached, and is the one that was"),
     check("capture", "whether the triggers stand on every bound table, enabled and unaltered"),
     check("bypasses", "what happens to bound tables without their triggers seeing it"),
+    check("barrier", "whether deletions wait for the transactions of every session"),
     check("unbound", "whether a column that is not bound names files: sampled values are looked up in each storage"),
     check("indexes", "how long a check of 1,000 names takes for each bound column, and without it"),
     check("storages", "whether each storage is there and is the one that was attached"),
@@ -133,6 +135,7 @@ pub async fn examine(plan: &Plan, db: &dyn Database) -> Result<Vec<Finding>> {
     attached(&mut x).await?;
     capture(&mut x).await?;
     bypasses(&mut x).await;
+    barrier(&mut x);
     let columns = db.text_columns().await?;
     let there = storages(&mut x).await?;
     unbound(&mut x, &there).await;
@@ -197,6 +200,16 @@ async fn bypasses(x: &mut Examination<'_>) {
     if seen.blind.is_empty() && seen.warnings.is_empty() {
         x.find("bypasses", State::Ok, "none is known", None);
     }
+}
+
+fn barrier(x: &mut Examination<'_>) {
+    let ignored: Vec<_> = x.plan.ignored_sessions.iter().map(ToString::to_string).collect();
+    if ignored.is_empty() {
+        return x.find("barrier", State::Ok, "every session's transactions are waited for", None);
+    }
+    let said = format!("deletions do not wait for transactions of {} (as the plan says)", ignored.join(", "));
+    let hint = "nobody checks that they write no references: if one does, and commits after the retention of a file that it references, the file is lost: docs/configuration.md";
+    x.find("barrier", State::Note, said, Some(hint));
 }
 
 /// Which storages can be read, opened for reading only.
@@ -424,8 +437,33 @@ async fn lag(x: &mut Examination<'_>) {
         } else {
             x.find("lag", State::Ok, said, None);
         }
+        for (begins, what, hint) in SEEM_NEW {
+            let count = waits.sample.iter().filter(|w| w.note.as_ref().is_some_and(|note| note.starts_with(begins))).count();
+            if count > 0 {
+                x.find(
+                    "lag",
+                    State::Note,
+                    format!("{name}: {count} of the first {} that wait do so because {what}", waits.sample.len()),
+                    Some(hint),
+                );
+            }
+        }
     }
 }
+
+/// Files that only seem to be new: how their notes begin, what is said of them, and what to do.
+const SEEM_NEW: [(&str, &str, &str); 2] = [
+    (
+        age::TOUCHED,
+        "the change time of their files (ctime) is new and the content is not",
+        "something touches files without changing them, such as `chown -R`, `chmod` or hard links of a backup: each goes when it was seen unchanged for min_age",
+    ),
+    (
+        age::AHEAD,
+        "the times of their files lie ahead",
+        "was a clock wrong when they were written? Each goes when it was seen unchanged for min_age",
+    ),
+];
 
 async fn hooks(x: &mut Examination<'_>) {
     if x.record.as_ref().is_none_or(|r| r.version != VERSION) {

@@ -3,7 +3,7 @@
 //! In: whatever went wrong underneath. Out: an [`Error`] that says what it is ([`Kind`]), whether trying
 //! again can help ([`Retry`]), where it happened, and what a person does next (the hint).
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -37,6 +37,10 @@ pub enum Kind {
     Database,
     /// An operation failed in a storage.
     Storage,
+    /// Something waits for longer than it should.
+    Overdue,
+    /// A clock is too far from the database's.
+    Clock,
     /// What was asked for does not exist.
     NotFound,
     /// What a sweep found is too doubtful to act on.
@@ -64,14 +68,14 @@ pub enum Retry {
 /// assert_eq!(e.to_string(), "no such storage (binding: blog_article.image)");
 /// assert_eq!(e.hint_text(), Some("add [storage.default] to rowbound.toml"));
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Error {
     kind: Kind,
     retry: Retry,
     message: String,
     context: Vec<(&'static str, String)>,
     hint: Option<String>,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 impl Error {
@@ -102,7 +106,7 @@ impl Error {
 
     /// Keeps the underlying error.
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        self.source = Some(Arc::from(source.into()));
         self
     }
 

@@ -4,8 +4,29 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::queue::Outcome;
+
+/// The longest value that enters the ledger whole, in bytes, where it names no file: its first so many bytes are kept. S3 takes no longer names
+/// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html>), and a path of Linux is rarely as long.
+pub const LONGEST_VALUE: usize = 1_024;
+
+/// The same for what could still be a name: the longest path that Linux takes at once (`PATH_MAX`).
+pub(crate) const LONGEST_NAME: usize = 4_096;
+
+/// What the ledger stores instead of a value that is longer than `longest`: its first bytes, its length, and a hash, so that equal values are equal still.
+/// `None`: it is stored whole. Never used for the name of a file that was deleted or could be: re-checks and erasures look it up.
+pub(crate) fn cut(value: &[u8], longest: usize) -> Option<String> {
+    if value.len() <= longest {
+        return None;
+    }
+    // No character is cut in two.
+    let inside = |at: usize| value[at] & 0xc0 == 0x80;
+    let end = (LONGEST_VALUE - 3..=LONGEST_VALUE).rev().find(|at| !inside(*at)).unwrap_or(LONGEST_VALUE);
+    let hash: String = Sha256::digest(value).iter().map(|byte| format!("{byte:02x}")).collect();
+    Some(format!("{}..[{} bytes, sha256:{hash}]", String::from_utf8_lossy(&value[..end]), value.len()))
+}
 
 /// One line of the ledger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -18,7 +39,7 @@ pub struct Entry {
     pub storage: String,
     /// The binding's number, where a row let go of the name.
     pub binding: Option<i32>,
-    /// The name, or the value where it was refused.
+    /// The name, or the value where it is none: of one that is longer than [`LONGEST_VALUE`] the beginning, its length and a hash.
     pub name: String,
     /// The row's key.
     pub key: Option<String>,
@@ -69,6 +90,8 @@ pub struct Upkeep {
     pub took_quick: u64,
     /// When all else that lies in the trash was checked last.
     pub reviewed: Option<Timestamp>,
+    /// How long that took.
+    pub took_review: u64,
     /// The barrier before an erasure.
     pub clearing: Option<Clearing>,
     /// What is about to be erased: after a kill it tells which files were.
@@ -124,4 +147,34 @@ pub struct Total {
     pub count: u64,
     /// Their bytes.
     pub bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_value_is_cut_so_that_equal_ones_are_equal() {
+        assert_eq!(cut(&[b'a'; LONGEST_VALUE], LONGEST_VALUE), None);
+        let long = |last: char| format!("{}{last}", "a".repeat(LONGEST_VALUE)).into_bytes();
+        let (one, other) = (cut(&long('1'), LONGEST_VALUE).unwrap(), cut(&long('2'), LONGEST_VALUE).unwrap());
+        assert!(
+            one.starts_with(&format!("{}..[1025 bytes, sha256:", "a".repeat(LONGEST_VALUE))) && one.len() < LONGEST_VALUE + 100,
+            "{one}"
+        );
+        assert_eq!(Some(&one), cut(&long('1'), LONGEST_VALUE).as_ref());
+        assert_ne!(one, other);
+    }
+
+    #[test]
+    fn no_character_is_cut_in_two() {
+        for before in 0..8 {
+            let value = format!("{}{}", "a".repeat(before), "\u{1f5bc}".repeat(1_000));
+            let short = cut(value.as_bytes(), LONGEST_VALUE).unwrap();
+            let (begin, _) = short.split_once("..[").unwrap();
+            assert!(value.starts_with(begin) && begin.len() > LONGEST_VALUE - 4, "{before}: {begin}");
+        }
+        // What is no text at all has its length and hash all the same.
+        assert!(cut(&[0xff; 5_000], LONGEST_NAME).unwrap().contains("..[5000 bytes, sha256:"));
+    }
 }

@@ -6,8 +6,13 @@
 
 use std::{fmt, sync::Arc};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 /// The folder beneath every storage's root that belongs to Rowbound (marker, trash). No row may name it.
 pub const RESERVED: &str = ".rowbound";
+
+/// What stands in a URL's path as it is: RFC 3986's unreserved characters, and the slash.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
 
 /// A file's name within its storage: relative, `/`-separated, UTF-8, compared byte for byte.
 ///
@@ -92,6 +97,17 @@ impl FileName {
         &self.0
     }
 
+    /// The name for the path of a URL. Unreserved characters (RFC 3986, 2.3) and `/` stay; everything else is percent-encoded, as UTF-8.
+    ///
+    /// ```
+    /// # use rowbound::FileName;
+    /// assert_eq!(FileName::parse("2026/café 100%?.jpg")?.url_path(), "2026/caf%C3%A9%20100%25%3F.jpg");
+    /// # Ok::<(), rowbound::Refused>(())
+    /// ```
+    pub fn url_path(&self) -> String {
+        utf8_percent_encode(&self.0, UNRESERVED).to_string()
+    }
+
     /// Everything before the last `/`, or `None` for a file that lies in the root.
     pub fn folder(&self) -> Option<&str> {
         self.0.rsplit_once('/').map(|(folder, _)| folder)
@@ -162,6 +178,18 @@ mod tests {
         for name in [" ", "a ", " a", "a\\b", "...", "a..b", "..a", "a\nb", "é", "e\u{301}", "*?[", "a/.rowbound/b", "%2e%2e/x"] {
             assert_eq!(FileName::parse(name).unwrap().as_str(), name);
         }
+    }
+
+    /// Each byte of ASCII, alone: what stays is the list of the RFC, written out.
+    #[test]
+    fn the_path_of_a_url_has_only_unreserved_characters() {
+        let stays = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/";
+        for byte in 1..=0x7f_u8 {
+            let name = format!("a{}b", char::from(byte));
+            let want = if stays.contains(char::from(byte)) { name.clone() } else { format!("a%{byte:02X}b") };
+            assert_eq!(FileName::parse(&name).unwrap().url_path(), want);
+        }
+        assert_eq!(FileName::parse("ä/日本.jpg").unwrap().url_path(), "%C3%A4/%E6%97%A5%E6%9C%AC.jpg");
     }
 
     proptest! {

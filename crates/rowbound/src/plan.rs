@@ -5,18 +5,22 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 
 use serde::Deserialize;
 
+mod barrier; // whom no barrier waits for
 mod hook; // who hears of what was deleted
 mod location; // a storage's url -> where its files lie
 mod raw; // rowbound.toml as it is written -> storages and bindings
+mod storage; // where files lie, and how long each waits for what
 
+pub use barrier::Ignored;
 pub use hook::{Call, Hook, check_hooks};
 pub use location::{Bucket, Location, Service};
+pub use storage::{Erase, HOLD, STAGE_TTL, StoragePlan, Trash};
 
 use crate::{
     binding::{Binding, Body, Column, Finder, JsonPath, Keep, Mode, QUERY, Reading},
@@ -28,184 +32,8 @@ use crate::{
 /// The configuration's usual file name.
 pub const FILE: &str = "rowbound.toml";
 
-/// How long an upload waits for its row, by default.
-pub const STAGE_TTL: Duration = Duration::from_secs(3600);
-
-/// With `trash = "off"`, collected files are held so long before they are erased.
-pub const HOLD: Duration = Duration::from_secs(60);
-
-/// Whether collected files wait before they are erased.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trash {
-    /// They are held for a moment ([`HOLD`]), then erased. Where they cannot be held they are erased at once.
-    Off,
-    /// They wait so long.
-    Keep(Duration),
-    /// They wait so long in a bucket that keeps versions; elsewhere they are erased at once.
-    IfVersioned(Duration),
-}
-
-impl Trash {
-    /// How long files wait, or `None` if they are only held for a moment.
-    pub fn retention(self) -> Option<Duration> {
-        match self {
-            Trash::Off => None,
-            Trash::Keep(time) | Trash::IfVersioned(time) => Some(time),
-        }
-    }
-
-    /// How long a collected file can come back: its retention, or without a trash a minute ([`HOLD`]), because no barrier sees a transaction that looked
-    /// at the file before its first statement.
-    pub fn hold(self) -> Duration {
-        self.retention().unwrap_or_else(|| crate::crash::hold(HOLD))
-    }
-}
-
-/// What is erased in a bucket that keeps versions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Erase {
-    /// Nothing at once: a deletion leaves a marker, and the versions beneath go after the retention.
-    #[default]
-    AfterRetention,
-    /// Every version, at once: what a right to erasure asks for.
-    AllVersions,
-}
-
-/// A storage of the plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoragePlan {
-    /// Its name in the plan.
-    pub name: String,
-    /// Where it is.
-    pub location: Location,
-    /// How long a released name waits before it is looked at. Default: 10 s.
-    pub grace: Duration,
-    /// A file younger than this and newer than its release is left alone. Default: 1 h.
-    pub min_age: Duration,
-    /// Default: kept for 1 day; on S3 and services, only where the bucket keeps versions.
-    pub trash: Trash,
-    /// What is erased of a file whose bucket keeps versions.
-    pub erase: Erase,
-    /// Whether folders that a deletion leaves empty are removed (never the root). Default: yes.
-    pub prune_folders: bool,
-    /// How long an upload waits for its row: [`StoragePlan::staged_for`].
-    pub stage_ttl: Option<Duration>,
-    /// Under which URL the files can be had, if they can: it ends with `/`, and a name follows, percent-encoded.
-    pub base_url: Option<String>,
-    /// Files that the sweep leaves alone, because they are somebody else's; `*` also matches `/`.
-    pub ignore: Vec<String>,
-}
-
-impl StoragePlan {
-    /// A folder with the defaults.
-    pub fn folder(name: &str, root: impl Into<PathBuf>) -> Self {
-        Self::at(name, Location::Folder(root.into()))
-    }
-
-    /// Any place with the defaults.
-    pub fn at(name: &str, location: Location) -> Self {
-        let day = Duration::from_secs(86_400);
-        StoragePlan {
-            name: name.to_owned(),
-            trash: match location {
-                Location::Folder(_) | Location::Memory(_) => Trash::Keep(day),
-                Location::S3(_) | Location::Service(_) => Trash::IfVersioned(day),
-            },
-            location,
-            grace: Duration::from_secs(10),
-            min_age: Duration::from_secs(3600),
-            erase: Erase::AfterRetention,
-            prune_folders: true,
-            stage_ttl: None,
-            base_url: None,
-            ignore: Vec::new(),
-        }
-    }
-
-    /// The place that `url` names, with the defaults. A relative folder is taken from the working directory.
-    ///
-    /// # Errors
-    /// As [`Location::parse`].
-    pub fn url_at(name: &str, url: &str) -> Result<Self> {
-        Ok(Self::at(name, Location::parse(url, Path::new("")).map_err(|e| e.with("storage", name))?))
-    }
-
-    /// Sets `erase`.
-    pub fn erase(mut self, erase: Erase) -> Self {
-        self.erase = erase;
-        self
-    }
-
-    /// Sets `grace`.
-    pub fn grace(mut self, grace: Duration) -> Self {
-        self.grace = grace;
-        self
-    }
-
-    /// Sets `min_age`.
-    pub fn min_age(mut self, min_age: Duration) -> Self {
-        self.min_age = min_age;
-        self
-    }
-
-    /// Sets `trash`.
-    pub fn trash(mut self, trash: Trash) -> Self {
-        self.trash = trash;
-        self
-    }
-
-    /// Sets `prune_folders`.
-    pub fn prune_folders(mut self, prune: bool) -> Self {
-        self.prune_folders = prune;
-        self
-    }
-
-    /// Sets `stage_ttl`.
-    pub fn stage_ttl(mut self, ttl: Duration) -> Self {
-        self.stage_ttl = Some(ttl);
-        self
-    }
-
-    /// Sets `base_url`: `https://cdn.example.com/media/` or `/media/`.
-    pub fn base_url(mut self, url: impl Into<String>) -> Self {
-        self.base_url = Some(url.into());
-        self
-    }
-
-    /// How long an upload waits for its row before it is collected. Default: 1 h, or `min_age` where that is less. It cannot be more than `min_age`: an
-    /// older release of the same name may be collected as soon as the new file has that age, whatever was announced for the new one.
-    pub fn staged_for(&self) -> Duration {
-        self.stage_ttl.unwrap_or(STAGE_TTL.min(self.min_age))
-    }
-
-    /// Adds patterns of files that the sweep leaves alone.
-    pub fn ignore<S: Into<String>>(mut self, patterns: impl IntoIterator<Item = S>) -> Self {
-        self.ignore.extend(patterns.into_iter().map(Into::into));
-        self
-    }
-
-    fn check_uploads(&self) -> Result<()> {
-        if let Some(ttl) = self.stage_ttl.filter(|ttl| *ttl > self.min_age || ttl.is_zero()) {
-            return Err(Error::new(Kind::Config, "`stage_ttl` must be more than nothing and at most `min_age`")
-                .with("storage", &self.name)
-                .with("stage_ttl", format_args!("{ttl:?}"))
-                .with("min_age", format_args!("{:?}", self.min_age))
-                .hint("raise min_age: where a name is used again, a new file is safe from what was released under it only for min_age"));
-        }
-        if let Some(url) = self.base_url.as_ref().filter(|url| !url.ends_with('/') || url.contains(['?', '#'])) {
-            return Err(Error::new(Kind::Config, "`base_url` must end with `/` and hold no `?` or `#`")
-                .with("storage", &self.name)
-                .with("base_url", format_args!("{url:?}"))
-                .hint("write what stands before a file's name: \"/media/\" or \"https://cdn.example.com/media/\""));
-        }
-        Ok(())
-    }
-
-    /// The location as it would stand in `url`, without what could be a secret.
-    pub fn url(&self) -> String {
-        location::shown(&self.location.to_url())
-    }
-}
+/// The ledger is kept for so long at least.
+const SHORTEST_HISTORY: Duration = Duration::from_secs(86_400);
 
 /// The checked configuration.
 #[derive(Debug, Clone)]
@@ -220,6 +48,10 @@ pub struct Plan {
     pub ignore: Vec<Column>,
     /// Who hears of what was deleted. The engine calls none of them: the command line does.
     pub hooks: Vec<Hook>,
+    /// How long entries stay in the ledger after they were written, unless something still needs them; `None`: for ever.
+    pub keep_history: Option<Duration>,
+    /// Sessions that no barrier waits for. Who opens the database hands them over, with `Options::of`.
+    pub ignored_sessions: Vec<Ignored>,
 }
 
 /// Builds a [`Plan`] in code.
@@ -240,6 +72,8 @@ pub struct PlanBuilder {
     bindings: Vec<Binding>,
     ignore: Vec<Column>,
     hooks: Vec<Hook>,
+    keep_history: Option<Duration>,
+    ignored_sessions: Vec<Ignored>,
 }
 
 impl PlanBuilder {
@@ -264,6 +98,18 @@ impl PlanBuilder {
     /// Adds a hook.
     pub fn hook(mut self, hook: Hook) -> Self {
         self.hooks.push(hook);
+        self
+    }
+
+    /// Lets entries leave the ledger so long after they were written: at least a day. Default: never.
+    pub fn keep_history(mut self, time: Duration) -> Self {
+        self.keep_history = Some(time);
+        self
+    }
+
+    /// Lets no barrier wait for the transactions of these sessions. You say that they never write a reference: if they do, files that they reference are lost.
+    pub fn ignore_session(mut self, sessions: Ignored) -> Self {
+        self.ignored_sessions.push(sessions);
         self
     }
 
@@ -345,6 +191,12 @@ impl PlanBuilder {
         for hook in raw.hook {
             builder = builder.hook(hook.resolve()?);
         }
+        if let Some(text) = &raw.keep_history {
+            builder = builder.keep_history(duration("keep_history", text)?);
+        }
+        for sessions in raw.barrier.map(|b| Vec::from(b.ignore)).unwrap_or_default() {
+            builder = builder.ignore_session(Ignored::parse(&sessions)?);
+        }
         for column in raw.ignore.map(Vec::from).unwrap_or_default() {
             builder = builder.ignore(Column::parse(&column).map_err(|e| e.with("in", "ignore"))?);
         }
@@ -367,7 +219,8 @@ impl PlanBuilder {
                 return Err(Error::new(Kind::Config, "two storages have the same name").with("storage", twice.name));
             }
         }
-        let plan = Plan { database: self.database, storages, bindings: self.bindings, ignore: self.ignore, hooks: self.hooks };
+        let PlanBuilder { database, bindings, ignore, hooks, keep_history, ignored_sessions, .. } = self;
+        let plan = Plan { database, storages, bindings, ignore, hooks, keep_history, ignored_sessions };
         plan.validate()?;
         Ok(plan)
     }
@@ -376,7 +229,15 @@ impl PlanBuilder {
 impl Plan {
     /// Begins a plan for the database at `url`.
     pub fn builder(url: impl Into<String>) -> PlanBuilder {
-        PlanBuilder { database: url.into(), storages: Vec::new(), bindings: Vec::new(), ignore: Vec::new(), hooks: Vec::new() }
+        PlanBuilder {
+            database: url.into(),
+            storages: Vec::new(),
+            bindings: Vec::new(),
+            ignore: Vec::new(),
+            hooks: Vec::new(),
+            keep_history: None,
+            ignored_sessions: Vec::new(),
+        }
     }
 
     /// Reads `rowbound.toml`. Relative paths in it (folders, a SQLite file) are taken from the file's own folder.
@@ -456,6 +317,21 @@ impl Plan {
             }
         }
         check_hooks(&self.hooks)?;
+        if let Some(first) = self.ignored_sessions.first().filter(|_| self.database.starts_with("sqlite:")) {
+            return Err(Error::new(
+                Kind::Config,
+                "on SQLite no session can be ignored: its write lock is the barrier, and nobody is waited for",
+            )
+            .with("in", "barrier")
+            .with("ignore", format_args!("{:?}", first.to_string()))
+            .hint("take [barrier] out"));
+        }
+        // `status` counts the last 24 hours, and what was moved within half an hour is checked again because the ledger says so.
+        if let Some(short) = self.keep_history.filter(|time| *time < SHORTEST_HISTORY) {
+            return Err(Error::new(Kind::Config, "`keep_history` is shorter than a day")
+                .with("keep_history", format_args!("{short:?}"))
+                .hint("write 1d, 90d or 1y; leave the line out to keep the ledger for ever"));
+        }
         if let Some(both) = self.ignore.iter().find(|i| self.bindings.iter().any(|b| b.column == **i)) {
             return Err(Error::new(Kind::Config, "`ignore` names a column that is bound")
                 .with("ignore", both)
@@ -483,11 +359,12 @@ impl Plan {
     }
 }
 
-/// A length of time as it is written in the configuration: `500ms`, `10s`, `2h 30m`, `1d`. Days have 24 hours.
+/// A length of time as it is written in the configuration: `500ms`, `10s`, `2h 30m`, `1d`, `1y`. Days have 24 hours, years 365 days.
 ///
 /// ```
 /// use std::time::Duration;
 /// assert_eq!(rowbound::parse_duration("1d"), Some(Duration::from_secs(86_400)));
+/// assert_eq!(rowbound::parse_duration("1y"), rowbound::parse_duration("365d"));
 /// assert_eq!(rowbound::parse_duration("-1s"), None);
 /// ```
 pub fn parse_duration(text: &str) -> Option<Duration> {
@@ -495,6 +372,8 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         return Some(Duration::ZERO);
     }
     let span: jiff::Span = text.parse().ok()?;
+    let days = i64::from(span.get_years()).checked_mul(365)?.checked_add(span.get_days().into())?;
+    let span = span.try_years(0).ok()?.try_days(days).ok()?;
     let length = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()?;
     Duration::try_from(length).ok()
 }
@@ -559,34 +438,6 @@ fn anchor_sqlite(url: String, base: &Path) -> String {
 mod tests {
     use super::*;
 
-    fn plan(storage: &str) -> Result<Plan> {
-        let text = format!("database = \"sqlite:x\"\n[storage.default]\nurl = \"folder:m\"\n{storage}\n[[binding]]\ncolumn = \"t.f\"");
-        Plan::parse(&text, Path::new("/"), None, &|_| None)
-    }
-
-    #[test]
-    fn an_upload_waits_an_hour_but_never_longer_than_min_age() {
-        for (storage, seconds) in [
-            ("", 3600),
-            ("min_age = \"2h\"", 3600),
-            ("min_age = \"5m\"", 300),
-            ("min_age = \"0\"", 0),
-            ("stage_ttl = \"10m\"", 600),
-            ("stage_ttl = \"1d\"\nmin_age = \"1d\"", 86_400),
-        ] {
-            assert_eq!(plan(storage).unwrap().storages["default"].staged_for(), Duration::from_secs(seconds), "{storage}");
-        }
-        for storage in [
-            "stage_ttl = \"2h\"",
-            "stage_ttl = \"0\"",
-            "stage_ttl = \"10m\"\nmin_age = \"5m\"",
-            "base_url = \"/media\"",
-            "base_url = \"/m/?a=/\"",
-        ] {
-            assert_eq!(plan(storage).unwrap_err().kind(), Kind::Config, "{storage}");
-        }
-    }
-
     #[test]
     fn a_binding_in_code_adds_to_the_one_that_is_written() {
         let text = "database = \"sqlite:x\"\n[storage.default]\nurl = \"folder:m\"\n[[binding]]\ncolumn = \"t.f\"\nkeep = \"a/*\"";
@@ -596,41 +447,5 @@ mod tests {
         let plan = written().bind(Binding::name("t.g", "default").unwrap()).unwrap().build().unwrap();
         assert_eq!(plan.bindings.len(), 2);
         assert_eq!(written().bind(Binding::url("t.f", "default", "/m/").unwrap()).unwrap_err().kind(), Kind::Config);
-    }
-
-    fn hooks(text: &str) -> Result<Vec<Hook>> {
-        let text = format!("database = \"sqlite:x\"\n[storage.default]\nurl = \"folder:m\"\n[[binding]]\ncolumn = \"t.f\"\n{text}");
-        Ok(Plan::parse(&text, Path::new("/"), None, &|_| Some("s3cret".to_owned()))?.hooks)
-    }
-
-    #[test]
-    fn a_hook_is_a_command_or_a_url() {
-        let both = hooks("[[hook]]\ncommand = \"x\"\n[[hook]]\nname = \"site\"\nurl = \"https://u:p@h/t?q\"\nsecret = \"${S}\"\noutcomes = \"purged\"\nbatch = 50\ntimeout = \"5s\"")
-            .unwrap();
-        assert_eq!(
-            (&both[0].outcomes[..], both[0].batch, both[0].timeout.as_secs()),
-            (&[Outcome::Trashed, Outcome::Erased, Outcome::Missing][..], 1, 30)
-        );
-        assert_eq!(both[0].name, Hook::new(Call::Command("x".into())).name, "stable, or what waits would be lost from sight");
-        assert_eq!((&*both[1].name, &both[1].outcomes[..], both[1].batch), ("site", &[Outcome::Purged][..], 50));
-        assert_eq!(both[1].call, Call::Webhook { url: "https://u:p@h/t?q".into(), secret: Some("s3cret".into()) });
-        assert_eq!(format!("{:?}", both[1].call), "https://h", "no secret is shown");
-        for (text, field) in [
-            ("", "either a `command` or a `url`"),
-            ("command = \"x\"\nurl = \"http://x\"", "either a `command` or a `url`"),
-            ("command = \" \"", "`command` is empty"),
-            ("command = \"x\"\nsecret = \"y\"", "`secret` goes with `url`"),
-            ("url = \"x\"", "https://"),
-            ("url = \"http://x\"\nsecret = \"\"", "`secret` is empty"),
-            ("command = \"x\"\noutcomes = [\"gone\"]", "`outcomes` has no such value"),
-            ("command = \"x\"\noutcomes = []", "`outcomes` is empty"),
-            ("command = \"x\"\nbatch = 0", "`batch` is out of range"),
-            ("command = \"x\"\ntimeout = \"0\"", "`timeout` has no length"),
-            ("command = \"x\"\nname = \"a b\"", "no name for a follower"),
-            ("command = \"x\"\n[[hook]]\ncommand = \"x\"", "two hooks have the same name"),
-        ] {
-            let e = hooks(&format!("[[hook]]\n{text}")).unwrap_err();
-            assert!(e.kind() == Kind::Config && e.full().contains(field), "{text}: {}", e.full());
-        }
     }
 }

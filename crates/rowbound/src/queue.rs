@@ -1,7 +1,7 @@
 //! Candidates: names that may have become unreferenced, and what becomes of them.
 //!
 //! In: rows that capture, stage or sweep wrote. Out: a [`Settlement`], which removes what is decided and puts back
-//! what is not. Promise: a candidate leaves the queue only through a settlement that says why.
+//! what is not. Promise: a candidate leaves the queue only through a settlement that says why, or that found no name in its value.
 
 use std::time::Duration;
 
@@ -14,6 +14,12 @@ pub const DERIVATIVE: &str = "derivative";
 
 /// The event of a candidate whose file comes back from the trash, or was found there.
 pub const RETURN: &str = "return";
+
+/// The ledger's note of a file that was moved to the trash and came back before its candidate was settled.
+pub(crate) const CAME_BACK: &str = "a row referenced it meanwhile: it came back from the trash";
+
+/// The event of a candidate whose file a sweep found without a row: no release, so that its file must be as old as the storage says.
+pub const SWEEP: &str = "sweep";
 
 /// A due candidate, claimed by one worker until its lease runs out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +39,7 @@ pub struct Candidate {
     /// When the row let go of it, by the database's clock. At the latest the true moment, perhaps earlier (the start of
     /// the transaction).
     pub released_at: Timestamp,
-    /// How many times it was tried and failed.
+    /// How many times it was tried before without being decided or put back as too early: each claim counts, and one whose worker died stays counted.
     pub attempts: u32,
     /// Whether its value is a name that was opened up out of a value with many names.
     pub opened: bool,
@@ -43,12 +49,30 @@ pub struct Candidate {
 
 /// The transactions whose end a candidate waits for: those that were open at one moment. They are remembered with the candidate and never noted anew, so
 /// that transactions which overlap for ever delay a deletion but do not prevent it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// A candidate whose file was too young is remembered too, with how the file looked: `young` comes first in the text, so that a database can tell those that
+/// wait for no transaction.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waits {
+    /// Whether no transactions were noted: its file was too young, and the first barrier is noted when it comes due.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub young: bool,
     /// Whether its file was moved to the trash before they were noted: then they are the second barrier, else the first.
     pub moved: bool,
     /// Their keys, which tell a transaction from all others that ever were on this server.
     pub transactions: Vec<String>,
+    /// How its file looked when it was first found too young.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sight: Option<Sight>,
+}
+
+/// What a file looked like. One that is still the same after `min_age` is old, whatever its times say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sight {
+    /// When, by the database's clock.
+    pub at: Timestamp,
+    /// Tells its content from any other.
+    pub content: String,
 }
 
 /// Which candidates a worker asks for.
@@ -213,6 +237,8 @@ pub struct Settlement {
     pub storage: String,
     /// Leave the queue.
     pub settled: Vec<Settled>,
+    /// Leave it without an entry in the ledger: values with many names that held none, of which nothing is to be told.
+    pub empty: Vec<i64>,
     /// Stay in it.
     pub back: Vec<PutBack>,
     /// Enter it. One that is there already enters again: it is settled as a duplicate.
@@ -263,7 +289,9 @@ pub struct Backlog {
     pub staged: u64,
     /// The age of the oldest, in seconds, without uploads that wait for their rows.
     pub oldest_seconds: Option<u64>,
-    /// A few of those that fail or wait, the oldest first.
+    /// For how many seconds the one that is due for longest has been due; `None` if nothing is.
+    pub due_seconds: Option<u64>,
+    /// A few of those that fail or wait: first those that fail, the oldest first.
     pub sample: Vec<Waiting>,
 }
 

@@ -8,16 +8,19 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
+pub use crate::delays::Delay;
 use crate::{
     attach::{copied, forgotten, number, open_storages},
     binding::{Keep, Mode, Resolved},
     capture::{Bound, Gap, Installation, VERSION},
     clock,
     database::{Database, Dialect, Holder, Shadowed, drifted, redact},
+    delays::delays,
     delivery::Registered,
     derivative::Derivatives,
     error::{Error, Kind, Result},
     guard::same_bindings,
+    heartbeat::Heard,
     ledger::{Entry, Filter, Total, Upkeep},
     name::FileName,
     originals::living_originals,
@@ -25,9 +28,13 @@ use crate::{
     queue::{Backlog, Claim, Outcome, Waiting},
     references,
     shadow::Shadow,
-    storage::{Look, Proved, Storage, Trashed},
+    storage::{Look, Proved, Since, Storage, Trashed},
     trash,
 };
+
+mod late; // what should have been done by now
+
+pub use late::{OVERDUE, place};
 
 /// Something that a person should look at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -123,6 +130,10 @@ pub struct Status {
     pub storages: Vec<StorageStatus>,
     /// Who follows the ledger, by name.
     pub followers: Vec<FollowerStatus>,
+    /// Who works, or did within 30 days, the latest sign of life first.
+    pub workers: Vec<Heard>,
+    /// Sessions whose open transactions delay deletions, the longest first.
+    pub delays: Vec<Delay>,
     /// Transactions open now: what they could commit delays deletions.
     pub open_transactions: Vec<String>,
     /// Times in which capture was not whole: the sweep's.
@@ -136,6 +147,25 @@ pub struct Status {
 }
 
 impl Status {
+    /// The state in one sentence: the problem to look at first, or what fails, or that all is well.
+    pub fn verdict(&self) -> String {
+        let first = |stops: bool| self.problems.iter().find(|p| p.stops == stops);
+        if let Some(p) = first(true) {
+            return format!("stopped: {}", p.message);
+        }
+        if let Some(p) = first(false) {
+            return format!("attention: {}", p.message);
+        }
+        if let Some(s) = self.storages.iter().find(|s| s.backlog.failing > 0) {
+            let failing = late::names(s.backlog.failing, "could not be collected, and is", "could not be collected, and are");
+            return format!("attention: {failing} tried again (storage: {})", s.name);
+        }
+        if let Some(f) = self.followers.iter().find(|f| f.follower.failing > 0) {
+            return format!("attention: what hook {} did not hear is told again: {} failing", f.follower.name, f.follower.failing);
+        }
+        "well".to_owned()
+    }
+
     /// Whether deletion is stopped for safety.
     pub fn stopped(&self) -> bool {
         self.problems.iter().any(|p| p.stops)
@@ -192,6 +222,8 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
             .collect(),
         storages: Vec::new(),
         followers: Vec::new(),
+        workers: Vec::new(),
+        delays: Vec::new(),
         open_transactions: Vec::new(),
         gaps: record.as_ref().map(|r| r.gaps.clone()).unwrap_or_default(),
         last_day: Vec::new(),
@@ -286,8 +318,30 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
         });
     }
     match db.open_transactions().await {
-        Ok(open) => status.open_transactions = open.into_iter().map(|t| t.description).collect(),
+        Ok(open) => {
+            if !open.is_empty() {
+                let mut waits = Vec::new();
+                for name in plan.storages.keys() {
+                    waits.extend(db.waits(&claim_of(plan, Some(&record), name)).await?);
+                }
+                status.delays = delays(&open, &waits, db.now().await?);
+            }
+            status.open_transactions = open.into_iter().map(|t| t.description).collect();
+        }
         Err(e) => status.problems.push(Problem::new(&e, true)),
+    }
+    if record.version == VERSION {
+        match db.beats().await {
+            Ok(workers) => {
+                status.workers = workers;
+                let longest = status.delays.iter().filter_map(|d| d.seconds).max().unwrap_or(0);
+                let late = status.storages.iter().filter_map(|s| late::late(s, &status.workers, Duration::from_secs(longest)));
+                let off = |h: &Heard| Some(Error::new(Kind::Clock, h.beat.clock.clone()?).with("worker", place(&h.beat.place)));
+                let off = status.workers.iter().filter(|h| h.works()).filter_map(off);
+                status.problems.extend(late.chain(off).map(|e| Problem::new(&e, false)).collect::<Vec<_>>());
+            }
+            Err(e) => status.problems.push(Problem::new(&e, false)),
+        }
     }
     status.last_day = db.totals(Some(Timestamp::now() - std::time::Duration::from_secs(86_400))).await?;
     status.ever = db.totals(None).await?;
@@ -358,6 +412,8 @@ pub struct Explanation {
     pub size: Option<u64>,
     /// Its modification time.
     pub modified: Option<Timestamp>,
+    /// Since when it is what it is, as far as the storage tells: on folders the later of the modification and the change time.
+    pub since: Option<Timestamp>,
     /// Whether a `keep` pattern protects it.
     pub protected: bool,
     /// Rows that name it.
@@ -445,6 +501,7 @@ pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileN
         file: String::new(),
         size: None,
         modified: None,
+        since: None,
         protected,
         holders: Vec::new(),
         waiting: Vec::new(),
@@ -465,11 +522,16 @@ pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileN
             return Ok(Explanation { verdict, file: "unknown".to_owned(), holders, waiting, history, problem, ..told });
         }
     };
-    let (file, size, modified) = match &look {
-        Look::Missing => ("nothing".to_owned(), None, None),
-        Look::Seen(s) => ("file".to_owned(), Some(s.size), Some(s.modified)),
-        Look::Refused(why) => (why.clone(), None, None),
+    let (file, seen) = match &look {
+        Look::Missing => ("nothing".to_owned(), None),
+        Look::Seen(s) => ("file".to_owned(), Some(s)),
+        Look::Refused(why) => (why.clone(), None),
     };
+    let (size, modified) = (seen.map(|s| s.size), seen.map(|s| s.modified));
+    let since = seen.and_then(|s| match s.since {
+        Since::At(at) => Some(at),
+        Since::Unknown(_) => None,
+    });
     let shadow = Shadow::of(&record, bound.iter().filter(|b| b.binding.storage == storage));
     let decided = history.iter().find(|e| e.outcome != Outcome::Duplicate).map(|e| (e.outcome, e.at.strftime("%Y-%m-%d %H:%M:%SZ")));
     let verdict = match (&look, holders.len(), waiting.first(), &trash) {
@@ -501,5 +563,5 @@ pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileN
             _ => "an orphan: no row names it and no candidate stands for it, so nothing will collect it before a sweep finds it".to_owned(),
         },
     };
-    Ok(Explanation { verdict, file, size, modified, holders, waiting, trash, history, ..told })
+    Ok(Explanation { verdict, file, size, modified, since, holders, waiting, trash, history, ..told })
 }

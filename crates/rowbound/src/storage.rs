@@ -9,15 +9,18 @@ use std::{
 };
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    clock::Ahead,
     error::{Error, Kind, Result},
     name::{FileName, Refused},
     plan::{Location, StoragePlan},
 };
 
+pub(crate) mod capabilities;
+pub(crate) mod clocks;
 pub mod folder;
 pub mod memory;
 #[cfg(feature = "s3")]
@@ -131,8 +134,35 @@ pub struct Seen {
     pub size: u64,
     /// Last modification, by the storage's clock.
     pub modified: Timestamp,
+    /// Since when it is what it is, by the storage's clock.
+    pub since: Since,
     /// Tells this content from any other under the same name: inode and times, an ETag, a version.
     pub version: String,
+    /// The same without what changes when somebody touches the file and not its content, such as a folder's change time; `None`: `version` has nothing of that
+    /// kind.
+    pub content: Option<String>,
+}
+
+/// Since when a file is what it is, as far as its storage tells. An upload may be older than its modification time says: `cp -p`, `rsync -t` and `unzip` give a
+/// new file an old one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// Not later than this. The later of a folder's modification and change time.
+    At(Timestamp),
+    /// It does not tell, and this is why: "S3 tells when an upload in parts began, not when it ended".
+    Unknown(&'static str),
+}
+
+impl Seen {
+    /// Of a storage whose modification time cannot be set from outside.
+    pub fn new(size: u64, modified: Timestamp, version: String) -> Self {
+        Seen { size, modified, since: Since::At(modified), version, content: None }
+    }
+
+    /// What tells its content from any other.
+    pub fn content(&self) -> &str {
+        self.content.as_deref().unwrap_or(&self.version)
+    }
 }
 
 /// What became of a file that was to be taken away.
@@ -247,6 +277,14 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
 
     /// The storage's clock, by which it says when a file was modified: seen on a file that is written beneath `.rowbound/` and removed again.
     async fn now(&self) -> Result<Timestamp>;
+
+    /// How far the storage's clock is ahead of this machine's, as its answers say it; `None` if there was none, or they say nothing of it.
+    async fn ahead_of_machine(&self) -> Option<SignedDuration> {
+        None
+    }
+
+    /// How far this machine's clock is ahead of the database's, as far as it was measured: what goes to the trash is stamped accordingly.
+    fn ahead(&self) -> &Ahead;
 
     /// Writes the marker, atomically, and tries what deleting needs (write, rename, delete beneath `.rowbound/`).
     ///

@@ -9,6 +9,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::{
@@ -22,7 +23,8 @@ use crate::{
     name::FileName,
     plan::StoragePlan,
     queue::{Announce, Outcome, RETURN},
-    storage::{Kept, PerName, Restored, Storage, Trashed},
+    storage::{PerName, Restored, Storage, Trashed, capabilities::CapabilityCache, clocks::Clocks},
+    trace,
 };
 
 mod erase; // what has waited long enough goes for good
@@ -45,7 +47,7 @@ const BUDGET: u32 = 19;
 /// Between two turns at most.
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 
-/// What the marker says is read anew after so long.
+/// What the marker says is read anew after so long: an idle bucket is asked seldom.
 const MARKER_AGE: Duration = Duration::from_secs(600);
 
 /// While transactions are waited for.
@@ -76,11 +78,15 @@ pub(crate) struct Keeper {
     stored: Upkeep,
     lately: Upkeep,
     erasing: erase::Progress,
+    /// Entries of the ledger from this one on are not checked again.
+    before: Option<i64>,
+    /// What the last re-check could not bring back.
+    stuck: Option<Error>,
     counts: Counts,
     /// When the next emptying begins.
     empty_at: Instant,
-    /// Whether the storage has a trash, and when its marker said so.
-    keeps: Option<(Instant, bool)>,
+    capabilities: Arc<CapabilityCache>,
+    clocks: Arc<Clocks>,
 }
 
 /// What a turn came to.
@@ -90,7 +96,7 @@ enum Turn {
     More,
     /// Transactions are waited for.
     Waits,
-    /// Nothing more for now. What could not be erased, as one error.
+    /// Nothing more for now. What could not be erased, or could not come back, as one error.
     Done(Option<Error>),
     /// Another process keeps this trash.
     Another,
@@ -98,11 +104,14 @@ enum Turn {
 
 impl Keeper {
     /// For a storage of an attached plan; `owner` is unique for this process and collector; `lease` is how long another process waits for one that died.
+    #[allow(clippy::too_many_arguments)]
     pub(crate) fn new(
         db: Arc<dyn Database>,
         guard: Arc<Guard>,
         plan: StoragePlan,
         storage: Arc<dyn Storage>,
+        capabilities: Arc<CapabilityCache>,
+        clocks: Arc<Clocks>,
         places: Vec<(StoragePlan, Arc<dyn Storage>)>,
         owner: &str,
         lease: Duration,
@@ -119,9 +128,12 @@ impl Keeper {
             stored: Upkeep::default(),
             lately: Upkeep::default(),
             erasing: erase::Progress::default(),
+            before: None,
+            stuck: None,
             counts: Counts::default(),
             empty_at: Instant::now(),
-            keeps: None,
+            capabilities,
+            clocks,
         }
     }
 
@@ -130,11 +142,12 @@ impl Keeper {
         std::mem::take(&mut self.counts)
     }
 
-    /// Everything that is due now, once. Transactions are waited for as long as `patience` lasts. Returns what could not be erased.
+    /// Everything that is due now, once; of re-checks, those of entries of the ledger before the one with the number `before`. Transactions are waited for as long as `patience` lasts. Returns what could not be erased.
     ///
     /// # Errors
     /// What keeps the trash as a whole: the database's, and a storage that is away.
-    pub(crate) async fn once(&mut self, patience: Duration, stop: &watch::Receiver<bool>) -> Result<Option<Error>> {
+    pub(crate) async fn once(&mut self, before: i64, patience: Duration, stop: &watch::Receiver<bool>) -> Result<Option<Error>> {
+        self.before = Some(before);
         let until = clock::deadline(patience);
         let done = loop {
             match self.turn().await {
@@ -194,6 +207,14 @@ impl Keeper {
 
     /// The right is taken, or renewed; then what is due: a re-check, or a page of the emptying.
     async fn turn(&mut self) -> Result<Turn> {
+        let turn = self.go_on().await;
+        if turn.is_err() {
+            trace::turn(&self.owner, "stopped", 0, trace::Facts::new);
+        }
+        turn
+    }
+
+    async fn go_on(&mut self) -> Result<Turn> {
         let Some(upkeep) = self.db.keep(&self.plan.name, &self.owner, self.lease).await? else { return Ok(Turn::Another) };
         self.stored = upkeep.clone();
         self.upkeep = upkeep;
@@ -201,7 +222,25 @@ impl Keeper {
         self.upkeep.read = self.upkeep.read.max(self.lately.read);
         self.upkeep.reviewed = self.upkeep.reviewed.max(self.lately.reviewed);
         let now = self.db.now().await?;
-        self.recheck(now).await?;
+        match self.recheck(now).await {
+            Ok(()) if self.upkeep.checked == Some(now) || self.upkeep.read == Some(now) => self.stuck = None,
+            Ok(()) => {}
+            // What cannot come back is tried again with the next re-check. It keeps nothing else in the trash: what is erased may make the room that it needs.
+            Err(e) if matches!(e.kind(), Kind::Storage | Kind::Permission) => {
+                (self.lately.checked, self.lately.read) = (Some(now), Some(now));
+                self.stuck = Some(e);
+                trace::turn(&self.owner, "stopped", 0, trace::Facts::new);
+            }
+            Err(e) => return Err(e),
+        }
+        match self.empty().await? {
+            Turn::Done(failed) => Ok(Turn::Done(failed.or_else(|| self.stuck.clone()))),
+            turn => Ok(turn),
+        }
+    }
+
+    /// A page of the emptying, if it is under way or due.
+    async fn empty(&mut self) -> Result<Turn> {
         if !self.upkeep.erasing.is_empty() || self.erasing.is_under_way() || self.empty_at <= Instant::now() {
             match self.empty_page().await? {
                 Turn::Done(failed) => {
@@ -218,16 +257,6 @@ impl Keeper {
     fn interval(&self) -> Duration {
         let shortest = if self.storage.quick() { Duration::from_secs(1) } else { Duration::from_secs(60) };
         (self.plan.trash.hold() / 10).clamp(shortest, Duration::from_secs(60))
-    }
-
-    /// Whether a file may lie in the trash: not in a bucket that has none.
-    async fn keeps(&mut self) -> Result<bool> {
-        if let Some((_, keeps)) = self.keeps.filter(|(at, _)| at.elapsed() < MARKER_AGE) {
-            return Ok(keeps);
-        }
-        let keeps = self.storage.marker().await?.and_then(|m| m.proved).is_none_or(|p| p.trash != Kept::No);
-        self.keeps = Some((Instant::now(), keeps));
-        Ok(keeps)
     }
 
     /// Insists that the database is as attached and the storage is still ours.
@@ -303,6 +332,21 @@ pub(crate) async fn give_back(
         done.extend(restored?);
     }
     Ok(done)
+}
+
+/// The files of entries with their places, as a trace says it.
+fn told<'e>(entries: impl IntoIterator<Item = &'e NewEntry>) -> trace::Facts {
+    trace::places(entries.into_iter().map(|e| (e.name.as_str(), e.place.as_deref().unwrap_or_default())))
+}
+
+/// What a return came to, as a trace says it.
+pub(crate) fn come_back(place: &str, one: &Result<Restored>) -> Value {
+    match one {
+        Ok(Restored::Back) => json!({ "back": place }),
+        Ok(Restored::Occupied) => "occupied".into(),
+        Ok(Restored::Missing) => "missing".into(),
+        Err(_) => "failed".into(),
+    }
 }
 
 /// How long after `last` a check that took `took` is due again, by the database's clock.

@@ -40,8 +40,11 @@ pub async fn collect(args: &Args, a: &CollectArgs) -> Result<u8> {
     let line = progress.follow(&collector);
     let deadline = a.wait.map(rowbound::clock::deadline);
     let mut pause = Duration::from_millis(20);
-    let (summary, left, told) = loop {
+    let (summary, held, left, told) = loop {
+        let before = collector.summary().held;
         let summary = collector.drain(&stop).await?;
+        // Each drain counts anew what waits for the same transactions.
+        let held = summary.held - before;
         hooks.deliver(&stop).await?;
         let left = status::backlogs(&plan, db.as_ref()).await?;
         let told = hooks.waiting(db.as_ref()).await?;
@@ -49,7 +52,7 @@ pub async fn collect(args: &Args, a: &CollectArgs) -> Result<u8> {
         // Without a trash a file is held for a moment only, and `--wait` waits until it is erased.
         let empty = empty && (a.wait.is_none() || collector.holds_nothing().await?);
         if empty || *stop.borrow() || deadline.is_none_or(|d| Instant::now() >= d) {
-            break (summary, left, told);
+            break (summary, held, left, told);
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_millis(500));
@@ -58,9 +61,9 @@ pub async fn collect(args: &Args, a: &CollectArgs) -> Result<u8> {
     progress.end();
     // What was moved and waits for a transaction is out of the way: whoever collects next settles it.
     let rest = left.values().map(|b| b.total - b.staged).sum::<u64>();
-    let rest = rest.saturating_sub(if summary.failed == 0 { summary.held } else { 0 }) + told.iter().map(|f| f.waiting).sum::<u64>();
+    let rest = rest.saturating_sub(if summary.failed == 0 { held } else { 0 }) + told.iter().map(|f| f.waiting).sum::<u64>();
     let refused = summary.count(Outcome::Refused);
-    let stuck = !summary.trash.is_empty();
+    let stuck = !summary.trash.is_empty() || summary.history.is_some();
     output::answer(args.format, &Answer { summary, left, hooks: told }, text)?;
     db.close().await;
     Ok(if rest == 0 && refused == 0 && !stuck { exit::DONE } else { exit::LEFT })
@@ -68,14 +71,18 @@ pub async fn collect(args: &Args, a: &CollectArgs) -> Result<u8> {
 
 fn text(a: &Answer) -> String {
     let mut out = format!("{}\n", logs::line(&a.summary));
-    let rows: Vec<_> = Outcome::ALL
+    let mut rows: Vec<_> = Outcome::ALL
         .iter()
         .filter(|(o, _)| a.summary.count(*o) > 0)
         .map(|(o, means)| vec![a.summary.count(*o).to_string(), o.word().to_owned(), (*means).to_owned()])
         .collect();
+    if a.summary.empty > 0 {
+        let means = "its value could hold many names and held none: not in the ledger";
+        rows.push(vec![a.summary.empty.to_string(), "empty".to_owned(), means.to_owned()]);
+    }
     out.push_str(&output::table(&rows, 2));
     for (note, name) in &a.summary.notes {
-        out.push_str(&format!("{}: {}\n", output::safe(name), output::safe(note)));
+        out.push_str(&format!("{}: {}\n", output::name(name), output::safe(note)));
     }
     for (storage, until) in &a.summary.until {
         let until = output::moment(*until);
@@ -88,6 +95,9 @@ fn text(a: &Answer) -> String {
         if let Some(hint) = &why.hint {
             out.push_str(&format!("  hint: {}\n", output::safe(hint)));
         }
+    }
+    if let Some(why) = &a.summary.history {
+        out.push_str(&format!("old entries are left in the ledger: {}\n", output::safe(&why.message)));
     }
     for (storage, left) in a.left.iter().filter(|(_, b)| b.total > b.staged) {
         out.push_str(&format!("left on {storage}: {} waiting: {} due, {} failing\n", left.total - left.staged, left.due, left.failing));

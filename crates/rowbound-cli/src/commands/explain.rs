@@ -33,7 +33,12 @@ fn text(e: &Explanation, columns: &BTreeMap<i32, String>, grace: Duration, reten
         }
     }
     if let (Some(size), Some(modified)) = (e.size, e.modified) {
-        out.push_str(&format!("file      {}, modified {}\n", output::bytes(size), output::moment(modified)));
+        // A file that is written and then gets its name has changed a moment later.
+        let changed = e
+            .since
+            .filter(|since| since.duration_since(modified).as_secs() > 1)
+            .map(|since| format!(", changed {}", output::moment(since)));
+        out.push_str(&format!("file      {}, modified {}{}\n", output::bytes(size), output::moment(modified), changed.unwrap_or_default()));
     }
     for h in e.holders.iter().take(20) {
         let how = if h.mentioned { ", a mention outside of what its binding reads" } else { "" };

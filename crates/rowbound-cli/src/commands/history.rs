@@ -63,7 +63,7 @@ pub fn table(entries: &[Entry], columns: &BTreeMap<i32, String>) -> String {
             if let Some(key) = &e.key {
                 // A derivative's key is its original's name.
                 let row = if e.binding.is_some() { "row " } else { "" };
-                why.push_str(&format!(" of {row}{}", output::safe(key)));
+                why.push_str(&format!(" of {row}{}", output::name(key)));
             }
             if let Some(column) = e.binding.and_then(|n| columns.get(&n)) {
                 why.push_str(&format!(" in {}", output::safe(column)));
@@ -75,7 +75,7 @@ pub fn table(entries: &[Entry], columns: &BTreeMap<i32, String>) -> String {
                 output::moment(e.at),
                 e.outcome.word().to_owned(),
                 e.size.map(output::bytes).unwrap_or_default(),
-                output::safe(&e.name),
+                output::name(&e.name),
                 why,
             ]
         })

@@ -2,18 +2,30 @@
 
 use rowbound::{
     Result,
+    heartbeat::{Heard, Job},
     queue::{Backlog, Outcome},
-    status::{FollowerStatus, ShadowStatus, Status, StorageStatus, status as engine_status},
+    status::{FollowerStatus, ShadowStatus, Status, StorageStatus, place, status as engine_status},
 };
+use serde::Serialize;
 
 use crate::{args::Args, exit, output};
 
 pub async fn status(args: &Args) -> Result<u8> {
     let (plan, db) = super::open(args).await?;
     let status = engine_status(&plan, db.as_ref()).await?;
-    output::answer(args.format, &status, text)?;
+    let verdict = status.verdict();
+    output::answer(args.format, &Answer { verdict, status: &status }, |a| text(a.status))?;
     db.close().await;
     Ok(exit_status(&status))
+}
+
+/// What `status` answers.
+#[derive(Debug, Serialize)]
+struct Answer<'s> {
+    /// The state in one sentence.
+    verdict: String,
+    #[serde(flatten)]
+    status: &'s Status,
 }
 
 /// That of the gravest problem; what waits in its due course is none.
@@ -24,9 +36,14 @@ fn exit_status(status: &Status) -> u8 {
 }
 
 fn text(s: &Status) -> String {
-    let mut out = format!("database  {}\n", s.database);
+    let mut out = format!("state     {}\ndatabase  {}\n", s.verdict(), s.database);
     if let Some(at) = s.attached_at {
         out.push_str(&format!("attached  {}\n", output::moment(at)));
+    }
+    for d in &s.delays {
+        let time = d.seconds.map_or(String::new(), |s| format!(", for {}", output::length(s)));
+        let waiting = if d.waiting == 1 { "1 candidate waits".to_owned() } else { format!("{} candidates wait", d.waiting) };
+        out.push_str(&format!("delayed   {waiting} for an open transaction{time}: {}\n", output::safe(&d.transaction)));
     }
     for b in &s.bindings {
         out.push_str(&format!(
@@ -50,6 +67,9 @@ fn text(s: &Status) -> String {
     }
     for f in &s.followers {
         out.push_str(&follower(f));
+    }
+    for h in &s.workers {
+        out.push_str(&worker(h));
     }
     for t in &s.open_transactions {
         out.push_str(&format!("open      {t}\n"));
@@ -93,6 +113,20 @@ fn rechecks(st: &StorageStatus) -> String {
     format!("  the trash was checked again at {}{whole}\n", output::moment(checked))
 }
 
+/// Who works, or did.
+fn worker(h: &Heard) -> String {
+    let (place, ago) = (place(&h.beat.place), output::length(h.seconds));
+    match (h.beat.job, h.beat.ended) {
+        (Job::Run, _) if h.works() => format!("worker    {place} since {}\n", output::moment(h.beat.since)),
+        (Job::Run, true) => format!("worker    {place} was stopped {ago} ago\n"),
+        (Job::Run, false) => format!("worker    {place} was seen {ago} ago, and is silent since\n"),
+        (Job::Collect, _) if h.beat.every > 0 => {
+            format!("collect   {place} {ago} ago, the one before {} earlier\n", output::length(h.beat.every))
+        }
+        (Job::Collect, _) => format!("collect   {place} {ago} ago\n"),
+    }
+}
+
 fn follower(f: &FollowerStatus) -> String {
     let (planned, f) = (f.planned, &f.follower);
     let words: Vec<_> = f.outcomes.iter().map(|o| o.word()).collect();
@@ -104,7 +138,7 @@ fn follower(f: &FollowerStatus) -> String {
         n => out.push_str(&format!("  {n} waiting: {} due, {} failing{age}\n", f.due, f.failing)),
     }
     for w in &f.sample {
-        let name = w.name.as_deref().map_or_else(|| format!("entry {}", w.entry), output::safe);
+        let name = w.name.as_deref().map_or_else(|| format!("entry {}", w.entry), output::name);
         let note = output::safe(w.note.as_deref().unwrap_or(""));
         out.push_str(&format!("  {name}: {note} (failed {} times, next try {})\n", w.attempts, output::moment(w.due_at)));
     }
@@ -130,12 +164,16 @@ fn backlog(b: &Backlog) -> String {
         return "  nothing waits\n".to_owned();
     }
     let age = b.oldest_seconds.map(|s| format!(", the oldest for {}", output::length(s))).unwrap_or_default();
-    let staged = if b.staged > 0 { format!(", {} uploads without their rows yet", b.staged) } else { String::new() };
+    let staged = if b.staged > 0 {
+        format!(", {} to be looked at later (uploads without their rows yet, files that came back)", b.staged)
+    } else {
+        String::new()
+    };
     let mut out = format!("  {} waiting: {} due, {} failing{staged}{age}\n", b.total, b.due, b.failing);
     for w in &b.sample {
         let failed = if w.attempts == 0 { String::new() } else { format!("failed {} times, ", w.attempts) };
         let due = w.due_at.map(|t| format!(" ({failed}next try {})", output::moment(t))).unwrap_or_default();
-        out.push_str(&format!("  {}: {}{due}\n", output::safe(&w.value), output::safe(w.note.as_deref().unwrap_or(""))));
+        out.push_str(&format!("  {}: {}{due}\n", output::name(&w.value), output::safe(w.note.as_deref().unwrap_or(""))));
     }
     out
 }

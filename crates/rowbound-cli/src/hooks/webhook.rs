@@ -1,10 +1,15 @@
 //! A hook that is a URL.
 //!
-//! In: deliveries. Out: a POST that was answered with 2xx, or the error. Promise: no redirect is followed, and no answer is waited for longer than the
-//! time limit.
+//! In: deliveries. Out: a POST that was answered with 2xx, or the error. Promise: no redirect is followed, no answer is waited for longer than the
+//! time limit, and each call has headers as Standard Webhooks 1.0 wants them (<https://www.standardwebhooks.com>), signed where there is a secret.
 
 use std::{sync::Arc, time::Duration};
 
+use base64::{
+    Engine,
+    alphabet::STANDARD,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use reqwest::{Client, Response, StatusCode, header};
@@ -14,18 +19,25 @@ use rowbound::{
     plan::Hook,
 };
 use rustls_platform_verifier::BuilderVerifierExt;
-use sha2::Sha256;
+use sha2::{Digest, Sha256};
 
 use super::{json, tail};
 
 /// How much of an answer's text an error keeps, in characters.
 const SAID: usize = 300;
 
+/// What a secret begins with that is base64.
+const PREFIX: &str = "whsec_";
+
+/// Signatures and secrets. Padding is written, and not missed: tools that make keys leave it out.
+const BASE64: GeneralPurpose =
+    GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent));
+
 /// A URL that is called.
 pub struct Webhook {
     client: Client,
     url: String,
-    secret: Option<String>,
+    keys: Vec<Vec<u8>>,
     single: bool,
 }
 
@@ -36,11 +48,19 @@ impl std::fmt::Debug for Webhook {
 }
 
 impl Webhook {
-    pub fn new(hook: &Hook, url: &str, secret: Option<&str>) -> Result<Self> {
+    pub fn new(hook: &Hook, url: &str, secrets: &[String]) -> Result<Self> {
         let failed = |e: BoxError| Error::new(Kind::Config, "cannot make an HTTP client").with("hook", &hook.name).because(e);
         if let Err(e) = reqwest::Url::parse(url) {
             return Err(Error::new(Kind::Config, format!("`url` of a hook is no URL: {e}")).with("hook", &hook.name));
         }
+        let keys = secrets.iter().map(|secret| {
+            key(secret).ok_or_else(|| {
+                Error::new(Kind::Config, "`secret` of a hook begins with whsec_, and is no base64 after it")
+                    .with("hook", &hook.name)
+                    .hint("echo \"whsec_$(openssl rand -base64 32)\" makes one; a secret without whsec_ may be any text")
+            })
+        });
+        let keys = keys.collect::<Result<_>>()?;
         // TLS is ring's, as everywhere in Rowbound, and nothing is set for the whole process.
         let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -55,7 +75,7 @@ impl Webhook {
             .user_agent(concat!("rowbound/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|e| failed(e.into()))?;
-        Ok(Webhook { client, url: url.to_owned(), secret: secret.map(str::to_owned), single: hook.batch == 1 })
+        Ok(Webhook { client, url: url.to_owned(), keys, single: hook.batch == 1 })
     }
 
     /// Calls it once.
@@ -67,10 +87,13 @@ impl Webhook {
             body.push(b']');
         }
         let mut request = self.client.post(&self.url).header(header::CONTENT_TYPE, "application/json");
-        request = request.header("rowbound-hook", &first.follower).header("rowbound-delivery", first.id());
-        if let Some(secret) = &self.secret {
-            request = request.header("rowbound-signature", signature(secret.as_bytes(), &body)?);
+        // The moment of this try, not of the first: a receiver refuses what is old.
+        let (id, at) = (id(first, deliveries), Timestamp::now().as_second());
+        if !self.keys.is_empty() {
+            let signatures = self.keys.iter().map(|key| signature(key, &id, at, &body)).collect::<Result<Vec<_>, _>>()?;
+            request = request.header("webhook-signature", signatures.join(" "));
         }
+        request = request.header("webhook-id", id).header("webhook-timestamp", at).header("rowbound-hook", &first.follower);
         // Its text may quote the URL, which may be a secret.
         let answer = request.body(body).send().await.map_err(reqwest::Error::without_url)?;
         let status = answer.status();
@@ -94,11 +117,34 @@ impl Webhook {
     }
 }
 
-/// `sha256=` and HMAC-SHA256 of the body, in hexadecimal.
-fn signature(secret: &[u8], body: &[u8]) -> Result<String, BoxError> {
-    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(secret)?;
+/// The id of a call, the same at each try: the delivery's, or, of several, one that only these have together. A receiver remembers ids, and must not take a
+/// list for another one that it knows, of which a crash has made it hear with fewer or more in it.
+fn id(first: &Delivery, deliveries: &[Delivery]) -> String {
+    if deliveries.len() == 1 {
+        return first.id();
+    }
+    let mut hash = Sha256::new();
+    for delivery in deliveries {
+        hash.update(delivery.entry.id.to_be_bytes());
+    }
+    let hash: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    format!("{}-{hash}", first.id())
+}
+
+/// The bytes of a secret; `None`: it should be base64, and is not.
+fn key(secret: &str) -> Option<Vec<u8>> {
+    match secret.strip_prefix(PREFIX) {
+        Some(encoded) => BASE64.decode(encoded).ok().filter(|key| !key.is_empty()),
+        None => Some(secret.as_bytes().to_vec()),
+    }
+}
+
+/// `v1,` and the HMAC-SHA256 of id, time and body, in base64.
+fn signature(key: &[u8], id: &str, at: i64, body: &[u8]) -> Result<String, BoxError> {
+    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key)?;
+    mac.update(format!("{id}.{at}.").as_bytes());
     mac.update(body);
-    Ok(mac.finalize().into_bytes().iter().fold("sha256=".to_owned(), |text, byte| format!("{text}{byte:02x}")))
+    Ok(format!("v1,{}", BASE64.encode(mac.finalize().into_bytes())))
 }
 
 /// Seconds, or a date (RFC 9110, 10.2.3).
@@ -128,12 +174,37 @@ async fn beginning(mut answer: Response) -> String {
 mod tests {
     use super::*;
 
-    /// Test case 2 of RFC 4231.
+    /// The example of the specification's libraries; the second was computed with Python's `hmac`.
     #[test]
-    fn the_signature_is_hmac_sha256() {
+    fn the_signature_is_that_of_standard_webhooks() {
+        let key = key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         assert_eq!(
-            signature(b"Jefe", b"what do ya want for nothing?").unwrap(),
-            "sha256=5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+            signature(&key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, br#"{"test": 2432232314}"#).unwrap(),
+            "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
         );
+        assert_eq!(signature(b"Jefe", "site-17", 1_614_265_330, b"{}").unwrap(), "v1,UEg4LdogtKnjBEvfJJZUReACw7llONiTjQIBt6keRlw=");
+    }
+
+    #[test]
+    fn a_secret_is_base64_or_its_own_bytes() {
+        assert_eq!(key("Jefe").unwrap(), b"Jefe");
+        assert_eq!(key("whsec_SmVmZQ==").unwrap(), b"Jefe");
+        assert_eq!(key("whsec_SmVmZQ").unwrap(), b"Jefe", "padding is not missed");
+        for broken in ["whsec_", "whsec_a b", "whsec_\u{e4}", "whsec_S"] {
+            assert_eq!(key(broken), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn a_list_has_an_id_of_its_own() {
+        let of = |ids: &[i64]| {
+            let all: Vec<_> = ids.iter().map(|id| super::super::tests::delivery(*id, "a.jpg")).collect();
+            id(&all[0], &all)
+        };
+        assert_eq!(of(&[17]), "cdn-17");
+        assert!(of(&[17, 18]).starts_with("cdn-17-"));
+        assert_eq!(of(&[17, 18]), of(&[17, 18]));
+        let all = [of(&[17]), of(&[17, 18]), of(&[17, 18, 20]), of(&[17, 19, 20]), of(&[17, 20])];
+        assert_eq!(std::collections::BTreeSet::from(all.clone()).len(), all.len(), "{all:?}");
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     event::Event,
-    guard::{Stage, held, place},
+    guard::{How, Stage, held, place},
     truth::Truth,
     turn::{LOOP_STEPS, Loop},
     writers,
@@ -84,6 +84,10 @@ struct Lease {
     until: u64,
     /// Its first claim, when the first barrier was noted.
     noted: u64,
+    /// When its second barrier was noted, if it went back to the queue with that.
+    rested: Option<u64>,
+    /// Its process was killed, and may have settled it, or put it back, without a line.
+    doubt: bool,
     state: Candidate,
 }
 
@@ -92,6 +96,8 @@ enum Candidate {
     Claimed,
     Waits,
     Settled,
+    /// Settled, or another's: its batch had lost some leases.
+    Unknown,
 }
 
 /// A place in the trash.
@@ -99,8 +105,13 @@ enum Candidate {
 pub(super) struct Place {
     /// Its mover has said so. A successor may find a place before its paused mover can report it.
     made: bool,
+    /// When, at the earliest.
+    pub(super) since: u64,
     entered: bool,
+    /// Another candidate's batch has found it, and has entered that.
+    found: bool,
     pub(super) left: bool,
+    pub(super) left_at: u64,
     /// A loop has erased it, and some loop has entered that.
     pub(super) erased: bool,
     pub(super) purged: bool,
@@ -110,7 +121,7 @@ pub(super) struct Place {
 #[derive(Debug, Default)]
 pub(super) struct Checker {
     pub(super) truth: Truth,
-    locks: bool,
+    pub(super) how: How,
     lease: u64,
     started: bool,
     ended: Set<String>,
@@ -128,6 +139,8 @@ pub(super) struct Checker {
     /// Places that each loop has entered as purged.
     pub(super) purges: Set<(String, String)>,
     reported: Set<String>,
+    /// When the barrier of the erasure under way was noted.
+    pub(super) clearing: u64,
     /// Whether a process was killed that may have moved or brought back something without a line about it.
     pub(super) unknown_places: bool,
 }
@@ -158,7 +171,13 @@ impl Checker {
             | "rested"
             | "second-barrier-passed"
             | "checked-again"
-            | "returned" => self.batch(at, e),
+            | "returned"
+            | "resumed" => self.batch(at, e),
+            "renewed" => self.renewed(e),
+            "erasure-barrier" => {
+                self.clearing = e.begin();
+                Ok(())
+            }
             "settled" => self.settled(e),
             "look" => self.look(at, e),
             "restore" => self.restore(e),
@@ -176,7 +195,7 @@ impl Checker {
         if self.started {
             return Err("a trace begins once".to_owned());
         }
-        (self.started, self.locks, self.lease) = (true, e.locks, e.lease);
+        (self.started, self.how, self.lease) = (true, How { locks: e.locks, units: e.units }, e.lease);
         Ok(())
     }
 
@@ -202,7 +221,16 @@ impl Checker {
         let range = (e.who.clone(), 0)..=(e.who.clone(), u64::MAX);
         let open: Vec<_> = self.batches.range(range).map(|(key, _)| key.clone()).collect();
         for key in open {
-            self.batches.remove(&key);
+            // What it settled last, it may not have said.
+            let names = self.batches.remove(&key).map(|batch| batch.names).unwrap_or_default();
+            let decided = names.values().any(|n| n.stage != Stage::Claimed) && !names.values().any(|n| n.stage.is_undecided());
+            for id in names.values().filter(|n| n.stage.may_have_ended(decided, self.how.locks)).flat_map(|n| &n.ids) {
+                if let Some(l) = self.candidates.get_mut(id)
+                    && (&l.who, l.batch) == (&key.0, key.1)
+                {
+                    l.doubt = true;
+                }
+            }
         }
         self.unknown_places = true;
         self.loops.remove(&e.who);
@@ -228,14 +256,18 @@ impl Checker {
             for id in &ids {
                 let noted = match self.candidates.get(id) {
                     None => e.begin(),
+                    // SQLite gives a number anew.
+                    Some(l) if l.state == Candidate::Settled && self.how.locks => e.begin(),
                     Some(l) if l.state == Candidate::Settled => return Err(format!("candidate {id} was settled")),
-                    Some(l) if l.state == Candidate::Claimed && !self.locks && e.t < l.until && !given_back(l) => {
+                    Some(l) if l.state == Candidate::Claimed && !self.how.locks && e.t < l.until && !l.doubt && !given_back(l) => {
                         return Err(format!("candidate {id} is under the lease of {}", l.who));
                     }
                     Some(l) => l.noted,
                 };
                 let until = e.begin() + self.lease;
-                self.candidates.insert(*id, Lease { who: e.who.clone(), batch: e.batch, until, noted, state: Candidate::Claimed });
+                let rested = self.candidates.get(id).and_then(|l| l.rested);
+                let lease = Lease { who: e.who.clone(), batch: e.batch, until, noted, rested, doubt: false, state: Candidate::Claimed };
+                self.candidates.insert(*id, lease);
             }
             let new = Name { stage: Stage::Claimed, ids, round: 0, rested: 0, moved: BTreeMap::new(), back: BTreeSet::new() };
             batch.names.insert(name.clone(), new);
@@ -279,18 +311,22 @@ impl Checker {
         for (name, fact) in about {
             let n = batch.names.get_mut(&name).ok_or_else(|| format!("{name} is not in this batch"))?;
             let step = if e.interim { "interim-check" } else { e.step.as_str() };
-            let next = n.stage.next(step, &fact, self.locks).map_err(|why| format!("{name}: {why}"))?;
+            let next = n.stage.next(step, &fact, self.how).map_err(|why| format!("{name}: {why}"))?;
             match e.step.as_str() {
                 "checked-again" if e.round != n.round + 1 => return Err(format!("{name}: check {} follows check {}", e.round, n.round)),
                 "checked-again" => n.round = e.round,
                 "rested" => n.rested = e.begin(),
+                "resumed" => {
+                    let noted = n.ids.iter().filter_map(|id| self.candidates[id].rested).max();
+                    n.rested = noted.ok_or_else(|| format!("{name}: no earlier worker noted a second barrier"))?;
+                }
                 "second-barrier-passed" => self.passed(n.rested, e.t)?,
                 "barrier-passed" => {
                     for id in &n.ids {
                         self.passed(self.candidates[id].noted, e.t)?;
                     }
                 }
-                "confirmed" if !self.locks => {
+                "confirmed" if !self.how.locks => {
                     let ids = n.ids.clone();
                     if let Some(id) = ids.iter().find(|id| !self.holds(e, **id)) {
                         return Err(format!("{name}: the lease of candidate {id} was lost"));
@@ -298,17 +334,8 @@ impl Checker {
                 }
                 _ => {}
             }
-            if !self.locks {
-                for id in &n.ids {
-                    if let Some(l) = self.candidates.get_mut(id)
-                        && l.who == e.who
-                        && l.batch == e.batch
-                        && matches!(e.step.as_str(), "confirmed" | "rested")
-                        && e.begin() < l.until
-                    {
-                        l.until = e.t + self.lease;
-                    }
-                }
+            if e.step == "confirmed" || e.step == "rested" && self.how.units {
+                self.renew(e, &n.ids);
             }
             n.stage = next;
         }
@@ -317,7 +344,7 @@ impl Checker {
 
     pub(super) fn passed(&self, noted: u64, passed: u64) -> Result<(), String> {
         match self.truth.missed(noted, passed) {
-            Some(v) if !self.locks => Err(format!(
+            Some(v) if !self.how.locks => Err(format!(
                 "a transaction that was visible at {} and open at {} did not end before the barrier passed",
                 v.from, v.open_until
             )),
@@ -333,6 +360,7 @@ impl Checker {
             "looked" => match fact {
                 Value::String(_) if !there => return wrong("seen, but it was not there"),
                 Value::Null | Value::Object(_) if !missing => return wrong("missing, but it was there"),
+                Value::Object(_) => self.find(place(fact, "trash").unwrap_or_default()),
                 _ => {}
             },
             "listed" => {
@@ -350,10 +378,7 @@ impl Checker {
                     if !there {
                         return wrong("moved, but it was not there");
                     }
-                    let known = self.places.entry(place.to_owned()).or_default();
-                    if std::mem::replace(&mut known.made, true) {
-                        return wrong("moved to a place that is taken");
-                    }
+                    self.make(e, file, place)?;
                     let original = batch.derivatives.get(file).map_or(file, String::as_str).to_owned();
                     if let Some(n) = batch.names.get_mut(&original) {
                         n.moved.insert(file.to_owned(), place.to_owned());
@@ -369,7 +394,7 @@ impl Checker {
                     if !missing {
                         return wrong("it came back over another file");
                     }
-                    self.leave(file, place)?;
+                    self.leave(e, file, place)?;
                     let original = batch.derivatives.get(file).map_or(file, String::as_str).to_owned();
                     if let Some(n) = batch.names.get_mut(&original) {
                         n.back.insert(place.to_owned());
@@ -395,13 +420,64 @@ impl Checker {
         if right { Ok(()) } else { Err(format!("{name}: a check cannot have said {fact} then")) }
     }
 
+    /// A file comes to a place in the trash. One that was left may be taken again.
+    fn make(&mut self, e: &Event, file: &str, place: &str) -> Result<(), String> {
+        let unknown = self.unknown_places;
+        match self.places.get(place) {
+            Some(p) if p.made && !p.left && !unknown => return Err(format!("{file}: moved to a place that is taken")),
+            Some(p) if p.made || p.left && p.left_at < e.begin() => self.forget(place),
+            // Whoever found it has taken it away before its paused mover could report it.
+            _ => {}
+        }
+        let known = self.places.entry(place.to_owned()).or_default();
+        (known.made, known.since) = (true, e.begin());
+        Ok(())
+    }
+
+    /// A file lies at a place that was left: a process that was killed has moved another one there.
+    fn find(&mut self, place: &str) {
+        if self.unknown_places && self.places.get(place).is_some_and(|p| p.left) {
+            self.forget(place);
+        }
+    }
+
+    fn forget(&mut self, place: &str) {
+        self.places.remove(place);
+        self.purges.retain(|(_, purged)| purged != place);
+        self.notes.remove(place);
+    }
+
+    /// The leases hold still: all that its batch has of these.
+    fn renewed(&mut self, e: &Event) -> Result<(), String> {
+        let batch = self.batches.get(&(e.who.clone(), e.batch)).ok_or_else(|| format!("{} has no batch {}", e.who, e.batch))?;
+        let ids: Vec<u64> = e.names.keys().filter_map(|name| batch.names.get(name)).flat_map(|n| n.ids.iter().copied()).collect();
+        self.renew(e, &ids);
+        Ok(())
+    }
+
+    fn renew(&mut self, e: &Event, ids: &[u64]) {
+        // The engine lets a lease begin anew only when less than half of it is left.
+        let least = e.begin() + if self.how.units { self.lease } else { self.lease / 2 };
+        for id in ids {
+            if let Some(l) = self.candidates.get_mut(id)
+                && l.who == e.who
+                && l.batch == e.batch
+                && e.begin() < l.until
+            {
+                l.until = l.until.max(least);
+            }
+        }
+    }
+
     /// A file leaves its place in the trash.
-    pub(super) fn leave(&mut self, file: &str, place: &str) -> Result<(), String> {
+    pub(super) fn leave(&mut self, e: &Event, file: &str, place: &str) -> Result<(), String> {
         match self.places.get_mut(place) {
             Some(p) if p.left => return Err(format!("{file}: {place} was left before")),
-            Some(p) => p.left = true,
+            Some(p) => (p.left, p.left_at) = (true, e.t),
             // A killed process may have moved it.
-            None if self.unknown_places => drop(self.places.insert(place.to_owned(), Place { left: true, ..Place::default() })),
+            None if self.unknown_places => {
+                self.places.insert(place.to_owned(), Place { left: true, left_at: e.t, ..Place::default() });
+            }
             None => return Err(format!("{file}: nothing was moved to {place}")),
         }
         Ok(())
@@ -412,28 +488,42 @@ impl Checker {
         let mut batch = self.batches.remove(&key).ok_or_else(|| format!("{} has no batch {}", e.who, e.batch))?;
         for (name, fact) in &e.names {
             let n = batch.names.get_mut(name).ok_or_else(|| format!("{name} is not in this batch"))?;
-            let next = n.stage.next("settled", fact, self.locks).map_err(|why| format!("{name}: {why}"))?;
+            let next = n.stage.next("settled", fact, self.how).map_err(|why| format!("{name}: {why}"))?;
             let ids = n.ids.clone();
             let held: Vec<u64> = ids.iter().copied().filter(|id| self.holds(e, *id)).collect();
             let back = fact.get("back").is_some();
+            let parked = fact.get("back").is_some_and(|why| why == "stopped").then_some(n.rested);
             let expired = |id: &u64| self.candidates[id].until <= e.t;
             if fact == "lost" && held.iter().any(|id| !expired(id)) {
                 return Err(format!("{name}: candidate {} was not lost", held[0]));
             }
-            if fact != "lost" && !back && held.is_empty() && !self.locks {
+            // Of these the database does not say whether they were still its own.
+            let unsure = e.partial && !back && (held.len() < ids.len() || held.iter().any(expired));
+            if fact != "lost" && !back && !unsure && held.is_empty() && !self.how.locks {
                 return Err(format!("{name}: settled without a lease"));
             }
             for id in held {
                 if let Some(l) = self.candidates.get_mut(&id) {
-                    l.state = if back || fact == "lost" { Candidate::Waits } else { Candidate::Settled };
+                    l.rested = parked.or(l.rested);
+                    l.state = match back || fact == "lost" {
+                        true => Candidate::Waits,
+                        false if unsure => Candidate::Unknown,
+                        false => Candidate::Settled,
+                    };
                 }
             }
             let of_unit =
                 |file: &String| file == name || [&batch.derivatives, &self.derivatives].iter().any(|known| known.get(file) == Some(name));
             let entered: Vec<_> = e.entered.iter().filter(|(file, _)| of_unit(file)).collect();
             for (file, fact) in entered {
+                if unsure {
+                    continue;
+                }
                 if let Some(place) = place(fact, "trashed") {
                     self.enter(file, place)?;
+                } else if let Some(place) = place(fact, "found") {
+                    // It may have been entered long ago, or its mover may do so yet.
+                    self.places.entry(place.to_owned()).or_default().found = true;
                 } else if let Some(place) = place(fact, "restored")
                     && !n.back.contains(place)
                     && !self.unknown_places
@@ -452,7 +542,9 @@ impl Checker {
         match self.places.get_mut(place) {
             Some(p) if p.entered => return Err(format!("{file}: {place} was entered before")),
             Some(p) => p.entered = true,
-            None if self.unknown_places => drop(self.places.insert(place.to_owned(), Place { entered: true, ..Place::default() })),
+            None if self.unknown_places => {
+                self.places.insert(place.to_owned(), Place { entered: true, ..Place::default() });
+            }
             None => return Err(format!("{file}: entered as moved to {place}, which nobody did")),
         }
         Ok(())
@@ -470,17 +562,18 @@ impl Checker {
 
     fn restore(&mut self, e: &Event) -> Result<(), String> {
         for (file, fact) in &e.names {
-            self.leave(file, fact.as_str().unwrap_or_default())?;
+            self.leave(e, file, fact.as_str().unwrap_or_default())?;
         }
         Ok(())
     }
 
     /// Everything was done: rows and files agree.
     fn quiet(&mut self, e: &Event) -> Result<(), String> {
-        if let Some((id, l)) = self.candidates.iter().find(|(_, l)| l.state != Candidate::Settled) {
+        if let Some((id, l)) = self.candidates.iter().find(|(_, l)| !l.doubt && !matches!(l.state, Candidate::Settled | Candidate::Unknown))
+        {
             return Err(format!("candidate {id} of {} waits still", l.who));
         }
-        if let Some((place, _)) = self.places.iter().find(|(_, p)| p.made && !p.entered && !p.left && !self.unknown_places) {
+        if let Some((place, _)) = self.places.iter().find(|(_, p)| p.made && !p.entered && !p.found && !p.left && !self.unknown_places) {
             return Err(format!("a file lies at {place}, and the ledger does not know it"));
         }
         if let Some((place, _)) = self.places.iter().find(|(_, p)| p.erased && !p.purged) {

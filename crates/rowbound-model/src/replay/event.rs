@@ -59,6 +59,13 @@ pub struct Event {
     /// `start`: whether the database has one writer at a time and no leases.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub locks: bool,
+    /// `start`: whether an original and its derivatives are one unit of a batch, as in the model. Otherwise derivatives become candidates of their own, as in
+    /// the engine.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub units: bool,
+    /// `settled`: of some candidates another worker held the lease, and it is not known of which.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
 }
 
 fn is_zero(n: &u64) -> bool {

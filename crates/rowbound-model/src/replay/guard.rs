@@ -70,6 +70,15 @@ pub enum Taken {
     Nothing,
 }
 
+/// How a process works.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct How {
+    /// SQLite, where no lease is confirmed and nothing is checked a second time.
+    pub locks: bool,
+    /// Whether an original and its derivatives are one unit of a batch.
+    pub units: bool,
+}
+
 /// Whether a fact is `held`.
 pub(super) fn held(fact: &Value) -> Result<bool, String> {
     match fact.as_str() {
@@ -85,18 +94,19 @@ pub(super) fn place<'a>(fact: &'a Value, key: &str) -> Option<&'a str> {
 }
 
 impl Stage {
-    /// The stage after `step` with its fact. `locks`: SQLite, where no lease is confirmed and nothing is checked a second time.
+    /// The stage after `step` with its fact.
     ///
     /// # Errors
     /// The model does not allow the step here.
-    pub fn next(&self, step: &str, fact: &Value, locks: bool) -> Result<Stage, String> {
+    pub fn next(&self, step: &str, fact: &Value, how: How) -> Result<Stage, String> {
         use Stage::*;
+        let How { locks, units } = how;
         let next = match (self, step) {
             (Claimed, "barrier-passed") => Clear,
             (Clear, "looked") => Looked(seen(fact)?),
             (Looked(seen), "listed") => {
                 let some = fact.as_array().is_some_and(|d| !d.is_empty());
-                Listed { seen: *seen, again: some && *seen != Seen::There }
+                Listed { seen: *seen, again: some && *seen != Seen::There && units }
             }
             (Listed { seen: first, again: true }, "looked") if seen(fact)? != Seen::There => Listed { seen: *first, again: false },
             (Listed { again: true, .. }, "looked") => Held(Seen::Missing),
@@ -108,6 +118,8 @@ impl Stage {
             (Confirmed(Seen::InTrash | Seen::Missing), "removed") if fact.is_null() => Removed(Taken::Nothing),
             (Confirmed(_), "removed") => Removed(removed(fact)?),
             (Free(Seen::InTrash) | Removed(Taken::Moved | Taken::Nothing), "rested") if !locks => Rested,
+            // What lies in the trash already is checked behind a barrier of its own.
+            (Listed { seen: Seen::InTrash, again: false }, "rested" | "resumed") if !locks && !units => Rested,
             (Held(Seen::InTrash), "returned") => Returned,
             (Rested, "second-barrier-passed") => Passed,
             (Rested, "interim-check") => match held(fact)? {
@@ -121,17 +133,34 @@ impl Stage {
             },
             (Due, "returned") => Returned,
             (Returned, "checked-again") => After { held: held(fact)? },
-            (stage, "settled") => return stage.settled(fact, locks),
+            (stage, "settled") => return stage.settled(fact, how),
             _ => return Err(format!("`{step}` does not follow {self:?}")),
         };
         Ok(next)
     }
 
+    /// Whether its batch has yet to find out what becomes of it before it is moved.
+    pub fn is_undecided(&self) -> bool {
+        use Stage::*;
+        matches!(self, Clear | Looked(_) | Listed { seen: Seen::There, .. } | Confirmed(_))
+    }
+
+    /// Whether a process that was killed now may have written down its end just before. `decided`: its batch knew what becomes of all that is not moved.
+    pub fn may_have_ended(&self, decided: bool, locks: bool) -> bool {
+        use Stage::*;
+        match self {
+            Settled | Returned | After { .. } => true,
+            Removed(Taken::Moved) => decided && locks,
+            Claimed | Listed { .. } | Held(_) | Free(_) | Removed(Taken::Not | Taken::Erased | Taken::Nothing) => decided,
+            _ => false,
+        }
+    }
+
     /// Which outcome may end a name here.
-    fn settled(&self, fact: &Value, locks: bool) -> Result<Stage, String> {
+    fn settled(&self, fact: &Value, How { locks, units }: How) -> Result<Stage, String> {
         use Stage::*;
         if let Some(why) = fact.get("back").and_then(Value::as_str) {
-            return self.back(why);
+            return self.back(why, units);
         }
         let allowed = match (self, fact.as_str().unwrap_or_default()) {
             // Names that are refused, protected or of another storage need no look.
@@ -139,7 +168,10 @@ impl Stage {
             (Held(Seen::There) | Settled | After { held: true }, "lost") => true,
             (Removed(_) | Held(_) | Free(_), "lost") => true,
             (Held(Seen::There) | After { held: true }, "kept") => true,
-            (Returned, "kept") => locks,
+            // The engine announces what comes back, before and after: whoever claims that looks anew.
+            (Returned, "kept") => locks || !units,
+            (Due | Returned, "dangling") => !units,
+            (Listed { seen: Seen::Missing, again: false }, "missing") => !units,
             (Held(Seen::Missing) | Free(Seen::Missing), "missing") => true,
             (Settled, "trashed") => true,
             (Removed(Taken::Moved | Taken::Nothing) | Free(Seen::InTrash), "trashed") => locks,
@@ -151,9 +183,12 @@ impl Stage {
     }
 
     /// Why a name may go back to the queue here.
-    fn back(&self, why: &str) -> Result<Stage, String> {
+    fn back(&self, why: &str, units: bool) -> Result<Stage, String> {
         use Stage::*;
         let allowed = match self {
+            // An error, of the batch or of the file; or it is due later for another reason than a transaction.
+            Claimed | Looked(_) | Confirmed(_) if !units && why == "failed" => true,
+            Looked(_) | Listed { .. } | Free(_) | Removed(Taken::Not) if !units && why == "later" => true,
             Claimed => why == "barrier",
             Clear => why == "failed",
             Looked(_) => why == "failed",

@@ -22,7 +22,10 @@ pub fn mutate(trace: &[Event], seed: u64) -> (Vec<Event>, Mutation) {
     loop {
         let at = random.below(trace.len());
         let e = &trace[at];
-        if matches!(e.step.as_str(), "start" | "end" | "killed" | "quiet" | "adopted" | "gone" | "reported") {
+        if matches!(
+            e.step.as_str(),
+            "start" | "end" | "killed" | "quiet" | "adopted" | "gone" | "reported" | "stopped" | "renewed" | "erasure-barrier"
+        ) {
             continue;
         }
         let later = |from: usize| trace[from + 1..].iter().position(|o| o.who == e.who).map(|i| from + 1 + i);
@@ -35,7 +38,9 @@ pub fn mutate(trace: &[Event], seed: u64) -> (Vec<Event>, Mutation) {
                 let before = trace[..at].iter().rev().find(|o| o.who == e.who);
                 let idle =
                     e.step == "look" && before.is_some_and(|o| o.step == "open") && next.is_some_and(|n| trace[n].step == "rollback");
-                if e.step == "open" || idle || next.is_none_or(|n| trace[n].step == "killed") {
+                // A process that was killed may have settled and not said so.
+                let unsaid = e.step == "settled" && trace[at..].iter().any(|o| o.who == e.who && o.step == "killed");
+                if e.step == "open" || idle || unsaid || next.is_none_or(|n| trace[n].step == "killed") {
                     continue;
                 }
                 changed.remove(at);
@@ -52,7 +57,11 @@ pub fn mutate(trace: &[Event], seed: u64) -> (Vec<Event>, Mutation) {
                 if e.step == "recheck-checked" && e.names.values().all(|fact| fact == "free") {
                     continue;
                 }
-                let fit = |n: &Event| n.batch == e.batch && n.step != "killed" && !(statement(e) && statement(n));
+                let common = |n: &Event| e.names.keys().any(|name| n.names.contains_key(name));
+                let fit = |n: &Event| {
+                    let same = n.batch == e.batch && (e.batch == 0 || common(n));
+                    same && !matches!(n.step.as_str(), "killed" | "stopped" | "erasure-barrier") && !(statement(e) && statement(n))
+                };
                 let neighbour = next.filter(|n| fit(&trace[*n]));
                 let Some(n) = neighbour else { continue };
                 let [a, b] = [(trace[at].t0, trace[at].t), (trace[n].t0, trace[n].t)];

@@ -20,7 +20,7 @@ const KILLED: u64 = u64::MAX;
 pub fn generate(seed: u64, walks: usize, locks: bool) -> Vec<Event> {
     let mut random = Random::new(seed);
     let mut writer = Writer::new(locks);
-    writer.line("setup", "start", |e| (e.lease, e.locks) = (LEASE, locks));
+    writer.line("setup", "start", |e| (e.lease, e.locks, e.units) = (LEASE, locks, true));
     let works: [&[Kind]; 8] = [
         &[Kind::Delete, Kind::Reference],
         &[Kind::Delete, Kind::Undo],

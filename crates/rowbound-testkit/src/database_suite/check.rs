@@ -5,8 +5,9 @@ use std::time::Duration;
 use rowbound::{
     Binding, Kind,
     binding::{JsonPath, Reading},
-    database::{ColumnSearch, Dialect, OpenTransaction, Scan},
-    queue::Outcome,
+    database::{ColumnSearch, Dialect, OpenTransaction, Options, Scan},
+    plan::Ignored,
+    queue::{Claim, Outcome, PutBack, Settlement, Waits},
 };
 
 use super::{Attached, DEADLINE, Fixture, equal, ok, refused, settle_all, value};
@@ -244,6 +245,127 @@ pub async fn a_prepared_transaction_is_waited_for(f: &Fixture) {
     })
     .await;
     assert_eq!(attached.found(&["n.jpg"]).await, ["n.jpg"]);
+}
+
+/// What a session is called: its role or user.
+async fn name_of(f: &Fixture, app: &mut App) -> String {
+    let sql = if f.db.dialect() == Dialect::Postgres { "select session_user::text" } else { "select substring_index(user(), '@', 1)" };
+    app.query_strings(sql).await.remove(0).expect("a name")
+}
+
+fn whose(open: &[OpenTransaction]) -> Vec<&str> {
+    open.iter().filter_map(|t| t.who.role.as_deref()).collect()
+}
+
+/// Sessions of which somebody says that they write no references are not listed; all others are, and what an ignored one has prepared.
+pub async fn an_ignored_session_is_not_waited_for(f: &Fixture) {
+    f.docs(&["a.jpg"]).await;
+    let ignoring = |sessions: Ignored| Options { ignored: vec![sessions], ..Options::default() };
+    if f.db.dialect() == Dialect::Sqlite {
+        let e = refused((f.open)(f.db.url().to_owned(), ignoring(Ignored::Role("x".into()))).await, "its lock is the barrier");
+        assert_eq!(e.kind(), Kind::Config);
+        return;
+    }
+    let attached = f.attach(&["doc.file"]).await;
+    let mut reporting = f.db.app_with(&["grant select, insert on doc"]).await.expect("a user");
+    let mut app = f.db.app().await;
+    let (role, own) = (name_of(f, &mut reporting).await, name_of(f, &mut app).await);
+    let database = f.open_with(ignoring(Ignored::Role(role.clone()))).await;
+    let id = format!("rowbound_{:08x}", rand::random::<u32>());
+    let (begin, prepare, rollback) = match f.db.dialect() {
+        Dialect::Postgres => ("begin".to_owned(), format!("prepare transaction '{id}'"), format!("rollback prepared '{id}'")),
+        _ => (format!("xa start '{id}'"), format!("xa end '{id}'; xa prepare '{id}'"), format!("xa rollback '{id}'")),
+    };
+    reporting.exec(&begin).await;
+    reporting.exec("insert into doc values (7, 'm.jpg', 'x')").await;
+    app.begin().await;
+    app.exec("insert into doc values (8, 'n.jpg', 'x')").await;
+    let all = ok(attached.database.open_transactions().await);
+    assert!(whose(&all).contains(&&*role) && whose(&all).contains(&&*own), "{all:?}");
+    assert!(all.iter().all(|t| t.since.is_some() && t.who.session.is_some()), "who and since when: {all:?}");
+    let listed = ok(database.open_transactions().await);
+    assert!(!whose(&listed).contains(&&*role) && whose(&listed).contains(&&*own), "{listed:?}");
+    app.rollback().await;
+    app.close().await;
+
+    reporting.exec(&prepare).await;
+    reporting.close().await;
+    wait_until(DEADLINE, "a prepared transaction is listed, whoever prepared it", async || {
+        ok(database.open_transactions().await).iter().any(|t| t.description.contains("prepared"))
+    })
+    .await;
+    let mut admin = f.db.app().await;
+    let ended = tokio::time::timeout(DEADLINE, async {
+        // MariaDB frees it when the connection is truly gone.
+        while admin.try_exec(&rollback).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    ended.await.expect("the prepared transaction could not be rolled back");
+
+    let e = refused((f.open)(f.db.url().to_owned(), ignoring(Ignored::Role(own))).await, "it is the application's own");
+    assert_eq!(e.kind(), Kind::Config);
+}
+
+/// The same by what an application calls itself, where the database tells it; elsewhere that is refused.
+pub async fn an_ignored_application_is_not_waited_for(f: &Fixture) {
+    f.docs(&["a.jpg"]).await;
+    let options = Options { ignored: vec![Ignored::Application("metabase".into())], ..Options::default() };
+    if f.db.dialect() != Dialect::Postgres {
+        let tells = match f.db.dialect() {
+            Dialect::Mysql => f.db.query_strings("select cast(@@performance_schema as char)").await[0].as_deref() == Some("1"),
+            _ => false,
+        };
+        let opened = (f.open)(f.db.url().to_owned(), options).await;
+        match tells {
+            true => drop(ok(opened)),
+            false => assert_eq!(refused(opened, "nobody tells").kind(), Kind::Config),
+        }
+        return;
+    }
+    let database = f.open_with(options).await;
+    let between = if f.db.url().contains('?') { '&' } else { '?' };
+    let app = async |id: u32, name: &str| {
+        let mut app = App::at(&format!("{}{between}application_name={name}", f.db.url())).await;
+        app.begin().await;
+        app.exec(&format!("insert into doc values ({id}, 'm.jpg', 'x')")).await;
+        app
+    };
+    let (metabase, other) = (app(7, "metabase").await, app(8, "metabase2").await);
+    let listed = ok(database.open_transactions().await);
+    let names: Vec<_> = listed.iter().filter_map(|t| t.who.application.as_deref()).collect();
+    assert!(!names.contains(&"metabase") && names.contains(&"metabase2"), "{listed:?}");
+    metabase.close().await;
+    other.close().await;
+}
+
+/// Who waits for what: put back because of a transaction, or not tried yet.
+pub async fn it_is_told_how_many_wait_for_a_transaction(f: &Fixture) {
+    f.docs(&["a.jpg", "b.jpg", "c.jpg", "d.jpg"]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    let database = &attached.database;
+    f.db.exec("delete from doc").await;
+    if f.db.dialect() == Dialect::Sqlite {
+        assert_eq!(ok(database.waits(&attached.claim()).await), []);
+        return;
+    }
+    assert_eq!(ok(database.waits(&attached.claim()).await), [(None, 4)]);
+    let young = Claim { grace: Duration::from_secs(3600), ..attached.claim() };
+    assert_eq!(ok(database.waits(&young).await), [], "what is not due waits for its time");
+    let claimed = ok(database.claim(&Claim { limit: 3, ..attached.claim() }).await);
+    let waits = Waits { transactions: vec!["one".into(), "two".into()], ..Waits::default() };
+    let back = claimed[..2].iter().map(|c| PutBack {
+        id: c.id,
+        wait: Duration::from_secs(3600),
+        failed: false,
+        note: "it waits".into(),
+        waits: Some(waits.clone()),
+    });
+    ok(database.settle(&Settlement { back: back.collect(), ..settle_all(&[], Outcome::Kept) }, None).await);
+    let mut told = ok(database.waits(&attached.claim()).await);
+    told.sort_by_key(|(waits, _)| waits.is_some());
+    assert_eq!(told, [(None, 2), (Some(waits), 2)], "one is claimed, one is due");
+    assert_eq!(ok(database.waits(&Claim { storage: "other".into(), bindings: vec![99], ..attached.claim() }).await), []);
 }
 
 /// The engine's own connections are no transactions to wait for: else no barrier would ever pass.

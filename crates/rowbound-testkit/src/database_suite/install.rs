@@ -7,11 +7,11 @@ use rowbound::{
     capture::{Bound, Gap, Installation, Snapshot, VERSION},
     database::{Dialect, Options},
     delivery::Turn,
-    ledger::{Filter, NewEntry, Upkeep},
+    ledger::{Filter, Upkeep},
     queue::{Claim, Outcome, PutBack, Settlement, Waits},
 };
 
-use super::{Attached, DEADLINE, Fixture, fresh_record, number, ok, refused, settle_all, value};
+use super::{Attached, DEADLINE, Fixture, fresh_record, number, ok, queue::entry, refused, settle_all, value};
 
 fn bound(columns: &[&str]) -> Vec<Bound> {
     number(columns.iter().map(|c| ok(Binding::name(c, "default"))).collect())
@@ -232,7 +232,7 @@ async fn is_upgraded(f: &Fixture, attached: &Attached) {
     let mut claim = attached.claim();
     let fresh = ok(db.claim(&claim).await);
     assert_eq!(fresh.iter().map(|c| (value(c), c.attempts, c.waits.clone())).collect::<Vec<_>>(), [("fresh.jpg".to_owned(), 0, None)]);
-    let waits = Some(Waits { moved: true, transactions: vec!["3/17".into()] });
+    let waits = Some(Waits { moved: true, transactions: vec!["3/17".into()], ..Waits::default() });
     let back = vec![PutBack { id: fresh[0].id, wait: Duration::ZERO, failed: true, note: "waits".into(), waits: waits.clone() }];
     ok(db.settle(&Settlement { back, ..settle_all(&[], Outcome::Kept) }, None).await);
     claim.not_due_too = true;
@@ -250,15 +250,6 @@ async fn is_upgraded(f: &Fixture, attached: &Attached) {
     let hour = Duration::from_secs(3600);
     assert_eq!(ok(db.upkeep("default").await), None);
     assert_eq!(ok(db.keep("default", "suite", hour).await), Some(Upkeep::default()));
-    let entry = |outcome: Outcome| NewEntry {
-        storage: "default".into(),
-        name: outcome.word().into(),
-        outcome,
-        event: "trash",
-        size: None,
-        place: None,
-        note: None,
-    };
     assert!(
         ok(db.kept("default", "suite", &Upkeep::default(), &Outcome::ALL.map(|(o, _)| entry(o))).await),
         "also what version 2 did not know"

@@ -8,7 +8,7 @@ use rowbound::{
     capture::Reliance,
     database::{Dialect, Shadowed},
     ledger::{Filter, NewEntry},
-    queue::{Announce, CLAIM_BYTES, Candidate, Claim, Derived, Opened, Outcome, PutBack, Settled, Settlement, Waits},
+    queue::{Announce, CLAIM_BYTES, Candidate, Claim, Derived, Opened, Outcome, PutBack, Settled, Settlement, Sight, Waits},
 };
 
 use super::{Attached, DEADLINE, Fixture, ok, refused, settle_all, value};
@@ -207,14 +207,20 @@ pub async fn what_a_candidate_waits_for_is_remembered(f: &Fixture) {
     let got = claim().await;
     assert_eq!(got.iter().map(|c| c.waits.clone()).collect::<Vec<_>>(), vec![None; 6]);
     let odd = ["3/17 \u{1F622}", "it's \"one\" \\ of \u{1}", "", "%s ?1 $1 :x"];
-    let waits = |moved, keys: &[&str]| Some(Waits { moved, transactions: keys.iter().map(|k| (*k).to_owned()).collect() });
+    let waits =
+        |moved, keys: &[&str]| Some(Waits { moved, transactions: keys.iter().map(|k| (*k).to_owned()).collect(), ..Waits::default() });
     // As many and as long as can be.
     let many: Vec<_> = (0..5_000).map(|n| format!("{n}/{n} {n} 1763683200.123456")).collect();
+    // Of those that are too young each is remembered by itself.
+    let young = |content: &str, transactions: &[&str]| {
+        let sight = Some(Sight { at: Timestamp::from_second(1_800_000_000).expect("a moment"), content: content.to_owned() });
+        waits(false, transactions).map(|w| Waits { young: transactions.is_empty(), sight, ..w })
+    };
     let want = [
         waits(false, &odd),
-        waits(true, &odd),
+        young(odd[1], &odd),
         None,
-        waits(true, &[]),
+        young("fe01:1a:4:6a.1", &[]),
         waits(false, &many.iter().map(String::as_str).collect::<Vec<_>>()),
         None,
     ];
@@ -232,6 +238,11 @@ pub async fn what_a_candidate_waits_for_is_remembered(f: &Fixture) {
     let got = claim().await;
     assert_eq!(got.iter().map(|c| c.waits.clone()).collect::<Vec<_>>(), want);
     assert_eq!(got.iter().map(|c| c.attempts).collect::<Vec<_>>(), [0, 0, 1, 0, 0, 1], "each has what was said of it");
+    if f.db.dialect() != Dialect::Sqlite {
+        let told = ok(db.waits(&attached.claim()).await);
+        let count = |of: &Option<Waits>| told.iter().filter(|(w, _)| w == of).map(|(_, n)| *n).sum::<u64>();
+        assert_eq!((count(&None), count(&want[0]), count(&want[1]), told.len()), (3, 1, 1, 4), "who is too young waits for nobody");
+    }
     let notes: Vec<_> = ok(db.waiting(&["1.jpg".into(), "3.jpg".into()]).await).into_iter().map(|w| w.note).collect();
     assert_eq!(notes, [Some("1.jpg".to_owned()), Some("3.jpg".to_owned())]);
 
@@ -455,6 +466,24 @@ pub async fn another_owner_settles_nothing(f: &Fixture) {
     settlement.settled = theirs.iter().map(|c| settled(c.id, Outcome::Erased)).collect();
     assert_eq!(ok(attached.database.settle(&settlement, None).await), 2, "the holder settles");
     assert!(ok(attached.database.history(&Filter::default()).await).iter().all(|e| e.note.is_none()));
+}
+
+/// A value that held no name is not told; what another worker holds stays.
+pub async fn what_held_no_name_leaves_without_an_entry(f: &Fixture) {
+    let attached = candidates(f, 3).await;
+    let database = &attached.database;
+    ok(database.follow("cdn", &Outcome::ALL.map(|(o, _)| o)).await);
+    let claimed = ok(database.claim(&Claim { limit: 2, ..attached.claim() }).await);
+    let empty: Vec<i64> = claimed.iter().map(|c| c.id).collect();
+    let settlement = Settlement { empty, ..settle_all(&[], Outcome::Foreign) };
+    if f.db.dialect() != Dialect::Sqlite {
+        ok(database.settle(&Settlement { owner: "another".into(), ..settlement.clone() }, None).await);
+        assert_eq!(ok(database.backlog(&attached.claim()).await).total, 3, "another owner's stay");
+    }
+    assert_eq!(ok(database.settle(&settlement, None).await), 0);
+    assert_eq!(ok(database.backlog(&attached.claim()).await).total, 1);
+    assert!(ok(database.history(&Filter::default()).await).is_empty());
+    assert_eq!(ok(database.followers().await)[0].waiting, 0);
 }
 
 /// Derivatives become candidates in the transaction that settles their original, or not at all; twice is as good as once.
@@ -787,15 +816,6 @@ pub async fn history_goes_on_before_an_entry(f: &Fixture) {
 pub async fn every_outcome_is_entered(f: &Fixture) {
     f.docs(&[]).await;
     let attached = f.attach(&["doc.file"]).await;
-    let entry = |outcome: Outcome| NewEntry {
-        storage: "default".into(),
-        name: outcome.word().into(),
-        outcome,
-        event: "trash",
-        size: None,
-        place: None,
-        note: None,
-    };
     ok(attached.database.enter(&Outcome::ALL.map(|(outcome, _)| entry(outcome))).await);
     let got: Vec<_> = ok(attached.database.history(&Filter::default()).await).iter().rev().map(|e| (e.name.clone(), e.outcome)).collect();
     assert_eq!(got, Outcome::ALL.map(|(outcome, _)| (outcome.word().to_owned(), outcome)));
@@ -929,4 +949,9 @@ pub async fn one_works_where_only_one_may(f: &Fixture) {
     } else {
         assert!(held.is_none() && ok(other.lock_worker().await).is_none());
     }
+}
+
+/// An entry with this outcome, of a name that is the outcome's word.
+pub(super) fn entry(outcome: Outcome) -> NewEntry {
+    NewEntry { storage: "default".into(), name: outcome.word().into(), outcome, event: "trash", size: None, place: None, note: None }
 }

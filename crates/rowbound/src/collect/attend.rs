@@ -12,7 +12,11 @@ use super::{
     Collector, Lane, Summary,
     steps::{Moved, Settled},
 };
-use crate::error::{Error, Kind, Result};
+use crate::{
+    database::OpenTransaction,
+    error::{Error, Kind, Result},
+    trace,
+};
 
 /// A moved batch whose second barrier does not pass is checked so often all the same: what is referenced comes back, whatever else is open. Where a column
 /// must be read whole, that is done less often.
@@ -48,7 +52,7 @@ impl Collector {
         if moved.is_empty() {
             return done;
         }
-        let asked = Instant::now();
+        let (asked, asked_at) = (Instant::now(), trace::now());
         let open = match moved.iter().any(|m| m.barrier.is_some() || m.at.elapsed() >= rest) {
             true => match self.db.open_transactions().await {
                 Ok(open) => open,
@@ -63,15 +67,20 @@ impl Collector {
         };
         // Where a look is dear (MariaDB gives about nine a second to all who ask), it is not asked for all the time.
         let poll = BARRIER_POLL.max(asked.elapsed() * 5);
-        let mut waits: BTreeMap<&str, &str> = BTreeMap::new();
+        let mut waits: BTreeMap<&str, &OpenTransaction> = BTreeMap::new();
         for mut m in std::mem::take(moved) {
+            if m.confirmed.elapsed() > self.settings.lease / 3
+                && let Err(e) = m.renew(self).await
+            {
+                done.error.get_or_insert(e);
+            }
             if m.barrier.is_none() {
                 if let Some(left) = rest.checked_sub(m.at.elapsed()).filter(|left| !left.is_zero()) {
                     done.within(left);
                     moved.push(m);
                     continue;
                 }
-                m.note_barrier(open.iter().map(|t| t.key.clone()));
+                m.note_barrier(asked_at, open.iter().map(|t| t.key.clone()));
             }
             let left = m.barrier.get_or_insert_default();
             left.retain(|key| open.iter().any(|t| t.key == *key));
@@ -79,15 +88,8 @@ impl Collector {
                 self.settle_moved(lane, m, &mut done).await;
                 continue;
             }
-            waits.extend(open.iter().filter(|t| left.contains(&t.key)).map(|t| (t.key.as_str(), t.description.as_str())));
+            waits.extend(open.iter().filter(|t| left.contains(&t.key)).map(|t| (t.key.as_str(), t)));
             done.within(poll);
-            if m.confirmed.elapsed() > self.settings.lease / 3 {
-                // What is another's by now is that worker's to settle: a settlement leaves it alone.
-                match self.db.confirm(&self.owner, &m.ids(), self.settings.lease).await {
-                    Ok(_) => m.confirmed = Instant::now(),
-                    Err(e) => drop(done.error.get_or_insert(e)),
-                }
-            }
             if m.checked.elapsed() > if lane.scans { READ_AFTER } else { LOOK_AFTER } {
                 match m.look_after(self, lane).await {
                     Ok((settled, rest)) => {
@@ -107,7 +109,8 @@ impl Collector {
             }
             moved.push(m);
         }
-        *lane.waited_for.lock().unwrap_or_else(|e| e.into_inner()) = waits.into_values().map(str::to_owned).collect();
+        self.tell_delays(lane, waits.values().copied()).await;
+        *lane.waited_for.lock().unwrap_or_else(|e| e.into_inner()) = waits.into_values().map(|t| t.description.clone()).collect();
         done
     }
 
@@ -137,14 +140,15 @@ impl Collector {
         Ok(())
     }
 
-    /// Puts moved batches back into the queue: whoever claims them goes on with the second barrier that was noted.
-    pub(super) async fn park(&self, lane: &Lane, moved: Vec<Moved>) -> Result<()> {
+    /// Puts moved batches back into the queue, due after `wait`: whoever claims them goes on with the second barrier that was noted.
+    pub(super) async fn park(&self, lane: &Lane, moved: Vec<Moved>, wait: Duration) -> Result<()> {
         if moved.is_empty() {
             return Ok(());
         }
+        let asked_at = trace::now();
         let open = self.db.open_transactions().await?;
         for m in moved {
-            self.finish(lane, m.park(Duration::from_secs(1), &open), None).await?;
+            self.finish(lane, m.park(wait, asked_at, &open), None).await?;
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! Workers that go on for ever.
 //!
-//! In: a collector, and a signal to stop. Out: nothing; what goes wrong is said in the log and is the storage's trouble. Promise: each worker, and the keeper of
-//! each trash, is a loop of its own, and what fails in one delays no other.
+//! In: a collector, and a signal to stop. Out: nothing; what goes wrong is said in the log and is the storage's trouble. Promise: each worker, the keeper of
+//! each trash, who looks whether everything is as it was attached, what shortens the ledger, and the signs of life are loops of their own, and what fails in one
+//! delays no other.
 
 use std::{
     collections::HashMap,
@@ -11,7 +12,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Batch, Collector, Moved};
+use super::{Batch, Collector, Moved, health::Whose};
 use crate::{
     database::Dialect,
     error::{Error, Kind},
@@ -26,11 +27,14 @@ const AFTER_A_PANIC: Duration = Duration::from_secs(5);
 /// So many files may wait for their second barrier before a worker claims no more.
 const MOVED: usize = 50_000;
 
-/// Whose loop it is: a worker's, or that of a trash.
+/// Whose loop it is: a worker's, that of a trash, that of who verifies, or one that belongs to no storage: the ledger's, and that of the signs of life.
 #[derive(Debug, Clone, Copy)]
 enum Post {
     Worker(usize),
     Trash,
+    Verifier,
+    History,
+    Heart,
 }
 
 impl Collector {
@@ -42,10 +46,14 @@ impl Collector {
         let mut tasks = tokio::task::JoinSet::new();
         let mut posts = HashMap::new();
         for name in self.lanes.keys() {
-            for post in (0..workers).map(Post::Worker).chain([Post::Trash]) {
+            for post in (0..workers).map(Post::Worker).chain([Post::Trash, Post::Verifier]) {
                 let task = tasks.spawn(self.clone().post(name.clone(), post, Duration::ZERO, stop.clone()));
                 posts.insert(task.id(), (name.clone(), post));
             }
+        }
+        for post in self.keep_history.map(|_| Post::History).into_iter().chain([Post::Heart]) {
+            let task = tasks.spawn(self.clone().post(String::new(), post, Duration::ZERO, stop.clone()));
+            posts.insert(task.id(), (String::new(), post));
         }
         while let Some(ended) = tasks.join_next_with_id().await {
             let Err(e) = ended else { continue };
@@ -53,15 +61,17 @@ impl Collector {
             tracing::error!(error = %e, "a worker ended unexpectedly");
             let Some((name, post)) = posts.remove(&e.id()) else { continue };
             let e = Error::new(Kind::Bug, "a worker ended unexpectedly").because(e).hint("report it; its candidates are tried again");
-            let mut troubles = self.lanes[&name].troubles.lock().unwrap_or_else(|e| e.into_inner());
+            let troubles = || self.lanes[&name].troubles.lock().unwrap_or_else(|e| e.into_inner());
             match post {
-                Post::Worker(worker) => troubles.has(worker, &e),
-                Post::Trash => troubles.trash_has(&e),
+                Post::Worker(worker) => troubles().has(Whose::Worker(worker), &e),
+                Post::Trash => troubles().has(Whose::Trash, &e),
+                Post::Verifier => troubles().has(Whose::Verifier, &e),
+                Post::History | Post::Heart => {}
             }
-            drop(troubles);
             let task = tasks.spawn(self.clone().post(name.clone(), post, AFTER_A_PANIC, stop.clone()));
             posts.insert(task.id(), (name, post));
         }
+        self.last_beat().await;
     }
 
     /// A loop's life, after a pause.
@@ -75,6 +85,9 @@ impl Collector {
         match post {
             Post::Worker(worker) => self.work(&name, worker, stop).await,
             Post::Trash => self.keep_trash(&name, stop).await,
+            Post::Verifier => self.verify_often(&name, stop).await,
+            Post::History => self.forget_history_hourly(stop).await,
+            Post::Heart => self.heart(stop).await,
         }
     }
 
@@ -89,13 +102,13 @@ impl Collector {
                 self.note_trash(lane, e);
                 let mut troubles = lane.troubles.lock().unwrap_or_else(|e| e.into_inner());
                 let Some(e) = e else {
-                    troubles.trash_has_none();
+                    troubles.has_none(Whose::Trash);
                     if said.take().is_some() {
                         tracing::info!(storage = name, "the trash is kept again");
                     }
                     return;
                 };
-                troubles.trash_has(e);
+                troubles.has(Whose::Trash, e);
                 // However many files have the same.
                 let reason = std::error::Error::source(e).map_or_else(|| e.full(), ToString::to_string);
                 if said.as_ref() != Some(&reason) {
@@ -104,6 +117,47 @@ impl Collector {
                 said = Some(reason);
             })
             .await;
+    }
+
+    /// Looks now and then whether the database is the one that was attached, and as it was, and so is the storage; puts capture back that is missing. What goes wrong
+    /// is the storage's trouble, and is said once for each reason.
+    async fn verify_often(&self, name: &str, mut stop: watch::Receiver<bool>) {
+        let lane = &self.lanes[name];
+        let mut said: Option<String> = None;
+        while !*stop.borrow() {
+            let found = async {
+                let record = match self.guard.verify().await {
+                    // Triggers that a migration dropped while it looked are put back at the second look, and nobody has to act on it.
+                    Err(e) if e.kind() == Kind::Drift => self.guard.verify().await,
+                    record => record,
+                }?;
+                // Where it costs a request, the next batch asks.
+                if lane.storage.quick() { self.apart(lane, &record).await } else { Ok(()) }
+            };
+            let found = found.await.err();
+            {
+                let mut troubles = lane.troubles.lock().unwrap_or_else(|e| e.into_inner());
+                match &found {
+                    Some(e) => troubles.has(Whose::Verifier, e),
+                    None => troubles.has_none(Whose::Verifier),
+                }
+            }
+            let text = found.as_ref().map(Error::full);
+            match &found {
+                // That is the workers' to say.
+                Some(e) if e.kind() == Kind::DatabaseUnreachable => {}
+                Some(e) if said != text => {
+                    tracing::error!(storage = name, kind = ?e.kind(), hint = e.hint_text(), "{}; {}", e.full(), what_next(e));
+                }
+                None if said.is_some() => tracing::info!(storage = name, "everything is as it was attached again"),
+                _ => {}
+            }
+            said = text;
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => break,
+                () = tokio::time::sleep(self.settings.verify) => {}
+            }
+        }
     }
 
     /// One worker's life.
@@ -116,22 +170,14 @@ impl Collector {
         let mut idle = shortest;
         let mut trouble: Option<(String, Duration)> = None;
         let mut mended = false;
-        let mut verified = Instant::now();
         let mut moved = Vec::new();
         while !*stop.borrow() {
+            *lane.round.lock().unwrap_or_else(|e| e.into_inner()) = Instant::now();
             let attended = self.attend(lane, &mut moved, self.settings.rest).await;
             let (look, failed) = (attended.next, attended.error);
             let step = async {
                 if let Some(e) = failed {
                     return Err(e);
-                }
-                if first && verified.elapsed() >= self.settings.verify {
-                    let record = self.guard.verify().await?;
-                    // Where it costs a request, the next batch asks.
-                    if lane.storage.quick() {
-                        self.apart(lane, &record).await?;
-                    }
-                    verified = Instant::now();
                 }
                 if let Some(rest) = lane.reads_in() {
                     // Meanwhile names gather for the next reading.
@@ -145,7 +191,7 @@ impl Collector {
                         let (batch, taken) = self.begin_batch(lane).await?;
                         // Without a lease another claim would take the same candidates.
                         match self.db.dialect() {
-                            Dialect::Sqlite => self.park(lane, taken).await?,
+                            Dialect::Sqlite => self.park(lane, taken, self.settings.rest).await?,
                             _ => moved.extend(taken),
                         }
                         Ok((batch, Duration::ZERO))
@@ -157,7 +203,7 @@ impl Collector {
             let pause = match step.await {
                 Ok((batch, next)) => {
                     mended = false;
-                    troubles().has_none(worker);
+                    troubles().has_none(Whose::Worker(worker));
                     if trouble.take().is_some() {
                         tracing::info!(storage = name, "works again");
                     }
@@ -177,13 +223,15 @@ impl Collector {
                     shortest
                 }
                 Err(e) => {
-                    troubles().has(worker, &e);
+                    troubles().has(Whose::Worker(worker), &e);
                     let text = e.full();
                     let mut wait = Duration::from_millis(100);
                     match &trouble {
                         Some((same, last)) if *same == text => wait = (*last * 2).min(Duration::from_secs(5)),
                         // Said once, not at every try.
-                        _ => tracing::error!(storage = name, kind = ?e.kind(), hint = e.hint_text(), "{text}"),
+                        _ => {
+                            tracing::error!(storage = name, kind = ?e.kind(), hint = e.hint_text(), "{text}; {}", what_next(&e));
+                        }
                     }
                     trouble = Some((text, wait));
                     wait
@@ -203,9 +251,18 @@ impl Collector {
                 }
             }
         }
-        if let Err(e) = self.park(lane, moved).await {
+        if let Err(e) = self.park(lane, moved, Duration::ZERO).await {
             // Their leases run out.
             tracing::error!(storage = name, kind = ?e.kind(), hint = e.hint_text(), "{}", e.full());
         }
+    }
+}
+
+/// What is done after an error that ends no loop.
+fn what_next(e: &Error) -> &'static str {
+    match e.kind() {
+        Kind::DatabaseUnreachable => "it waits for the database",
+        Kind::StorageUnreachable => "it waits for the storage",
+        _ => "it is tried again",
     }
 }

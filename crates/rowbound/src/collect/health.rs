@@ -1,6 +1,6 @@
 //! What keeps a collector from its work.
 //!
-//! In: the errors of its workers, and that there is none any more. Out: the one that a person should hear of.
+//! In: the errors of its loops, and that there is none any more. Out: the one that a person should hear of.
 
 use std::collections::BTreeMap;
 
@@ -46,58 +46,51 @@ pub struct Faring {
     pub transactions: Vec<String>,
 }
 
-/// The troubles of a storage's workers, and (`None`) of its trash.
+/// Who has a trouble.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Whose {
+    /// One of the storage's workers.
+    Worker(usize),
+    /// Who keeps its trash.
+    Trash,
+    /// Who looks whether everything is as it was attached.
+    Verifier,
+}
+
+/// The troubles of a storage's loops.
 #[derive(Debug)]
 pub(super) struct Troubles {
-    by_worker: BTreeMap<Option<usize>, Trouble>,
+    by: BTreeMap<Whose, Trouble>,
     /// Since when there is none, if there is none.
     pub none_since: Timestamp,
 }
 
 impl Default for Troubles {
     fn default() -> Self {
-        Troubles { by_worker: BTreeMap::new(), none_since: Timestamp::now() }
+        Troubles { by: BTreeMap::new(), none_since: Timestamp::now() }
     }
 }
 
 impl Troubles {
-    /// `worker` met `e`. A trouble that goes on keeps its beginning.
-    pub fn has(&mut self, worker: usize, e: &Error) {
-        self.insert(Some(worker), e);
-    }
-
-    /// `worker` works.
-    pub fn has_none(&mut self, worker: usize) {
-        self.remove(Some(worker));
-    }
-
-    /// The trash cannot be emptied.
-    pub fn trash_has(&mut self, e: &Error) {
-        self.insert(None, e);
-    }
-
-    /// The trash is emptied.
-    pub fn trash_has_none(&mut self) {
-        self.remove(None);
-    }
-
-    fn insert(&mut self, whose: Option<usize>, e: &Error) {
+    /// Somebody met `e`. A trouble that goes on keeps its beginning.
+    pub fn has(&mut self, whose: Whose, e: &Error) {
         let mut new = Trouble::of(e);
-        if let Some(old) = self.by_worker.get(&whose).filter(|old| old.kind == new.kind) {
+        if let Some(old) = self.by.get(&whose).filter(|old| old.kind == new.kind) {
             new.since = old.since;
         }
-        self.by_worker.insert(whose, new);
+        self.by.insert(whose, new);
     }
 
-    fn remove(&mut self, whose: Option<usize>) {
-        if self.by_worker.remove(&whose).is_some() && self.by_worker.is_empty() {
+    /// It works.
+    pub fn has_none(&mut self, whose: Whose) {
+        if self.by.remove(&whose).is_some() && self.by.is_empty() {
             self.none_since = Timestamp::now();
         }
     }
 
     /// One that only a person can end before others, then the oldest.
     pub fn worst(&self) -> Option<&Trouble> {
-        self.by_worker.values().min_by_key(|t| (!t.is_stop(), t.since))
+        self.by.values().min_by_key(|t| (!t.is_stop(), t.since))
     }
 }
 
@@ -109,22 +102,22 @@ mod tests {
     fn what_only_a_person_can_end_is_told_first() {
         let mut troubles = Troubles::default();
         assert_eq!(troubles.worst(), None);
-        troubles.has(0, &Error::new(Kind::StorageUnreachable, "the folder is away"));
-        troubles.has(1, &Error::new(Kind::Drift, "a column is gone"));
+        troubles.has(Whose::Worker(0), &Error::new(Kind::StorageUnreachable, "the folder is away"));
+        troubles.has(Whose::Worker(1), &Error::new(Kind::Drift, "a column is gone"));
         let since = troubles.worst().unwrap().since;
         assert_eq!(troubles.worst().unwrap().kind, Kind::Drift);
-        troubles.has(1, &Error::new(Kind::Drift, "two columns are gone"));
+        troubles.has(Whose::Worker(1), &Error::new(Kind::Drift, "two columns are gone"));
         assert_eq!((troubles.worst().unwrap().since, troubles.worst().unwrap().message.as_str()), (since, "two columns are gone"));
-        troubles.has_none(1);
+        troubles.has_none(Whose::Worker(1));
         assert_eq!(troubles.worst().unwrap().kind, Kind::StorageUnreachable);
-        troubles.has_none(0);
+        troubles.has_none(Whose::Worker(0));
         assert_eq!(troubles.worst(), None);
         assert!(troubles.none_since >= since);
         // That of the trash is the storage's too, and no worker that works ends it.
-        troubles.trash_has(&Error::new(Kind::Storage, "files stay in the trash"));
-        troubles.has_none(0);
+        troubles.has(Whose::Trash, &Error::new(Kind::Storage, "files stay in the trash"));
+        troubles.has_none(Whose::Worker(0));
         assert_eq!(troubles.worst().unwrap().kind, Kind::Storage);
-        troubles.trash_has_none();
+        troubles.has_none(Whose::Trash);
         assert_eq!(troubles.worst(), None);
     }
 }

@@ -11,32 +11,23 @@ use tokio::sync::Notify;
 
 use super::{
     health::Troubles,
+    moved_twice::Unsettled,
     pace::{FIRST, FIRST_CHUNK, LISTED},
 };
 use crate::{
     binding::Keep,
     capture::Bound,
-    database::{Dialect, OpenTransaction},
+    database::{Database, Dialect, OpenTransaction},
+    delays::Met,
     derivative::Derivatives,
     error::Result,
     guard::Guard,
-    plan::{Plan, StoragePlan, Trash},
-    storage::{Kept, Storage},
+    plan::{Plan, StoragePlan},
+    storage::{Storage, capabilities::CapabilityCache, clocks::Clocks},
 };
 
 /// What is known of a storage from its marker is read anew after so long.
 const MARKER_AGE: Duration = Duration::from_secs(60);
-
-/// What a storage was seen to honour.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Capabilities {
-    /// Files are moved to a trash: none is erased at once.
-    moves: bool,
-    /// A file may lie in a trash.
-    keeps: bool,
-    /// A file comes back only where there is none.
-    returns: bool,
-}
 
 /// One storage with what the collector keeps about it.
 #[derive(Debug)]
@@ -64,11 +55,18 @@ pub(super) struct Lane {
     pub(super) blockers: Mutex<Vec<OpenTransaction>>,
     /// Transactions that moved batches wait for.
     pub(super) waited_for: Mutex<Vec<String>>,
+    /// Which transactions have delayed it, and for how long.
+    pub(super) met: Met,
+    /// Places of files that this process has moved to the trash and not settled yet.
+    pub(super) unsettled: Unsettled,
     /// What keeps its workers from their work, by worker, and since when nothing does.
     pub(super) troubles: Mutex<Troubles>,
+    /// When one of its workers came round last.
+    pub(super) round: Mutex<Instant>,
     /// When a batch was settled last.
     pub(super) settled: Mutex<Option<Timestamp>>,
-    pub(super) capabilities: Mutex<Option<(Instant, Capabilities)>>,
+    pub(super) capabilities: Arc<CapabilityCache>,
+    pub(super) clocks: Arc<Clocks>,
 }
 
 impl Lane {
@@ -76,17 +74,26 @@ impl Lane {
     ///
     /// # Errors
     /// Those of patterns that cannot be used.
-    pub(super) fn new(plan: &Plan, guard: &Guard, name: &str, storage: Arc<dyn Storage>, dialect: Dialect, batch: u32) -> Result<Self> {
+    pub(super) fn new(
+        plan: &Plan,
+        guard: &Guard,
+        name: &str,
+        storage: Arc<dyn Storage>,
+        db: &Arc<dyn Database>,
+        batch: u32,
+    ) -> Result<Self> {
         let own: Vec<&Bound> = guard.on(name).collect();
         let most = match own.iter().any(|b| !b.binding.derivatives.is_empty()) && !storage.quick() {
             true => batch.min(LISTED),
             false => batch,
         };
-        let batch = if dialect == Dialect::Sqlite || !storage.quick() { most.min(FIRST) } else { most };
+        let batch = if db.dialect() == Dialect::Sqlite || !storage.quick() { most.min(FIRST) } else { most };
         Ok(Lane {
             derivatives: own.iter().map(|b| Ok((b.id, Derivatives::new([&b.binding])?))).collect::<Result<_>>()?,
             all_derivatives: Derivatives::new(own.iter().map(|b| &b.binding))?,
             plan: plan.storages[name].clone(),
+            clocks: Arc::new(Clocks::new(db.clone(), storage.clone())),
+            capabilities: Arc::new(CapabilityCache::new(storage.clone(), plan.storages[name].trash)),
             storage,
             keep: Keep::new(plan.on_storage(name))?,
             bindings: own.iter().map(|b| b.id).collect(),
@@ -99,36 +106,23 @@ impl Lane {
             rest: Mutex::new(None),
             blockers: Mutex::default(),
             waited_for: Mutex::default(),
+            met: Met::default(),
+            unsettled: Unsettled::default(),
             troubles: Mutex::default(),
+            round: Mutex::new(Instant::now()),
             settled: Mutex::new(None),
-            capabilities: Mutex::new(None),
         })
     }
 
-    async fn capabilities(&self) -> Result<Capabilities> {
-        let known = *self.capabilities.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some((_, known)) = known.filter(|(at, _)| at.elapsed() < MARKER_AGE) {
-            return Ok(known);
-        }
-        let proved = self.storage.marker().await?.and_then(|marker| marker.proved);
-        let known = match proved {
-            Some(p) => Capabilities { moves: p.trash != Kept::No, keeps: p.trash != Kept::No, returns: p.create },
-            // A marker of an earlier version says nothing: the careful answer to each.
-            None => Capabilities { moves: false, keeps: self.storage.quick() || self.plan.trash != Trash::Off, returns: false },
-        };
-        *self.capabilities.lock().unwrap_or_else(|e| e.into_inner()) = Some((Instant::now(), known));
-        Ok(known)
-    }
-
     pub(super) async fn moves(&self) -> Result<bool> {
-        Ok(self.capabilities().await?.moves)
+        Ok(self.capabilities.get(MARKER_AGE).await?.moves)
     }
 
     pub(super) async fn keeps(&self) -> Result<bool> {
-        Ok(self.capabilities().await?.keeps)
+        Ok(self.capabilities.get(MARKER_AGE).await?.keeps)
     }
 
     pub(super) async fn returns(&self) -> Result<bool> {
-        Ok(self.capabilities().await?.returns)
+        Ok(self.capabilities.get(MARKER_AGE).await?.returns)
     }
 }

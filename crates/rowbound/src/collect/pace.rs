@@ -10,7 +10,12 @@ use std::{
 };
 
 use super::{Collector, Lane};
-use crate::{clock, database::OpenTransaction, error::Result};
+use crate::{
+    clock,
+    database::OpenTransaction,
+    delays::delays,
+    error::{Error, Result},
+};
 
 /// On a storage with requests a batch with derivatives to list is no larger, so that it is settled well within its lease.
 pub(super) const LISTED: u32 = 500;
@@ -61,9 +66,9 @@ impl Chunk {
         self.size as usize
     }
 
-    /// It has ended; the next one is as large as fits.
-    pub(super) fn end(self, size: &AtomicU32) {
-        size.store(paced(self.size, self.size as usize, self.began.elapsed(), CHUNK_TIME / 4, 1, LARGEST_CHUNK), Relaxed);
+    /// It has ended, and had `taken` files; the next one is as large as fits. One that was not full says nothing of larger ones.
+    pub(super) fn end(self, size: &AtomicU32, taken: usize) {
+        size.store(paced(self.size, taken, self.began.elapsed(), CHUNK_TIME / 4, 1, LARGEST_CHUNK), Relaxed);
     }
 }
 
@@ -118,8 +123,25 @@ impl Collector {
         let open = self.db.open_transactions().await?;
         let left: Vec<_> = blockers.into_iter().filter(|b| open.iter().any(|o| o.key == b.key)).collect();
         let blocked = !left.is_empty();
+        self.tell_delays(lane, &left).await;
         *lane.blockers.lock().unwrap_or_else(|e| e.into_inner()) = left;
         Ok(blocked)
+    }
+
+    /// Says whose transaction delays deletions, once for each when it has for long.
+    pub(super) async fn tell_delays(&self, lane: &Lane, waited_for: impl IntoIterator<Item = &OpenTransaction>) {
+        let say = lane.met.now(waited_for);
+        if say.is_empty() || !self.talks.load(Relaxed) {
+            return;
+        }
+        // The number is worth an attempt, not an error.
+        let asked = async { Ok::<_, Error>((self.db.waits(&self.claim(lane, 1)).await?, self.db.now().await?)) };
+        let asked = asked.await.ok();
+        for t in say {
+            let delay = asked.as_ref().and_then(|(waits, now)| delays(std::slice::from_ref(t), waits, *now).pop());
+            let (waiting, seconds) = (delay.as_ref().map(|d| d.waiting), delay.as_ref().and_then(|d| d.seconds));
+            tracing::warn!(storage = lane.plan.name, waiting, seconds, "an open transaction delays deletions: {}", t.description);
+        }
     }
 
     /// Waits, as long as patience lasts, until the transactions of every set have ended; what is left of a set is still open. `open` are those that were open
@@ -176,5 +198,16 @@ mod tests {
         }
         // One that was not full says nothing of larger ones.
         assert_eq!(paced(500, 3, Duration::from_millis(1), lease / 4, LEAST, 4_000), 500);
+    }
+
+    #[test]
+    fn a_chunk_that_was_not_full_makes_the_next_no_larger() {
+        let size = AtomicU32::new(FIRST_CHUNK);
+        for _ in 0..20 {
+            Chunk::begin(&size).end(&size, 1);
+        }
+        assert_eq!(size.load(Relaxed), FIRST_CHUNK);
+        Chunk::begin(&size).end(&size, FIRST_CHUNK as usize);
+        assert_eq!(size.load(Relaxed), FIRST_CHUNK * 2);
     }
 }

@@ -2,15 +2,16 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::{Summary, derived::Found};
+use serde_json::{Value, json};
+
+use super::{Claimant, Summary, derived::Found, moved_twice::Mover};
 use crate::{
     error::Error,
+    ledger::{LONGEST_NAME, LONGEST_VALUE, cut},
     name::FileName,
     queue::{Candidate, Derived, Outcome, PutBack, Settled, Settlement, Waits, backoff, shortened},
+    trace,
 };
-
-/// The longest value that enters the ledger as it is, in bytes: the longest name that any storage takes is shorter.
-const LEDGER: usize = 4_096;
 
 /// What becomes of a candidate.
 #[derive(Debug)]
@@ -30,6 +31,11 @@ impl Verdict {
         Verdict::Settle(outcome, None, None, Some(note.into()))
     }
 
+    /// The next batch is to take it at once: what it needs has changed meanwhile.
+    pub(super) fn again(note: impl Into<String>) -> Self {
+        Verdict::wait(Duration::ZERO, note)
+    }
+
     /// It is too early.
     pub(super) fn wait(time: Duration, note: impl Into<String>) -> Self {
         Verdict::Back(time, false, note.into(), None)
@@ -43,6 +49,23 @@ impl Verdict {
         };
         Verdict::Back(backoff(c.attempts), true, note, None)
     }
+
+    /// As a trace says it, with what the ledger is told of a file that lies in the trash.
+    fn told(&self) -> (Value, Option<Value>) {
+        match self {
+            Verdict::Settle(Outcome::Trashed, _, Some(place), note) => {
+                let key = if note.is_some() { "found" } else { "trashed" };
+                ("trashed".into(), Some(json!({ key: place })))
+            }
+            // Its mover enters it: for the protocol the file is settled as lying there.
+            Verdict::Settle(Outcome::Duplicate, _, Some(place), _) => ("trashed".into(), Some(json!({ "found": place }))),
+            Verdict::Settle(outcome, _, place, _) => (outcome.word().into(), place.as_ref().map(|place| json!({ "found": place }))),
+            Verdict::Back(_, false, _, Some(waits)) if !waits.young => {
+                (json!({ "back": if waits.moved { "stopped" } else { "barrier" } }), None)
+            }
+            Verdict::Back(_, failed, ..) => (json!({ "back": if *failed { "failed" } else { "later" } }), None),
+        }
+    }
 }
 
 /// Verdicts, as they are written down together.
@@ -52,23 +75,51 @@ pub(super) struct Decided {
     pub(super) summary: Summary,
     /// What goes with an original if that goes.
     pub(super) derived: HashMap<FileName, Found>,
+    /// Files that are settled as moved, with their places in the trash.
+    pub(super) moved: Vec<(FileName, String)>,
+    /// How often candidates that are settled were tried before, as far as they were.
+    pub(super) attempts: HashMap<i64, u32>,
+    /// Candidates that the next batch is to take at once.
+    pub(super) again: u64,
+    /// One for each file that this batch has moved, and that others find in the trash meanwhile.
+    pub(super) movers: Vec<Mover>,
+    /// What a trace says of it.
+    pub(super) traced: trace::Batch,
+    pub(super) told: trace::Told,
 }
 
 impl Decided {
     /// Of a claimant on a storage.
-    pub(super) fn new(owner: &str, storage: &str) -> Self {
-        let settlement = Settlement { owner: owner.to_owned(), storage: storage.to_owned(), ..Settlement::default() };
-        Decided { settlement, ..Decided::default() }
+    pub(super) fn new(claimant: &Claimant, storage: &str) -> Self {
+        let settlement = Settlement { owner: claimant.owner.clone(), storage: storage.to_owned(), ..Settlement::default() };
+        Decided { settlement, traced: claimant.traced.clone(), ..Decided::default() }
+    }
+
+    /// Another part of the same batch.
+    pub(super) fn part(&self) -> Self {
+        let (owner, storage) = (self.settlement.owner.clone(), self.settlement.storage.clone());
+        Decided { settlement: Settlement { owner, storage, ..Settlement::default() }, traced: self.traced.clone(), ..Decided::default() }
+    }
+
+    /// Who holds the candidates.
+    pub(super) fn owner(&self) -> &str {
+        &self.settlement.owner
     }
 
     /// The same, with another's verdicts behind these.
     pub(super) fn and(mut self, other: Decided) -> Self {
-        let Settlement { settled, back, derived, opened, .. } = other.settlement;
+        let Settlement { settled, empty, back, derived, opened, .. } = other.settlement;
         self.settlement.settled.extend(settled);
+        self.settlement.empty.extend(empty);
         self.settlement.back.extend(back);
         self.settlement.derived.extend(derived);
         self.settlement.opened.extend(opened);
         self.summary.add(&other.summary);
+        self.moved.extend(other.moved);
+        self.attempts.extend(other.attempts);
+        self.again += other.again;
+        self.movers.extend(other.movers);
+        self.told.extend(other.told);
         self
     }
 
@@ -78,8 +129,11 @@ impl Decided {
     /// The one is the latest that a row released, so that the ledger, and who follows it, knows which: an upload whose row was deleted within its
     /// `stage_ttl` may come due together with it.
     pub(super) fn all(&mut self, group: &[Candidate], name: &FileName, mut verdict: Verdict) {
+        if let Verdict::Settle(Outcome::Trashed, _, Some(place), _) = &verdict {
+            self.moved.push((name.clone(), place.clone()));
+        }
         match &mut verdict {
-            Verdict::Settle(Outcome::Trashed | Outcome::Erased | Outcome::Missing, ..) => {
+            Verdict::Settle(Outcome::Trashed | Outcome::Erased | Outcome::Missing | Outcome::Duplicate, ..) => {
                 let found = self.derived.remove(name).filter(|f| !f.shadow).unwrap_or_default();
                 let derived = found.names.into_iter().map(|d| Derived { name: d, original: name.clone() });
                 self.settlement.derived.extend(derived);
@@ -92,6 +146,10 @@ impl Decided {
             }
             _ => {}
         }
+        if self.traced.listens() {
+            let (fact, entered) = verdict.told();
+            self.told.add(name.as_str(), fact, entered);
+        }
         let told = group.iter().position(|c| c.binding.is_some()).unwrap_or(0);
         for (i, c) in group.iter().enumerate() {
             let same = match &verdict {
@@ -103,6 +161,12 @@ impl Decided {
         }
     }
 
+    /// A value with many names that held none: nobody has to hear of it.
+    pub(super) fn empty(&mut self, c: &Candidate) {
+        self.summary.empty += 1;
+        self.settlement.empty.push(c.id);
+    }
+
     pub(super) fn one(&mut self, c: &Candidate, name: Option<&FileName>, verdict: Verdict) {
         let shown = || name.map_or_else(|| shortened(&c.value), ToString::to_string);
         match verdict {
@@ -111,28 +175,122 @@ impl Decided {
                 if matches!(outcome, Outcome::Erased | Outcome::Trashed) {
                     self.summary.bytes += size.unwrap_or(0);
                 }
+                // Its mover's entry has the place, by which a move is known to be told.
+                let place = place.filter(|_| outcome != Outcome::Duplicate);
                 if outcome == Outcome::Refused && self.summary.notes.len() < 20 {
                     self.summary.notes.entry(note.clone().unwrap_or_default()).or_insert_with(shown);
                 }
-                // What is no name may be a text of megabytes, of which the ledger keeps the beginning.
-                let name = match name {
-                    None if c.value.len() > LEDGER || matches!(outcome, Outcome::Opened) => Some(shortened(&c.value)),
-                    None => None,
-                    Some(n) => (n.as_str().as_bytes() != c.value).then(|| n.to_string()),
-                };
+                let name = entered(outcome, name, &c.value);
+                if c.attempts > 0 {
+                    self.attempts.insert(c.id, c.attempts);
+                }
                 self.settlement.settled.push(Settled { id: c.id, outcome, name, size, place, note });
             }
             Verdict::Back(wait, failed, note, waits) => {
-                if failed {
-                    self.summary.failed += 1;
-                } else {
-                    self.summary.waiting += 1;
+                let again = wait.is_zero() && !failed && waits.is_none();
+                match (again, failed) {
+                    (true, _) => self.again += 1,
+                    (_, true) => self.summary.failed += 1,
+                    (_, false) => self.summary.waiting += 1,
                 }
-                if self.summary.notes.len() < 20 {
+                if !again && self.summary.notes.len() < 20 {
                     self.summary.notes.entry(note.clone()).or_insert_with(shown);
                 }
+                // How its file looked is remembered whatever comes between, or `min_age` would begin anew each time.
+                let sight = || c.waits.as_ref().filter(|w| !w.moved).and_then(|w| w.sight.clone());
+                let waits = waits.or_else(|| sight().map(|sight| Waits { young: true, sight: Some(sight), ..Waits::default() }));
                 self.settlement.back.push(PutBack { id: c.id, wait, failed, note, waits });
             }
         }
+    }
+}
+
+/// What the ledger stores instead of the candidate's value; `None`: the value as it is. What is no name may be a text of megabytes, of which the beginning is
+/// kept; the name of a file that was deleted, or could be, is kept whole.
+fn entered(outcome: Outcome, name: Option<&FileName>, value: &[u8]) -> Option<String> {
+    let shown = name.map_or(value, |name| name.as_str().as_bytes());
+    let longest = match (outcome, name) {
+        (Outcome::Foreign | Outcome::Opened, _) | (Outcome::Refused, None) => LONGEST_VALUE,
+        // Something may lie under such a name, or its binding may come back.
+        (Outcome::Refused, Some(_)) | (_, None) => LONGEST_NAME,
+        (_, Some(_)) => usize::MAX,
+    };
+    cut(shown, longest).or_else(|| name.filter(|_| shown != value).map(ToString::to_string))
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::queue::Sight;
+
+    #[test]
+    fn what_was_moved_is_known_by_its_name_whatever_the_settlement_stores() {
+        let name = FileName::parse("a.jpg").unwrap();
+        let candidate = |value: &str| Candidate {
+            id: 1,
+            binding: Some(1),
+            value: value.into(),
+            key: None,
+            event: "delete".into(),
+            released_at: Timestamp::UNIX_EPOCH,
+            attempts: 0,
+            opened: false,
+            waits: None,
+        };
+        // A value that is the name itself is not stored a second time.
+        for value in ["a.jpg", "/media/a.jpg"] {
+            let mut decided = Decided::default();
+            decided.all(&[candidate(value)], &name, Verdict::Settle(Outcome::Trashed, Some(1), Some("1/a.jpg".into()), None));
+            assert_eq!(decided.moved, [(name.clone(), "1/a.jpg".to_owned())], "{value}");
+            assert_eq!(decided.settlement.settled[0].name.is_some(), value != "a.jpg");
+        }
+    }
+
+    #[test]
+    fn how_a_file_looked_is_remembered_whatever_comes_between() {
+        let sight = Sight { at: Timestamp::UNIX_EPOCH, content: "1".to_owned() };
+        let young = Waits { young: true, sight: Some(sight), ..Waits::default() };
+        let moved = Waits { moved: true, ..young.clone() };
+        let candidate = |waits: &Waits| Candidate {
+            id: 1,
+            binding: Some(1),
+            value: b"a.jpg".to_vec(),
+            key: None,
+            event: "delete".into(),
+            released_at: Timestamp::UNIX_EPOCH,
+            attempts: 0,
+            opened: false,
+            waits: Some(waits.clone()),
+        };
+        let failed = |c: &Candidate| Verdict::failure(c, &crate::error::Error::new(crate::error::Kind::Storage, "refused"));
+        for (waits, kept) in [(&young, Some(&young)), (&moved, None)] {
+            let c = candidate(waits);
+            for verdict in [Verdict::again("at once"), Verdict::wait(Duration::from_secs(1), "too early"), failed(&c)] {
+                let mut decided = Decided::default();
+                decided.one(&c, None, verdict);
+                assert_eq!(decided.settlement.back[0].waits.as_ref(), kept);
+            }
+        }
+        let mut decided = Decided::default();
+        decided.one(&candidate(&young), None, Verdict::again("at once"));
+        assert_eq!((decided.again, decided.summary.waiting), (1, 0));
+    }
+
+    #[test]
+    fn only_what_is_no_name_is_cut() {
+        let long = "a/".repeat(3_000) + "b";
+        let name = FileName::parse(&long).unwrap();
+        for (outcome, _) in Outcome::ALL {
+            let is_cut = matches!(outcome, Outcome::Foreign | Outcome::Opened | Outcome::Refused);
+            assert_eq!(entered(outcome, Some(&name), long.as_bytes()).is_some(), is_cut, "{outcome:?}");
+            // 2,000 bytes could be the name of a file that is there after all.
+            let may_be = matches!(outcome, Outcome::Foreign | Outcome::Opened);
+            let name = FileName::parse(&long[..1_999]).unwrap();
+            assert_eq!(entered(outcome, Some(&name), name.as_str().as_bytes()).is_some(), may_be, "{outcome:?}");
+            assert_eq!(entered(outcome, None, &long.as_bytes()[..1_999]).is_some(), is_cut, "{outcome:?}");
+        }
+        assert_eq!(entered(Outcome::Trashed, Some(&name), b"/media/x").as_deref(), Some(&*long));
     }
 }

@@ -22,11 +22,13 @@ mod catalog; // information_schema -> tables, columns, keys, triggers, as they a
 mod check; // references and who holds them
 mod deliver; // followers and what they have yet to hear
 mod fault; // a server's error -> Error
+mod forget; // old entries leave the ledger
 mod grants; // SHOW GRANTS -> what an account may do
 mod inspect; // what a person should know before anything is changed
 mod install; // the steps from what stands there to what should, and back
 mod queue; // candidates: claim, settle
 mod record; // the ledger
+mod rows; // what a row holds
 mod scan; // a column from one end to the other
 mod snapshot; // catalog -> what every batch is compared with
 mod survey; // text columns and samples
@@ -40,12 +42,13 @@ use std::{collections::HashSet, time::Duration};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::{
-    Column as _, ConnectOptions, Connection, MySqlConnection, MySqlPool, Row, TypeInfo as _,
-    mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlRow},
+    ConnectOptions, Connection, MySqlConnection, MySqlPool, Row,
+    mysql::{MySqlConnectOptions, MySqlPoolOptions},
 };
 
 use super::{
-    Checked, ColumnSearch, Database, Dialect, Hold, Holder, OpenTransaction, Options, Pool, Scan, Shadowed, Values, over,
+    Checked, ColumnSearch, Database, Dialect, Forgotten, Hold, Holder, OpenTransaction, Options, Pool, Scan, Shadowed, Values, beaten,
+    heard, over,
     pool::{self, Lead},
     read_record, relied_on, shaded,
     survey::{Sample, TextColumn},
@@ -56,11 +59,13 @@ use crate::{
     capture::{Bound, Inspection, Installation, Reliance, Snapshot},
     delivery::{Pending, Receipt, Registered, Turn},
     error::{Error, Kind, Result},
+    heartbeat::{Beat, Heard},
     ledger::{Entry, Filter, NewEntry, Total, Upkeep},
     name::FileName,
-    queue::{Announce, Backlog, Candidate, Claim, Outcome, Settlement, Waiting},
+    queue::{Announce, Backlog, Candidate, Claim, Outcome, Settlement, Waiting, Waits},
 };
 use fault::fault;
+use rows::{bytes, int, interval, lossy, marks, maybe_text, micros, moment, text};
 
 /// Which of the two it is; they differ in DDL and in how long an `IN` list may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,6 +153,7 @@ impl Mysql {
         let mut first = open_one(&connect, options).await?;
         let row = sqlx::query("select version(), database()").fetch_one(&mut first).await.map_err(fault)?;
         let (version, database) = (text(&row, 0)?, text(&row, 1)?);
+        watch::can_ignore(&mut first, options).await?;
         first.close().await.map_err(fault)?;
         let flavor = if version.to_ascii_lowercase().contains("mariadb") { Flavor::Mariadb } else { Flavor::Mysql };
         // JSON_TABLE settles a batch; MariaDB has it since 10.6, MySQL since 8.0.
@@ -259,62 +265,6 @@ fn quote(name: &str) -> String {
 /// `text` as a string literal. Only under a `sql_mode` without NO_BACKSLASH_ESCAPES, which is ours.
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
-}
-
-/// Bytes of a column, whatever the server calls its type (information_schema is VARBINARY here and TEXT there).
-fn bytes(row: &MySqlRow, column: usize) -> Result<Option<Vec<u8>>> {
-    row.try_get_unchecked::<Option<Vec<u8>>, _>(column).map_err(fault)
-}
-
-/// Text of a column that may be NULL; what is not UTF-8 is shown as U+FFFD.
-fn maybe_text(row: &MySqlRow, column: usize) -> Result<Option<String>> {
-    Ok(bytes(row, column)?.map(lossy))
-}
-
-fn lossy(bytes: Vec<u8>) -> String {
-    String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
-}
-
-/// Text of a column that is not NULL.
-fn text(row: &MySqlRow, column: usize) -> Result<String> {
-    maybe_text(row, column)?
-        .ok_or_else(|| Error::new(Kind::Database, "the server answered NULL where a value must stand").with("column", column))
-}
-
-/// An integer that is not NULL, signed or not. COALESCE and SUM make decimals of integers on some servers, which come as digits: such a query must cast.
-fn int(row: &MySqlRow, column: usize) -> Result<i64> {
-    let kind = row.columns()[column].type_info().name();
-    if kind == "DECIMAL" {
-        return Err(Error::new(Kind::Database, "the server answered a decimal where an integer must stand").with("column", column));
-    }
-    row.try_get_unchecked::<i64, _>(column).map_err(fault)
-}
-
-/// A moment that a query returned as microseconds since 1970.
-fn moment(row: &MySqlRow, column: usize) -> Result<Option<Timestamp>> {
-    row.try_get_unchecked::<Option<i64>, _>(column)
-        .map_err(fault)?
-        .map(|micros| {
-            Timestamp::from_microsecond(micros)
-                .map_err(|e| Error::new(Kind::Database, "the server answered a time out of range").because(e))
-        })
-        .transpose()
-}
-
-/// The expression that [`moment`] reads.
-fn micros(column: &str) -> String {
-    format!("timestampdiff(microsecond, '1970-01-01', {column})")
-}
-
-/// A length of time as the microseconds that an `INTERVAL` takes.
-fn interval(time: Duration) -> i64 {
-    // A hundred years: further ahead a datetime ends.
-    i64::try_from(time.as_micros()).unwrap_or(i64::MAX).min(3_155_760_000_000_000)
-}
-
-/// `?, ?, ?`
-fn marks(count: usize) -> String {
-    vec!["?"; count].join(", ")
 }
 
 impl Mysql {
@@ -513,6 +463,14 @@ impl Database for Mysql {
         upkeep::upkeep(self, storage).await
     }
 
+    async fn beat(&self, beat: &Beat) -> Result<()> {
+        upkeep::beat(self, &beat.key(), &beaten(beat)?).await
+    }
+
+    async fn beats(&self) -> Result<Vec<Heard>> {
+        upkeep::beats(self).await?.into_iter().map(heard).collect()
+    }
+
     async fn enter(&self, entries: &[NewEntry]) -> Result<()> {
         record::enter(self, entries).await
     }
@@ -525,12 +483,28 @@ impl Database for Mysql {
         queue::backlog(self, claim).await
     }
 
+    async fn waits(&self, claim: &Claim) -> Result<Vec<(Option<Waits>, u64)>> {
+        queue::waits(self, claim).await
+    }
+
     async fn waiting(&self, values: &[String]) -> Result<Vec<Waiting>> {
         queue::waiting(self, values).await
     }
 
     async fn history(&self, filter: &Filter) -> Result<Vec<Entry>> {
         record::history(self, filter).await
+    }
+
+    async fn came_back(&self, storage: &str, names: &[FileName], since: Timestamp) -> Result<Vec<(String, Timestamp)>> {
+        record::came_back(self, storage, names, since).await
+    }
+
+    async fn in_places(&self, storage: &str, names: &[FileName], since: Timestamp) -> Result<Vec<(String, Outcome)>> {
+        record::in_places(self, storage, names, since).await
+    }
+
+    async fn forget_entries(&self, before: Timestamp, after: i64, limit: u32) -> Result<Forgotten> {
+        forget::forget_entries(self, before, after, limit).await
     }
 
     async fn totals(&self, since: Option<Timestamp>) -> Result<Vec<Total>> {

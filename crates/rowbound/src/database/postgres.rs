@@ -30,6 +30,7 @@ mod assign; // a row is found, its column is set
 mod check; // references: found, never overlooked
 mod deliver; // followers and what they have yet to hear
 mod fault; // what a failure means
+mod forget; // old entries leave the ledger
 mod inspect; // what is said before anything changes
 mod install; // the transaction of attach and detach
 mod queue; // candidates and the ledger
@@ -160,16 +161,16 @@ fn ours(connect: PgConnectOptions) -> PgConnectOptions {
 async fn look(connect: &PgConnectOptions, options: &Options) -> Result<()> {
     let first = async {
         let mut conn = PgConnection::connect_with(connect).await?;
-        let row: (bool, i32, String, String) = sqlx::query_as(
+        let row: (bool, i32, String, String, String) = sqlx::query_as(
             "select pg_is_in_recovery(), current_setting('server_version_num')::int4, current_setting('server_version'),
-                     current_setting('server_encoding')",
+                     current_setting('server_encoding'), session_user::text",
         )
         .fetch_one(&mut conn)
         .await?;
         conn.close().await?;
         Ok(row)
     };
-    let (standby, version, shown, encoding) = match tokio::time::timeout(options.connect_timeout, first).await {
+    let (standby, version, shown, encoding, role) = match tokio::time::timeout(options.connect_timeout, first).await {
         Ok(Ok(row)) => row,
         Ok(Err(e)) => return Err(failed("cannot connect", e)),
         Err(_) => {
@@ -188,7 +189,7 @@ async fn look(connect: &PgConnectOptions, options: &Options) -> Result<()> {
             .with("encoding", encoding)
             .hint("dump it and restore it into a database with encoding UTF8"));
     }
-    Ok(())
+    options.ignores_no_other_than(&role)
 }
 
 /// Stores `record` over what stands, in the caller's transaction, and returns it as it stands now.
@@ -347,11 +348,7 @@ impl Database for Postgres {
     }
 
     async fn open_transactions(&self) -> Result<Vec<OpenTransaction>> {
-        let rows: Vec<(String, String)> = sqlx::query_as(include_str!("postgres/open_transactions.sql"))
-            .fetch_all(self.pool())
-            .await
-            .map_err(|e| failed("cannot see the open transactions", e))?;
-        Ok(rows.into_iter().map(|(key, description)| OpenTransaction { key, description }).collect())
+        queue::open_transactions(self.pool(), &self.options.ignored).await
     }
 
     async fn check(&self, bound: &[Bound], snapshot: &Snapshot, searches: &[ColumnSearch]) -> Result<Checked> {
@@ -395,6 +392,14 @@ impl Database for Postgres {
         upkeep::upkeep(self.pool(), storage).await
     }
 
+    async fn beat(&self, beat: &Beat) -> Result<()> {
+        upkeep::beat(self.pool(), &beat.key(), &beaten(beat)?).await
+    }
+
+    async fn beats(&self) -> Result<Vec<Heard>> {
+        upkeep::beats(self.pool()).await?.into_iter().map(heard).collect()
+    }
+
     async fn enter(&self, entries: &[NewEntry]) -> Result<()> {
         queue::enter(self.pool(), entries).await
     }
@@ -407,12 +412,28 @@ impl Database for Postgres {
         queue::backlog(self.pool(), claim).await
     }
 
+    async fn waits(&self, claim: &Claim) -> Result<Vec<(Option<Waits>, u64)>> {
+        queue::waits(self.pool(), claim).await
+    }
+
     async fn waiting(&self, values: &[String]) -> Result<Vec<Waiting>> {
         queue::waiting(self.pool(), values).await
     }
 
     async fn history(&self, filter: &Filter) -> Result<Vec<Entry>> {
         queue::history(self.pool(), filter).await
+    }
+
+    async fn came_back(&self, storage: &str, names: &[FileName], since: Timestamp) -> Result<Vec<(String, Timestamp)>> {
+        queue::came_back(self.pool(), storage, names, since).await
+    }
+
+    async fn in_places(&self, storage: &str, names: &[FileName], since: Timestamp) -> Result<Vec<(String, Outcome)>> {
+        queue::in_places(self.pool(), storage, names, since).await
+    }
+
+    async fn forget_entries(&self, before: Timestamp, after: i64, limit: u32) -> Result<Forgotten> {
+        forget::forget_entries(self.pool(), before, after, limit).await
     }
 
     async fn totals(&self, since: Option<Timestamp>) -> Result<Vec<Total>> {

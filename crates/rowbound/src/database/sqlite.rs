@@ -25,8 +25,8 @@ use sqlx::{
 };
 
 use super::{
-    Checked, ColumnSearch, Database, Dialect, Hold, Holder, OpenTransaction, Options, Pool, Scan, Shadowed, Values, by_table, pool,
-    query_items,
+    Checked, ColumnSearch, Database, Dialect, Forgotten, Hold, Holder, OpenTransaction, Options, Pool, Scan, Shadowed, Values, by_table,
+    pool, query_items,
     survey::{Sample, TextColumn},
 };
 use crate::{
@@ -35,16 +35,19 @@ use crate::{
     clock,
     delivery::{Pending, Receipt, Registered, Turn},
     error::{Error, Kind, Result},
+    heartbeat::{Beat, Heard},
     ledger::{Entry, Filter, NewEntry, Total, Upkeep},
     name::FileName,
     owner::{self, Owner},
-    queue::{Announce, Backlog, Candidate, Claim, Outcome, Settlement, Waiting},
+    queue::{Announce, Backlog, Candidate, Claim, Outcome, Settlement, Waiting, Waits},
 };
 
 mod assign; // a row is found, its column is set
 mod check; // references: found, never overlooked
 mod deliver; // followers and what they have yet to hear
 mod fault; // what a failure means
+mod forget; // old entries leave the ledger
+mod heart; // the worker's sign of life
 mod identity; // what tells a file from its copies
 mod install; // attach and detach
 mod queue; // candidates and the ledger
@@ -168,6 +171,13 @@ impl Sqlite {
     }
 
     async fn with(path: PathBuf, connect: SqliteConnectOptions, options: &Options) -> Result<Self> {
+        if let Some(first) = options.ignored.first() {
+            return Err(Error::new(
+                Kind::Config,
+                "on SQLite no session can be ignored: its write lock is the barrier, and nobody is waited for",
+            )
+            .with("ignore", format_args!("{:?}", first.to_string())));
+        }
         // Nothing is written into the log by the library: it would write the statement, with everything in it.
         let connect = connect.busy_timeout(Duration::from_secs(5)).disable_statement_logging();
         let open = Self::connect(&path, &connect, options).await?;
@@ -284,7 +294,7 @@ impl Sqlite {
     /// Opens the lock file. Root makes it for the owner of the database, and gives back one that an earlier version left as root's.
     fn open_lock(&self, path: &Path) -> std::io::Result<File> {
         let mut how = OpenOptions::new();
-        how.custom_flags(OFlags::NOFOLLOW.bits() as i32).write(true);
+        how.custom_flags(OFlags::NOFOLLOW.bits() as i32).read(true).write(true);
         let give = |file: File| Ok(owner::give(&file, Owner::at(&self.path)?).map(|()| file)?);
         loop {
             match how.clone().create_new(true).open(path) {
@@ -293,11 +303,9 @@ impl Sqlite {
                 Err(e) => return Err(e),
             }
             match how.open(path) {
-                // What is not the empty file that we made, or has another name too, stays whose it is.
+                // What is not the file that we made, or has another name too, stays whose it is.
                 Ok(file) => {
-                    let meta = file.metadata()?;
-                    let ours = meta.is_file() && meta.len() == 0 && meta.nlink() == 1;
-                    return if ours { give(file) } else { Ok(file) };
+                    return if heart::is_ours(&file)? { give(file) } else { Ok(file) };
                 }
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {} // it went meanwhile
                 // Another user's: to lock a file, it is enough to read it.
@@ -438,6 +446,14 @@ impl Database for Sqlite {
         upkeep::upkeep(self, storage).await
     }
 
+    async fn beat(&self, beat: &Beat) -> Result<()> {
+        heart::beat(&self.lock_file(), beat)
+    }
+
+    async fn beats(&self) -> Result<Vec<Heard>> {
+        Ok(heart::last(&self.lock_file())?.into_iter().collect())
+    }
+
     async fn enter(&self, entries: &[NewEntry]) -> Result<()> {
         queue::enter(self, entries).await
     }
@@ -472,12 +488,28 @@ impl Database for Sqlite {
         queue::backlog(self, claim).await
     }
 
+    async fn waits(&self, _claim: &Claim) -> Result<Vec<(Option<Waits>, u64)>> {
+        Ok(Vec::new())
+    }
+
     async fn waiting(&self, values: &[String]) -> Result<Vec<Waiting>> {
         queue::waiting(self, values).await
     }
 
     async fn history(&self, filter: &Filter) -> Result<Vec<Entry>> {
         queue::history(self, filter).await
+    }
+
+    async fn came_back(&self, storage: &str, names: &[FileName], since: Timestamp) -> Result<Vec<(String, Timestamp)>> {
+        queue::came_back(self, storage, names, since).await
+    }
+
+    async fn in_places(&self, storage: &str, names: &[FileName], since: Timestamp) -> Result<Vec<(String, Outcome)>> {
+        queue::in_places(self, storage, names, since).await
+    }
+
+    async fn forget_entries(&self, before: Timestamp, after: i64, limit: u32) -> Result<Forgotten> {
+        forget::forget_entries(self, before, after, limit).await
     }
 
     async fn totals(&self, since: Option<Timestamp>) -> Result<Vec<Total>> {

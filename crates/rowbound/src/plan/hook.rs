@@ -13,6 +13,9 @@ use crate::{
 /// The most entries that a hook gets at once.
 const BATCH: u32 = 1_000;
 
+/// The longest command, in bytes: half of what Linux takes as one argument.
+const COMMAND: usize = 64 * 1024;
+
 /// What is called.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Call {
@@ -22,8 +25,8 @@ pub enum Call {
     Webhook {
         /// `http://` or `https://`.
         url: String,
-        /// What the body is signed with.
-        secret: Option<String>,
+        /// What a call is signed with, by each of them; by none, and it is not signed. Base64 after `whsec_`, or the key's own bytes.
+        secrets: Vec<String>,
     },
 }
 
@@ -87,10 +90,13 @@ impl Hook {
         match &self.call {
             Call::Command(command) if command.trim().is_empty() => return Err(bad("`command` is empty")),
             Call::Command(command) if command.contains('\0') => return Err(bad("`command` holds a NUL")),
+            Call::Command(command) if command.len() > COMMAND => {
+                return Err(bad("`command` is longer than 64 KiB").hint("write it into a file, and call that"));
+            }
             Call::Webhook { url, .. } if !url.starts_with("https://") && !url.starts_with("http://") => {
                 return Err(bad("`url` of a hook begins with neither https:// nor http://"));
             }
-            Call::Webhook { secret: Some(secret), .. } if secret.is_empty() => {
+            Call::Webhook { secrets, .. } if secrets.iter().any(String::is_empty) => {
                 return Err(bad("`secret` is empty").hint("leave it out where nothing is to be signed"));
             }
             _ => {}
@@ -122,4 +128,53 @@ pub fn check_hooks(hooks: &[Hook]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::plan::Plan;
+
+    fn hooks(text: &str) -> Result<Vec<Hook>> {
+        let text = format!("database = \"sqlite:x\"\n[storage.default]\nurl = \"folder:m\"\n[[binding]]\ncolumn = \"t.f\"\n{text}");
+        Ok(Plan::parse(&text, Path::new("/"), None, &|_| Some("s3cret".to_owned()))?.hooks)
+    }
+
+    #[test]
+    fn a_hook_is_a_command_or_a_url() {
+        let both = hooks("[[hook]]\ncommand = \"x\"\n[[hook]]\nname = \"site\"\nurl = \"https://u:p@h/t?q\"\nsecret = \"${S}\"\noutcomes = \"purged\"\nbatch = 50\ntimeout = \"5s\"")
+            .unwrap();
+        assert_eq!(
+            (&both[0].outcomes[..], both[0].batch, both[0].timeout.as_secs()),
+            (&[Outcome::Trashed, Outcome::Erased, Outcome::Missing][..], 1, 30)
+        );
+        assert_eq!(both[0].name, Hook::new(Call::Command("x".into())).name, "stable, or what waits would be lost from sight");
+        assert_eq!((&*both[1].name, &both[1].outcomes[..], both[1].batch), ("site", &[Outcome::Purged][..], 50));
+        assert_eq!(both[1].call, Call::Webhook { url: "https://u:p@h/t?q".into(), secrets: vec!["s3cret".into()] });
+        let rotated = hooks("[[hook]]\nurl = \"http://x\"\nsecret = [\"new\", \"old\"]").unwrap();
+        assert_eq!(rotated[0].call, Call::Webhook { url: "http://x".into(), secrets: vec!["new".into(), "old".into()] });
+        assert_eq!(format!("{:?}", both[1].call), "https://h", "no secret is shown");
+        for (text, field) in [
+            ("", "either a `command` or a `url`"),
+            ("command = \"x\"\nurl = \"http://x\"", "either a `command` or a `url`"),
+            ("command = \" \"", "`command` is empty"),
+            ("command = \"x\"\nsecret = \"y\"", "`secret` goes with `url`"),
+            ("url = \"x\"", "https://"),
+            ("url = \"http://x\"\nsecret = \"\"", "`secret` is empty"),
+            ("url = \"http://x\"\nsecret = [\"a\", \"\"]", "`secret` is empty"),
+            ("url = \"http://x\"\nsecret = []", "`secret` is an empty list"),
+            (&format!("command = \"{}\"", "x".repeat(COMMAND + 1)), "longer than 64 KiB"),
+            ("command = \"x\"\noutcomes = [\"gone\"]", "`outcomes` has no such value"),
+            ("command = \"x\"\noutcomes = []", "`outcomes` is empty"),
+            ("command = \"x\"\nbatch = 0", "`batch` is out of range"),
+            ("command = \"x\"\ntimeout = \"0\"", "`timeout` has no length"),
+            ("command = \"x\"\nname = \"a b\"", "no name for a follower"),
+            ("command = \"x\"\n[[hook]]\ncommand = \"x\"", "two hooks have the same name"),
+        ] {
+            let e = hooks(&format!("[[hook]]\n{text}")).unwrap_err();
+            assert!(e.kind() == Kind::Config && e.full().contains(field), "{text}: {}", e.full());
+        }
+    }
 }

@@ -15,6 +15,14 @@ pub(super) struct File {
     #[serde(default)]
     pub hook: Vec<Hooked>,
     pub ignore: Option<OneOrMany>,
+    pub keep_history: Option<String>,
+    pub barrier: Option<Barrier>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Barrier {
+    pub ignore: OneOrMany,
 }
 
 #[derive(Debug, Deserialize)]
@@ -66,7 +74,7 @@ pub(super) struct Hooked {
     name: Option<String>,
     command: Option<String>,
     url: Option<String>,
-    secret: Option<String>,
+    secret: Option<OneOrMany>,
     outcomes: Option<OneOrMany>,
     batch: Option<u32>,
     timeout: Option<String>,
@@ -79,7 +87,13 @@ impl Hooked {
         let call = match (self.command, self.url) {
             (Some(command), None) if self.secret.is_none() => Call::Command(command),
             (Some(_), None) => return Err(place(Error::new(Kind::Config, "`secret` goes with `url`"))),
-            (None, Some(url)) => Call::Webhook { url, secret: self.secret },
+            // As an empty text is: it would leave every call unsigned.
+            (None, Some(_)) if matches!(&self.secret, Some(OneOrMany::Many(all)) if all.is_empty()) => {
+                return Err(place(
+                    Error::new(Kind::Config, "`secret` is an empty list").hint("leave it out where nothing is to be signed"),
+                ));
+            }
+            (None, Some(url)) => Call::Webhook { url, secrets: self.secret.map(Vec::from).unwrap_or_default() },
             _ => {
                 return Err(place(
                     Error::new(Kind::Config, "a [[hook]] has either a `command` or a `url`")

@@ -17,13 +17,9 @@
 //! it was moved, and comes back if it is another. Nothing is forced to the disk for each file: after a power cut a removed file may be back.
 
 use std::{
-    collections::BTreeMap,
-    ops::Range,
+    borrow::Cow,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -31,7 +27,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
-    fs::{self, AtFlags, Mode, OFlags},
+    fs::{self, Mode, OFlags},
     io::Errno,
 };
 use tokio::sync::mpsc;
@@ -41,19 +37,21 @@ use super::{
     Restored, Seen, Signed, Storage, Trashed, Upload, upload::cannot_sign,
 };
 use crate::{
-    crash,
+    clock::Ahead,
     error::{Error, Kind, Result, Retry},
     name::{FileName, RESERVED, Refused},
 };
 
+mod batch; // a batch, folder by folder, on several threads
 mod marker; // the proof that the root is there
 mod prune; // folders that a removal left empty
+mod remove; // files that go, into the trash or for good
 mod resolve; // paths beneath a handle, through no link
 mod trash; // where files wait
 mod upload; // files that come in and go out
 mod walk; // every entry, in order
 
-use prune::{Change, changed_at};
+use batch::by_folder;
 use resolve::{Found, Ways, again, refusal, stat};
 use walk::{Entry, Walk};
 
@@ -62,13 +60,6 @@ const PAGE: usize = 1000;
 
 /// Pages that may wait for their reader.
 const PAGES_AHEAD: usize = 2;
-
-/// A batch is divided among at most so many threads, however few the cores: a thread waits most of its time where freeing a file's blocks
-/// goes to the disk at once (ext4 mounted with `discard`: 55 us a file on one thread, 25 on four) or to a server.
-const THREADS: usize = 4;
-
-/// A piece of a batch for one thread: so many files of one folder. Fewer are not worth a thread.
-const PIECE: usize = 128;
 
 /// A storage in a folder.
 #[derive(Debug, Clone)]
@@ -89,6 +80,7 @@ struct Inner {
     tidied: AtomicBool,
     /// What an earlier version made as root was given to the trash's owner.
     given_back: AtomicBool,
+    ahead: Ahead,
     /// This process' part of the trash where files cannot be moved atomically.
     private: u32,
 }
@@ -131,6 +123,7 @@ impl Folder {
                 own: prune::Own::default(),
                 tidied: AtomicBool::new(false),
                 given_back: AtomicBool::new(false),
+                ahead: Ahead::default(),
                 private: rand::random_range(1 << 16..u32::MAX),
             }),
         }
@@ -156,6 +149,10 @@ impl Storage for Folder {
     /// What deleting needs is tried by [`Storage::set_marker`]; the rest holds on every file system.
     async fn probe(&self) -> Result<Proved> {
         Ok(Proved { at: Timestamp::now(), delete: Conditional::InBulk, create: true, trash: Kept::Moved })
+    }
+
+    fn ahead(&self) -> &Ahead {
+        &self.inner.ahead
     }
 
     async fn now(&self) -> Result<Timestamp> {
@@ -312,29 +309,33 @@ impl Inner {
 
     /// What the kernel's answer means: whether trying again helps, and what a person does.
     fn failure(&self, errno: Errno, message: &str) -> Error {
-        let (kind, retry, hint) = match errno {
+        let at = self.path.display();
+        let (kind, retry, hint): (_, _, Cow<'static, str>) = match errno {
             Errno::ACCESS | Errno::PERM => (
                 Kind::Permission,
                 Retry::Never,
-                "let the user that runs rowbound write to this folder and those in it (as root: see `lsattr` for immutable files)",
+                "let the user that runs rowbound write to this folder and those in it (as root: see `lsattr` for immutable files)".into(),
             ),
-            Errno::ROFS => (Kind::Storage, Retry::Later, "the file system is mounted read-only: mount it writable"),
+            Errno::ROFS => (Kind::Storage, Retry::Later, "the file system is mounted read-only: mount it writable".into()),
             Errno::NOSPC | Errno::DQUOT => {
-                (Kind::Storage, Retry::Later, "the file system is full: even a move to the trash needs a little room")
+                let hint =
+                    format!("the file system of {at} is full: make room, or raise the quota; even a move to the trash needs a little");
+                (Kind::Storage, Retry::Later, hint.into())
             }
-            Errno::XDEV => (
-                Kind::Storage,
-                Retry::Never,
-                "another file system is mounted within the storage, and files cannot be moved to the trash from there: set trash = \"off\", \
-                 or make the mounted folder a storage of its own",
-            ),
+            Errno::XDEV => {
+                let hint = format!(
+                    "another file system is mounted within {at}, and files cannot be moved to the trash from there: set trash = \"off\", or \
+                     make the mounted folder a storage of its own"
+                );
+                (Kind::Storage, Retry::Never, hint.into())
+            }
             Errno::STALE | Errno::NOTCONN | Errno::NODEV | Errno::HOSTDOWN | Errno::TIMEDOUT => {
-                (Kind::StorageUnreachable, Retry::Later, "the file system does not answer: see `dmesg`, or mount it again")
+                (Kind::StorageUnreachable, Retry::Later, "the file system does not answer: see `dmesg`, or mount it again".into())
             }
             Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::AGAIN | Errno::BUSY | Errno::IO => {
-                (Kind::Storage, Retry::Later, "if it goes on, see `dmesg` and the limits of the process")
+                (Kind::Storage, Retry::Later, "if it goes on, see `dmesg` and the limits of the process".into())
             }
-            _ => (Kind::Storage, Retry::Never, "nothing was removed; look at the path with `ls -la`"),
+            _ => (Kind::Storage, Retry::Never, "nothing was removed; look at the path with `ls -la`".into()),
         };
         self.error(kind, message).because(errno).retry(retry).hint(hint)
     }
@@ -417,7 +418,7 @@ impl Inner {
                         *i,
                         match seen.map(|s| Found::of(&s)) {
                             Ok(found) => Ok(match found.oddity() {
-                                None => Look::Seen(Seen { size: found.size, modified: found.modified(), version: found.version() }),
+                                None => Look::Seen(found.seen()),
                                 Some(why) => Look::Refused(why.to_owned()),
                             }),
                             Err(Errno::NOENT) => Ok(Look::Missing),
@@ -432,84 +433,6 @@ impl Inner {
         );
         self.still_there(&root, &mut found, &Look::Missing);
         Ok(found)
-    }
-
-    /// Into the trash, or without a `retention` for good.
-    fn take_away(&self, items: &[(FileName, Seen)], retention: Option<Duration>) -> Result<PerName<Removed>> {
-        let root = self.proved()?;
-        let trash = match retention {
-            Some(retention) if !items.is_empty() => Some((trash::make(self, &root)?, retention)),
-            _ => None,
-        };
-        let changed: Mutex<BTreeMap<&str, Change>> = Mutex::default();
-        let first = AtomicBool::new(true);
-        let mut done = by_folder(
-            items.len(),
-            |i| items[i].0.folder().unwrap_or("."),
-            |folder, group, out| {
-                let dir = match self.ways.folder(&root, folder) {
-                    Ok(dir) => dir,
-                    Err(e) => {
-                        for i in group {
-                            let fail = || self.failure(e, "cannot open the file's folder").with("name", &items[*i].0);
-                            out(*i, gone_or_changed(e).ok_or_else(fail));
-                        }
-                        return;
-                    }
-                };
-                let before = if self.prune { changed_at(&dir).ok() } else { None };
-                let mut mover = trash.as_ref().map(|(trash, time)| trash::Mover::new(self, &root, trash, *time, folder));
-                let mut any = false;
-                for i in group {
-                    let (name, seen) = &items[*i];
-                    let removed = self.remove_one(&dir, name, seen, mover.as_mut());
-                    if matches!(removed, Ok(Removed::Erased | Removed::Trashed(_))) {
-                        any = true;
-                        if first.swap(false, Relaxed) {
-                            crash::point("remove-one");
-                        }
-                    }
-                    out(*i, removed);
-                }
-                if any
-                    && let Some(before) = before
-                    && let Ok(after) = changed_at(&dir)
-                {
-                    // A folder's pieces are one change.
-                    let mut changed = changed.lock().unwrap_or_else(PoisonError::into_inner);
-                    let change = changed.entry(folder).or_insert(Change { before, after });
-                    *change = Change { before: change.before.min(before), after: change.after.max(after) };
-                }
-            },
-        );
-        if self.prune {
-            let changed = changed.into_inner().unwrap_or_else(PoisonError::into_inner);
-            self.own.prune(&self.ways, &root.0, changed.into_iter().map(|(folder, change)| (folder.to_owned(), change)).collect());
-        }
-        self.still_there(&root, &mut done, &Removed::Missing);
-        Ok(done)
-    }
-
-    fn remove_one(&self, dir: &OwnedFd, name: &FileName, seen: &Seen, mover: Option<&mut trash::Mover<'_>>) -> Result<Removed> {
-        let fail = |e: Errno| {
-            let fail = || self.failure(e, "cannot remove the file").with("name", name);
-            gone_or_changed(e).ok_or_else(fail)
-        };
-        let found = match stat(dir, name.base()) {
-            Ok(stat) => Found::of(&stat),
-            Err(e) => return fail(e),
-        };
-        if found.oddity().is_some() || found.size != seen.size || found.version() != seen.version {
-            return Ok(Removed::Changed);
-        }
-        match mover {
-            Some(mover) => mover.take(dir, name, &found),
-            None => match again(|| fs::unlinkat(dir, name.base(), AtFlags::empty())) {
-                Ok(()) => Ok(Removed::Erased),
-                Err(Errno::ISDIR) => Ok(Removed::Changed),
-                Err(e) => fail(e),
-            },
-        }
     }
 
     fn list(&self, root: &Root, prefix: &str, after: Option<FileName>, pages: &mpsc::Sender<Result<Page>>) -> Result<()> {
@@ -546,57 +469,4 @@ impl Inner {
 
 fn lossy(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
-}
-
-/// What the kernel's answer says of a file that was seen under a name, if it says anything of the file.
-fn gone_or_changed(errno: Errno) -> Option<Removed> {
-    match errno {
-        Errno::NOENT => Some(Removed::Missing),
-        e => refusal(e).map(|_| Removed::Changed),
-    }
-}
-
-/// Calls `work` for every folder with the items that lie in it, on several threads if there are many, and then in pieces; `work` passes the
-/// result of each item to its last argument. The results are in the items' order.
-fn by_folder<'a, T: Send>(
-    items: usize,
-    folder: impl Fn(usize) -> &'a str + Sync,
-    work: impl Fn(&'a str, &[usize], &mut dyn FnMut(usize, T)) + Sync,
-) -> Vec<T> {
-    let mut order: Vec<usize> = (0..items).collect();
-    if !order.is_sorted_by_key(|i| folder(*i)) {
-        order.sort_by_key(|i| folder(*i));
-    }
-    let mut pieces: Vec<(usize, Range<usize>)> = Vec::new();
-    let mut start = 0;
-    for group in order.chunk_by(|a, b| folder(*a) == folder(*b)) {
-        for (nth, piece) in group.chunks(PIECE).enumerate() {
-            pieces.push((nth, start..start + piece.len()));
-            start += piece.len();
-        }
-    }
-    // Threads in one folder wait for each other: first a piece of every folder, then the second of every one, ..
-    pieces.sort_by_key(|(nth, _)| *nth);
-    let next = AtomicUsize::new(0);
-    let run = || {
-        let mut done = Vec::new();
-        while let Some((_, piece)) = pieces.get(next.fetch_add(1, Relaxed)) {
-            let piece = &order[piece.clone()];
-            work(folder(piece[0]), piece, &mut |i, one| done.push((i, one)));
-        }
-        done
-    };
-    let threads = (items / PIECE).min(pieces.len()).clamp(1, THREADS);
-    let parts: Vec<Vec<(usize, T)>> = std::thread::scope(|scope| {
-        // A thread that cannot be had is no error: the others do its part.
-        let others: Vec<_> = (1..threads).filter_map(|_| std::thread::Builder::new().spawn_scoped(scope, run).ok()).collect();
-        let mine = run();
-        let joined = others.into_iter().map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        std::iter::once(mine).chain(joined).collect()
-    });
-    let mut all: Vec<Option<T>> = (0..items).map(|_| None).collect();
-    for (i, one) in parts.into_iter().flatten() {
-        all[i] = Some(one);
-    }
-    all.into_iter().map(|one| one.expect("`work` answers for every item of its group")).collect()
 }

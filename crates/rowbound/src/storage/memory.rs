@@ -41,6 +41,7 @@ use super::{
 };
 use super::{Conditional, Expected, Kept, Listed, Listing, Look, Marker, Page, PerName, Proved, Removed, Restored, Seen, Storage, Trashed};
 use crate::{
+    clock::Ahead,
     error::{Error, Kind, Result},
     name::FileName,
 };
@@ -60,6 +61,7 @@ pub struct Memory {
     name: String,
     retention: Option<Duration>,
     expected: Expected,
+    ahead: Ahead,
     place: Arc<Mutex<Place>>,
 }
 
@@ -136,7 +138,7 @@ impl Memory {
     /// The storage `name` at `place`; `retention` is how long collected files wait in the trash, `None` erases them at once.
     pub fn new(name: &str, place: &str, retention: Option<Duration>) -> Self {
         let place = PLACES.lock().unwrap_or_else(PoisonError::into_inner).entry(place.to_owned()).or_default().clone();
-        Memory { name: name.to_owned(), retention, expected: Expected::default(), place }
+        Memory { name: name.to_owned(), retention, expected: Expected::default(), ahead: Ahead::default(), place }
     }
 
     /// What `memory:PLACE` names, to put files there and to look at them as the application does.
@@ -201,6 +203,10 @@ impl Storage for Memory {
         Ok(Proved { at: Timestamp::now(), delete: Conditional::InBulk, create: true, trash: Kept::Moved })
     }
 
+    fn ahead(&self) -> &Ahead {
+        &self.ahead
+    }
+
     async fn now(&self) -> Result<Timestamp> {
         self.expected.may_change()?;
         Ok(Timestamp::now())
@@ -241,7 +247,7 @@ impl Storage for Memory {
         let place = self.proved()?;
         let look = |name| match place.files.get(name) {
             None => Look::Missing,
-            Some(file) => Look::Seen(Seen { size: file.bytes.len() as u64, modified: file.modified, version: file.version.to_string() }),
+            Some(file) => Look::Seen(Seen::new(file.bytes.len() as u64, file.modified, file.version.to_string())),
         };
         Ok(names.iter().map(|name| Ok(look(name))).collect())
     }
@@ -254,7 +260,13 @@ impl Storage for Memory {
     async fn begin(&self, _: &FileName, about: &About) -> Result<Box<dyn Upload>> {
         self.expected.may_change()?;
         drop(self.proved()?);
-        let at = Memory { name: self.name.clone(), retention: self.retention, expected: Expected::default(), place: self.place.clone() };
+        let at = Memory {
+            name: self.name.clone(),
+            retention: self.retention,
+            expected: Expected::default(),
+            ahead: Ahead::default(),
+            place: self.place.clone(),
+        };
         at.expected.be(&self.expected().unwrap_or_default());
         Ok(Box::new(Incoming { at, bytes: BytesMut::new(), content_type: about.content_type.clone() }))
     }
@@ -262,7 +274,7 @@ impl Storage for Memory {
     async fn fetch(&self, name: &FileName) -> Result<Option<Fetched>> {
         let place = self.proved()?;
         let Some(file) = place.files.get(name) else { return Ok(None) };
-        let seen = Seen { size: file.bytes.len() as u64, modified: file.modified, version: file.version.to_string() };
+        let seen = Seen::new(file.bytes.len() as u64, file.modified, file.version.to_string());
         let chunks: Vec<_> = file.bytes.chunks(CHUNK).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
         let body = whole(&self.name, name, seen.size, Box::pin(futures_util::stream::iter(chunks)));
         Ok(Some(Fetched { seen, content_type: file.content_type.clone(), body }))
@@ -282,7 +294,7 @@ impl Storage for Memory {
                 let number = place.next();
                 match (self.retention, place.files.remove(name)) {
                     (Some(_), Some(file)) => {
-                        place.trash.insert(number, (name.clone(), file, Timestamp::now()));
+                        place.trash.insert(number, (name.clone(), file, self.ahead.now()));
                         Removed::Trashed(place_of(number, name))
                     }
                     _ => Removed::Erased,

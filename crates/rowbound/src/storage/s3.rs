@@ -17,7 +17,7 @@ use std::{
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{OnceCell, mpsc};
 
 use super::{
@@ -25,6 +25,7 @@ use super::{
     Trashed, Upload,
 };
 use crate::{
+    clock::Ahead,
     error::{Error, Kind, Result},
     name::{FileName, RESERVED},
     plan::{Bucket, Erase, StoragePlan, Trash},
@@ -59,6 +60,7 @@ struct Inner {
     erase: Erase,
     wire: Wire,
     expected: Expected,
+    ahead: Ahead,
     /// What was seen to be honoured, where the marker does not say it.
     proved: OnceCell<Proved>,
     /// Whether listings that say that they encode their keys do it.
@@ -102,6 +104,7 @@ impl S3 {
                 erase: plan.erase,
                 wire: Wire::new(&plan.name, at, key),
                 expected: Expected::default(),
+                ahead: Ahead::default(),
                 proved: OnceCell::new(),
                 encodes: OnceCell::new(),
                 looked_for_unfinished: Mutex::new(None),
@@ -120,10 +123,22 @@ impl Storage for S3 {
         self.inner.probe().await
     }
 
+    fn ahead(&self) -> &Ahead {
+        &self.inner.ahead
+    }
+
     async fn now(&self) -> Result<Timestamp> {
         self.inner.expected.may_change()?;
         self.inner.prove().await?;
         self.inner.now().await
+    }
+
+    async fn ahead_of_machine(&self) -> Option<SignedDuration> {
+        if self.inner.wire.ahead().is_none() {
+            // Any answer tells it, an error too.
+            let _ = self.marker().await;
+        }
+        self.inner.wire.ahead()
     }
 
     async fn set_marker(&self, marker: &Marker) -> Result<()> {

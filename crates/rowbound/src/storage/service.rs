@@ -22,6 +22,7 @@ use super::{
     Trashed, Upload, services,
 };
 use crate::{
+    clock::Ahead,
     error::{Error, Kind, Result, Retry},
     name::{FileName, RESERVED},
     plan::{self, StoragePlan, Trash},
@@ -54,6 +55,7 @@ struct Inner {
     kind: &'static services::ServiceKind,
     wire: Wire,
     expected: Expected,
+    ahead: Ahead,
     /// What was seen to be honoured, where the marker does not say it.
     proved: OnceCell<Proved>,
 }
@@ -76,6 +78,7 @@ impl Service {
                 kind,
                 wire: Wire::new(op, kind.at_once, secrets),
                 expected: Expected::default(),
+                ahead: Ahead::default(),
                 proved: OnceCell::new(),
             }),
         })
@@ -90,6 +93,10 @@ impl Storage for Service {
 
     async fn probe(&self) -> Result<Proved> {
         self.inner.probe(true).await
+    }
+
+    fn ahead(&self) -> &Ahead {
+        &self.inner.ahead
     }
 
     async fn now(&self) -> Result<Timestamp> {
@@ -188,7 +195,7 @@ impl Storage for Service {
             return Ok(Vec::new());
         }
         let proved = inner.proved(marker).await?;
-        let batch = trash::batch_id();
+        let batch = trash::batch_id(inner.ahead.now());
         let mut done = each(items, |(name, _)| name, |(name, seen)| inner.remove(&proved, name, seen, &batch)).await;
         inner.still_there(&mut done, &Removed::Missing).await;
         Ok(done)

@@ -7,8 +7,13 @@
 use std::{collections::HashSet, time::Duration};
 
 use jiff::Timestamp;
+use serde_json::json;
 
-use super::{Keeper, Turn, WINDOW};
+use super::{
+    Keeper, MARKER_AGE, Turn, WINDOW,
+    recheck::{Returned, newest},
+    told,
+};
 use crate::{
     binding::Resolved,
     clock, crash,
@@ -21,6 +26,7 @@ use crate::{
     references,
     shadow::Shadow,
     storage::{Look, Trashed},
+    trace,
 };
 
 /// With a longer retention a batch is settled, or its candidates are put back, long before its files are due.
@@ -50,7 +56,7 @@ impl Progress {
 
     /// What the last emptying could not erase.
     pub(super) fn failed(&self) -> Option<Error> {
-        self.last.as_ref().map(again)
+        self.last.clone()
     }
 
     fn note(&mut self, e: Error) {
@@ -64,22 +70,28 @@ impl Progress {
             let hint = first.hint_text().map_or_else(|| "look at the first of them with `ls -la`".to_owned(), str::to_owned);
             e.because(first.full()).hint(hint)
         });
-        *self = Progress { last: verdict.as_ref().map(again), ..Progress::default() };
+        *self = Progress { last: verdict.clone(), ..Progress::default() };
         verdict
     }
 }
 
-/// The same error once more.
-fn again(e: &Error) -> Error {
-    let copy = Error::new(e.kind(), e.to_string());
-    let copy = match std::error::Error::source(e) {
-        Some(why) => copy.because(why.to_string()),
-        None => copy,
-    };
-    match e.hint_text() {
-        Some(hint) => copy.hint(hint),
-        None => copy,
+/// Files with their places, as a trace says it.
+fn places(files: &[Trashed]) -> trace::Facts {
+    trace::places(files.iter().map(|t| (t.name.as_str(), t.place.as_str())))
+}
+
+/// What became of each place.
+fn purged(files: &[Trashed], done: &[Result<bool>]) -> trace::Facts {
+    let mut facts = trace::Facts::new();
+    for (file, one) in files.iter().zip(done) {
+        let fact = match one {
+            Ok(true) => "erased",
+            Ok(false) => "missing",
+            Err(_) => "failed",
+        };
+        facts.entry(file.name.to_string()).or_insert_with(|| json!({}))[&file.place] = fact.into();
     }
+    facts
 }
 
 /// Those of `files` that the ledger says this database moved to the trash. In a storage that several databases share, the others' files are theirs to
@@ -104,7 +116,11 @@ impl Keeper {
         if !self.upkeep.erasing.is_empty() {
             self.finish_erasure().await?;
         }
-        if !self.keeps().await? {
+        if !self.capabilities.get(MARKER_AGE).await?.keeps {
+            return Ok(Turn::Done(self.erasing.end()));
+        }
+        if let Some(e) = self.clocks.get().await?.apart(&self.plan.name) {
+            self.erasing.note(e);
             return Ok(Turn::Done(self.erasing.end()));
         }
         let record = self.verify().await?;
@@ -135,10 +151,22 @@ impl Keeper {
         self.leave_unsettled(&mut files).await?;
         if !files.is_empty() {
             let names: Vec<FileName> = files.iter().map(|t| t.name.clone()).collect();
+            let asked = trace::now();
             let (held, lock) = references::find(self.db.as_ref(), self.guard.bound(), &record.snapshot, &self.plan.name, &names).await?;
             drop(lock);
             crash::point("erasure-checked");
-            let gone = self.unreferenced(files, &held).await?;
+            let all = if trace::listens() { files.clone() } else { Vec::new() };
+            let gone = self.unreferenced(files, &held, asked).await?;
+            trace::turn(&self.owner, "erasure-barrier-passed", 0, || places(&all));
+            trace::turn(&self.owner, "erasure-checked", asked, || {
+                let going: HashSet<&FileName> = gone.iter().map(|t| &t.name).collect();
+                let fact = |name: &FileName| match (going.contains(name), held.contains(name)) {
+                    (true, true) => "taken",
+                    (true, false) => "free",
+                    (false, _) => "held",
+                };
+                all.iter().map(|t| (t.name.to_string(), fact(&t.name).into())).collect()
+            });
             if !gone.is_empty() && !self.erase(&gone).await? {
                 return Ok(Turn::Another);
             }
@@ -159,8 +187,8 @@ impl Keeper {
     /// The moment before which what lies in the trash may go: the transactions that were open when it became due have ended. `None`: nothing is due, or they
     /// have not.
     async fn barrier(&mut self) -> Result<Option<Timestamp>> {
-        let Some(clearing) = &mut self.upkeep.clearing else {
-            let before = clock::before(Timestamp::now(), self.plan.trash.hold());
+        let Some(Clearing { before, transactions }) = self.upkeep.clearing.clone() else {
+            let before = clock::before(self.db.now().await?, self.plan.trash.hold());
             let first = match self.storage.expired(before, None, 1).await {
                 Ok(page) => page,
                 Err(e) if e.kind() == Kind::StorageUnreachable => return Err(e),
@@ -173,7 +201,9 @@ impl Keeper {
                 first.errors.into_iter().for_each(|e| self.erasing.note(e));
                 return Ok(None);
             }
+            let asked = trace::now();
             let Some(open) = self.open_transactions().await? else { return Ok(None) };
+            trace::turn(&self.owner, "erasure-barrier", asked, trace::Facts::new);
             let transactions: Vec<String> = open.into_iter().map(|t| t.key).collect();
             let passed = transactions.is_empty();
             self.upkeep.clearing = Some(Clearing { before, transactions });
@@ -184,22 +214,17 @@ impl Keeper {
             crash::point("erasure-barrier-passed");
             return Ok(Some(before));
         };
-        if clearing.transactions.is_empty() {
-            return Ok(Some(clearing.before));
+        if transactions.is_empty() {
+            return Ok(Some(before));
         }
-        let clearing = clearing.clone();
         let Some(open) = self.open_transactions().await? else { return Ok(None) };
-        let clearing = self.upkeep.clearing.insert(clearing);
-        let keys: HashSet<&str> = open.iter().map(|t| t.key.as_str()).collect();
-        clearing.transactions.retain(|key| keys.contains(key.as_str()));
-        if !clearing.transactions.is_empty() {
-            return Ok(None);
-        }
-        let before = clearing.before;
-        if !self.erasing.under_way {
+        let transactions: Vec<String> = transactions.into_iter().filter(|key| open.iter().any(|t| t.key == *key)).collect();
+        let passed = transactions.is_empty();
+        self.upkeep.clearing = Some(Clearing { before, transactions });
+        if passed && !self.erasing.under_way {
             crash::point("erasure-barrier-passed");
         }
-        Ok(Some(before))
+        Ok(passed.then_some(before))
     }
 
     /// `None`: the list could not be had in time.
@@ -239,13 +264,13 @@ impl Keeper {
     }
 
     /// Those of `files` that no row references. The others stay, and are reported once; where another file has the name by now, a row means that one.
-    async fn unreferenced(&mut self, files: Vec<Trashed>, held: &HashSet<FileName>) -> Result<Vec<Trashed>> {
+    async fn unreferenced(&mut self, files: Vec<Trashed>, held: &HashSet<FileName>, asked: u64) -> Result<Vec<Trashed>> {
         let (wanted, mut gone): (Vec<Trashed>, Vec<Trashed>) = files.into_iter().partition(|file| held.contains(&file.name));
         if wanted.is_empty() {
             return Ok(gone);
         }
         let names: Vec<FileName> = wanted.iter().map(|t| t.name.clone()).collect();
-        let lately = clock::before(Timestamp::now(), WINDOW);
+        let lately = clock::before(self.db.now().await?, WINDOW);
         let (mut entries, mut back) = (Vec::new(), Vec::new());
         for (file, look) in wanted.into_iter().zip(self.storage.look(&names).await?) {
             match look {
@@ -260,9 +285,18 @@ impl Keeper {
                 Err(e) => self.erasing.note(e.with("place", &file.place)),
             }
         }
-        entries.extend(self.bring_back(&self.newest(back).await?).await?);
-        if !entries.is_empty() {
-            self.store(&entries).await?;
+        let newest = newest(self.storage.as_ref(), back.iter().map(|t| (&t.name, t.place.as_str()))).await?;
+        let returned = !newest.is_empty();
+        if returned {
+            trace::recheck(&self.owner, asked, || newest.iter().map(|t| (t.name.to_string(), trace::held(true))).collect());
+        }
+        let Returned { entries: back, failed } = self.bring_back(&newest).await?;
+        // What cannot come back stays, and keeps nothing else.
+        failed.into_iter().for_each(|e| self.erasing.note(e));
+        entries.extend(back);
+        let stored = entries.is_empty() || self.store(&entries).await?;
+        if returned {
+            self.tell_returned(&entries, stored);
         }
         Ok(gone)
     }
@@ -281,18 +315,17 @@ impl Keeper {
         if !self.store(&[]).await? {
             return Ok(false);
         }
+        trace::turn(&self.owner, "erasure-noted", 0, || places(files));
         crash::point("erasure-noted");
+        let began = trace::now();
         let done = self.storage.purge(files).await;
+        if let Ok(done) = &done {
+            trace::turn(&self.owner, "purging", began, || purged(files, done));
+        }
         crash::point("purging");
-        let done = match done {
-            Ok(done) => done,
-            Err(e) => {
-                // Which of them went is found out with the next turn.
-                return Err(e);
-            }
-        };
         let mut entries = Vec::new();
-        for (file, one) in files.iter().zip(done) {
+        // After an error as a whole the note stays: which of them went is found out with the next turn.
+        for (file, one) in files.iter().zip(done?) {
             match one {
                 Ok(true) => {
                     self.counts.purged += 1;
@@ -305,6 +338,7 @@ impl Keeper {
         }
         self.upkeep.erasing.clear();
         let stored = self.store(&entries).await?;
+        trace::turn(&self.owner, if stored { "purged" } else { "stopped" }, 0, || told(&entries));
         crash::point("purged");
         Ok(stored)
     }
@@ -345,7 +379,9 @@ impl Keeper {
                 entries.push(self.entry(&e.name, &e.place, Some(e.size), self.erased(), Some("found out after an interruption")));
             }
         }
-        self.store(&entries).await?;
+        if self.store(&entries).await? && !entries.is_empty() {
+            trace::turn(&self.owner, "purged", 0, || told(&entries));
+        }
         Ok(())
     }
 }

@@ -10,17 +10,18 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Keeper, RECHECK, REVIEW, WINDOW, due, give_back};
+use super::{Keeper, MARKER_AGE, RECHECK, REVIEW, WINDOW, come_back, due, give_back, told};
 use crate::{
     capture::{Bound, Installation},
     clock, crash,
     database::Database,
-    error::Result,
-    ledger::{Entry, Filter},
+    error::{Error, Result},
+    ledger::{Entry, Filter, NewEntry},
     name::FileName,
     queue::{DERIVATIVE, Outcome},
     references,
     storage::{Look, Restored, Storage, Trashed},
+    trace,
 };
 
 /// Entries of the ledger that are read at a time.
@@ -144,20 +145,35 @@ async fn away(storage: &dyn Storage, moves: Vec<&Move>) -> Result<Vec<Trashed>> 
     let names: BTreeSet<FileName> = moves.iter().map(|m| m.name.clone()).collect();
     let names: Vec<FileName> = names.into_iter().collect();
     let places: HashSet<(&FileName, &str)> = moves.iter().map(|m| (&m.name, m.place.as_str())).collect();
-    let mut missing = Vec::new();
+    let mut missing = HashSet::new();
     for (name, look) in names.iter().zip(storage.look(&names).await?) {
         if look? == Look::Missing {
-            missing.push(name.clone());
+            missing.insert(name);
         }
     }
-    if missing.is_empty() {
+    newest(storage, places.into_iter().filter(|(name, _)| missing.contains(name))).await
+}
+
+/// Those of `files`, each a name and its place in the trash, that are the newest of their names there.
+pub(super) async fn newest<'f>(storage: &dyn Storage, files: impl Iterator<Item = (&'f FileName, &'f str)>) -> Result<Vec<Trashed>> {
+    let places: HashSet<(&FileName, &str)> = files.collect();
+    let names: BTreeSet<&FileName> = places.iter().map(|(name, _)| *name).collect();
+    if names.is_empty() {
         return Ok(Vec::new());
     }
+    let names: Vec<FileName> = names.into_iter().cloned().collect();
     let mut newest = Vec::new();
-    for found in storage.trashed(&missing).await? {
+    for found in storage.trashed(&names).await? {
         newest.extend(found?.filter(|t| places.contains(&(&t.name, t.place.as_str()))));
     }
     Ok(newest)
+}
+
+/// What came back from the trash, as the ledger is told, and the first error.
+#[derive(Debug, Default)]
+pub(super) struct Returned {
+    pub(super) entries: Vec<NewEntry>,
+    pub(super) failed: Option<Error>,
 }
 
 impl Keeper {
@@ -166,7 +182,7 @@ impl Keeper {
         let took = Duration::from_millis(self.upkeep.took);
         let quick = due(self.upkeep.checked, Duration::from_millis(self.upkeep.took_quick), RECHECK, now);
         let whole = self.guard.on(&self.plan.name).any(|b| b.binding.scans()) && due(self.upkeep.read, took, RECHECK, now);
-        let review = due(self.upkeep.reviewed, took, REVIEW, now);
+        let review = due(self.upkeep.reviewed, Duration::from_millis(self.upkeep.took_review), REVIEW, now);
         if quick || whole {
             self.return_moved(now, quick, whole).await?;
         }
@@ -177,91 +193,118 @@ impl Keeper {
     }
 
     async fn return_moved(&mut self, now: Timestamp, quick: bool, whole: bool) -> Result<()> {
+        let began = Instant::now();
         let (db, storage, plan) = (self.db.clone(), self.storage.clone(), self.plan.clone());
         // All of them: the memory is that of half an hour's names.
         let mut reader = Moves::new(db.as_ref(), &plan.name, clock::before(now, WINDOW), Timestamp::MAX);
+        reader.before = self.before;
         let moves = reader.next(usize::MAX).await?;
-        let mut entries = Vec::new();
+        let (mut back, mut given) = (Vec::new(), Returned::default());
+        let mut searched = [Duration::ZERO; 2];
         if !moves.is_empty() {
             let record = self.verify().await?;
             let (read, indexed): (Vec<Bound>, Vec<Bound>) = self.guard.on(&plan.name).cloned().partition(|b| b.binding.scans());
             let mut wanted: HashMap<&str, &Move> = HashMap::new();
-            for (bound, wants, at_once) in [(indexed, quick, NAMES), (read, whole, usize::MAX)] {
-                if !wants || bound.is_empty() {
-                    continue;
-                }
-                let began = Instant::now();
-                let found = referenced(db.as_ref(), (self.guard.bound(), &bound), &record, &plan.name, &moves, at_once).await?;
-                wanted.extend(found.into_iter().map(|m| (m.place.as_str(), m)));
-                let took = began.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
-                match at_once {
-                    NAMES => self.upkeep.took_quick = took,
-                    _ => self.upkeep.took = took,
+            let whole_check = (quick || indexed.is_empty()) && (whole || read.is_empty());
+            let asked = trace::now();
+            for (within, wants, at_once, took) in [(indexed, quick, NAMES, 0), (read, whole, usize::MAX, 1)] {
+                if wants && !within.is_empty() {
+                    let began = Instant::now();
+                    let found = referenced(db.as_ref(), (self.guard.bound(), &within), &record, &plan.name, &moves, at_once).await?;
+                    wanted.extend(found.into_iter().map(|m| (m.place.as_str(), m)));
+                    searched[took] = began.elapsed();
                 }
             }
+            trace::recheck(&self.owner, asked, || {
+                let names = moves.iter().map(|m| (m.name.to_string(), trace::held(wanted.contains_key(&*m.place))));
+                // What was not searched for everywhere is not said to be free. Of several files of a name one is enough.
+                let mut facts = trace::Facts::new();
+                for (name, fact) in names.filter(|(_, fact)| whole_check || fact == "held") {
+                    facts.entry(name).or_insert(fact);
+                }
+                facts
+            });
+            let held = !wanted.is_empty();
             crash::point("recheck-checked");
-            let mut back = away(storage.as_ref(), wanted.into_values().collect()).await?;
+            back = away(storage.as_ref(), wanted.into_values().collect()).await?;
             let with = with_originals(&moves, &back, &reader.restored);
             let derivatives = away(storage.as_ref(), with).await?;
             // Derivatives first: the original that comes back last has them.
             back.splice(0..0, derivatives);
             let mut seen = HashSet::new();
             back.retain(|t| seen.insert(t.place.clone()));
-            entries = self.bring_back(&back).await?;
+            given = self.bring_back(&back).await?;
+            if held && back.is_empty() {
+                trace::turn(&self.owner, "stopped", 0, trace::Facts::new);
+            }
         }
+        // What both have to do counts for each: to read the ledger, to look at files.
+        let both = began.elapsed().saturating_sub(searched[0] + searched[1]);
         if quick {
-            self.upkeep.checked = Some(now);
+            (self.upkeep.checked, self.upkeep.took_quick) = (Some(now), millis(searched[0] + both));
         }
         if whole {
-            self.upkeep.read = Some(now);
+            (self.upkeep.read, self.upkeep.took) = (Some(now), millis(searched[1] + both));
         }
         // An idle database is not written to.
         match moves.is_empty() {
             true => self.lately = self.upkeep.clone(),
-            false => drop(self.store(&entries).await?),
+            false => {
+                let stored = self.store(&given.entries).await?;
+                if !back.is_empty() {
+                    self.tell_returned(&given.entries, stored);
+                }
+            }
         }
-        if !entries.is_empty() {
+        if !given.entries.is_empty() {
             crash::point("recheck-entered");
         }
-        Ok(())
+        given.failed.map_or(Ok(()), Err)
     }
 
     /// Brings back what a row references, or says that it lies there.
-    pub(super) async fn bring_back(&self, away: &[Trashed]) -> Result<Vec<crate::ledger::NewEntry>> {
+    pub(super) async fn bring_back(&self, away: &[Trashed]) -> Result<Returned> {
+        let mut given = Returned::default();
         if away.is_empty() {
-            return Ok(Vec::new());
+            return Ok(given);
         }
-        let returns = self.storage.marker().await?.and_then(|m| m.proved).is_some_and(|p| p.create);
-        let mut entries = Vec::new();
+        let returns = self.capabilities.get(MARKER_AGE).await?.returns;
         if !returns {
+            trace::turn(&self.owner, "recheck-returned", 0, || away.iter().map(|t| (t.name.to_string(), "failed".into())).collect());
             let why = "this storage cannot bring it back without the risk of overwriting another file: `rowbound restore` does";
-            return Ok(away.iter().map(|t| self.entry(&t.name, &t.place, Some(t.size), Outcome::Dangling, Some(why))).collect());
+            given.entries = away.iter().map(|t| self.entry(&t.name, &t.place, Some(t.size), Outcome::Dangling, Some(why))).collect();
+            return Ok(given);
         }
-        for (t, one) in away.iter().zip(give_back(self.db.as_ref(), &self.plan.name, self.storage.as_ref(), away).await?) {
-            // What fails is tried again with the next re-check, and is an error until then.
-            if one? == Restored::Back {
-                let why = "a row references it: it came back from the trash";
-                entries.push(self.entry(&t.name, &t.place, Some(t.size), Outcome::Restored, Some(why)));
+        let began = trace::now();
+        let done = give_back(self.db.as_ref(), &self.plan.name, self.storage.as_ref(), away).await?;
+        trace::turn(&self.owner, "recheck-returned", began, || {
+            away.iter().zip(&done).map(|(t, one)| (t.name.to_string(), come_back(&t.place, one))).collect()
+        });
+        for (t, one) in away.iter().zip(done) {
+            match one {
+                Ok(Restored::Back) => {
+                    let why = "a row references it: it came back from the trash";
+                    given.entries.push(self.entry(&t.name, &t.place, Some(t.size), Outcome::Restored, Some(why)));
+                }
+                Ok(_) => {}
+                // It is tried again with the next re-check, and is an error until then.
+                Err(e) => drop(given.failed.get_or_insert(e)),
             }
         }
         crash::point("recheck-returned");
-        for entry in &entries {
+        for entry in &given.entries {
             tracing::warn!(storage = self.plan.name, name = entry.name, "a row references it: it came back from the trash");
         }
-        Ok(entries)
+        Ok(given)
     }
 
-    /// Those of `files` that are the newest of their names in the trash.
-    pub(super) async fn newest(&self, files: Vec<Trashed>) -> Result<Vec<Trashed>> {
-        let names: Vec<FileName> = files.iter().map(|t| t.name.clone()).collect();
-        let mut newest = Vec::new();
-        let found = if names.is_empty() { Vec::new() } else { self.storage.trashed(&names).await? };
-        for (file, latest) in files.into_iter().zip(found) {
-            if latest?.is_some_and(|latest| latest.place == file.place) {
-                newest.push(file);
-            }
+    /// Says in a trace what the ledger was told after a return, if it was.
+    pub(super) fn tell_returned(&self, entries: &[NewEntry], stored: bool) {
+        let back = entries.iter().filter(|e| e.outcome == Outcome::Restored);
+        match stored {
+            true => trace::turn(&self.owner, "recheck-entered", 0, || told(back)),
+            false => trace::turn(&self.owner, "stopped", 0, trace::Facts::new),
         }
-        Ok(newest)
     }
 
     /// Looks through what has lain in the trash for longer, and reports what is referenced.
@@ -282,7 +325,7 @@ impl Keeper {
             let away = away(storage.as_ref(), wanted).await?;
             entries.extend(away.iter().map(|t| self.dangling(t)));
         }
-        self.upkeep.took = self.upkeep.took.max(began.elapsed().as_millis().try_into().unwrap_or(u64::MAX));
+        self.upkeep.took_review = millis(began.elapsed());
         self.upkeep.reviewed = Some(now);
         match any {
             true => drop(self.store(&entries).await?),
@@ -292,11 +335,15 @@ impl Keeper {
     }
 
     /// The entry of a file that is referenced, and lies in the trash for too long to come back by itself.
-    pub(super) fn dangling(&self, t: &Trashed) -> crate::ledger::NewEntry {
+    pub(super) fn dangling(&self, t: &Trashed) -> NewEntry {
         tracing::warn!(storage = self.plan.name, name = %t.name, hint = "rowbound restore", "a row references it, but it lies in the trash");
         let why = "it has lain in the trash for too long to come back by itself, and is not erased: `rowbound restore` brings it back";
         self.entry(&t.name, &t.place, Some(t.size), Outcome::Dangling, Some(why))
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    time.as_millis().try_into().unwrap_or(u64::MAX)
 }
 
 /// Of what was moved within `since` at most `limit`, the latest first: files that a row references now, with nothing under their names. Columns that must be

@@ -6,26 +6,26 @@ use std::{
 };
 
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::{Groups, Held, waits_for};
 use crate::{
     clock,
     collect::{
         Collector, Lane,
+        moved_twice::{Mover, TOLD},
         verdict::{Decided, Verdict},
     },
     crash,
     database::OpenTransaction,
     error::{Error, Result},
     name::FileName,
-    queue::{Candidate, Outcome, Waits},
+    queue::{CAME_BACK, Candidate, Outcome, Waits},
     references,
     storage::{Restored, Trashed},
-    trash::{WINDOW, give_back},
+    trace,
+    trash::{WINDOW, come_back, give_back},
 };
-
-/// The sentence of a file that came back.
-const CAME_BACK: &str = "a row referenced it meanwhile: it came back from the trash";
 
 /// A file in the trash whose candidates are not settled yet.
 #[derive(Debug)]
@@ -53,12 +53,15 @@ pub(in crate::collect) struct Moved {
     /// When the lease was last seen to hold, and when the files were last checked.
     pub(in crate::collect) confirmed: Instant,
     pub(in crate::collect) checked: Instant,
+    /// How often that was.
+    checks: u64,
 }
 
 impl Moved {
-    pub(super) fn new(c: &Collector, lane: &Lane, held: HashSet<FileName>, lock: Option<Held>) -> Self {
-        let (decided, now) = (Decided::new(&c.owner, &lane.plan.name), Instant::now());
-        Moved { groups: Groups::new(), files: BTreeMap::new(), decided, held, lock, at: now, barrier: None, confirmed: now, checked: now }
+    pub(super) fn new(of: &Decided, held: HashSet<FileName>, lock: Option<Held>) -> Self {
+        let (decided, now) = (of.part(), Instant::now());
+        let (groups, files) = (Groups::new(), BTreeMap::new());
+        Moved { groups, files, decided, held, lock, at: now, barrier: None, confirmed: now, checked: now, checks: 0 }
     }
 
     pub(super) fn push(&mut self, name: FileName, group: Vec<Candidate>, file: MovedFile) {
@@ -75,6 +78,11 @@ impl Moved {
         }
     }
 
+    /// It is this batch that has moved a file, and that tells it.
+    pub(super) fn moves(&mut self, mover: Mover) {
+        self.decided.movers.push(mover);
+    }
+
     /// How many files wait.
     pub(in crate::collect) fn len(&self) -> usize {
         self.files.len()
@@ -86,9 +94,26 @@ impl Moved {
     }
 
     /// Whether some of them were moved now, so that the second barrier is yet to be noted.
-    pub(in crate::collect) fn note_barrier(&mut self, open: impl Iterator<Item = String>) {
+    pub(in crate::collect) fn note_barrier(&mut self, asked: u64, open: impl Iterator<Item = String>) {
+        self.decided.traced.step("rested", asked, || self.files.keys().map(|name| (name, Value::Null)));
         crash::point("rested");
         self.barrier = Some(open.collect());
+    }
+
+    /// Its second barrier was noted by an earlier worker.
+    pub(super) fn resume(&self) {
+        self.decided.traced.step("resumed", trace::now(), || self.files.keys().map(|name| (name, Value::Null)));
+    }
+
+    /// Its lease is seen to hold, or begins anew.
+    pub(in crate::collect) async fn renew(&mut self, c: &Collector) -> Result<()> {
+        let began = trace::now();
+        // What is another's by now is that worker's to settle: a settlement leaves it alone.
+        let ours = c.db.confirm(self.decided.owner(), &self.ids(), c.settings.lease).await?;
+        let is_ours = |name: &FileName| self.groups[name].iter().all(|c| ours.contains(&c.id));
+        self.decided.traced.step("renewed", began, || self.files.keys().filter(|name| is_ours(name)).map(|name| (name, Value::Null)));
+        self.confirmed = Instant::now();
+        Ok(())
     }
 
     /// Whether the lock has kept every writer out since the check: then nothing is to be waited for.
@@ -106,16 +131,17 @@ impl Moved {
     }
 
     /// Step 6, when the second barrier has passed: checks again. On an error everything goes back to the queue, and stays in the trash.
-    pub(in crate::collect) async fn check_again(self, c: &Collector, lane: &Lane) -> Result<Rechecked, (Error, Settled)> {
+    pub(in crate::collect) async fn check_again(mut self, c: &Collector, lane: &Lane) -> Result<Rechecked, (Error, Settled)> {
+        self.decided.traced.step("second-barrier-passed", 0, || self.files.keys().map(|name| (name, Value::Null)));
         crash::point("second-barrier-passed");
-        match self.referenced(c, lane).await {
+        match self.referenced(c, lane, false).await {
             Ok(held) => {
                 crash::point("checked-again");
                 let wanted = self.wanted(&held);
                 Ok(Rechecked { moved: self, wanted, locked: false })
             }
             Err(e) => {
-                let waits = Waits { moved: true, transactions: Vec::new() };
+                let waits = Waits { moved: true, ..Waits::default() };
                 let parked = self.put_back(&e.full(), Duration::from_secs(5), true, waits);
                 Err((e, parked))
             }
@@ -128,12 +154,12 @@ impl Moved {
     /// The check's: nothing has changed.
     pub(in crate::collect) async fn look_after(mut self, c: &Collector, lane: &Lane) -> Result<(Settled, Self), (Error, Box<Self>)> {
         self.checked = Instant::now();
-        let held = match self.referenced(c, lane).await {
+        let held = match self.referenced(c, lane, true).await {
             Ok(held) => held,
             Err(e) => return Err((e, Box::new(self))),
         };
         let wanted = self.wanted(&held);
-        let mut back = Moved::new(c, lane, HashSet::new(), None);
+        let mut back = Moved::new(&self.decided, HashSet::new(), None);
         for name in &wanted {
             if let (Some(group), Some(file)) = (self.groups.remove(name), self.files.remove(name)) {
                 back.derived_of([name], &mut self.decided);
@@ -147,17 +173,18 @@ impl Moved {
     }
 
     /// Puts everything back into the queue, marked as moved, with what is left of the second barrier.
-    pub(in crate::collect) fn park(self, wait: Duration, open: &[OpenTransaction]) -> Settled {
-        let transactions = match &self.barrier {
-            Some(left) => left.iter().cloned().collect(),
-            None => open.iter().map(|t| t.key.clone()).collect(),
-        };
-        let blockers: Vec<_> = open.iter().filter(|t| self.barrier.as_ref().is_none_or(|left| left.contains(&t.key))).cloned().collect();
+    pub(in crate::collect) fn park(mut self, wait: Duration, asked: u64, open: &[OpenTransaction]) -> Settled {
+        if self.barrier.is_none() {
+            self.note_barrier(asked, open.iter().map(|t| t.key.clone()));
+        }
+        let left = self.barrier.take().unwrap_or_default();
+        let blockers: Vec<_> = open.iter().filter(|t| left.contains(&t.key)).cloned().collect();
+        let transactions = left.into_iter().collect();
         let note = match blockers.is_empty() {
             true => "it lies in the trash, and is checked once more".to_owned(),
             false => format!("it lies in the trash, and {}", waits_for(&blockers)),
         };
-        let settled = self.put_back(&note, wait, false, Waits { moved: true, transactions });
+        let settled = self.put_back(&note, wait, false, Waits { moved: true, transactions, ..Waits::default() });
         crash::point("moved-batch-stopped");
         settled
     }
@@ -170,13 +197,16 @@ impl Moved {
         Settled(self.decided)
     }
 
-    async fn referenced(&self, c: &Collector, lane: &Lane) -> Result<HashSet<FileName>> {
+    async fn referenced(&mut self, c: &Collector, lane: &Lane, interim: bool) -> Result<HashSet<FileName>> {
         let record = c.guard.verify().await?;
         let asked: Vec<FileName> = self.files.keys().cloned().collect();
-        let began = Instant::now();
+        let (began, asked_at) = (Instant::now(), trace::now());
         let (held, lock) = references::find(c.db.as_ref(), c.guard.bound(), &record.snapshot, &lane.plan.name, &asked).await?;
         drop(lock);
         lane.has_read(began.elapsed());
+        self.checks += 1;
+        let facts = || asked.iter().map(|name| (name, trace::held(held.contains(name))));
+        self.decided.traced.check(self.checks, interim, asked_at, facts);
         Ok(held)
     }
 
@@ -202,14 +232,19 @@ impl Rechecked {
     /// The storage's, as a whole. What was moved stays in the trash.
     pub(in crate::collect) async fn bring_back(self, c: &Collector, lane: &Lane) -> Result<Settled> {
         let Rechecked { mut moved, wanted, locked } = self;
+        let gone =
+            |(name, file): (&FileName, &MovedFile)| (file.found && !wanted.contains(name)).then(|| (name.clone(), file.place.clone()));
+        let found: Vec<_> = moved.files.iter().filter_map(gone).collect();
+        let told = if found.is_empty() { HashSet::new() } else { c.told_elsewhere(lane, &found).await? };
         let mut back: HashMap<FileName, Result<Restored>> = HashMap::new();
         let returns = wanted.is_empty() || lane.returns().await?;
-        let lately = clock::before(Timestamp::now(), WINDOW);
         if !wanted.is_empty() && returns {
+            let lately = clock::before(c.db.now().await?, WINDOW);
             let items: Vec<Trashed> = (moved.files.iter())
                 .filter(|(name, file)| wanted.contains(*name) && file.at >= lately)
                 .map(|(name, file)| Trashed { name: name.clone(), place: file.place.clone(), at: file.at, size: file.size })
                 .collect();
+            let began = trace::now();
             let restored = match locked {
                 true => lane.storage.restore(&items).await?,
                 false => give_back(c.db.as_ref(), &lane.plan.name, lane.storage.as_ref(), &items).await?,
@@ -217,12 +252,17 @@ impl Rechecked {
             for (item, one) in items.iter().zip(restored) {
                 back.insert(item.name.clone(), one);
             }
+            moved
+                .decided
+                .traced
+                .step("returned", began, || back.iter().map(|(name, one)| (name, come_back(&moved.files[name].place, one))));
             crash::point("returned");
         }
         for (name, file) in std::mem::take(&mut moved.files) {
             let Some(group) = moved.groups.remove(&name) else { continue };
             let place = Some(file.place);
             let verdict = match (wanted.contains(&name), back.remove(&name)) {
+                (false, _) if told.contains(&name) => Verdict::Settle(Outcome::Duplicate, None, place, Some(TOLD.into())),
                 (false, _) => {
                     let note = "it lay in the trash already: an earlier worker was interrupted, or it was collected before";
                     Verdict::Settle(Outcome::Trashed, Some(file.size), place, file.found.then(|| note.to_owned()))
@@ -238,7 +278,7 @@ impl Rechecked {
                 }
                 (true, Some(Err(e))) => match Verdict::failure(&group[0], &e) {
                     Verdict::Back(wait, failed, note, _) => {
-                        Verdict::Back(wait, failed, note, Some(Waits { moved: true, transactions: Vec::new() }))
+                        Verdict::Back(wait, failed, note, Some(Waits { moved: true, ..Waits::default() }))
                     }
                     settle @ Verdict::Settle(..) => settle,
                 },

@@ -21,10 +21,10 @@ pub(super) fn many<'b>(bound: &'b [Bound], c: &Candidate) -> Option<&'b Bound> {
 /// Names out of a value with many become candidates of their own, which then take the way of all others.
 pub(super) fn open_up(b: &Bound, c: &Candidate, decided: &mut Decided) {
     let mut names = BTreeSet::new();
-    let (mut refused, mut unreadable) = (None, None);
+    let (mut refused, mut unreadable, mut foreign) = (None, None, false);
     b.binding.each_name(&c.value, |found| match found {
         Resolved::Name(name) => drop(names.insert(name)),
-        Resolved::Nothing => {}
+        Resolved::Nothing => foreign = true,
         Resolved::Refused(why) => refused = Some(why),
         Resolved::Unreadable(why) => unreadable = Some(why),
     });
@@ -32,7 +32,9 @@ pub(super) fn open_up(b: &Bound, c: &Candidate, decided: &mut Decided) {
     let verdict = match (unreadable, refused, names.len()) {
         (Some(why), ..) => Verdict::noted(Outcome::Refused, format!("the value{row} in {} {why}: what it named stays", b.binding.column)),
         (None, Some(why), 0) => Verdict::noted(Outcome::Refused, format!("the value{row} in {} holds a name that {why}", b.binding.column)),
-        (None, None, 0) => Verdict::plain(Outcome::Foreign),
+        (None, None, 0) if foreign => Verdict::plain(Outcome::Foreign),
+        // An edit of a text without pictures.
+        (None, None, 0) => return decided.empty(c),
         (None, refused, n) => {
             let also = refused.map_or_else(String::new, |why| format!("; another {why} and is left alone"));
             Verdict::noted(Outcome::Opened, format!("{n} names{also}"))

@@ -180,7 +180,7 @@ impl Catalog {
         let sql = format!(
             "select table_name from information_schema.tables where table_schema = {} \
              and table_name in ('rowbound_installation', 'rowbound_candidate', 'rowbound_ledger', 'rowbound_follower', 'rowbound_delivery', \
-                                'rowbound_upkeep')",
+                                'rowbound_upkeep', 'rowbound_worker')",
             literal(database)
         );
         for row in ask(conn, sql).await? {

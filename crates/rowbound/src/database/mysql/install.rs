@@ -285,7 +285,7 @@ async fn remove_steps(db: &Mysql, conn: &mut MySqlConnection) -> Result<Vec<Step
     let catalog = Catalog::load(conn, &db.database, &[], &db.known).await?;
     let mut steps: Vec<Step> = standing(db, conn, &[]).await?.iter().map(drop_trigger).collect();
     let drop_table = |table: &str| Step { sql: vec![format!("drop table if exists {table}")], locks: Some(table.to_owned()) };
-    for table in ["rowbound_candidate", "rowbound_delivery", "rowbound_follower", "rowbound_ledger", "rowbound_upkeep"] {
+    for table in ["rowbound_candidate", "rowbound_delivery", "rowbound_follower", "rowbound_ledger", "rowbound_upkeep", "rowbound_worker"] {
         if catalog.ours.contains(table) {
             steps.push(drop_table(table));
         }
@@ -385,7 +385,8 @@ mod tests {
     fn every_table_has_its_statement() {
         let tables = tables();
         let names: Vec<_> = tables.iter().map(|(name, _)| name.as_str()).collect();
-        let all = ["installation", "candidate", "ledger", "follower", "delivery", "upkeep"].map(|name| format!("rowbound_{name}"));
+        let all =
+            ["installation", "candidate", "ledger", "follower", "delivery", "worker", "upkeep"].map(|name| format!("rowbound_{name}"));
         assert_eq!(names, all);
         assert!(tables[2].1.contains("'erased', 'trashed'") && tables.iter().all(|(_, sql)| !sql.contains("--")));
     }

@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     capture::Reliance,
-    database::{by_waits, read_waits},
+    database::{YOUNG, by_waits, read_waits},
     error::{Error, Kind, Result},
-    queue::{Announce, Backlog, CLAIM_BYTES, Candidate, Claim, Settlement, Waiting, shortened},
+    queue::{Announce, Backlog, CLAIM_BYTES, Candidate, Claim, Settlement, Waiting, Waits, shortened},
 };
 
 /// How much of an error a note keeps, in characters.
@@ -212,13 +212,26 @@ pub(super) async fn settle(db: &Mysql, settlement: &Settlement) -> Result<u64> {
                 .with("removed", count));
         }
     }
+    if !settlement.empty.is_empty() {
+        let empty: Vec<_> = settlement.empty.iter().map(|id| serde_json::json!({ "id": id })).collect();
+        sqlx::query(include_str!("settle_delete.sql"))
+            .bind(serde_json::Value::Array(empty).to_string())
+            .bind(&settlement.owner)
+            .execute(&mut *tx)
+            .await
+            .map_err(fault)?;
+    }
     for (waits, back) in by_waits(&settlement.back)? {
         let back: Vec<_> = back
             .iter()
-            .map(|b| {
-                serde_json::json!({
+            .map(|(b, own)| {
+                let mut row = serde_json::json!({
                     "id": b.id, "wait": interval(b.wait), "failed": i32::from(b.failed), "note": hex(cut(&b.note).as_bytes()),
-                })
+                });
+                if let Some(own) = own {
+                    row["waits"] = hex(own.as_bytes()).into();
+                }
+                row
             })
             .collect();
         sqlx::query(include_str!("settle_back.sql"))
@@ -306,18 +319,24 @@ pub(super) async fn backlog(db: &Mysql, claim: &Claim) -> Result<Backlog> {
     // Due is what waits for no more than a worker, whatever this claim would take early.
     let plain = Claim { not_due_too: false, ..claim.clone() };
     let sql = format!(
-        "select count(*), cast(coalesce(sum({}), 0) as signed), cast(coalesce(sum(attempts > 0), 0) as signed), \
+        "select count(*), cast(coalesce(sum({}), 0) as signed), cast(coalesce(sum(attempts > (owner is not null and due_at > utc_timestamp(6))), 0) as signed), \
                 cast(coalesce(sum(event in ('stage', 'direct', 'return') and due_at > utc_timestamp(6) and owner is null and note is null), 0) as signed), \
-                timestampdiff(second, min(if(event not in ('stage', 'direct') or due_at <= utc_timestamp(6), released_at, null)), utc_timestamp(6)) \
+                timestampdiff(second, min(if(event not in ('stage', 'direct') or due_at <= utc_timestamp(6), released_at, null)), utc_timestamp(6)), \
+                timestampdiff(second, min(coalesce(due_at, released_at + interval ? microsecond)), utc_timestamp(6)) \
          from rowbound_candidate where {}",
         due(&plain),
         scope(claim)
     );
-    let row = sqlx::query(AssertSqlSafe(sql)).bind(interval(claim.grace)).bind(&claim.storage).fetch_one(db.pool()).await.map_err(fault)?;
+    let grace = interval(claim.grace);
+    let row = sqlx::query(AssertSqlSafe(sql)).bind(grace).bind(grace).bind(&claim.storage).fetch_one(db.pool()).await.map_err(fault)?;
     use sqlx::Row;
-    let oldest = row.try_get_unchecked::<Option<i64>, _>(4).map_err(fault)?;
-    let sql =
-        format!("select {} from rowbound_candidate where {} and note is not null order by id limit 10", waiting_columns(), scope(claim));
+    let seconds = |column| row.try_get_unchecked::<Option<i64>, _>(column).map_err(fault);
+    let (oldest, longest) = (seconds(4)?, seconds(5)?);
+    let sql = format!(
+        "select {} from rowbound_candidate where {} and note is not null order by attempts = 0, id limit 10",
+        waiting_columns(),
+        scope(claim)
+    );
     let sample = sqlx::query(AssertSqlSafe(sql)).bind(&claim.storage).fetch_all(db.pool()).await.map_err(fault)?;
     let count = |column| int(&row, column).map(|n| u64::try_from(n).unwrap_or(0));
     Ok(Backlog {
@@ -326,8 +345,23 @@ pub(super) async fn backlog(db: &Mysql, claim: &Claim) -> Result<Backlog> {
         failing: count(2)?,
         staged: count(3)?,
         oldest_seconds: oldest.map(|s| u64::try_from(s).unwrap_or(0)),
+        due_seconds: longest.and_then(|s| u64::try_from(s).ok()),
         sample: sample.iter().map(read_waiting).collect::<Result<_>>()?,
     })
+}
+
+/// See [`super::Database::waits`].
+pub(super) async fn waits(db: &Mysql, claim: &Claim) -> Result<Vec<(Option<Waits>, u64)>> {
+    let plain = Claim { not_due_too: false, ..claim.clone() };
+    let sql = format!(
+        "select case when waits not like '{YOUNG}%' then waits end as noted, count(*) from rowbound_candidate \
+         where {} and (waits not like '{YOUNG}%' or owner is not null or {}) group by noted",
+        scope(claim),
+        due(&plain)
+    );
+    let ask = sqlx::query(AssertSqlSafe(sql)).bind(&claim.storage).bind(interval(claim.grace));
+    let rows = ask.fetch_all(db.pool()).await.map_err(fault)?;
+    rows.iter().map(|row| Ok((read_waits(0, maybe_text(row, 0)?.as_deref())?, int(row, 1)?.unsigned_abs()))).collect()
 }
 
 /// See [`super::Database::waiting`].

@@ -7,13 +7,14 @@ use super::{
     Mysql, deliver, fault, int, marks, maybe_text, micros, moment,
     queue::{binding, cut},
     text,
-    values::{blob, chars, insert, or_null},
+    values::{blob, chars, insert, lists, or_null},
 };
 use crate::{
     database::Shadowed,
     error::{Error, Kind, Result},
     ledger::{Entry, Filter, NewEntry, Total},
-    queue::Outcome,
+    name::FileName,
+    queue::{CAME_BACK, Outcome},
 };
 
 /// See [`super::Database::enter`].
@@ -120,6 +121,41 @@ pub(super) fn entry_row(row: &sqlx::mysql::MySqlRow) -> Result<Entry> {
         place: maybe_text(row, 10)?,
         note: maybe_text(row, 11)?,
     })
+}
+
+/// See [`super::Database::in_places`].
+pub(super) async fn in_places(db: &Mysql, storage: &str, names: &[FileName], since: Timestamp) -> Result<Vec<(String, Outcome)>> {
+    let mut found = Vec::new();
+    for list in lists(names.iter().map(|name| blob(name.as_str().as_bytes())), 900) {
+        let sql = format!(
+            "select id, place, outcome from rowbound_ledger where storage = ? and name in ({list}) \
+             and at >= '1970-01-01' + interval ? microsecond and place is not null and outcome <> 'duplicate'"
+        );
+        let ask = sqlx::query(AssertSqlSafe(sql)).persistent(false).bind(storage).bind(since.as_microsecond());
+        for row in ask.fetch_all(db.pool()).await.map_err(fault)? {
+            found.push((int(&row, 0)?, text(&row, 1)?, outcome(&text(&row, 2)?)?));
+        }
+    }
+    found.sort_by_key(|(id, ..)| *id);
+    Ok(found.into_iter().map(|(_, place, outcome)| (place, outcome)).collect())
+}
+
+/// See [`super::Database::came_back`].
+pub(super) async fn came_back(db: &Mysql, storage: &str, names: &[FileName], since: Timestamp) -> Result<Vec<(String, Timestamp)>> {
+    let mut found = Vec::new();
+    for list in lists(names.iter().map(|name| blob(name.as_str().as_bytes())), 900) {
+        let sql = format!(
+            "select name, {} from rowbound_ledger where storage = ? and name in ({list}) \
+             and at >= '1970-01-01' + interval ? microsecond and (outcome = 'restored' or outcome = 'kept' and note = ?) group by name",
+            micros("max(at)")
+        );
+        let ask = sqlx::query(AssertSqlSafe(sql)).persistent(false).bind(storage).bind(since.as_microsecond()).bind(CAME_BACK);
+        for row in ask.fetch_all(db.pool()).await.map_err(fault)? {
+            let at = moment(&row, 1)?.ok_or_else(|| Error::new(Kind::Database, "a ledger entry has no time"))?;
+            found.push((text(&row, 0)?, at));
+        }
+    }
+    Ok(found)
 }
 
 /// See [`super::Database::totals`].

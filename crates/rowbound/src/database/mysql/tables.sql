@@ -76,6 +76,13 @@ create table if not exists rowbound_delivery (
   key rowbound_delivery_lane (follower, lane, entry)
 ) engine = InnoDB default charset = utf8mb4 collate = utf8mb4_bin comment = 'Rowbound: what is to be heard';;
 
+-- Signs of life of those who work here, as JSON.
+create table if not exists rowbound_worker (
+  worker varchar(190) not null primary key,
+  seen datetime(6) not null,
+  record longtext not null
+) engine = InnoDB default charset = utf8mb4 collate = utf8mb4_bin comment = 'Rowbound: who works';;
+
 -- Who keeps a storage's trash (re-checks, erasures), and what is known of it, as JSON. With an owner `until` is the end of the owner's lease.
 create table if not exists rowbound_upkeep (
   storage varchar(190) not null primary key,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::MySqlConnection;
 
-use super::{Mysql, fault, interval, record::enter_in, text};
+use super::{Mysql, fault, int, interval, record::enter_in, text};
 use crate::{
     database::{read_upkeep, write_upkeep},
     error::Result,
@@ -80,6 +80,28 @@ pub(super) async fn kept(db: &Mysql, storage: &str, owner: &str, upkeep: &Upkeep
     }
     tx.commit().await.map_err(fault)?;
     Ok(true)
+}
+
+/// See [`super::Database::beat`].
+pub(super) async fn beat(db: &Mysql, worker: &str, record: &str) -> Result<()> {
+    sqlx::query(
+        "insert into rowbound_worker (worker, seen, record) values (?, utc_timestamp(6), ?) \
+         on duplicate key update seen = values(seen), record = values(record)",
+    )
+    .bind(worker)
+    .bind(record)
+    .execute(db.pool())
+    .await
+    .map_err(fault)?;
+    let old = sqlx::query("delete from rowbound_worker where seen < utc_timestamp(6) - interval 30 day");
+    old.execute(db.pool()).await.map(drop).map_err(fault)
+}
+
+/// See [`super::Database::beats`].
+pub(super) async fn beats(db: &Mysql) -> Result<Vec<(i64, String)>> {
+    let sql = "select timestampdiff(second, seen, utc_timestamp(6)), record from rowbound_worker order by seen desc";
+    let rows = sqlx::query(sql).fetch_all(db.pool()).await.map_err(fault)?;
+    rows.iter().map(|row| Ok((int(row, 0)?, text(row, 1)?))).collect()
 }
 
 /// See [`super::Database::upkeep`].

@@ -10,12 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 
-use super::{Mysql, fault, int, text};
+use super::{Mysql, Options, fault, int, maybe_text, text};
 use crate::{
-    database::OpenTransaction,
+    database::{OpenTransaction, Who},
     error::{Error, Kind, Result},
+    plan::Ignored,
 };
 
 /// A little more than the server's 100 ms.
@@ -54,6 +56,89 @@ struct Seen {
     started: String,
     state: String,
     query: String,
+    who: Who,
+}
+
+impl Seen {
+    /// Since when it is open. The server says it in the session's time zone, which is UTC.
+    fn since(&self) -> Option<Timestamp> {
+        format!("{}Z", self.started.replace(' ', "T")).parse().ok()
+    }
+}
+
+/// Whether a person says that this session writes no references. One of which nothing is known is none of those.
+fn is_ignored(who: &Who, ignored: &[Ignored]) -> bool {
+    ignored.iter().any(|i| match i {
+        Ignored::Role(name) => who.role.as_ref() == Some(name),
+        Ignored::Application(name) => who.application.as_ref() == Some(name),
+    })
+}
+
+/// Refuses what this server cannot tell, and an account that must not be ignored.
+///
+/// # Errors
+/// [`Kind::Config`].
+pub(super) async fn can_ignore(conn: &mut MySqlConnection, options: &Options) -> Result<()> {
+    if options.ignored.is_empty() {
+        return Ok(());
+    }
+    // What stands before the last `@`: a name may hold one.
+    let row = sqlx::query("select left(user(), char_length(user()) - char_length(substring_index(user(), '@', -1)) - 1)");
+    let user = text(&row.fetch_one(&mut *conn).await.map_err(fault)?, 0)?;
+    options.ignores_no_other_than(&user)?;
+    let Some(first) = Ignored::applications(&options.ignored).first().copied() else { return Ok(()) };
+    let unknown = |e: Error| {
+        e.with("in", "barrier")
+            .with("ignore", format_args!("{:?}", format!("application:{first}")))
+            .hint("write role:USER, or start the server with performance_schema = ON and grant SELECT on performance_schema.session_connect_attrs")
+    };
+    let row = sqlx::query("select cast(@@performance_schema as signed)").fetch_one(&mut *conn).await.map_err(fault)?;
+    if int(&row, 0)? == 0 {
+        return Err(unknown(Error::new(
+            Kind::Config,
+            "this server does not tell how its sessions' applications are called: its performance schema is off",
+        )));
+    }
+    match sqlx::query("select 1 from performance_schema.session_connect_attrs limit 1").fetch_optional(conn).await {
+        Ok(_) => Ok(()),
+        Err(e) => Err(unknown(
+            Error::new(Kind::Config, "how its sessions' applications are called cannot be read on this server").because(fault(e)),
+        )),
+    }
+}
+
+/// Finds out whose these are. Without it nothing is ignored, so an error counts only where something could be.
+async fn name(conn: &mut MySqlConnection, seen: &mut [Seen], ignored: &[Ignored]) -> Result<()> {
+    let threads: Vec<String> = seen.iter().filter(|t| t.thread != 0).map(|t| t.thread.to_string()).collect();
+    if threads.is_empty() {
+        return Ok(());
+    }
+    let threads = threads.join(", ");
+    let mut ask = async |sql: String| sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut *conn).await.map_err(fault);
+    let named = async {
+        let sql = format!("select cast(id as signed), user, host from information_schema.processlist where id in ({threads})");
+        for row in ask(sql).await? {
+            let thread = int(&row, 0)?;
+            for t in seen.iter_mut().filter(|t| t.thread == thread) {
+                (t.who.role, t.who.address) = (maybe_text(&row, 1)?, maybe_text(&row, 2)?);
+            }
+        }
+        if !Ignored::applications(ignored).is_empty() {
+            let sql = format!(
+                "select cast(processlist_id as signed), attr_value from performance_schema.session_connect_attrs \
+                 where attr_name = 'program_name' and processlist_id in ({threads})"
+            );
+            for row in ask(sql).await? {
+                let thread = int(&row, 0)?;
+                for t in seen.iter_mut().filter(|t| t.thread == thread) {
+                    t.who.application = maybe_text(&row, 1)?;
+                }
+            }
+        }
+        Ok(())
+    };
+    let named = named.await;
+    if ignored.is_empty() { Ok(()) } else { named }
 }
 
 /// See [`super::Database::open_transactions`].
@@ -77,11 +162,15 @@ pub(super) async fn open_transactions(db: &Mysql) -> Result<Vec<OpenTransaction>
         }
         None => db.own_connection().await?,
     };
-    let seen = fresh(&mut conn).await?;
+    let mut seen = fresh(&mut conn).await?;
+    // Afterwards: a connection that changes its user ends its transaction first, so that what is seen of it now is at most too much.
+    name(&mut conn, &mut seen, &db.options.ignored).await?;
     watch.conn = Some(conn);
     if seen.len() > TOO_MANY {
         return Err(Error::new(Kind::Busy, "more transactions are open than the server can list for sure").with("open", seen.len()));
     }
+    // What is prepared has left its connection, or will have: nothing is known of who commits it.
+    seen.retain(|t| t.thread == 0 || !is_ignored(&t.who, &db.options.ignored));
     let open = remember(&mut watch, seen);
     watch.last = Some((asked, open.clone()));
     Ok(open)
@@ -96,9 +185,14 @@ fn remember(watch: &mut Watch, seen: Vec<Seen>) -> Vec<OpenTransaction> {
     for t in seen.iter().filter(|t| t.thread != 0) {
         let key = format!("connection {} since {}", t.thread, t.started);
         let query = if t.query.is_empty() { String::new() } else { format!(": {}", t.query) };
+        let Who { role, application, address, .. } = &t.who;
+        let who = [("user", role), ("application", application), ("from", address)];
+        let who: String = who.iter().filter_map(|(word, name)| Some(format!(", {word} {}", name.as_ref()?))).collect();
         open.push(OpenTransaction {
-            description: format!("connection {}, open since {} UTC, {}{query}", t.thread, t.started, t.state.to_lowercase()),
+            description: format!("connection {}{who}, open since {} UTC, {}{query}", t.thread, t.started, t.state.to_lowercase()),
             key: key.clone(),
+            since: t.since(),
+            who: Who { session: Some(t.thread), ..t.who.clone() },
         });
         attached.insert(key);
     }
@@ -107,8 +201,9 @@ fn remember(watch: &mut Watch, seen: Vec<Seen>) -> Vec<OpenTransaction> {
     for t in seen.iter().filter(|t| t.thread == 0) {
         let keys = watch.detached.remove(&t.id).unwrap_or_else(|| gone.clone());
         let description = format!("prepared (XA) transaction {}, open since {} UTC: XA RECOVER lists it", t.id, t.started);
-        open.push(OpenTransaction { key: format!("prepared {}", t.id), description: description.clone() });
-        open.extend(keys.iter().map(|key| OpenTransaction { key: key.clone(), description: description.clone() }));
+        let prepared = |key: String| OpenTransaction { key, description: description.clone(), since: t.since(), who: Who::default() };
+        open.push(prepared(format!("prepared {}", t.id)));
+        open.extend(keys.iter().cloned().map(prepared));
         detached.insert(t.id.clone(), keys);
     }
     watch.attached = attached;
@@ -158,7 +253,14 @@ async fn ask(conn: &mut MySqlConnection, me: i64) -> Result<Option<Vec<Seen>>> {
     let mut ours = false;
     let mut found = Vec::new();
     for row in rows.map_err(fault)? {
-        let t = Seen { id: text(&row, 0)?, thread: int(&row, 1)?, started: text(&row, 2)?, state: text(&row, 3)?, query: text(&row, 4)? };
+        let t = Seen {
+            id: text(&row, 0)?,
+            thread: int(&row, 1)?,
+            started: text(&row, 2)?,
+            state: text(&row, 3)?,
+            query: text(&row, 4)?,
+            who: Who::default(),
+        };
         if t.thread == me {
             ours |= t.query.contains(&nonce);
         // The server's own reads, without a connection and without a true id (0 on MariaDB, an address above 2^48 on MySQL).
@@ -174,11 +276,28 @@ mod tests {
     use super::*;
 
     fn seen(id: &str, thread: i64, started: &str) -> Seen {
-        Seen { id: id.into(), thread, started: started.into(), state: "RUNNING".into(), query: String::new() }
+        Seen { id: id.into(), thread, started: started.into(), state: "RUNNING".into(), query: String::new(), who: Who::default() }
     }
 
     fn keys(open: &[OpenTransaction]) -> BTreeSet<String> {
         open.iter().map(|t| t.key.clone()).collect()
+    }
+
+    #[test]
+    fn only_a_session_that_is_known_is_ignored() {
+        let who = |role: Option<&str>, application: Option<&str>| Who {
+            role: role.map(str::to_owned),
+            application: application.map(str::to_owned),
+            ..Who::default()
+        };
+        let ignored = ["role:reporting", "application:metabase"].map(|text| Ignored::parse(text).unwrap());
+        assert!(is_ignored(&who(Some("reporting"), None), &ignored) && is_ignored(&who(Some("app"), Some("metabase")), &ignored));
+        for other in
+            [who(None, None), who(Some("metabase"), Some("reporting")), who(Some("Reporting"), None), who(Some("reporting "), None)]
+        {
+            assert!(!is_ignored(&other, &ignored), "{other:?}");
+        }
+        assert_eq!(seen("1", 5, "2026-11-21 12:00:00").since(), "2026-11-21T12:00:00Z".parse().ok());
     }
 
     #[test]

@@ -26,6 +26,8 @@ with fresh as materialized (
     limit $3::int8
 )
 update rowbound.candidate c
-set due_at = now() + $5::int8 * interval '1 microsecond', owner = $4
+-- A try counts from its beginning: one that kills its worker has no end.
+set due_at = now() + $5::int8 * interval '1 microsecond', owner = $4, attempts = c.attempts + 1
 where c.ctid = any (array(select place from oldest where before < $7::int8))
-returning c.id, c.binding, c.value, c.key, c.event, (extract(epoch from c.released_at) * 1000000)::int8 as released_at, c.attempts, c.opened, c.waits
+returning c.id, c.binding, c.value, c.key, c.event, (extract(epoch from c.released_at) * 1000000)::int8 as released_at,
+    c.attempts - 1 as attempts, c.opened, c.waits

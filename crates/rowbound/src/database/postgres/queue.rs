@@ -10,10 +10,12 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row, postgres::PgRow};
 use super::fault::failed;
 use crate::{
     capture::Reliance,
-    database::{Shadowed, by_waits, read_outcome, read_waits},
+    database::{OpenTransaction, Shadowed, Who, YOUNG, by_waits, read_outcome, read_waits},
     error::Result,
     ledger::{Entry, Filter, NewEntry, Total},
-    queue::{Announce, Backlog, CLAIM_BYTES, Candidate, Claim, Settlement, Waiting, shortened},
+    name::FileName,
+    plan::Ignored,
+    queue::{Announce, Backlog, CAME_BACK, CLAIM_BYTES, Candidate, Claim, Outcome, Settlement, Waiting, Waits, shortened},
 };
 
 pub(super) async fn claim(pool: &PgPool, claim: &Claim) -> Result<Vec<Candidate>> {
@@ -78,6 +80,47 @@ pub(super) async fn confirm(pool: &PgPool, owner: &str, ids: &[i64], lease: Dura
     Ok(renewed.into_iter().collect())
 }
 
+pub(super) async fn open_transactions(pool: &PgPool, ignored: &[Ignored]) -> Result<Vec<OpenTransaction>> {
+    let error = |e| failed("cannot see the open transactions", e);
+    let rows = sqlx::query(include_str!("open_transactions.sql"))
+        .bind(Ignored::roles(ignored))
+        .bind(Ignored::applications(ignored))
+        .fetch_all(pool)
+        .await
+        .map_err(error)?;
+    let open = |row: &PgRow| -> sqlx::Result<OpenTransaction> {
+        Ok(OpenTransaction {
+            key: row.try_get("key")?,
+            description: row.try_get("description")?,
+            since: row.try_get::<Option<i64>, _>("since")?.map(time).transpose()?,
+            who: Who {
+                role: row.try_get("role")?,
+                application: row.try_get("application")?,
+                address: row.try_get("address")?,
+                session: row.try_get::<Option<i32>, _>("pid")?.map(i64::from),
+            },
+        })
+    };
+    rows.iter().map(open).collect::<sqlx::Result<_>>().map_err(error)
+}
+
+pub(super) async fn waits(pool: &PgPool, claim: &Claim) -> Result<Vec<(Option<Waits>, u64)>> {
+    let sql = format!(
+        "select case when waits not like '{YOUNG}%' then waits end as noted, count(*) from rowbound.candidate
+         where storage = $1 and (waits not like '{YOUNG}%' or owner is not null or due_at <= now()
+             or due_at is null and released_at <= now() - $2::int8 * interval '1 microsecond')
+         group by noted"
+    );
+    let rows: Vec<(Option<String>, i64)> = sqlx::query_as(AssertSqlSafe(sql))
+        .persistent(false)
+        .bind(&claim.storage)
+        .bind(micros(claim.grace))
+        .fetch_all(pool)
+        .await
+        .map_err(|e| failed("cannot look at the queue", e))?;
+    rows.into_iter().map(|(waits, count)| Ok((read_waits(0, waits.as_deref())?, count.unsigned_abs()))).collect()
+}
+
 pub(super) async fn next_due(pool: &PgPool, claim: &Claim) -> Result<Option<Duration>> {
     let wait: Option<i64> = sqlx::query_scalar(include_str!("next_due.sql"))
         .bind(&claim.storage)
@@ -92,7 +135,7 @@ pub(super) async fn next_due(pool: &PgPool, claim: &Claim) -> Result<Option<Dura
 pub(super) async fn settle(pool: &PgPool, settlement: &Settlement) -> Result<u64> {
     let mut tx = pool.begin_with("begin isolation level read committed").await.map_err(|e| failed("cannot begin a transaction", e))?;
     let mut count = 0;
-    let Settlement { owner, storage, settled, back, derived, opened } = settlement;
+    let Settlement { owner, storage, settled, empty, back, derived, opened } = settlement;
     if !opened.is_empty() {
         sqlx::query(
             "insert into rowbound.candidate (storage, binding, value, key, event, released_at, opened)
@@ -126,15 +169,29 @@ pub(super) async fn settle(pool: &PgPool, settlement: &Settlement) -> Result<u64
             .map_err(|e| failed("cannot settle candidates", e))?;
         count = entered.unsigned_abs();
     }
+    if !empty.is_empty() {
+        // Which index is taken, and why the owner is compared so, stands in settle.sql.
+        sqlx::query(
+            "delete from rowbound.candidate c using unnest($2::int8[]) as d(id)
+             where c.id = d.id and case when c.due_at is null then false else true end and case when c.owner = $1 then true else false end",
+        )
+        .persistent(false)
+        .bind(owner)
+        .bind(empty)
+        .execute(&mut *tx)
+        .await
+        .map_err(|e| failed("cannot settle candidates", e))?;
+    }
     for (waits, back) in by_waits(back)? {
         sqlx::query(include_str!("put_back.sql"))
             .persistent(false)
             .bind(owner)
-            .bind(back.iter().map(|b| b.id).collect::<Vec<_>>())
-            .bind(back.iter().map(|b| micros(b.wait)).collect::<Vec<_>>())
-            .bind(back.iter().map(|b| b.failed).collect::<Vec<_>>())
-            .bind(back.iter().map(|b| storable(&b.note)).collect::<Vec<_>>())
+            .bind(back.iter().map(|(b, _)| b.id).collect::<Vec<_>>())
+            .bind(back.iter().map(|(b, _)| micros(b.wait)).collect::<Vec<_>>())
+            .bind(back.iter().map(|(b, _)| b.failed).collect::<Vec<_>>())
+            .bind(back.iter().map(|(b, _)| storable(&b.note)).collect::<Vec<_>>())
             .bind(waits)
+            .bind(back.iter().map(|(_, own)| own.as_deref()).collect::<Vec<_>>())
             .execute(&mut *tx)
             .await
             .map_err(|e| failed("cannot put candidates back", e))?;
@@ -214,13 +271,15 @@ pub(super) async fn enter_in(conn: &mut PgConnection, entries: &[NewEntry]) -> R
 pub(super) async fn backlog(pool: &PgPool, claim: &Claim) -> Result<Backlog> {
     let error = |e| failed("cannot look at the queue", e);
     let mut conn = pool.acquire().await.map_err(error)?;
-    let (total, due, failing, staged, oldest): (i64, i64, i64, i64, Option<i64>) = sqlx::query_as(include_str!("backlog.sql"))
-        .bind(&claim.storage)
-        .bind(micros(claim.grace))
-        .fetch_one(&mut *conn)
-        .await
-        .map_err(error)?;
-    let sql = format!("{WAITING} where storage = $1 and due_at is not null and note is not null order by released_at, id limit 10");
+    let (total, due, failing, staged, oldest, longest): (i64, i64, i64, i64, Option<i64>, Option<i64>) =
+        sqlx::query_as(include_str!("backlog.sql"))
+            .bind(&claim.storage)
+            .bind(micros(claim.grace))
+            .fetch_one(&mut *conn)
+            .await
+            .map_err(error)?;
+    let sql =
+        format!("{WAITING} where storage = $1 and due_at is not null and note is not null order by attempts = 0, released_at, id limit 10");
     let rows = sqlx::query(AssertSqlSafe(sql)).bind(&claim.storage).fetch_all(&mut *conn).await.map_err(error)?;
     Ok(Backlog {
         total: total.unsigned_abs(),
@@ -228,6 +287,7 @@ pub(super) async fn backlog(pool: &PgPool, claim: &Claim) -> Result<Backlog> {
         failing: failing.unsigned_abs(),
         staged: staged.unsigned_abs(),
         oldest_seconds: oldest.map(|s| s.max(0).cast_unsigned()),
+        due_seconds: longest.and_then(|s| u64::try_from(s).ok()),
         sample: rows.iter().map(waiting_row).collect::<sqlx::Result<_>>().map_err(error)?,
     })
 }
@@ -275,6 +335,43 @@ pub(super) fn entry_row(row: &PgRow) -> sqlx::Result<Entry> {
         place: row.try_get("place")?,
         note: row.try_get("note")?,
     })
+}
+
+pub(super) async fn in_places(pool: &PgPool, storage: &str, names: &[FileName], since: Timestamp) -> Result<Vec<(String, Outcome)>> {
+    let error = |e| failed("cannot read the ledger", e);
+    let rows: Vec<(String, String)> = sqlx::query_as(
+        "select place, outcome from rowbound.ledger
+         where storage = $1 and name = any ($2::text[]) and at >= timestamptz 'epoch' + $3::int8 * interval '1 microsecond'
+             and place is not null and outcome <> 'duplicate'
+         order by id",
+    )
+    .persistent(false)
+    .bind(storage)
+    .bind(names.iter().map(FileName::as_str).collect::<Vec<_>>())
+    .bind(since.as_microsecond())
+    .fetch_all(pool)
+    .await
+    .map_err(error)?;
+    rows.into_iter().map(|(place, word)| Ok((place, read_outcome(&word).map_err(decode)?))).collect::<sqlx::Result<_>>().map_err(error)
+}
+
+pub(super) async fn came_back(pool: &PgPool, storage: &str, names: &[FileName], since: Timestamp) -> Result<Vec<(String, Timestamp)>> {
+    let error = |e| failed("cannot read the ledger", e);
+    let rows: Vec<(String, i64)> = sqlx::query_as(
+        "select name, (extract(epoch from max(at)) * 1000000)::int8 from rowbound.ledger
+         where storage = $1 and name = any ($2::text[]) and at >= timestamptz 'epoch' + $3::int8 * interval '1 microsecond'
+             and (outcome = 'restored' or outcome = 'kept' and note = $4)
+         group by name",
+    )
+    .persistent(false)
+    .bind(storage)
+    .bind(names.iter().map(FileName::as_str).collect::<Vec<_>>())
+    .bind(since.as_microsecond())
+    .bind(CAME_BACK)
+    .fetch_all(pool)
+    .await
+    .map_err(error)?;
+    rows.into_iter().map(|(name, at)| Ok((name, time(at)?))).collect::<sqlx::Result<_>>().map_err(error)
 }
 
 pub(super) async fn totals(pool: &PgPool, since: Option<Timestamp>) -> Result<Vec<Total>> {

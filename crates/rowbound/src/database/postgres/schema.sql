@@ -100,6 +100,13 @@ create index delivery_due on rowbound.delivery (follower, due_at);
 
 create index delivery_lane on rowbound.delivery (follower, lane, entry);
 
+-- Signs of life of those who work here, as JSON.
+create table rowbound.worker (
+    worker text primary key,
+    seen timestamptz not null,
+    record text not null
+);
+
 -- Who keeps a storage's trash (re-checks, erasures), and what is known of it, as JSON.
 create table rowbound.upkeep (
     storage text primary key,

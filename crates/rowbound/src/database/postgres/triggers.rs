@@ -255,7 +255,7 @@ pub(super) fn remove_steps(ours: &Ours) -> Vec<Step> {
     let free = |sql| Step { sql, locks: None };
     let mut steps: Vec<Step> = ours.triggers.iter().filter(|s| !s.clone && s.owned).map(drop_trigger).collect();
     steps.extend(ours.functions.iter().map(|f| drop_function(&f.name, ours)));
-    for table in ["upkeep", "delivery", "follower", "candidate", "ledger", "installation"] {
+    for table in ["upkeep", "worker", "delivery", "follower", "candidate", "ledger", "installation"] {
         if ours.tables.iter().any(|t| t == table) {
             steps.push(free(format!("drop table rowbound.{table}")));
         }

@@ -1,4 +1,4 @@
-//! Who keeps a storage's trash, and what is known of it.
+//! Who keeps a storage's trash, and what is known of it. Who works.
 
 use std::time::Duration;
 
@@ -59,6 +59,27 @@ pub(super) async fn kept(pool: &PgPool, storage: &str, owner: &str, upkeep: &Upk
     }
     tx.commit().await.map_err(error)?;
     Ok(true)
+}
+
+pub(super) async fn beat(pool: &PgPool, worker: &str, record: &str) -> Result<()> {
+    let error = |e| failed("cannot write a sign of life", e);
+    sqlx::query(
+        "insert into rowbound.worker (worker, seen, record) values ($1, clock_timestamp(), $2)
+         on conflict (worker) do update set seen = excluded.seen, record = excluded.record",
+    )
+    .bind(worker)
+    .bind(record)
+    .execute(pool)
+    .await
+    .map_err(error)?;
+    sqlx::query("delete from rowbound.worker where seen < now() - interval '30 days'").execute(pool).await.map(drop).map_err(error)
+}
+
+pub(super) async fn beats(pool: &PgPool) -> Result<Vec<(i64, String)>> {
+    sqlx::query_as("select extract(epoch from clock_timestamp() - seen)::int8, record from rowbound.worker order by seen desc")
+        .fetch_all(pool)
+        .await
+        .map_err(|e| failed("cannot read the signs of life", e))
 }
 
 pub(super) async fn upkeep(pool: &PgPool, storage: &str) -> Result<Option<Upkeep>> {

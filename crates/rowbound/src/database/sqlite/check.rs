@@ -70,6 +70,7 @@ pub(super) async fn holders(db: &Sqlite, searches: &[ColumnSearch], limit: u32) 
         let sql = format!(
             "SELECT {}, CAST(t.{f} AS BLOB) FROM {} AS t WHERE t.{f} COLLATE BINARY IN \
              (SELECT value FROM json_each(?1) UNION ALL SELECT CAST(value AS BLOB) FROM json_each(?1)) \
+             OR t.{f} COLLATE BINARY < '' AND CAST(t.{f} AS TEXT) IN (SELECT value FROM json_each(?1)) \
              OR EXISTS (SELECT 1 FROM json_each(?2) AS p WHERE substr(CAST(t.{f} AS TEXT), 1, length(p.value)) = p.value \
              AND (instr(t.{f}, '%') OR instr(t.{f}, '?') OR instr(t.{f}, '#'))) LIMIT ?3",
             triggers::key(&table, "t."),
@@ -155,6 +156,16 @@ async fn find(db: &Sqlite, connection: &mut SqliteConnection, searches: &[Column
             while let Some(value) = rows.try_next().await.map_err(place)? {
                 found.push(Found { binding: s.binding, value });
             }
+            drop(rows);
+            if may_hold_numbers(connection, s).await? {
+                let sql = format!(
+                    "SELECT CAST(t.{f} AS BLOB) FROM {t} AS t WHERE t.{f} COLLATE BINARY < '' AND CAST(t.{f} AS TEXT) IN (SELECT value FROM json_each(?1))"
+                );
+                let mut rows = sqlx::query_scalar::<_, Vec<u8>>(AssertSqlSafe(sql)).bind(json(&s.search.values)?).fetch(&mut *connection);
+                while let Some(value) = rows.try_next().await.map_err(place)? {
+                    found.push(Found { binding: s.binding, value });
+                }
+            }
         }
         for prefix in &s.search.odd_under {
             let sql = format!(
@@ -168,4 +179,38 @@ async fn find(db: &Sqlite, connection: &mut SqliteConnection, searches: &[Column
         }
     }
     Ok(found)
+}
+
+/// Whether numbers may stand in a column. No text equals a number, unless the column's declared type makes them comparable, and then not every text that a number
+/// is written as: so these are looked at apart. A column of TEXT affinity turns each number into text when it is written
+/// (<https://www.sqlite.org/datatype3.html>, 3.1). In an index numbers stand before the texts.
+async fn may_hold_numbers(connection: &mut SqliteConnection, s: &ColumnSearch) -> Result<bool> {
+    let declared: Option<String> = sqlx::query_scalar("SELECT type FROM pragma_table_xinfo(?1) WHERE name = ?2 COLLATE NOCASE")
+        .bind(&s.column.table)
+        .bind(&s.column.column)
+        .fetch_optional(connection)
+        .await
+        .map_err(|e| failed("check")(e).with("binding", &s.column))?;
+    Ok(declared.is_none_or(|declared| !is_text(&declared)))
+}
+
+/// Whether a declared type has TEXT affinity.
+fn is_text(declared: &str) -> bool {
+    let declared = declared.to_ascii_uppercase();
+    !declared.contains("INT") && ["CHAR", "CLOB", "TEXT"].iter().any(|word| declared.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_text;
+
+    #[test]
+    fn declared_types_have_the_affinity_that_sqlite_gives_them() {
+        for text in ["TEXT", "varchar(100)", "NVARCHAR", "clob", "character varying"] {
+            assert!(is_text(text), "{text}");
+        }
+        for other in ["", "BLOB", "INTEGER", "CHARINT", "TEXTINT", "REAL", "datetime", "STRING", "uuid", "JSON"] {
+            assert!(!is_text(other), "{other}");
+        }
+    }
 }

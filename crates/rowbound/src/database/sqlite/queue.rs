@@ -13,7 +13,8 @@ use crate::{
     database::{Hold, Shadowed, by_waits, read_outcome, read_record, read_waits, relied_on},
     error::{Error, Kind, Result},
     ledger::{Entry, Filter, NewEntry, Total},
-    queue::{Announce, Backlog, CLAIM_BYTES, Candidate, Claim, Settlement, Waiting, shortened},
+    name::FileName,
+    queue::{Announce, Backlog, CAME_BACK, CLAIM_BYTES, Candidate, Claim, Outcome, SWEEP, Settlement, Waiting, shortened},
 };
 
 // A note is what a row has that was put back; an announced upload has none, and its time is not ours to shorten.
@@ -99,7 +100,8 @@ pub(super) async fn settle(db: &Sqlite, settlement: &Settlement, hold: Option<Ho
         let last = deliver::last_entry(lock.connection()).await?;
         sqlx::query(
             "INSERT INTO rowbound_ledger (storage, binding, name, key, event, released_at, outcome, size, place, note, owner) \
-             SELECT c.storage, c.binding, ifnull(j.value ->> 2, c.value), c.key, c.event, c.released_at, j.value ->> 1, j.value ->> 3, \
+             SELECT c.storage, c.binding, \
+             ifnull(j.value ->> 2, CASE WHEN typeof(c.value) IN ('integer', 'real') THEN CAST(c.value AS TEXT) ELSE c.value END), c.key, c.event, c.released_at, j.value ->> 1, j.value ->> 3, \
              j.value ->> 4, j.value ->> 5, ?2 FROM json_each(?1) AS j CROSS JOIN rowbound_candidate AS c ON c.id = j.value ->> 0 ORDER BY j.id",
         )
         .bind(&rows)
@@ -111,18 +113,16 @@ pub(super) async fn settle(db: &Sqlite, settlement: &Settlement, hold: Option<Ho
             deliver::tell(lock.connection(), last).await?;
         }
         let ids: Vec<i64> = settlement.settled.iter().map(|s| s.id).collect();
-        count = sqlx::query("DELETE FROM rowbound_candidate WHERE id IN (SELECT value FROM json_each(?1))")
-            .bind(json(&ids)?)
-            .execute(lock.connection())
-            .await
-            .map_err(failed("settle"))?
-            .rows_affected();
+        count = drop_candidates(lock.connection(), &ids).await?;
+    }
+    if !settlement.empty.is_empty() {
+        drop_candidates(lock.connection(), &settlement.empty).await?;
     }
     for (waits, back) in by_waits(&settlement.back)? {
-        let rows: Vec<_> = back.iter().map(|b| (b.id, millis(b.wait), b.failed, &b.note)).collect();
+        let rows: Vec<_> = back.iter().map(|(b, own)| (b.id, millis(b.wait), b.failed, &b.note, own)).collect();
         let sql = format!(
             "UPDATE rowbound_candidate SET due_at = {NOW} + (j.value ->> 1), attempts = attempts + (j.value ->> 2), note = j.value ->> 3, \
-             waits = ?2 \
+             waits = ifnull(j.value ->> 4, ?2) \
              FROM json_each(?1) AS j WHERE rowbound_candidate.id = j.value ->> 0"
         );
         let put_back = sqlx::query(AssertSqlSafe(sql)).bind(json(&rows)?).bind(waits);
@@ -141,6 +141,11 @@ pub(super) async fn settle(db: &Sqlite, settlement: &Settlement, hold: Option<Ho
     Ok(count)
 }
 
+async fn drop_candidates(connection: &mut SqliteConnection, ids: &[i64]) -> Result<u64> {
+    let gone = sqlx::query("DELETE FROM rowbound_candidate WHERE id IN (SELECT value FROM json_each(?1))").bind(json(&ids)?);
+    Ok(gone.execute(connection).await.map_err(failed("settle"))?.rows_affected())
+}
+
 /// How long an upload waits for the write lock.
 const UPLOAD_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -151,7 +156,7 @@ pub(super) async fn announce(db: &Sqlite, items: &[Announce], on: Option<&Relian
         "INSERT INTO rowbound_candidate (storage, value, event, due_at) \
          SELECT j.value ->> 0, j.value ->> 1, j.value ->> 2, {NOW} + (j.value ->> 3) FROM json_each(?1) AS j"
     );
-    let uploads = items.iter().any(|a| a.event != "sweep");
+    let uploads = items.iter().any(|a| a.event != SWEEP);
     let mut lock = match uploads {
         false => db.write_lock().await?,
         // Whoever uploads waits for it, and may be the one who holds the lock.
@@ -200,7 +205,8 @@ pub(super) async fn backlog(db: &Sqlite, claim: &Claim) -> Result<Backlog> {
     let sql = format!(
         "SELECT count(*), count(*) FILTER (WHERE ifnull(due_at, released_at + ?2) <= {NOW}), count(*) FILTER (WHERE attempts > 0), \
          count(*) FILTER (WHERE event IN ('stage', 'direct', 'return') AND due_at > {NOW} AND note IS NULL), \
-         ({NOW} - min(released_at) FILTER (WHERE event NOT IN ('stage', 'direct') OR due_at <= {NOW})) / 1000 FROM rowbound_candidate WHERE storage = ?1"
+         ({NOW} - min(released_at) FILTER (WHERE event NOT IN ('stage', 'direct') OR due_at <= {NOW})) / 1000, \
+         ({NOW} - min(ifnull(due_at, released_at + ?2))) / 1000 FROM rowbound_candidate WHERE storage = ?1"
     );
     let row = sqlx::query(AssertSqlSafe(sql))
         .bind(&claim.storage)
@@ -209,17 +215,19 @@ pub(super) async fn backlog(db: &Sqlite, claim: &Claim) -> Result<Backlog> {
         .await
         .map_err(failed("status"))?;
     let count = |i: usize| row.get::<i64, _>(i).unsigned_abs();
-    let sample = sqlx::query(AssertSqlSafe(format!("{WAITING} WHERE storage = ?1 AND note IS NOT NULL ORDER BY id LIMIT 10")))
-        .bind(&claim.storage)
-        .fetch_all(&mut *connection)
-        .await
-        .map_err(failed("status"))?;
+    let sample =
+        sqlx::query(AssertSqlSafe(format!("{WAITING} WHERE storage = ?1 AND note IS NOT NULL ORDER BY attempts = 0, id LIMIT 10")))
+            .bind(&claim.storage)
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(failed("status"))?;
     Ok(Backlog {
         total: count(0),
         due: count(1),
         failing: count(2),
         staged: count(3),
         oldest_seconds: row.get::<Option<i64>, _>(4).map(|s| s.max(0).unsigned_abs()),
+        due_seconds: row.get::<Option<i64>, _>(5).and_then(|s| u64::try_from(s).ok()),
         sample: sample.iter().map(waiting_row).collect(),
     })
 }
@@ -269,6 +277,42 @@ pub(super) fn entry_row(r: &SqliteRow, at: usize) -> Result<Entry> {
         place: r.get(at + 10),
         note: r.get(at + 11),
     })
+}
+
+pub(super) async fn in_places(db: &Sqlite, storage: &str, names: &[FileName], since: Timestamp) -> Result<Vec<(String, Outcome)>> {
+    let mut connection = db.acquire().await?;
+    let names: Vec<&str> = names.iter().map(FileName::as_str).collect();
+    // A name stands there as a text or as a blob, as its row had it.
+    let rows: Vec<(String, String)> = sqlx::query_as(
+        "SELECT place, outcome FROM rowbound_ledger \
+         WHERE storage = ?1 AND name IN (SELECT value FROM json_each(?2) UNION ALL SELECT CAST(value AS BLOB) FROM json_each(?2)) \
+         AND at >= ?3 AND place IS NOT NULL AND outcome <> 'duplicate' ORDER BY id",
+    )
+    .bind(storage)
+    .bind(json(&names)?)
+    .bind(since.as_millisecond())
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(failed("history"))?;
+    rows.into_iter().map(|(place, word)| Ok((place, read_outcome(&word)?))).collect()
+}
+
+pub(super) async fn came_back(db: &Sqlite, storage: &str, names: &[FileName], since: Timestamp) -> Result<Vec<(String, Timestamp)>> {
+    let mut connection = db.acquire().await?;
+    let names: Vec<&str> = names.iter().map(FileName::as_str).collect();
+    let rows: Vec<(Vec<u8>, i64)> = sqlx::query_as(
+        "SELECT CAST(name AS BLOB), max(at) FROM rowbound_ledger \
+         WHERE storage = ?1 AND name IN (SELECT value FROM json_each(?2) UNION ALL SELECT CAST(value AS BLOB) FROM json_each(?2)) \
+         AND at >= ?3 AND (outcome = 'restored' OR outcome = 'kept' AND note = ?4) GROUP BY 1",
+    )
+    .bind(storage)
+    .bind(json(&names)?)
+    .bind(since.as_millisecond())
+    .bind(CAME_BACK)
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(failed("history"))?;
+    Ok(rows.into_iter().map(|(name, at)| (String::from_utf8_lossy(&name).into_owned(), time(at))).collect())
 }
 
 pub(super) async fn totals(db: &Sqlite, since: Option<Timestamp>) -> Result<Vec<Total>> {

@@ -15,6 +15,8 @@ use rustix::{
     io::Errno,
 };
 
+use crate::storage::{Seen, Since};
+
 /// The longest stretch of a path given to the kernel at once, in bytes. Linux takes 4095; a folder may lie deeper.
 const STRETCH: usize = 3500;
 
@@ -243,10 +245,26 @@ impl Found {
         format!("{dev:x}:{ino:x}:{:x}.{:x}:{:x}.{:x}", mtime.0, mtime.1, ctime.0, ctime.1)
     }
 
-    /// The modification time. One beyond the calendar is its last moment: a file from the future is young, and stays.
+    /// What stands in [`crate::storage::Seen::content`].
+    fn content(&self) -> String {
+        let Found { dev, ino, size, mtime, .. } = self;
+        format!("{dev:x}:{ino:x}:{size:x}:{:x}.{:x}", mtime.0, mtime.1)
+    }
+
+    /// The modification time.
     pub(super) fn modified(&self) -> Timestamp {
-        let nanos = i32::try_from(self.mtime.1).unwrap_or(0);
-        Timestamp::new(self.mtime.0, nanos).unwrap_or(if self.mtime.0 < 0 { Timestamp::MIN } else { Timestamp::MAX })
+        moment(self.mtime)
+    }
+
+    /// The later of the modification and the change time. Nobody can set the change time; a rename, a link, `chown` and `chmod` make it new.
+    pub(super) fn since(&self) -> Timestamp {
+        moment(self.mtime).max(moment(self.ctime))
+    }
+
+    /// The file, as a look tells it.
+    pub(super) fn seen(&self) -> Seen {
+        let (modified, since) = (self.modified(), Since::At(self.since()));
+        Seen { size: self.size, modified, since, version: self.version(), content: Some(self.content()) }
     }
 
     /// What it is, if it is no plain file.
@@ -261,6 +279,12 @@ impl Found {
             _ => Some("is no plain file"),
         }
     }
+}
+
+/// What a file system tells. What lies beyond the calendar is its first or last moment: a file from the future is young.
+fn moment((seconds, nanos): (i64, i64)) -> Timestamp {
+    let nanos = i32::try_from(nanos).unwrap_or(0);
+    Timestamp::new(seconds, nanos).unwrap_or(if seconds < 0 { Timestamp::MIN } else { Timestamp::MAX })
 }
 
 /// Whether `errno` says that a name cannot lead to a file of this storage, and why. [`Errno::NOENT`] is not among them.

@@ -53,10 +53,10 @@ struct Bucket {
 }
 
 impl Bucket {
-    /// The one that is open now.
-    fn now(retention: Duration) -> Self {
+    /// The one that is open at a moment.
+    fn at(now: Timestamp, retention: Duration) -> Self {
         let span = (retention.as_secs() / 4).clamp(1, LONGEST) as i64;
-        let end = (Timestamp::now().as_second().div_euclid(span) + 1) * span;
+        let end = (now.as_second().div_euclid(span) + 1) * span;
         Bucket { end: Timestamp::from_second(end).unwrap_or(Timestamp::MAX), nth: 0 }
     }
 
@@ -191,7 +191,7 @@ impl<'a> Mover<'a> {
 
     /// The nth bucket of this moment.
     fn bucket(&self, nth: u32) -> Bucket {
-        let mut bucket = Bucket::now(self.retention);
+        let mut bucket = Bucket::at(self.inner.ahead.now(), self.retention);
         // Where a rename could replace, this process has buckets that no other process uses.
         bucket.nth = if self.inner.ways.noreplace() { nth } else { self.inner.private.saturating_add(nth) };
         bucket
@@ -582,7 +582,8 @@ mod tests {
     #[test]
     fn a_bucket_closes_within_a_quarter_of_the_retention() {
         for (retention, longest) in [(1, 1), (10, 2), (86_400, 3600), (31_536_000, 3600)] {
-            let (before, bucket) = (Timestamp::now(), Bucket::now(Duration::from_secs(retention)));
+            let before = Timestamp::now();
+            let bucket = Bucket::at(before, Duration::from_secs(retention));
             let left = bucket.end.as_second() - before.as_second();
             assert!((1..=longest + 1).contains(&left), "{retention}: {left}");
             assert_eq!(Bucket::parse(&bucket.to_string()), Some(bucket));

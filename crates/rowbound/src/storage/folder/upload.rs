@@ -9,7 +9,7 @@ use std::{
     io::Write,
     path::PathBuf,
     sync::{Arc, atomic::Ordering::Relaxed},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -22,14 +22,14 @@ use rustix::{
 
 use super::{
     Folder, Inner, Root,
-    marker::adopt,
+    marker::{self, adopt},
     resolve::{Found, again, reading, refusal, stat},
 };
 use crate::{
-    crash,
+    clock, crash,
     error::{Error, Kind, Result, Retry},
     name::{FileName, RESERVED},
-    storage::{Body, Fetched, Over, Placed, Seen, Upload, upload::whole},
+    storage::{Body, Fetched, Over, Placed, Upload, upload::whole},
 };
 
 /// Where files lie that have no name yet, if they must have one.
@@ -140,7 +140,7 @@ pub(super) async fn fetch(folder: &Folder, name: &FileName) -> Result<Option<Fet
     let wanted = name.clone();
     let opened = folder.blocking(move |inner| inner.open_file(&wanted)).await?;
     let Some((file, found)) = opened else { return Ok(None) };
-    let seen = Seen { size: found.size, modified: found.modified(), version: found.version() };
+    let seen = found.seen();
     let state = (folder.clone(), Arc::new(file), name.clone(), 0_u64);
     let body: Body = Box::pin(futures_util::stream::unfold(Some(state), |state| async move {
         let (folder, file, name, at) = state?;
@@ -239,15 +239,18 @@ impl Inner {
     fn uploads(&self, root: &Root) -> Result<OwnedFd, Errno> {
         let path = format!("{RESERVED}/{UPLOADS}");
         let at = self.ways.make(root, &path, &|parent, new| adopt(parent, new, Some(Mode::RWXU)))?;
-        if !self.tidied.swap(true, Relaxed) {
+        // By the file system's own clock: this machine's may be years ahead, and another process be writing.
+        let now = || marker::now(self, root).ok();
+        if !self.tidied.swap(true, Relaxed)
+            && let Some(now) = now()
+        {
             let mut dir = fs::Dir::new(self.ways.open(&at, b".", reading())?)?;
             while let Some(entry) = dir.read() {
                 let Ok(entry) = entry else { break };
                 let name = entry.file_name();
                 let Ok(found) = stat(&at, name) else { continue };
                 let found = Found::of(&found);
-                let age = SystemTime::now().duration_since(SystemTime::from(found.modified())).unwrap_or_default();
-                if found.oddity().is_none() && age > FORGOTTEN {
+                if found.oddity().is_none() && clock::passed(found.since(), FORGOTTEN, now) {
                     let _ = fs::unlinkat(&at, name, AtFlags::empty()); // next time
                 }
             }

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     crash,
     error::Result,
-    storage::{Conditional, Seen},
+    storage::{Conditional, Seen, Since},
 };
 
 /// S3's longest key, in bytes.
@@ -77,7 +77,19 @@ pub(super) fn seen(size: Option<i64>, modified: Option<&DateTime>, etag: Option<
     let modified = Timestamp::from_second(modified?.secs()).ok()?;
     let version = etag.filter(|e| !e.is_empty())?;
     let version = if version.ends_with('"') { version.to_owned() } else { format!("\"{version}\"") };
-    Some(Seen { size: u64::try_from(size?).ok()?, modified, version })
+    let since = if in_parts(&version) { Since::Unknown(IN_PARTS) } else { Since::At(modified) };
+    // With its time: the same bytes that are written once more have the same ETag, and are another upload.
+    let content = Some(format!("{version} {}", modified.as_second()));
+    Some(Seen { since, content, ..Seen::new(u64::try_from(size?).ok()?, modified, version) })
+}
+
+/// Why an object's time says nothing. By AWS's documentation of object metadata its Last-Modified is the moment at which a multipart upload was initiated.
+const IN_PARTS: &str = "it was uploaded in parts, and S3 tells when that began, not when it ended";
+
+/// Whether an ETag is one of an upload in parts: `"hex-number"`.
+fn in_parts(etag: &str) -> bool {
+    let bare = etag.trim_start_matches("W/").trim_matches('"');
+    bare.rsplit_once('-').is_some_and(|(_, parts)| !parts.is_empty() && parts.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Whether the key survives XML: not what XML 1.0 cannot hold or rewrites, nor blanks at an end, which some parsers take off.
@@ -319,6 +331,17 @@ mod tests {
             assert_eq!(decoded(text).unwrap(), key);
         }
         assert!(decoded("%ff").is_err());
+    }
+
+    #[test]
+    fn the_same_bytes_once_more_are_another_upload() {
+        let of = |second: i64, etag: &str| seen(Some(1), Some(&DateTime::from_secs(second)), Some(etag)).unwrap();
+        assert_eq!(of(1, "\"abc\"").content(), of(1, "abc").content());
+        assert_ne!(of(1, "abc").content(), of(2, "abc").content());
+        assert_ne!(of(1, "abc").content(), of(1, "abd").content());
+        for (etag, parts) in [("abc-3", true), ("\"abc-12\"", true), ("abc", false), ("abc-", false), ("a-bc", false), ("\"0-0\"", true)] {
+            assert_eq!(matches!(of(1, etag).since, Since::Unknown(_)), parts, "{etag}");
+        }
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl Inner {
         let batch = match mode {
             Mode::Erase | Mode::EraseVersions => None,
             Mode::Versions | Mode::Copies => {
-                let id = super::trash::batch_id();
+                let id = super::trash::batch_id(self.ahead.now());
                 let places = |i: &usize| (mode == Mode::Copies).then(|| copies::place(&items[*i].0, &id));
                 let entries = now.iter().map(|i| entry(i, places(i))).collect();
                 Some(self.announce(id, entries, mode == Mode::Versions).await?)

@@ -59,8 +59,8 @@ pub(super) struct Batch {
 }
 
 /// A new batch's id: its moment in milliseconds, so that ids are in the order of time, and something random.
-pub(super) fn batch_id() -> String {
-    format!("{:013}-{:08x}", Timestamp::now().as_millisecond(), rand::random::<u32>())
+pub(super) fn batch_id(now: Timestamp) -> String {
+    format!("{:013}-{:08x}", now.as_millisecond(), rand::random::<u32>())
 }
 
 /// The moment of a manifest.
@@ -313,7 +313,7 @@ mod tests {
     #[test]
     fn a_manifest_tells_its_moment() {
         let now = Timestamp::now();
-        let at = moment(&format!("{}.json", batch_id())).unwrap();
+        let at = moment(&format!("{}.json", batch_id(now))).unwrap();
         assert!(at.duration_until(now).abs() < SignedDuration::from_secs(5));
         for file in ["x", "123-1.json", "1700000000000.json", "1700000000000-1", "17000000000x0-1.json"] {
             assert_eq!(moment(file), None, "{file}");

@@ -8,24 +8,28 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use aws_sdk_s3::{
     Client,
     config::{
         BehaviorVersion, ConfigBag, Credentials, Intercept, ProvideCredentials, Region, RequestChecksumCalculation,
-        ResponseChecksumValidation, RuntimeComponents, interceptors::BeforeTransmitInterceptorContextRef, retry::RetryConfig,
+        ResponseChecksumValidation, RuntimeComponents,
+        interceptors::{BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextRef},
+        retry::RetryConfig,
         timeout::TimeoutConfig,
     },
     error::{BoxError, DisplayErrorContext, ProvideErrorMetadata, SdkError},
 };
+use jiff::{SignedDuration, Timestamp};
 use rand::Rng;
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::{
     error::{Error, Kind, Result, Retry},
     plan::Bucket,
+    storage::clocks::was_set,
 };
 
 /// Requests under way at once, at most.
@@ -192,6 +196,37 @@ impl Intercept for Count {
     }
 }
 
+/// Hears in each answer what the service's clock says.
+#[derive(Debug)]
+struct Hear(Heard);
+
+/// How far the service's clock was ahead of this machine's, and when that was.
+type Heard = Arc<Mutex<Option<(Instant, SystemTime, SignedDuration)>>>;
+
+impl Intercept for Hear {
+    fn name(&self) -> &'static str {
+        "Hear"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let headers = context.response().headers();
+        // What a cache has kept was said long ago.
+        if let Some(said) =
+            headers.get("date").filter(|_| headers.get("age").is_none()).and_then(|date| jiff::fmt::rfc2822::parse(date).ok())
+        {
+            // The way from there takes a moment: this is never more than it is, and perhaps less.
+            let ahead = said.timestamp().duration_since(Timestamp::now());
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), SystemTime::now(), ahead));
+        }
+        Ok(())
+    }
+}
+
 /// The way to one bucket.
 #[derive(Debug)]
 pub(super) struct Wire {
@@ -200,12 +235,20 @@ pub(super) struct Wire {
     key: Option<Credentials>,
     client: OnceCell<Client>,
     sent: Arc<AtomicU64>,
+    heard: Heard,
     pace: Pace,
 }
 
 impl Wire {
     pub(super) fn new(storage: &str, at: &Bucket, key: Option<Credentials>) -> Self {
-        Wire { storage: storage.to_owned(), at: at.clone(), key, client: OnceCell::new(), sent: Arc::default(), pace: Pace::new() }
+        let (client, sent, heard, pace) = (OnceCell::new(), Arc::default(), Arc::default(), Pace::new());
+        Wire { storage: storage.to_owned(), at: at.clone(), key, client, sent, heard, pace }
+    }
+
+    /// How far the service's clock is ahead of this machine's. What was heard before this machine's clock was set says nothing.
+    pub(super) fn ahead(&self) -> Option<SignedDuration> {
+        let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.filter(|(at, wall, _)| !was_set(*at, *wall)).map(|(.., ahead)| ahead)
     }
 
     pub(super) fn sent(&self) -> u64 {
@@ -250,7 +293,8 @@ impl Wire {
             // Many services know neither the newer checksums nor the chunked encoding that carries them.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-            .interceptor(Count(self.sent.clone()));
+            .interceptor(Count(self.sent.clone()))
+            .interceptor(Hear(self.heard.clone()));
         let own = self.at.endpoint.is_some();
         if let Some(endpoint) = &self.at.endpoint {
             config = config.endpoint_url(endpoint);

@@ -3,7 +3,13 @@
 use opendal::{EntryMode, ErrorKind, Metadata, raw};
 
 use super::{Inner, wire::Failure};
-use crate::{clock, storage::Seen};
+use crate::{
+    clock,
+    storage::{Seen, Since, services::Place},
+};
+
+/// Why a file's time says nothing where files are written by name: `rsync -t`, `sftp put -p`, FTP's MFMT and Nextcloud's X-OC-MTime set it.
+const SETTABLE: &str = "its modification time can be set by whoever uploads";
 
 /// What lies under a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,11 +81,12 @@ impl Inner {
         let modified = modified.into_inner();
         let version =
             Version { etag: meta.etag().map(str::to_owned), version: meta.version().map(str::to_owned), modified: modified.to_string() };
-        Ok(Stat::File(Seen {
-            size: meta.content_length(),
-            // The latest moment at which it can have been: an upload must not look older than it is.
-            modified: clock::after(modified, self.kind.behind),
-            version: serde_json::to_string(&version).expect("a version is JSON"),
+        // The latest moment at which it can have been: an upload must not look older than it is.
+        let latest = clock::after(modified, self.kind.behind);
+        let seen = Seen::new(meta.content_length(), latest, serde_json::to_string(&version).expect("a version is JSON"));
+        Ok(Stat::File(match self.kind.place {
+            Place::Host(_) => Seen { since: Since::Unknown(SETTABLE), ..seen },
+            _ => seen,
         }))
     }
 }

@@ -232,9 +232,8 @@ const NOT_USABLE: &str = "this service cannot be used: docs/storages.md tells wh
 impl Version {
     /// One that no file has.
     fn wrong(of: &Version) -> Version {
-        let mut wrong =
-            Version::of(&Seen { size: 0, modified: Timestamp::UNIX_EPOCH, version: serde_json::to_string(of).expect("a version is JSON") })
-                .expect("a version is JSON");
+        let mut wrong = Version::of(&Seen::new(0, Timestamp::UNIX_EPOCH, serde_json::to_string(of).expect("a version is JSON")))
+            .expect("a version is JSON");
         wrong.etag = wrong.etag.map(|_| WRONG.to_owned());
         wrong.version = wrong.version.map(|_| "1".to_owned());
         wrong

@@ -24,8 +24,8 @@ const FOLDER: &str = "trash/";
 const BATCH_TIME: Duration = Duration::from_secs(15 * 60);
 
 /// A new batch's id: its moment in milliseconds, so that ids are in the order of time, and something random.
-pub(super) fn batch_id() -> String {
-    format!("{:013}-{:08x}", Timestamp::now().as_millisecond(), rand::random::<u32>())
+pub(super) fn batch_id(now: Timestamp) -> String {
+    format!("{:013}-{:08x}", now.as_millisecond(), rand::random::<u32>())
 }
 
 /// The moment of a batch.
@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn a_batch_tells_its_moment() {
         let now = Timestamp::now();
-        let at = moment(&batch_id()).unwrap();
+        let at = moment(&batch_id(now)).unwrap();
         assert!(at.duration_until(now).abs() < SignedDuration::from_secs(5));
         for id in ["", "x", "123-12345678", "1700000000000", "17000000000x0-12345678", "1700000000000-1"] {
             assert_eq!(moment(id), None, "{id:?}");

@@ -1,0 +1,220 @@
+//! One candidate that cannot be collected keeps no other one, and says why. Kinds of poison lie among many good candidates: all good ones go, and each poison has an
+//! error or an end of its own.
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    time::{Duration, Instant},
+};
+
+use rowbound::{Binding, Trash};
+use rowbound_testkit::{Backend, Rowbound, World, wait_until};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_rowbound");
+const DEADLINE: Duration = Duration::from_secs(60);
+const DAY: Trash = Trash::Keep(Duration::from_secs(86_400));
+
+/// `nobody`: root may read and write everything.
+const NOBODY: u32 = 65_534;
+
+/// What is expected of a poison.
+#[derive(Debug, Clone, Copy)]
+enum Ends {
+    /// Its candidate stays, and its note holds this.
+    Waits(&'static str),
+    /// The ledger has it with one of these outcomes.
+    As(&'static [&'static str]),
+}
+use Ends::{As, Waits};
+
+/// Values of rows, and what becomes of each.
+fn poisons() -> Vec<(String, Ends)> {
+    let long = |n: usize| "n".repeat(n);
+    let mut all: Vec<(String, Ends)> = [
+        // The database refuses to write it into the ledger.
+        ("poison/refused-by-the-ledger.jpg", Waits("no room for this one")),
+        ("poison/refused-by-the-ledger-too.jpg", Waits("no room for this one")),
+        ("poison/in-a-folder-that-nobody-may-enter/a.jpg", Waits("poison/in-a-folder-that-nobody-may-enter")),
+        ("poison/in-a-folder-that-nobody-may-change/a.jpg", Waits("poison/in-a-folder-that-nobody-may-change")),
+        ("poison/a-folder", As(&["refused"])),
+        ("poison/a-pipe", As(&["refused"])),
+        ("poison/a-socket", As(&["refused"])),
+        ("poison/a-link-to-a-file-elsewhere", As(&["refused"])),
+        ("poison/a-link-to-itself", As(&["refused"])),
+        ("poison/a-folder-that-is-a-link-to-itself/a.jpg", As(&["refused", "missing"])),
+        ("poison/a-file/below-a-file.jpg", As(&["refused", "missing"])),
+        ("../outside.jpg", As(&["refused"])),
+        ("/etc/passwd", As(&["refused", "foreign"])),
+        ("poison//empty-segment.jpg", As(&["refused"])),
+        ("poison/./dot.jpg", As(&["refused"])),
+        (".rowbound/storage.json", As(&["refused"])),
+        ("https://example.org/a.jpg", As(&["foreign"])),
+        ("poison/from-the-year-2300.jpg", As(&["trashed"])),
+        ("poison/line\nbreak \u{1b}[31m\u{202e}and more.jpg", As(&["trashed"])),
+        (" ", As(&["refused", "missing"])),
+    ]
+    .map(|(value, ends)| (value.to_owned(), ends))
+    .into();
+    all.push((format!("poison/{}.jpg", long(300)), As(&["refused", "missing"])));
+    all.push((format!("poison/{}.jpg", vec![long(200); 30].join("/")), As(&["refused", "missing"])));
+    all.push((format!("data:image/png;base64,{}", long(960_000)), As(&["foreign"])));
+    all
+}
+
+/// Makes what lies under the names.
+fn plant(world: &World) {
+    let media = world.media();
+    for name in [
+        "poison/refused-by-the-ledger.jpg",
+        "poison/refused-by-the-ledger-too.jpg",
+        "poison/in-a-folder-that-nobody-may-enter/a.jpg",
+        "poison/in-a-folder-that-nobody-may-change/a.jpg",
+        "poison/a-folder/a.jpg",
+        "poison/a-file",
+        "poison/from-the-year-2300.jpg",
+        "poison/line\nbreak \u{1b}[31m\u{202e}and more.jpg",
+    ] {
+        world.put_file(name, b"poison");
+    }
+    let at = |name: &str| media.join("poison").join(name);
+    rustix::fs::mknodat(rustix::fs::CWD, at("a-pipe"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).expect("a pipe");
+    drop(std::os::unix::net::UnixListener::bind(at("a-socket")).expect("a socket"));
+    symlink("/etc/passwd", at("a-link-to-a-file-elsewhere")).expect("a link");
+    symlink("a-link-to-itself", at("a-link-to-itself")).expect("a link");
+    symlink("a-folder-that-is-a-link-to-itself", at("a-folder-that-is-a-link-to-itself")).expect("a link");
+    let future = std::time::UNIX_EPOCH + Duration::from_secs(330 * 365 * 86_400);
+    fs::File::options().write(true).open(at("from-the-year-2300.jpg")).and_then(|f| f.set_modified(future)).expect("a file");
+    world.give_to(NOBODY);
+    let closed = |name: &str, mode| fs::set_permissions(at(name), fs::Permissions::from_mode(mode)).expect("a folder");
+    closed("in-a-folder-that-nobody-may-enter", 0o000);
+    closed("in-a-folder-that-nobody-may-change", 0o555);
+}
+
+/// The ledger refuses some names, as a full tablespace or somebody's trigger may.
+async fn refuse(world: &World) {
+    let ledger = world.own_table("ledger");
+    match world.db.backend() {
+        Backend::Sqlite => {
+            let sql = format!(
+                "create trigger refuses before insert on {ledger} when new.name like 'poison/refused-by%' \
+                 begin select raise(abort, 'no room for this one'); end"
+            );
+            world.db.exec(&sql).await;
+        }
+        Backend::Postgres => {
+            let body = "create function refuses() returns trigger language plpgsql as $$ begin \
+                        if new.name like 'poison/refused-by%' then raise exception 'no room for this one'; end if; return new; end $$";
+            world.db.exec(body).await;
+            world.db.exec(&format!("create trigger refuses before insert on {ledger} for each row execute function refuses()")).await;
+        }
+        _ => {
+            let sql = format!(
+                "create trigger refuses before insert on {ledger} for each row begin \
+                 if new.name like 'poison/refused-by%' then signal sqlstate '45000' set message_text = 'no room for this one'; end if; end"
+            );
+            world.db.exec(&sql).await;
+        }
+    }
+}
+
+async fn insert(world: &World, values: &[String]) {
+    for some in values.chunks(500) {
+        let rows: Vec<_> = some.iter().map(|v| format!("({})", world.db.backend().literal(v))).collect();
+        world.db.exec(&format!("insert into item (file) values {}", rows.join(", "))).await;
+    }
+}
+
+/// `good` candidates with the poisons among them, all released at once.
+async fn poison_among(backend: Backend, good: usize, trash: Trash) {
+    let world = World::new(backend).await.storage(|s| s.trash(trash).prune_folders(false));
+    let text = if matches!(backend, Backend::Mariadb | Backend::Mysql) { "longtext" } else { "text" };
+    world.db.exec(&format!("create table item (id {}, file {text})", backend.id_column())).await;
+    let world = world.bind(Binding::name("item.file", "default").expect("a column"));
+    let poisons = poisons();
+    let mut values: Vec<String> = (0..good).map(|n| format!("good/{}/{n:05}.jpg", n % 100)).collect();
+    values.iter().for_each(|name| world.put_file(name, b"good"));
+    let apart = good / poisons.len();
+    for (n, (value, _)) in poisons.iter().enumerate() {
+        values.insert(n * (apart + 1) + apart / 2, value.clone());
+    }
+    // Two side by side as well: what is halved has both in one half for long.
+    insert(&world, &values).await;
+    plant(&world);
+    let rowbound = Rowbound::new(BINARY, &world).as_user(NOBODY);
+    world.give_to(NOBODY);
+    fs::set_permissions(world.media().join("poison/in-a-folder-that-nobody-may-enter"), fs::Permissions::from_mode(0o000))
+        .expect("a folder");
+    rowbound.run(&["attach"]).await.expect(0);
+    refuse(&world).await;
+    world.db.exec("delete from item").await;
+
+    let daemon = rowbound.spawn(&["run", "--poll", "20ms"]);
+    let began = Instant::now();
+    let left = || {
+        fs::read_dir(world.media().join("good"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .flat_map(|d| fs::read_dir(d.path()).into_iter().flatten())
+            .count()
+    };
+    daemon.until(DEADLINE, "all good files are gone", || async { left() == 0 }).await;
+    let took = began.elapsed();
+    println!("{backend:?}, {trash:?}: {good} good files among {} poisons were gone after {took:.1?}", poisons.len());
+
+    let (candidates, ledger) = (world.own_table("candidate"), world.own_table("ledger"));
+    for (value, ends) in &poisons {
+        let name: String = value.chars().take(100).collect();
+        // Servers count characters of a text and bytes of a blob: in what is compared they are the same.
+        let begin: String = value.chars().take_while(char::is_ascii).take(80).collect();
+        let begins = |column: &str| format!("substr({column}, 1, {}) = {}", begin.len(), backend.literal(&begin));
+        match ends {
+            Waits(why) => {
+                let sql = format!("select note from {candidates} where {}", begins("value"));
+                let said = || async { world.db.query_strings(&sql).await };
+                wait_until(DEADLINE, &format!("{name:?} says {why:?}"), || async {
+                    said().await.iter().flatten().any(|note| note.contains(why))
+                })
+                .await;
+            }
+            As(outcomes) => {
+                let sql = format!("select outcome from {ledger} where {}", begins("name"));
+                let said = || async { world.db.query_strings(&sql).await };
+                wait_until(DEADLINE, &format!("{name:?} ends as {outcomes:?}"), || async {
+                    said().await.iter().flatten().any(|o| outcomes.contains(&o.as_str()))
+                })
+                .await;
+            }
+        }
+    }
+    let settled = world.count(&format!("{ledger} where outcome = 'trashed' and name like 'good/%'")).await;
+    assert_eq!(settled, good as u64, "each good file is in the ledger once");
+    let status = rowbound.run(&["status"]).await;
+    assert_eq!(status.code, Some(1), "{}", status.stdout);
+    assert!(status.stdout.contains("4 failing"), "{}", status.stdout);
+    assert_eq!(fs::read(world.media().join("poison/a-folder/a.jpg")).expect("untouched"), b"poison");
+    assert!(fs::symlink_metadata("/etc/passwd").is_ok());
+    daemon.terminate();
+    daemon.wait(DEADLINE).await.expect(0);
+}
+
+macro_rules! on_each {
+    ($($module:ident $backend:ident),*) => {$(
+        mod $module {
+            use super::*;
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn each_poison_is_alone_and_all_others_are_collected() {
+                poison_among(Backend::$backend, 1_000, DAY).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            #[ignore = "soak"]
+            async fn soak_twenty_poisons_among_ten_thousand() {
+                poison_among(Backend::$backend, 10_000, DAY).await;
+            }
+        }
+    )*};
+}
+
+on_each!(sqlite Sqlite, postgres Postgres, mariadb Mariadb, mysql Mysql);

@@ -1,0 +1,155 @@
+//! One chunk of files: moved to the trash, or erased where nothing can be moved.
+//!
+//! In: files that no row references, under leases that the database has confirmed. Out: what became of each. Promise: what is erased where it lies was checked
+//! immediately before.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use super::{Groups, Moved};
+use crate::{
+    capture::Installation,
+    clock,
+    collect::{
+        Collector, Lane, outlast,
+        verdict::{Decided, Verdict},
+    },
+    error::Result,
+    name::FileName,
+    originals::Origin,
+    queue::{Candidate, Outcome},
+    references,
+    storage::{Removed, Seen, unmovable},
+};
+
+/// A batch lasts no longer between its look and its moves.
+const LATELY: Duration = Duration::from_secs(60);
+
+/// The fate of a file, as a trace says it.
+pub(super) fn told(fate: &Result<Removed>) -> Value {
+    match fate {
+        Ok(Removed::Trashed(place)) => json!({ "moved": place }),
+        Ok(Removed::Erased) => "erased".into(),
+        Ok(Removed::Missing) => "missing".into(),
+        Ok(Removed::Changed) => "changed".into(),
+        Err(_) => "failed".into(),
+    }
+}
+
+/// What becomes of a candidate whose file could not be moved.
+pub(super) fn fate_of(fate: Result<Removed>, group: &[Candidate], s: &Seen, lane: &Lane) -> Verdict {
+    match fate {
+        Ok(Removed::Trashed(place)) => Verdict::Settle(Outcome::Trashed, Some(s.size), Some(place), None),
+        Ok(Removed::Erased) => Verdict::Settle(Outcome::Erased, Some(s.size), None, None),
+        Ok(Removed::Missing) => Verdict::wait(Duration::from_secs(1), "the file went away while it was being collected"),
+        Ok(Removed::Changed) => {
+            Verdict::wait(lane.plan.min_age.max(Duration::from_secs(1)), "the file was replaced while it was being collected")
+        }
+        Err(e) => Verdict::failure(&group[0], &e),
+    }
+}
+
+/// Of files that went away between the look and the move: those that another batch has moved to the trash. Of one file that two columns release at once, each
+/// has a candidate, and two batches may take them side by side.
+pub(super) async fn taken_by_others(lane: &Lane, items: &[(FileName, Seen)], removed: &[Result<Removed>]) -> Result<HashSet<FileName>> {
+    let gone = items.iter().zip(removed).filter(|(_, fate)| matches!(fate, Ok(Removed::Missing)));
+    let gone: Vec<FileName> = gone.map(|((name, _), _)| name.clone()).collect();
+    if gone.is_empty() || !lane.keeps().await? {
+        return Ok(HashSet::new());
+    }
+    let found = lane.storage.trashed(&gone).await?;
+    // An earlier file of the name may lie there for long.
+    let lately = clock::before(lane.storage.ahead().now(), LATELY);
+    let found = gone.into_iter().zip(found).filter(|(_, found)| matches!(found, Ok(Some(t)) if t.at >= lately));
+    Ok(found.map(|(name, _)| name).collect())
+}
+
+/// Moves one chunk, under the lock if there is one. The lock outlasts the work, whatever becomes of the caller.
+pub(super) async fn take_chunk(lane: &Lane, taken: &mut Moved, items: &mut Vec<(FileName, Seen)>) -> Result<Vec<Result<Removed>>> {
+    let removed = match taken.lock.take() {
+        Some(lock) => {
+            let (storage, mine) = (lane.storage.clone(), std::mem::take(items));
+            let work = async move { (storage.remove(&mine).await, mine) };
+            let ((removed, mine), lock) = outlast::outlast(lock, work).await?;
+            *items = mine;
+            taken.lock = Some(lock);
+            removed
+        }
+        None => lane.storage.remove(items).await,
+    };
+    match removed {
+        // The trash itself cannot be made: no file can be moved, and each candidate says why.
+        Err(e) if unmovable(&e) => Ok(items.iter().map(|_| Err(e.clone())).collect()),
+        removed => removed,
+    }
+}
+
+/// Takes out of a chunk what is referenced by now.
+pub(super) async fn keep_referenced(
+    c: &Collector,
+    lane: &Lane,
+    record: &Installation,
+    groups: &Groups,
+    items: &mut Vec<(FileName, Seen)>,
+    origins: &HashMap<FileName, Origin>,
+    decided: &mut Decided,
+) -> Result<()> {
+    fn originals<'o>(origins: &'o HashMap<FileName, Origin>, name: &FileName) -> impl Iterator<Item = &'o FileName> + use<'o> {
+        origins.get(name).into_iter().flat_map(|o| &o.names)
+    }
+    let asked: BTreeSet<FileName> = items.iter().flat_map(|(name, _)| originals(origins, name).chain([name]).cloned()).collect();
+    let asked: Vec<FileName> = asked.into_iter().collect();
+    let began = Instant::now();
+    let (held, lock) = references::find(c.db.as_ref(), c.guard.bound(), &record.snapshot, &lane.plan.name, &asked).await?;
+    drop(lock);
+    lane.has_read(began.elapsed());
+    items.retain(|(name, _)| {
+        let lives = held.contains(name) || originals(origins, name).any(|o| held.contains(o));
+        if lives {
+            decided.all(&groups[name], name, Verdict::plain(Outcome::Kept));
+        }
+        !lives
+    });
+    Ok(())
+}
+
+/// `trash = "off"`, and no room to hold a file for a moment: it is erased where it lies, after a check of its own.
+#[allow(clippy::too_many_arguments)]
+pub(super) async fn erase_in_place(
+    c: &Collector,
+    lane: &Lane,
+    record: &Installation,
+    taken: &mut Moved,
+    groups: &mut Groups,
+    mut stuck: Vec<(FileName, Seen)>,
+    origins: &HashMap<FileName, Origin>,
+    decided: &mut Decided,
+) {
+    let all: Vec<FileName> = stuck.iter().map(|(name, _)| name.clone()).collect();
+    let done = async {
+        if taken.lock.is_none() {
+            keep_referenced(c, lane, record, groups, &mut stuck, origins, decided).await?;
+        }
+        lane.storage.erase(&stuck).await
+    };
+    match done.await {
+        Ok(done) => {
+            for ((name, s), fate) in stuck.into_iter().zip(done) {
+                let erased = matches!(fate, Ok(Removed::Erased));
+                let verdict = match fate_of(fate, &groups[&name], &s, lane) {
+                    Verdict::Settle(outcome, size, place, None) if erased => {
+                        Verdict::Settle(outcome, size, place, Some("it could not be held for a moment: it was erased where it lay".into()))
+                    }
+                    verdict => verdict,
+                };
+                decided.all(&groups[&name], &name, verdict);
+            }
+        }
+        Err(e) => stuck.iter().for_each(|(name, _)| decided.all(&groups[name], name, Verdict::failure(&groups[name][0], &e))),
+    }
+    all.iter().for_each(|name| drop(groups.remove(name)));
+}

@@ -1,0 +1,310 @@
+//! The comparison: two ordered sides become findings.
+//!
+//! In: the storage's listing and the rows' names, read at the same time. Out: findings in the spool, each looked at once more, and a point from which a
+//! sweep that is cut off goes on. Promise: a side that breaks off, or does not come in order, is an error, and nothing is concluded from it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::atomic::Ordering::Relaxed,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use super::{
+    Dangling, Finding, Orphan, Progress, Work, broken_order,
+    join::{Join, Next},
+    rows::Rows,
+    spool::{Counts, Point, Spool},
+};
+use crate::{
+    binding::{Binding, Resolved, Scan as Names},
+    capture::Bound,
+    clock,
+    collect::age,
+    crash,
+    database::{ColumnSearch, Scan},
+    error::{Error, Kind, Result},
+    name::FileName,
+    originals::living_originals,
+    storage::{Listed, Look, Seen},
+};
+
+/// Hints are looked at in batches of so many.
+pub(super) const BATCH: usize = 1_000;
+
+/// Dangling hints: each batch is a scan of every column without an index.
+const ROWS: usize = 5_000;
+
+/// The longest time between two points from which a sweep can go on, where no column is read for them.
+const POINT: Duration = Duration::from_secs(1);
+
+/// Where columns are read from end to end at each point, for what their values mention, so many hints go together; and a point comes after so many times
+/// as long as the last took.
+const MENTIONS: usize = 20_000;
+const REST: u32 = 4;
+
+/// Rows per batch and column whose keys are looked up; a name beyond stands in the report without its row's key.
+const HOLDERS: u32 = 50_000;
+
+impl Work<'_> {
+    /// The comparison, from the last point to the end.
+    pub(super) async fn compare(
+        &self,
+        spool: &mut Spool,
+        point: &mut Point,
+        unordered: &BTreeSet<i32>,
+        progress: &Progress,
+        stop: &watch::Receiver<bool>,
+    ) -> Result<()> {
+        let name = &self.storage.name;
+        let no_rows = |e: Error| match broken_order(&e) {
+            Some(_) => e,
+            None => brake("the rows could not be read to their end", &e, name),
+        };
+        let no_files = |e: Error| brake("the listing of the storage could not be completed", &e, name);
+        let mut range = self.range.clone();
+        range.after = point.at.as_ref().map(ToString::to_string).or(range.after);
+        let after = range.after.as_deref().and_then(|n| FileName::parse(n).ok());
+        let mut rows = Rows::begin(self.db, &self.bound, name, &range, unordered, &self.options.state).await.map_err(no_rows)?;
+        let mut listing = self.place.list(&range.prefix, after).await.map_err(no_files)?;
+        let mut join = Join::default();
+        progress.files.store(point.counts.files, Relaxed);
+        progress.references.store(point.counts.references, Relaxed);
+        let (mut files, mut references): (Vec<FileName>, Vec<FileName>) = Default::default();
+        let mentions = self.bound.iter().any(|b| self.mentions(b));
+        let batch = if mentions { MENTIONS } else { BATCH };
+        let (mut since, mut rest) = (Instant::now(), POINT);
+        let mut newest = None;
+        loop {
+            match join.next() {
+                Next::Both(name) => {
+                    point.counts.files += 1;
+                    point.counts.references += 1;
+                    newest = Some(name);
+                }
+                Next::File(name) => {
+                    point.counts.files += 1;
+                    if self.keep.protects(&name) {
+                        point.counts.protected += 1;
+                    } else {
+                        files.push(name.clone());
+                    }
+                    newest = Some(name);
+                }
+                Next::Row(name) => {
+                    point.counts.references += 1;
+                    references.push(name.clone());
+                    newest = Some(name);
+                }
+                Next::MoreRows => {
+                    let (page, last) = rows.page().await.map_err(no_rows)?;
+                    join.rows(page, last)
+                        .map_err(|e| brake("the rows do not come in order", &Error::new(Kind::Database, e.to_string()), name))?;
+                }
+                Next::MoreFiles => {
+                    progress.files.store(point.counts.files, Relaxed);
+                    progress.references.store(point.counts.references, Relaxed);
+                    if *stop.borrow() {
+                        return Err(Error::new(Kind::Busy, "the sweep was stopped")
+                            .with("storage", name)
+                            .hint("the same command goes on where it stopped"));
+                    }
+                    // Between two pages: nothing is under way but what the batches hold.
+                    if files.len() >= batch || references.len() >= ROWS || since.elapsed() >= rest {
+                        let began = Instant::now();
+                        self.settle(&mut files, &mut references, spool, &mut point.counts, progress).await?;
+                        point.at = newest.take().or(point.at.take());
+                        spool.point(point)?;
+                        crash::point("compared");
+                        if mentions {
+                            rest = POINT.max(began.elapsed() * REST);
+                        }
+                        since = Instant::now();
+                    }
+                    let page = listing
+                        .recv()
+                        .await
+                        .ok_or_else(|| Error::new(Kind::Storage, "it ended before its last page"))
+                        .flatten()
+                        .map_err(no_files)?;
+                    let mut page_files = Vec::with_capacity(page.entries.len());
+                    let mut last = page.last;
+                    for entry in page.entries {
+                        match entry {
+                            Listed::File(file) if range.contains(file.as_str()) => page_files.push(file),
+                            Listed::File(file) => last = last || range.is_behind(file.as_str()),
+                            Listed::Odd(..) => point.counts.odd += 1,
+                        }
+                    }
+                    join.files(page_files, last)
+                        .map_err(|e| brake("the storage does not list in order", &Error::new(Kind::Storage, e.to_string()), name))?;
+                }
+                Next::End => break,
+            }
+        }
+        self.settle(&mut files, &mut references, spool, &mut point.counts, progress).await?;
+        let refused = rows.refused.load(Relaxed);
+        if refused > 0 {
+            tracing::warn!(storage = %name, values = refused, "values of bound columns are no names that a file of the storage could have");
+        }
+        point.at = newest.or(point.at.take());
+        point.done = true;
+        progress.files.store(point.counts.files, Relaxed);
+        progress.references.store(point.counts.references, Relaxed);
+        spool.point(point)
+    }
+
+    /// Looks at the hints once more; what remains are findings.
+    async fn settle(
+        &self,
+        files: &mut Vec<FileName>,
+        references: &mut Vec<FileName>,
+        spool: &mut Spool,
+        counts: &mut Counts,
+        progress: &Progress,
+    ) -> Result<()> {
+        let mut found = Vec::new();
+        let mut orphans = Vec::new();
+        for batch in files.chunks(BATCH) {
+            orphans.append(&mut self.orphans(batch, spool.started, counts).await?);
+        }
+        let mentioned = self.mentioned(&orphans).await?;
+        for orphan in orphans {
+            if mentioned.contains(&orphan.name) {
+                counts.mentioned.add(orphan.size);
+            } else {
+                counts.orphans.add(orphan.size);
+                found.push(Finding::Orphan(orphan));
+            }
+        }
+        for batch in references.chunks(ROWS) {
+            self.dangling(batch, counts, &mut found).await?;
+        }
+        files.clear();
+        references.clear();
+        for finding in found {
+            spool.found(finding)?;
+        }
+        progress.orphans.store(counts.orphans.files, Relaxed);
+        progress.dangling.store(counts.dangling, Relaxed);
+        Ok(())
+    }
+
+    async fn orphans(&self, names: &[FileName], started: Timestamp, counts: &mut Counts) -> Result<Vec<Orphan>> {
+        let failed = |e: Error| brake("a file could not be looked at", &e, &self.storage.name);
+        let mut old = Vec::new();
+        for (name, look) in names.iter().zip(self.place.look(names).await.map_err(failed)?) {
+            match look.map_err(failed)? {
+                Look::Missing => {} // it went meanwhile
+                Look::Refused(_) => counts.odd += 1,
+                // As old when the sweep began, so that no upload whose row comes later is taken for an orphan.
+                Look::Seen(seen) if self.is_old(&seen, started) => {
+                    old.push(Orphan { name: name.clone(), size: seen.size, modified: seen.modified })
+                }
+                Look::Seen(seen) => counts.young.add(seen.size),
+            }
+        }
+        let names: Vec<FileName> = old.iter().map(|o| o.name.clone()).collect();
+        let living = living_originals(&self.derivatives, self.place.as_ref(), &names).await.map_err(failed)?;
+        old.retain(|orphan| {
+            let derived = living.contains_key(&orphan.name);
+            if derived {
+                counts.derived.add(orphan.size);
+            }
+            !derived
+        });
+        Ok(old)
+    }
+
+    /// Whether a file is old enough, by its modification time. One that lies ahead says nothing: the collector waits until such a file, and one that was copied with
+    /// an old time, has stayed the same for the storage's `min_age`.
+    fn is_old(&self, seen: &Seen, started: Timestamp) -> bool {
+        clock::passed(seen.modified, self.min_age, started) || age::lies_ahead(seen.modified, started)
+    }
+
+    /// Whether values of `b` count for what they mention, and not only for what is read out of them.
+    fn mentions(&self, b: &Bound) -> bool {
+        b.binding.storage == self.storage.name && b.binding.reading.is_many()
+    }
+
+    /// Which of these are mentioned where no binding reads them: the collector would keep them.
+    async fn mentioned(&self, orphans: &[Orphan]) -> Result<HashSet<FileName>> {
+        let failed = |e: Error| brake("the rows could not be read to their end", &e, &self.storage.name);
+        let mut mentioned = HashSet::new();
+        if orphans.is_empty() {
+            return Ok(mentioned);
+        }
+        for b in self.bound.iter().filter(|b| self.mentions(b)) {
+            let Binding { column, query, reading, .. } = b.binding.clone();
+            let names = Names::new(&reading, orphans.iter().map(|o| &o.name));
+            let scan = Scan { binding: b.id, column, query, reading, ordered: false, after: None, until: None };
+            let mut values = self.db.scan(&scan).await.map_err(failed)?;
+            let ended = || Error::new(Kind::Database, "a column's values ended before their last page").with("binding", &b.binding.column);
+            loop {
+                let page = values.pages.recv().await.ok_or_else(ended).flatten().map_err(failed)?;
+                for value in &page.values {
+                    names.held(value, |name, _| {
+                        mentioned.insert(name.clone());
+                    });
+                }
+                if page.last {
+                    break;
+                }
+                // Pages that wait already would keep everything else on this thread waiting.
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok(mentioned)
+    }
+
+    async fn dangling(&self, names: &[FileName], counts: &mut Counts, found: &mut Vec<Finding>) -> Result<()> {
+        let failed = |e: Error| brake("a reference could not be looked up once more", &e, &self.storage.name);
+        // The file may have come since the listing passed its name.
+        let looks = self.place.look(names).await.map_err(failed)?;
+        let mut absent = Vec::new();
+        for (name, look) in names.iter().zip(looks) {
+            if look.map_err(failed)? == Look::Missing {
+                absent.push(name.clone());
+            }
+        }
+        if absent.is_empty() {
+            return Ok(());
+        }
+        // The row may have gone; and it has a key.
+        let searches: Vec<_> =
+            self.bound.iter().filter(|b| b.binding.storage == self.storage.name).map(|b| ColumnSearch::of_read(b, &absent)).collect();
+        let mut held: BTreeMap<FileName, (String, Option<String>)> = BTreeMap::new();
+        for holder in self.db.holders(&searches, HOLDERS).await.map_err(failed)? {
+            let Some(b) = self.bound.iter().find(|b| b.id == holder.binding) else { continue };
+            if let Resolved::Name(name) = b.binding.resolve(holder.value.as_bytes()) {
+                held.entry(name).or_insert_with(|| (b.binding.column.to_string(), holder.key.clone()));
+            }
+        }
+        let mut trashed: Vec<bool> = vec![false; absent.len()];
+        if self.attached {
+            for (t, one) in trashed.iter_mut().zip(self.place.trashed(&absent).await.map_err(failed)?) {
+                *t = one.map_err(failed)?.is_some();
+            }
+        }
+        for (name, in_trash) in absent.into_iter().zip(trashed) {
+            let Some((column, key)) = held.remove(&name) else { continue };
+            counts.dangling += 1;
+            counts.in_trash += u64::from(in_trash);
+            found.push(Finding::Dangling(Dangling { name, column, key, in_trash }));
+        }
+        Ok(())
+    }
+}
+
+fn brake(what: &str, e: &Error, storage: &str) -> Error {
+    Error::new(Kind::Brake, format!("{what}: nothing can be concluded, and nothing was deleted"))
+        .with("storage", storage)
+        .because(e.full())
+        .retry(e.retry_status())
+        .hint(format!(
+            "{}the same command goes on where it stopped, with --restart it begins anew",
+            e.hint_text().map(|h| format!("{h}; then ")).unwrap_or_default()
+        ))
+}

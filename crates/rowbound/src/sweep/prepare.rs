@@ -1,0 +1,135 @@
+//! Whether a sweep may begin, and what stays the same while it lasts.
+//!
+//! In: the plan, the installation record, the storage's marker. Out: the [`Work`] of one sweep. Promise: a sweep that deletes or restores is refused where
+//! the collector would stop, and one that deletes where another database uses the storage.
+
+use std::collections::BTreeMap;
+
+use super::{Options, Work, range::Range};
+use crate::{
+    attach::{apart, copied, number, open_storages},
+    binding::{Keep, Mode},
+    capture::{Bound, Installation},
+    database::{Database, drifted},
+    derivative::Derivatives,
+    error::{Error, Kind, Result},
+    guard::same_bindings,
+    plan::{Plan, StoragePlan},
+    storage::Storage,
+};
+
+impl<'a> Work<'a> {
+    pub(super) async fn prepare(plan: &'a Plan, db: &'a dyn Database, storage: &str, options: &'a Options) -> Result<Self> {
+        let storage = plan.storages.get(storage).ok_or_else(|| {
+            let known: Vec<_> = plan.storages.keys().cloned().collect();
+            Error::new(Kind::Config, "the plan has no such storage")
+                .with("storage", storage)
+                .hint(format!("known are: {}", known.join(", ")))
+        })?;
+        let record = db.installation().await?;
+        let place = crate::storage::open(storage)?;
+        let changes = options.delete || options.heal;
+        let not_attached = |message: &str| {
+            Error::new(Kind::NotAttached, message.to_owned())
+                .with("storage", &storage.name)
+                .hint("rowbound attach; without --delete and --heal a sweep needs none")
+        };
+        let (mut bound, mut attached) = (number(plan, &BTreeMap::new()), false);
+        match &record {
+            None if changes => return Err(not_attached("nothing is deleted or brought back before Rowbound is attached to this database")),
+            None => place.survey(),
+            Some(record) => {
+                let identity = db.identity().await?;
+                if identity != record.identity {
+                    return Err(copied(&record.identity, &identity));
+                }
+                match same_bindings(plan, record) {
+                    Ok(same) => bound = same,
+                    // A binding that is new in the plan is read as the others are.
+                    Err(e) if e.kind() == Kind::NotAttached && !changes => bound = number(plan, &record.bindings),
+                    Err(e) => return Err(e),
+                }
+                if changes {
+                    let drift = record.snapshot.drift(&db.snapshot(&bound).await?);
+                    if !drift.is_empty() {
+                        return Err(drifted(&drift));
+                    }
+                }
+                let shadow = |b: &&Bound| b.binding.storage == storage.name && record.mode(b) == Mode::Shadow;
+                if options.delete
+                    && let Some(b) = bound.iter().find(shadow)
+                {
+                    // An orphan may have been this column's: the collector would only say what would have gone.
+                    return Err(Error::new(Kind::Config, "a binding of this storage is in shadow mode: no orphan of it can be deleted")
+                        .with("binding", &b.binding.column)
+                        .hint("sweep without --delete; when you trust it: rowbound promote"));
+                }
+                match record.storages.get(&storage.name) {
+                    Some(id) => {
+                        place.expect(id);
+                        attached = true;
+                    }
+                    None if changes => return Err(not_attached("this storage is not attached yet")),
+                    None => place.survey(),
+                }
+            }
+        }
+        if !plan.bindings.iter().any(|b| b.storage == storage.name) {
+            return Err(Error::new(Kind::Config, "no binding names files of this storage: every file would be an orphan")
+                .with("storage", &storage.name)
+                .hint("add a [[binding]] for each column that names its files"));
+        }
+        place.prove().await?;
+        if changes && let Some(record) = &record {
+            let all = open_storages(plan)?;
+            apart(record, &storage.name, all.iter().map(|(name, place)| (&plan.storages[name], place))).await?;
+            if options.delete {
+                sole_owner(storage, place.as_ref(), record).await?;
+            }
+        }
+        Ok(Work {
+            plan,
+            db,
+            place,
+            attached,
+            bound,
+            options,
+            range: Range {
+                prefix: options.prefix.clone(),
+                after: options.after.as_ref().map(ToString::to_string),
+                until: options.until.as_ref().map(ToString::to_string),
+            },
+            keep: Keep::with_ignored(plan.on_storage(&storage.name), &storage.ignore)?,
+            derivatives: Derivatives::new(plan.on_storage(&storage.name))?,
+            min_age: options.min_age.unwrap_or(storage.min_age),
+            storage,
+        })
+    }
+
+    /// What tells this sweep from any other: a spool of another one is not taken up.
+    pub(super) async fn what(&self) -> Result<String> {
+        let bindings: Vec<String> = self.plan.on_storage(&self.storage.name).map(|b| format!("{} {:?}", b.key(), b.reading)).collect();
+        Ok(format!(
+            "2 {} {} {:?} {:?} {:?} {:?}",
+            self.db.identity().await?,
+            self.storage.url(),
+            self.range,
+            self.min_age,
+            bindings,
+            self.storage.ignore,
+        ))
+    }
+}
+
+/// Insists that no other database uses the storage: its references are not seen here, and its files would all be orphans.
+async fn sole_owner(plan: &StoragePlan, storage: &dyn Storage, record: &Installation) -> Result<()> {
+    let Some(marker) = storage.marker().await? else { return Ok(()) }; // it was proved just now: its operations say so
+    let others: Vec<&str> = marker.others(&record.id).collect();
+    let Some(first) = others.first() else { return Ok(()) };
+    Err(Error::new(Kind::Identity, "another database uses this storage, and a sweep here does not see its references: nothing was deleted")
+        .with("storage", &plan.name)
+        .with("attached to", others.join(", "))
+        .hint(format!(
+            "sweep without --delete reports what this database does not reference; if that database is gone: rowbound attach --forget-installation {first}"
+        )))
+}

@@ -1,0 +1,174 @@
+//! What a sweep reports, and what keeps it from deleting.
+//!
+//! In: counts, and the findings on disk. Out: a [`Report`], and the [`Brake`] where the counts look like a mistake.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Work, groups,
+    spool::{Counts, Spool},
+};
+use crate::{database::redact, error::Result, name::FileName};
+
+/// Files, counted and weighed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Amount {
+    /// How many.
+    pub files: u64,
+    /// Their bytes in all.
+    pub bytes: u64,
+}
+
+impl Amount {
+    pub(super) fn add(&mut self, bytes: u64) {
+        self.files += 1;
+        self.bytes += bytes;
+    }
+}
+
+/// A part of the orphans: those of one folder, or of one age.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// The folder (`2024/03/`; empty: the storage's root) or the age (`1 to 7 days`).
+    pub label: String,
+    /// What is in it.
+    #[serde(flatten)]
+    pub amount: Amount,
+}
+
+/// A file that no row names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Orphan {
+    /// Its name.
+    pub name: FileName,
+    /// Bytes.
+    pub size: u64,
+    /// Last modification, by the storage's clock.
+    pub modified: Timestamp,
+}
+
+/// A row that names a file that is not there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dangling {
+    /// The name.
+    pub name: FileName,
+    /// The column, `table.column`.
+    pub column: String,
+    /// The row's key as text, a JSON array where it has several columns.
+    pub key: Option<String>,
+    /// Whether the trash still holds the file.
+    pub in_trash: bool,
+}
+
+/// Why a sweep stopped before it changed anything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Brake {
+    /// What was found.
+    pub why: String,
+    /// What to look at, and which flag confirms.
+    pub hint: String,
+}
+
+/// What a sweep of one storage found and did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The storage's name in the plan.
+    pub storage: String,
+    /// Where it is.
+    pub url: String,
+    /// The database, without its password.
+    pub database: String,
+    /// When the sweep began (at first, if it was interrupted and taken up again).
+    pub started: Timestamp,
+    /// When it ended.
+    pub ended: Timestamp,
+    /// Only names that begin with this; empty: all.
+    pub prefix: String,
+    /// Plain files that were listed.
+    pub files: u64,
+    /// Distinct names that rows hold.
+    pub references: u64,
+    /// Files that no row names, old enough to go.
+    pub orphans: Amount,
+    /// Files that no row names, but too young to judge.
+    pub young: Amount,
+    /// Files that no row names, but made from one that is there.
+    pub derived: Amount,
+    /// Files that no row names, but that a text, a JSON value or an array mentions outside of what its binding reads.
+    pub mentioned: Amount,
+    /// Files that no row names, under a `keep` or an `ignore` pattern.
+    pub protected: u64,
+    /// Entries that no row could name: links, names that are refused.
+    pub odd: u64,
+    /// Distinct names that rows hold and that have no file.
+    pub dangling: u64,
+    /// Of these, how many the trash still holds.
+    pub in_trash: u64,
+    /// The orphans by folder, the heaviest first; at most twenty, then the others.
+    pub by_folder: Vec<Group>,
+    /// The orphans by age, the youngest first.
+    pub by_age: Vec<Group>,
+    /// Why nothing may be deleted on these findings, if it is so.
+    pub brake: Option<Brake>,
+    /// Orphans that became candidates.
+    pub announced: u64,
+    /// Files that came back from the trash.
+    pub healed: u64,
+}
+
+impl Work<'_> {
+    /// What must be confirmed before anything is deleted.
+    pub(super) fn brake(&self, counts: &Counts) -> Option<Brake> {
+        if counts.orphans.files == 0 {
+            return None;
+        }
+        if counts.references == 0 && !self.options.allow_no_references {
+            return Some(Brake {
+                why: format!("no row names any of the {} files", counts.files),
+                hint: "is this the right database, and are all columns bound? If no file is wanted any more: --allow-no-references --max-share 1".to_owned(),
+            });
+        }
+        let share = counts.orphans.files as f64 / counts.files.max(1) as f64;
+        (share > self.options.max_share).then(|| Brake {
+            why: format!(
+                "{} of {} files are orphans: {:.0} %, more than {:.0} %",
+                counts.orphans.files,
+                counts.files,
+                share * 100.0,
+                self.options.max_share * 100.0
+            ),
+            hint: format!(
+                "look at them first (--list, --report FILE): is a column not bound? If they are to go: --max-share {:.2}",
+                (share * 100.0).ceil() / 100.0
+            ),
+        })
+    }
+
+    pub(super) fn report(&self, spool: &Spool, counts: &Counts) -> Result<Report> {
+        let (by_folder, by_age) = groups::of(spool.findings()?, spool.started)?;
+        Ok(Report {
+            storage: self.storage.name.clone(),
+            url: self.storage.url(),
+            database: redact(&self.plan.database),
+            started: spool.started,
+            ended: Timestamp::now(),
+            prefix: self.options.prefix.clone(),
+            files: counts.files,
+            references: counts.references,
+            orphans: counts.orphans,
+            young: counts.young,
+            derived: counts.derived,
+            mentioned: counts.mentioned,
+            protected: counts.protected,
+            odd: counts.odd,
+            dangling: counts.dangling,
+            in_trash: counts.in_trash,
+            by_folder,
+            by_age,
+            brake: None,
+            announced: 0,
+            healed: 0,
+        })
+    }
+}
