@@ -93,7 +93,7 @@ macro_rules! on {
 
             #[tokio::test(flavor = "multi_thread")]
             async fn crash_at_every_point_and_at_random_moments() {
-                killed(Backend::$backend, 2, 12).await;
+                killed(Backend::$backend, 1, 8).await;
             }
 
             #[tokio::test(flavor = "multi_thread")]

@@ -349,8 +349,8 @@ impl TestDb {
     pub async fn drop_trigger(&self, name: &str, table: &str) {
         let name = self.backend.quote(name);
         self.exec(&match self.dialect() {
-            Dialect::Postgres => format!("drop trigger {name} on {table}"),
-            _ => format!("drop trigger {name}"),
+            Dialect::Postgres => format!("drop trigger if exists {name} on {table}"),
+            _ => format!("drop trigger if exists {name}"),
         })
         .await;
     }

@@ -478,7 +478,8 @@ mod schema {
             let some = &claimed[BATCH..2 * BATCH];
             let (ids, waits) = (array(some, &id, "int8"), array(some, &all("60000000"), "int8"));
             let (flags, notes) = (array(some, &all("true"), "bool"), array(some, &all("x"), "text"));
-            let read = handled(&f, &sql("put_back.sql"), &["'suite'", &ids, &waits, &flags, &notes, "'{}'"]).await;
+            let own = array(some, &all("null"), "text");
+            let read = handled(&f, &sql("put_back.sql"), &["'suite'", &ids, &waits, &flags, &notes, "'{}'", &own]).await;
             assert!(read < bound, "{statistics}: {read} rows to put {BATCH} back");
             // And that was the real thing.
             assert_eq!(f.db.query_strings("select count(*)::text from rowbound.ledger").await, [Some(BATCH.to_string())]);
