@@ -122,7 +122,7 @@ impl Attack {
 
         // What is away now must be back within the time that is bearable.
         let mut report = Report { committed: committed.load(Relaxed), refused: refused.load(Relaxed), ..Report::default() };
-        let end = Instant::now() + self.bearable() + Duration::from_secs(5);
+        let end = Instant::now() + self.bearable() + Duration::from_secs(30);
         loop {
             report.lost = missing(&world).await;
             if report.lost.is_empty() || Instant::now() > end {
@@ -400,7 +400,8 @@ async fn content_addressed_writers_beside_a_collector(backend: Backend) {
     assert!(report.lost.is_empty(), "lost: {:?} {:#?}", report.lost, report.faults);
     assert!(report.faults.is_empty(), "{:#?}", report.faults);
     let longest = report.longest();
-    assert!(longest <= Duration::from_secs(5), "a committed row was without its file for {longest:?}: {:?}", report.absences);
+    // A second of rest, the transactions of two seconds and a busy machine; the next re-check would come after a minute.
+    assert!(longest <= Duration::from_secs(20), "a committed row was without its file for {longest:?}: {:?}", report.absences);
     assert!(report.committed > 300 && report.deleted > 100, "nothing was tried: {report:?}");
 }
 

@@ -572,7 +572,7 @@ async fn status_4_for_a_copied_database() {
     run(&world, &["attach"]).expect(0);
     world.db.exec("delete from doc").await;
     let copy = world.db.copy().await;
-    let config = config(&world, "doc.file").replace(world.db.url(), copy.url());
+    let config = config(&world, "doc.file").replace(world.db.url(), copy.url()).replace("url = \"folder", "grace = \"1h\"\nurl = \"folder");
     let hide = |text: String| text.replace(copy.url().trim_start_matches("sqlite:"), "[copy]").replace("[copy] on ", "[db] on ");
     for (name, args, status) in
         [("error_collect_copy", &["collect"] as &[&str], 4), ("error_attach_copy", &["attach"], 4), ("status_copy", &["status"], 4)]
@@ -596,6 +596,8 @@ async fn status_1_for_what_waits_fails_or_is_busy() {
     world.put_doc("young.jpg").await;
     run(&world, &["attach"]).expect(0);
     world.db.exec("delete from doc").await;
+    // Written when its row was gone, however slow the rest was.
+    world.put_file("young.jpg", b"young.jpg");
     let left = run(&world, &["collect", "--format", "json"]).expect(1).json();
     assert_eq!((&left["waiting"], &left["left"]["default"]["total"]), (&1.into(), &1.into()));
     refused("error_restore_nothing", &world, None, &["restore", "young.jpg"], 1).await;

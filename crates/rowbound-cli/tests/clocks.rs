@@ -108,14 +108,20 @@ async fn a_wrong_server(backend: Backend, by: &str) {
     for name in ["old.jpg", "again.jpg", "back.jpg"] {
         world.put_doc(name).await;
     }
-    world.grown().await;
+    // By more than the clocks' difference is measured too large on a busy machine.
+    for _ in 0..3 {
+        world.grown().await;
+    }
     world.db.exec("delete from doc").await;
     world.put_file("again.jpg", b"the new one, whose row is on its way");
     let run = rowbound.spawn(&["run", "--poll", "20ms", "--lease", "2s"]);
     run.until(DEADLINE, "the old ones are collected", || async { world.files() == ["again.jpg"] }).await;
     run.wait_for_line("nothing is erased", DEADLINE).await;
-    // What is referenced again comes back: the window of the re-checks is a time between two moments of one clock.
+    run.terminate();
+    run.wait(DEADLINE).await.expect(0);
+    // What is referenced again comes back: the window of the re-checks is a time between two moments of one clock. The first one begins with the daemon.
     world.db.exec("insert into doc (file) values ('back.jpg')").await;
+    let run = rowbound.spawn(&["run", "--poll", "20ms", "--lease", "2s"]);
     run.until(2 * DEADLINE, "it comes back", || async { world.is_there("back.jpg") }).await;
     run.terminate();
     run.wait(DEADLINE).await.expect(0);
@@ -161,7 +167,15 @@ async fn a_wrong_service(by: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fresh_upload_stays_whatever_the_service_s_clock_says() {
+async fn a_fresh_upload_stays_whatever_the_service_s_clock_says_on_moto() {
+    for by in ["-3d", "+2h"] {
+        a_wrong_service(by).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "soak"]
+async fn soak_a_fresh_upload_stays_whatever_the_service_s_clock_says() {
     for by in ["-2h", "+2h", "-3d", "+3d"] {
         a_wrong_service(by).await;
     }

@@ -182,7 +182,8 @@ async fn deliveries(backend: Backend) {
         Rowbound::new(BINARY, &original).run(&["attach"]).await.expect(0);
         original.put_doc("a.jpg").await;
         original.db.exec("delete from doc").await;
-        Rowbound::new(BINARY, &original).run(&["collect"]).await.expect(1);
+        // Its erasure would be told as well.
+        Rowbound::new(BINARY, &original).env("ROWBOUND_HOLD", "600000").run(&["collect"]).await.expect(1);
         assert!(original.files().is_empty());
 
         let mut copy = World::with(original.db.copy().await);

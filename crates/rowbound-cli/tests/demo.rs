@@ -14,6 +14,18 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
+/// The demo, again when the machine was too busy for its kill in the middle: that is what it says then.
+fn demo(args: &[&str]) -> Output {
+    let mut tries = 1;
+    loop {
+        let output = rowbound(&[&["demo"], args].concat());
+        if tries == 3 || !text(&output.stderr).contains("run the demo again") {
+            return output;
+        }
+        tries += 1;
+    }
+}
+
 /// The command must have ended well.
 fn good(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(0), "{}{}", text(&output.stdout), text(&output.stderr));
@@ -23,8 +35,8 @@ fn good(output: &Output) -> String {
 #[test]
 fn the_demo_ends_well_and_says_how_to_bind_ones_own_database() {
     let began = Instant::now();
-    let said = good(&rowbound(&["demo"]));
-    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    let said = good(&demo(&[]));
+    assert!(began.elapsed() < Duration::from_secs(120), "{:?}", began.elapsed());
     assert_eq!(said.matches("     as expected\n").count(), 20);
     assert!(said.contains("\n20 steps as expected in ") && said.contains(" files uploaded, none lost, none left over.\n"), "{said}");
     assert!(said.contains(" files had gone, "), "the collector was not killed in the middle: {said}");
@@ -37,7 +49,7 @@ fn the_demo_ends_well_and_says_how_to_bind_ones_own_database() {
 
 #[test]
 fn as_json_the_steps_are_one_array_and_each_found_what_it_expected() {
-    let steps: Vec<serde_json::Value> = serde_json::from_str(&good(&rowbound(&["demo", "--format", "json"]))).unwrap();
+    let steps: Vec<serde_json::Value> = serde_json::from_str(&good(&demo(&["--format", "json"]))).unwrap();
     assert_eq!(steps.len(), 20);
     for (i, step) in steps.iter().enumerate() {
         assert_eq!(step["step"], i + 1);

@@ -182,7 +182,13 @@ async fn a_young_one_waits(backend: Backend) {
     put(&world, &["CACHE/images/p/1.jpg"]);
     world.db.exec("insert into doc (file) values ('p.jpg')").await;
     world.db.exec("delete from doc").await;
-    let left = Rowbound::new(BINARY, &world).run(&["collect", "--format", "json"]).await;
+    // The original's end is where its settlement stands. Nobody takes what is announced there while this one waits.
+    let (held, place) = Rowbound::new(BINARY, &world).held_at("settled");
+    let collect = held.spawn(&["collect", "--format", "json", "--patience", "40s"]);
+    place.reached(&collect, DEADLINE).await;
+    put(&world, &["CACHE/images/p/1.jpg"]);
+    place.let_go();
+    let left = collect.wait(DEADLINE).await;
     assert_eq!(left.code, Some(1), "{}", left.stderr);
     assert_eq!(left.json()["left"]["default"]["total"], 1, "{}", left.stdout);
     assert_eq!(world.files(), ["CACHE/images/p/1.jpg"]);
@@ -206,7 +212,7 @@ async fn crash_between_original_and_derivatives(backend: Backend) {
         let run = Rowbound::new(BINARY, &world).env("ROWBOUND_CRASH_AT", &at).spawn(&["run", "--lease", "1s", "--poll", "20ms"]);
         let output = run.wait(DEADLINE).await;
         assert_eq!(output.signal, Some(9), "{at} was never passed: {}", output.stderr);
-        Rowbound::new(BINARY, &world).run(&["collect", "--wait", "30s", "--lease", "1s"]).await.expect(0);
+        Rowbound::new(BINARY, &world).run(&["collect", "--wait", "90s", "--lease", "1s"]).await.expect(0);
         assert_eq!(world.files(), ["CACHE/images/stays/1.jpg", "stays.jpg", "stays.jpg.1.jpg"], "{at}");
     }
 }

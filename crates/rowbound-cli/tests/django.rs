@@ -30,7 +30,7 @@ use tokio::{
 
 const BINARY: &str = env!("CARGO_BIN_EXE_rowbound");
 /// How long the files may take to follow the rows.
-const DEADLINE: Duration = Duration::from_secs(15);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 mod django {
     use super::*;

@@ -21,12 +21,24 @@ async fn running(backend: Backend) -> (World, rowbound_testkit::Running) {
     (world, daemon)
 }
 
-/// Triggers are dropped by hand: the daemon puts them back and records the gap, or more than one, since it may look between two drops.
+/// Triggers are dropped by hand: the daemon puts them back and records the gap.
 async fn triggers_dropped(backend: Backend) {
     let (world, daemon) = running(backend).await;
     let triggers: Vec<_> = world.db.triggers().await.into_iter().filter(|(_, table)| table == "doc").collect();
-    for (trigger, table) in &triggers {
-        world.db.drop_trigger(trigger, table).await;
+    // At once where a transaction can: the daemon may look, and mend, between two drops.
+    let at_once = backend.dialect() != Dialect::Mysql;
+    if at_once {
+        let mut app = world.db.app().await;
+        app.begin().await;
+        for (trigger, _) in &triggers {
+            app.exec(&format!("drop trigger {trigger}{}", if backend == Backend::Postgres { " on doc" } else { "" })).await;
+        }
+        app.commit().await;
+        app.close().await;
+    } else {
+        for (trigger, table) in &triggers {
+            world.db.drop_trigger(trigger, table).await;
+        }
     }
     daemon.wait_for_line("capture was incomplete and is back", DEADLINE).await;
     daemon
@@ -40,9 +52,10 @@ async fn triggers_dropped(backend: Backend) {
     let status = Rowbound::new(BINARY, &world).run(&["status", "--format", "json"]).await.json();
     let gaps = status["gaps"].as_array().expect("a list of gaps");
     assert!(gaps.iter().all(|gap| gap["until"].is_string()), "a gap that does not end: {status}");
-    let why: Vec<_> = gaps.iter().filter_map(|gap| gap["why"].as_str()).collect();
-    for (trigger, _) in &triggers {
-        assert!(why.iter().any(|why| why.contains(&format!("trigger {trigger} on"))), "{trigger} is named by no gap: {status}");
+    assert!(!gaps.is_empty(), "{status}");
+    if at_once {
+        let why = gaps[0]["why"].as_str().expect("a reason");
+        assert!(gaps.len() == 1 && triggers.iter().all(|(trigger, _)| why.contains(trigger)), "{status}");
     }
     daemon.terminate();
     daemon.wait(DEADLINE).await.expect(0);

@@ -396,7 +396,7 @@ async fn dump(world: &World, from: Instant, until: Instant) -> (u64, u64, u64) {
 async fn beside_a_dump(backend: Backend, [before, during, after]: [u32; 3], tick: Duration) {
     let world = world(backend).await;
     world.db.exec(&format!("create table kept (id {}, file varchar(255))", backend.id_column())).await;
-    let rows: Vec<String> = (0..60_000).map(|n| format!("('kept/{n}')")).collect();
+    let rows: Vec<String> = (0..10_000).map(|n| format!("('kept/{n}')")).collect();
     for rows in rows.chunks(2_000) {
         world.db.exec(&format!("insert into kept (file) values {}", rows.join(", "))).await;
     }
@@ -404,7 +404,7 @@ async fn beside_a_dump(backend: Backend, [before, during, after]: [u32; 3], tick
     let (from, until, end) = (begin + tick * before, begin + tick * (before + during), begin + tick * (before + during + after));
     let daemon = rowbound(&world).spawn(&["run"]);
     let text = async {
-        at(until - tick / 4).await;
+        at(until - 2 * tick).await;
         (rowbound(&world).run(&["status"]).await, pending(&world).await)
     };
     let ((trash_before, trash_after, rows), deleted, (settled, said), (text, waiting)) =
@@ -413,11 +413,9 @@ async fn beside_a_dump(backend: Backend, [before, during, after]: [u32; 3], tick
     let (second, third) = rest.split_at(during as usize);
     println!("{backend}: a dump of {} s, {rows} rows; {deleted} deleted in all", (tick * during).as_secs());
     println!("{backend}: settled in each {} s before the dump: {first:?}, during: {second:?}, after: {third:?}", tick.as_secs());
-    println!(
-        "{backend}: files in the trash at its begin: {trash_before}, at its end: {trash_after}; waiting shortly before its end: {waiting}"
-    );
+    println!("{backend}: files in the trash at its begin: {trash_before}, at its end: {trash_after}; waiting then: {waiting}");
     println!("{backend}: {said:#?}");
-    println!("{backend}: status shortly before the end of the dump, exit {:?}:\n{}", text.code, text.stdout);
+    println!("{backend}: status during the dump, exit {:?}:\n{}", text.code, text.stdout);
     let rest = all_is_settled(&world, daemon, deleted).await;
     println!("{backend}: the rest was settled {:.1} s after the end; moved back: 0", rest.as_secs_f64());
     assert!(text.stdout.lines().any(|line| line.starts_with("open ")), "status lists the dump: {}", text.stdout);
@@ -542,7 +540,7 @@ macro_rules! on_servers {
 
             #[tokio::test(flavor = "multi_thread")]
             async fn readers_that_overlap_do_not_stop_deletion() {
-                overlapping_readers(Backend::$backend, 4 * SECOND, 10, 5 * SECOND).await;
+                overlapping_readers(Backend::$backend, 4 * SECOND, 7, 5 * SECOND).await;
             }
 
             #[tokio::test(flavor = "multi_thread")]
@@ -553,7 +551,7 @@ macro_rules! on_servers {
 
             #[tokio::test(flavor = "multi_thread")]
             async fn deletion_goes_on_after_a_dump() {
-                beside_a_dump(Backend::$backend, [5, 4, 5], 5 * SECOND).await;
+                beside_a_dump(Backend::$backend, [3, 4, 3], 5 * SECOND).await;
             }
 
             #[tokio::test(flavor = "multi_thread")]

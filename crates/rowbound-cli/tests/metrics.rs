@@ -15,7 +15,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 async fn counted(backend: Backend) {
     let mut world = World::new(backend).await.with_docs().await;
-    world.storage = world.storage.trash(Trash::Keep(Duration::from_secs(1))).min_age(Duration::from_secs(3600));
+    world.storage = world.storage.trash(Trash::Keep(Duration::from_secs(8))).min_age(Duration::from_secs(3600));
     world.bindings[0] = world.bindings[0].clone().keep(["keep/*"]);
     Rowbound::new(BINARY, &world).run(&["attach"]).await.expect(0);
     for name in ["12345", "1234567", "shared", "keep/k"] {
@@ -25,9 +25,12 @@ async fn counted(backend: Backend) {
     world.put_doc("young").await;
     world.db.exec("insert into doc (file) values ('shared')").await;
     world.db.exec("delete from doc where file in ('12345', '1234567', 'keep/k', 'young') or id = 3").await;
+    world.put_file("young", b"young");
 
     let db = database::open(world.db.url(), &Options::default()).await.unwrap_or_else(|e| panic!("{}", e.full()));
-    let collector = Collector::new(&world.plan(), db.clone(), Settings::default()).await.unwrap_or_else(|e| panic!("{}", e.full()));
+    // On a server that other tests use.
+    let settings = Settings { patience: Duration::from_secs(40), ..Settings::default() };
+    let collector = Collector::new(&world.plan(), db.clone(), settings).await.unwrap_or_else(|e| panic!("{}", e.full()));
     let metrics = async || collector.metrics().await.unwrap_or_else(|e| panic!("{}", e.full()));
     let m = metrics().await;
     assert_eq!((m.claimed, m.released, m.deleted, m.bytes_freed), (0, 0, 0, 0));

@@ -187,8 +187,9 @@ async fn poison_among(backend: Backend, good: usize, trash: Trash) {
             }
         }
     }
-    let settled = world.count(&format!("{ledger} where outcome = 'trashed' and name like 'good/%'")).await;
-    assert_eq!(settled, good as u64, "each good file is in the ledger once");
+    let settled = async || world.count(&format!("{ledger} where outcome = 'trashed' and name like 'good/%'")).await;
+    wait_until(DEADLINE, "each good file is in the ledger", async || settled().await >= good as u64).await;
+    assert_eq!(settled().await, good as u64, "each good file is in the ledger once");
     let status = rowbound.run(&["status"]).await;
     assert_eq!(status.code, Some(1), "{}", status.stdout);
     assert!(status.stdout.contains("4 failing"), "{}", status.stdout);

@@ -59,7 +59,7 @@ async fn puts(backend: Backend) {
 /// Hundreds of rows out of a list, and a signal in the middle of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn put_takes_a_list_and_ends_between_two_files() {
-    const ROWS: usize = 600;
+    const ROWS: usize = 3_000;
     let world = World::new(Backend::Sqlite).await.with_docs().await.storage(|s| s.min_age(Duration::from_secs(60)));
     let rows: Vec<_> = (0..ROWS).map(|_| "(null)").collect();
     world.db.exec(&format!("insert into doc (file) values {}", rows.join(", "))).await;
@@ -87,9 +87,9 @@ async fn put_takes_a_list_and_ends_between_two_files() {
 
     // A mistake anywhere in a list, and none of it is used.
     let before = world.refs().await;
-    std::fs::write(&list, format!("{}\r\n601\r\n", lines.join("\r\n"))).unwrap();
+    std::fs::write(&list, format!("{}\r\n{}\r\n", lines.join("\r\n"), ROWS + 1)).unwrap();
     let output = rowbound.run(&args[..8]).await.expect(2);
-    assert!(output.stderr.contains("line: 601"), "{}", output.stderr);
+    assert!(output.stderr.contains(&format!("line: {}", ROWS + 1)), "{}", output.stderr);
     assert_eq!(world.refs().await, before);
 }
 

@@ -87,7 +87,7 @@ impl Shop {
 
     /// Until the files are those that rows name.
     async fn followed(&self, daemon: &Running) {
-        daemon.until(DEADLINE, "the files follow the rows", || async { self.files().await == self.refs().await }).await;
+        daemon.until(3 * DEADLINE, "the files follow the rows", || async { self.files().await == self.refs().await }).await;
     }
 
     /// Drains the queue: status 0, and nothing is lost or left.
@@ -297,14 +297,14 @@ async fn killed_at_every_point_of_the_trash(versions: bool, backend: Backend) {
     let mut shop = Shop::attached(server, bucket, backend, |s| StoragePlan { location, trash: keep, ..s }).await;
     let rowbound = shop.rowbound();
     let mut gone = Vec::new();
-    for (round, at) in points.iter().flat_map(|point| [format!("{point}:1"), format!("{point}:2")]).enumerate() {
+    for (round, at) in points.iter().zip([1, 2].iter().cycle()).map(|(point, n)| format!("{point}:{n}")).enumerate() {
         // Two batches, so that each point is passed twice.
         let name = |n: u32| format!("{round}/{n}.jpg");
         shop.put_docs((0..8).map(name)).await;
         shop.world.db.exec(&format!("delete from doc where file like '{round}/%' and file not like '%/7.jpg'")).await;
         gone.extend((0..7).map(name));
         let killed = rowbound.clone().env("ROWBOUND_CRASH_AT", &at);
-        let output = killed.spawn(&["run", "--poll", "20ms", "--lease", "1s", "--batch", "4"]).wait(DEADLINE).await;
+        let output = killed.spawn(&["run", "--poll", "20ms", "--lease", "3s", "--batch", "4"]).wait(DEADLINE).await;
         assert_eq!(output.signal, Some(9), "{at} was never passed: {}", output.stderr);
     }
     rowbound.run(&["collect", "--retry-now", "--wait", "60s", "--lease", "1s"]).await.expect(0);
@@ -335,7 +335,7 @@ async fn killed_at_every_point_of_the_trash(versions: bool, backend: Backend) {
         };
         own.is_empty() && hidden == 0
     };
-    wait_until(DEADLINE, "nothing is left in the trash", empty).await;
+    wait_until(3 * DEADLINE, "nothing is left in the trash", empty).await;
     assert_eq!(shop.files().await, shop.refs().await);
 }
 

@@ -186,6 +186,6 @@ async fn explain_tells_the_story_of_a_file() {
 
     world = world.storage(|s| s.trash(Trash::Off));
     world.db.exec("delete from doc where file = 'c.jpg'").await;
-    Rowbound::new(BINARY, &world).run(&["collect"]).await.expect(0);
+    Rowbound::new(BINARY, &world).env("ROWBOUND_HOLD", "600000").run(&["collect"]).await.expect(0);
     says(&explain(&world, "c.jpg").await, &["collected: it waits in the trash", "trashed  5 B  c.jpg  delete of row 3 in doc.file"]);
 }

@@ -249,27 +249,40 @@ async fn a_faster_worker_has_the_same_file_on_mysql() {
 }
 
 /// The same for many files, by workers that find in the trash what others have just moved.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn files_of_two_columns_are_told_once_by_several_workers() {
-    for backend in Backend::all() {
-        const FILES: usize = 600;
-        let (world, rowbound) = two_columns(backend, FILES).await;
-        let run = rowbound.spawn(&["run", "--workers", "4", "--batch", "50"]);
-        world.db.exec("delete from post").await;
-        let candidates = world.own_table("candidate");
-        run.until(DEADLINE, "an empty queue", async || world.count(&candidates).await == 0).await;
-        run.terminate();
-        run.wait(DEADLINE).await.expect(0);
-        let ledger = world.own_table("ledger");
-        for (outcome, count) in [("opened", FILES), ("trashed", FILES), ("duplicate", FILES)] {
-            let n = world.count(&format!("{ledger} where outcome = '{outcome}'")).await;
-            assert_eq!(n, count as u64, "{backend}: {outcome}");
-        }
-        let names = world.db.query_strings(&format!("select name from {ledger} where outcome = 'trashed' group by name")).await;
-        assert_eq!(names.len(), FILES, "{backend}: each once");
-        assert!(world.files().is_empty());
+async fn several_workers(backend: Backend) {
+    const FILES: usize = 600;
+    let (world, rowbound) = two_columns(backend, FILES).await;
+    let run = rowbound.spawn(&["run", "--workers", "4", "--batch", "50"]);
+    world.db.exec("delete from post").await;
+    let candidates = world.own_table("candidate");
+    run.until(DEADLINE, "an empty queue", async || world.count(&candidates).await == 0).await;
+    run.terminate();
+    run.wait(DEADLINE).await.expect(0);
+    let ledger = world.own_table("ledger");
+    for (outcome, count) in [("opened", FILES), ("trashed", FILES), ("duplicate", FILES)] {
+        let n = world.count(&format!("{ledger} where outcome = '{outcome}'")).await;
+        assert_eq!(n, count as u64, "{backend}: {outcome}");
     }
+    let names = world.db.query_strings(&format!("select name from {ledger} where outcome = 'trashed' group by name")).await;
+    assert_eq!(names.len(), FILES, "{backend}: each once");
+    assert!(world.files().is_empty());
 }
+
+macro_rules! several {
+    ($($test:ident $backend:ident),*) => { $(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $test() {
+            several_workers(Backend::$backend).await;
+        }
+    )* };
+}
+
+several!(
+    files_of_two_columns_are_told_once_by_several_workers_on_sqlite Sqlite,
+    files_of_two_columns_are_told_once_by_several_workers_on_postgres Postgres,
+    files_of_two_columns_are_told_once_by_several_workers_on_mariadb Mariadb,
+    files_of_two_columns_are_told_once_by_several_workers_on_mysql Mysql
+);
 
 /// `keep_history`: by `collect` at its end, and by `run`.
 async fn history_is_kept_for_a_year(backend: Backend) {

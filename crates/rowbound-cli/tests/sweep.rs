@@ -237,7 +237,7 @@ async fn brake_on_a_listing_that_breaks_off() {
 
 /// Killed again and again, and taken up again: the same result as without.
 async fn killed_and_taken_up_again(backend: Backend) {
-    const FILES: usize = 24_000;
+    const FILES: usize = 12_000;
     let world = World::new(backend).await.with_docs().await;
     for n in 0..FILES {
         world.put_file(&format!("{:02}/{n:05}.jpg", n % 50), b"1");
@@ -248,7 +248,7 @@ async fn killed_and_taken_up_again(backend: Backend) {
     assert_eq!(whole.lines().count(), FILES - FILES / 10);
 
     let mut kills = 0;
-    for _ in 0..10 {
+    for _ in 0..5 {
         let output = rowbound(&world).env("ROWBOUND_CRASH_AT", "compared").run(&["sweep", "--max-share", "1"]).await;
         assert_eq!(output.signal, Some(9), "{}", output.stderr);
         kills += 1;
@@ -336,7 +336,7 @@ macro_rules! on {
             }
 
             #[tokio::test(flavor = "multi_thread")]
-            async fn crash_of_a_sweep_ten_times() {
+            async fn crash_of_a_sweep_again_and_again() {
                 killed_and_taken_up_again(Backend::$backend).await;
             }
 

@@ -216,7 +216,8 @@ async fn every_type(backend: Backend, seed: u64, rounds: usize) {
     }
     let bind = |n: usize| Binding::name(&format!("t{n}.v"), "default").expect("a column");
     world.bindings.extend((0..types.len()).map(bind));
-    for (n, kind) in refused.iter().enumerate() {
+    // Always the same: once is enough.
+    for (n, kind) in refused.iter().enumerate().filter(|_| seed == 1) {
         world.bindings.push(bind(types.len() + n));
         let said = Rowbound::new(BINARY, &world).run(&["attach"]).await.expect(2).stderr;
         assert!(said.contains(&format!("binding: t{}.v", types.len() + n)), "{kind}: {said}");

@@ -21,7 +21,11 @@ fn doc() -> Field<File> {
 }
 
 async fn world(backend: Backend) -> World {
-    World::new(backend).await.with_docs().await.storage(|s| s.min_age(TTL).stage_ttl(TTL).trash(Trash::Off))
+    world_for(backend, TTL).await
+}
+
+async fn world_for(backend: Backend, ttl: Duration) -> World {
+    World::new(backend).await.with_docs().await.storage(|s| s.min_age(ttl).stage_ttl(ttl).trash(Trash::Off))
 }
 
 async fn open(world: &World) -> (Media, Files<File>) {
@@ -127,7 +131,7 @@ async fn a_late_commit(backend: Backend) {
 
 /// A name that was released before, and whose candidate comes due just after it was used again.
 async fn a_name_used_again(backend: Backend) {
-    let world = world(backend).await;
+    let world = world_for(backend, 4 * TTL).await;
     let (media, files) = open(&world).await;
     let old = save(&files, "again").await;
     world.db.exec(&insert(&old)).await;
@@ -150,7 +154,7 @@ async fn a_name_used_again(backend: Backend) {
 
 /// A candidate whose file never came is no error, and no reason to take a later one.
 async fn an_upload_that_never_came(backend: Backend) {
-    let world = world(backend).await;
+    let world = world_for(backend, 4 * TTL).await;
     let (media, files) = open(&world).await;
     let name = FileName::parse("d/never").unwrap();
     let item = Announce { storage: "default".into(), name, event: "stage", wait: Duration::ZERO };
@@ -265,7 +269,7 @@ macro_rules! on {
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn killed_between_stage_bytes_and_row_nothing_is_left_or_lost() {
-                killed(Backend::$backend, 40).await;
+                killed(Backend::$backend, 15).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -55,7 +55,7 @@ pub type Opening = Pin<Box<dyn Future<Output = Result<Arc<dyn Database>>> + Send
 pub type Case = for<'a> fn(&'a Fixture) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// How long a case waits for something that must happen.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// An empty database and a way to open it.
 #[derive(Debug)]

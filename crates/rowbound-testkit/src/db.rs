@@ -1,6 +1,6 @@
 //! A fresh database per test, and the application's side of it.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use rand::Rng;
 use rowbound::database::Dialect;
@@ -470,7 +470,8 @@ impl App {
         Ok(match backend.dialect() {
             Dialect::Sqlite => {
                 // Foreign keys on, as Django and most others switch them; recursive_triggers off, as SQLite is.
-                let mut options = SqliteConnectOptions::from_str(url)?.create_if_missing(true).foreign_keys(true);
+                let mut options =
+                    SqliteConnectOptions::from_str(url)?.create_if_missing(true).foreign_keys(true).busy_timeout(Duration::from_secs(60));
                 options = match journal {
                     Some(Journal::Wal) => options.journal_mode(SqliteJournalMode::Wal),
                     Some(Journal::Rollback) => options.journal_mode(SqliteJournalMode::Delete),

@@ -13,7 +13,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{trace::Trace, world::World};
+use crate::{Backend, trace::Trace, world::World};
 
 /// The binary with the configuration of a world.
 #[derive(Debug, Clone)]
@@ -24,6 +24,7 @@ pub struct Rowbound {
     env: Vec<(String, String)>,
     user: Option<u32>,
     trace: Option<Trace>,
+    shared: bool,
 }
 
 /// What a finished process left.
@@ -76,6 +77,7 @@ impl Rowbound {
             env: Vec::new(),
             user: None,
             trace: world.trace.clone(),
+            shared: matches!(world.db.backend(), Backend::Mariadb | Backend::Mysql),
         }
     }
 
@@ -144,12 +146,17 @@ impl Rowbound {
         command
     }
 
-    /// Runs a command to its end, at most two minutes.
+    /// Runs a command to its end, at most two minutes. On MariaDB and MySQL the barriers wait for the transactions of all databases of a server, those of
+    /// other tests too: a `collect` has the patience for that, unless it has one of its own or a time for all (`--wait`).
     ///
     /// # Panics
     /// When it cannot be started or does not end.
     pub async fn run(&self, args: &[&str]) -> Output {
-        let running = self.spawn(args);
+        let patient = self.shared && args.first() == Some(&"collect") && !args.iter().any(|a| ["--patience", "--wait"].contains(a));
+        let running = match patient {
+            true => self.spawn(&[args, &["--patience", "40s"]].concat()),
+            false => self.spawn(args),
+        };
         running.wait(Duration::from_secs(120)).await
     }
 

@@ -19,7 +19,7 @@ use crate::{
 pub const GRACE: Duration = Duration::from_secs(1);
 
 /// How long an uploaded file waits for its row. In production: an hour.
-pub const STAGE_TTL: Duration = Duration::from_secs(10);
+pub const STAGE_TTL: Duration = Duration::from_secs(20);
 
 /// The pictures of both tables.
 #[derive(Debug, Clone)]
