@@ -87,12 +87,15 @@ pub async fn an_expired_lease_is_claimed_again(f: &Fixture) {
     let held = ok(attached.database.claim(&Claim { lease: HOUR, limit: 1, ..attached.claim() }).await)[0].id;
     let short = ok(attached.database.claim(&Claim { lease: Duration::from_millis(300), limit: 1, ..attached.claim() }).await)[0].id;
     let another = Claim { owner: "another".into(), lease: HOUR, ..attached.claim() };
-    let mut got = Vec::new();
+    let got = std::sync::Mutex::new(Vec::new());
     wait_until(DEADLINE, "the expired lease is claimed again", async || {
-        got.extend(ok(attached.database.claim(&another).await).iter().map(|c| c.id));
+        let claimed = ok(attached.database.claim(&another).await);
+        let mut got = got.lock().expect("no panic");
+        got.extend(claimed.iter().map(|c| c.id));
         !got.is_empty()
     })
     .await;
+    let got = got.into_inner().expect("no panic");
     assert_eq!(got, [short], "the other lease holds: {held}");
 }
 
