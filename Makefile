@@ -35,7 +35,7 @@ soak: ## the long tests that `make test` leaves out
 	scripts/cargo-tool nextest
 	scripts/with-test-servers cargo nextest run --workspace --locked --features rowbound-cli/images --profile soak --run-ignored only -E 'test(soak)$(if $(GARAGE),, and not test(/^garage::/))'
 
-mutants: ## the deletion protocol with one rule taken out: a test must notice each; ARGS="recheck second_barrier" for a part
+mutants: ## the code with one rule of it taken out: a test must notice each; ARGS="recheck second_barrier" for a part
 	scripts/with-test-servers scripts/mutants $(ARGS)
 
 fuzz: ## decoders and names under libFuzzer, ten minutes each; ARGS="60 names" for a part
