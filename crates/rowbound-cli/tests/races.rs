@@ -354,6 +354,12 @@ macro_rules! on {
             }
 
             #[tokio::test(flavor = "multi_thread")]
+            #[ignore = "soak"]
+            async fn soak_released_names_used_again() {
+                reuse(Backend::$backend, 10_000).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
             async fn race_with_an_uncommitted_reference() {
                 uncommitted(Backend::$backend).await;
             }
@@ -391,6 +397,13 @@ async fn race_of_two_processes_on_mariadb() {
 #[tokio::test(flavor = "multi_thread")]
 async fn race_of_two_processes_on_mysql() {
     two_processes(Backend::Mysql, 5_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "soak"]
+async fn soak_two_processes() {
+    two_processes(Backend::Postgres, 20_000).await;
+    two_processes(Backend::Mariadb, 20_000).await;
 }
 
 #[tokio::test]

@@ -236,19 +236,18 @@ async fn brake_on_a_listing_that_breaks_off() {
 }
 
 /// Killed again and again, and taken up again: the same result as without.
-async fn killed_and_taken_up_again(backend: Backend) {
-    const FILES: usize = 12_000;
+async fn killed_and_taken_up_again(backend: Backend, files: usize, times: u32) {
     let world = World::new(backend).await.with_docs().await;
-    for n in 0..FILES {
+    for n in 0..files {
         world.put_file(&format!("{:02}/{n:05}.jpg", n % 50), b"1");
     }
-    let odd: Vec<String> = (0..FILES).filter(|n| n % 10 == 0).map(|n| format!("{:02}/{n:05}.jpg", n % 50)).collect();
+    let odd: Vec<String> = (0..files).filter(|n| n % 10 == 0).map(|n| format!("{:02}/{n:05}.jpg", n % 50)).collect();
     insert(&world, odd.into_iter().chain((0..500).map(|n| format!("{:02}/lost{n}.jpg", n % 50)))).await;
     let whole = rowbound(&world).run(&["sweep", "--max-share", "1", "--list"]).await.expect(1).stdout;
-    assert_eq!(whole.lines().count(), FILES - FILES / 10);
+    assert_eq!(whole.lines().count(), files - files / 10);
 
     let mut kills = 0;
-    for _ in 0..5 {
+    for _ in 0..times {
         let output = rowbound(&world).env("ROWBOUND_CRASH_AT", "compared").run(&["sweep", "--max-share", "1"]).await;
         assert_eq!(output.signal, Some(9), "{}", output.stderr);
         kills += 1;
@@ -258,7 +257,7 @@ async fn killed_and_taken_up_again(backend: Backend) {
     assert!(output.stderr.contains("going on with a sweep that was cut off"), "{}", output.stderr);
     assert_eq!(output.stdout, whole, "after {kills} kills");
     let report = rowbound.run(&["sweep", "--max-share", "1", "--format", "json"]).await.expect(1).json();
-    assert_eq!(counts(&report, &["files", "orphans.files", "dangling"]), [FILES as u64, whole.lines().count() as u64, 500]);
+    assert_eq!(counts(&report, &["files", "orphans.files", "dangling"]), [files as u64, whole.lines().count() as u64, 500]);
 
     // Between two batches of candidates, too.
     rowbound.run(&["attach"]).await.expect(0);
@@ -267,7 +266,7 @@ async fn killed_and_taken_up_again(backend: Backend) {
     assert_eq!(killed.signal, Some(9), "{}", killed.stderr);
     rowbound.run(&delete).await.expect(1); // the dangling ones
     rowbound.run(&["collect", "--wait", "60s"]).await.expect(0);
-    assert_eq!(world.files().len(), FILES / 10);
+    assert_eq!(world.files().len(), files / 10);
 }
 
 /// An application that uploads, inserts, replaces and deletes, a collector and sweeps that delete, all at once.
@@ -337,7 +336,13 @@ macro_rules! on {
 
             #[tokio::test(flavor = "multi_thread")]
             async fn crash_of_a_sweep_again_and_again() {
-                killed_and_taken_up_again(Backend::$backend).await;
+                killed_and_taken_up_again(Backend::$backend, 12_000, 5).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            #[ignore = "soak"]
+            async fn soak_sweeps_killed() {
+                killed_and_taken_up_again(Backend::$backend, 24_000, 10).await;
             }
 
             #[tokio::test(flavor = "multi_thread")]
