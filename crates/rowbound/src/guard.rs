@@ -44,21 +44,27 @@ impl Guard {
         self.bound.iter().filter(move |b| b.binding.storage == storage)
     }
 
+    /// The installation record, if the database is the one that was attached, with these bindings. Whether capture is whole is not looked at: a check that is made
+    /// with the record's snapshot does, and fails with [`Kind::Drift`] otherwise.
+    ///
+    /// # Errors
+    /// [`Kind::NotAttached`], [`Kind::Identity`], [`Kind::Drift`] with other bindings.
+    pub(crate) async fn record(&self) -> Result<Installation> {
+        let record = installed(self.db.as_ref()).await?;
+        if record.active.len() != self.bound.len() || self.bound.iter().any(|b| !record.active.contains(&b.id)) {
+            return Err(Error::new(Kind::Drift, "another set of bindings was attached meanwhile")
+                .hint("start rowbound again with that rowbound.toml"));
+        }
+        Ok(record)
+    }
+
     /// The installation record, if capture is whole. Where only triggers are missing (a table was rebuilt, a partition was attached) they
     /// are put back and the gap is recorded.
     ///
     /// # Errors
     /// [`Kind::Drift`] when a person has to look: a bound column is gone or another one.
     pub(crate) async fn verify(&self) -> Result<Installation> {
-        let record = installed(self.db.as_ref()).await?;
-        if record.active.len() != self.bound.len() || self.bound.iter().any(|b| !record.active.contains(&b.id)) {
-            return Err(Error::new(Kind::Drift, "another set of bindings was attached meanwhile")
-                .hint("start rowbound again with that rowbound.toml"));
-        }
-        let identity = self.db.identity().await?;
-        if identity != record.identity {
-            return Err(copied(&record.identity, &identity));
-        }
+        let record = self.record().await?;
         let drift = record.snapshot.drift(&self.db.snapshot(&self.bound).await?);
         let now = Timestamp::now();
         if drift.is_empty() {

@@ -4,6 +4,7 @@
 //! asked for, and absence is answered only after the storage has proved, in the same operation, to be the one that was attached.
 
 use std::{
+    borrow::Cow,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -138,9 +139,19 @@ pub struct Seen {
     pub since: Since,
     /// Tells this content from any other under the same name: inode and times, an ETag, a version.
     pub version: String,
-    /// The same without what changes when somebody touches the file and not its content, such as a folder's change time; `None`: `version` has nothing of that
-    /// kind.
-    pub content: Option<String>,
+    /// What tells only this content.
+    pub content: Content,
+}
+
+/// What tells a file's content from any other, whoever touches it or writes the same bytes once more. A description, because hardly any file needs the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// [`Seen::version`] does.
+    Version,
+    /// That and [`Seen::modified`] do: an ETag, which the same bytes have again.
+    VersionAt,
+    /// So many bytes of the version, from its beginning; the rest changes when somebody touches the file, such as a folder's change time.
+    Begin(usize),
 }
 
 /// Since when a file is what it is, as far as its storage tells. An upload may be older than its modification time says: `cp -p`, `rsync -t` and `unzip` give a
@@ -156,12 +167,16 @@ pub enum Since {
 impl Seen {
     /// Of a storage whose modification time cannot be set from outside.
     pub fn new(size: u64, modified: Timestamp, version: String) -> Self {
-        Seen { size, modified, since: Since::At(modified), version, content: None }
+        Seen { size, modified, since: Since::At(modified), version, content: Content::Version }
     }
 
     /// What tells its content from any other.
-    pub fn content(&self) -> &str {
-        self.content.as_deref().unwrap_or(&self.version)
+    pub fn content(&self) -> Cow<'_, str> {
+        match self.content {
+            Content::Version => Cow::Borrowed(&self.version),
+            Content::VersionAt => Cow::Owned(format!("{} {}", self.version, self.modified.as_second())),
+            Content::Begin(bytes) => Cow::Borrowed(self.version.get(..bytes).unwrap_or(&self.version)),
+        }
     }
 }
 

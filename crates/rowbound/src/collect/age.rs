@@ -110,7 +110,7 @@ impl Ages {
         let released = released(group);
         let (why, mut wait) = self.young(s, released, self.back.get(name.as_str()).copied())?;
         let known = sights(group).filter(|sight| sight.content == s.content()).min_by_key(|sight| sight.at);
-        let sight = known.cloned().unwrap_or_else(|| Sight { at: self.now, content: s.content().to_owned() });
+        let sight = known.cloned().unwrap_or_else(|| Sight { at: self.now, content: s.content().into_owned() });
         if clock::passed(sight.at, self.min_age, self.now) {
             return None;
         }
@@ -169,6 +169,7 @@ mod tests {
     use jiff::SignedDuration;
 
     use super::*;
+    use crate::storage::Content;
 
     const HOUR: Duration = Duration::from_secs(3600);
 
@@ -234,7 +235,7 @@ mod tests {
     #[test]
     fn a_file_that_stays_the_same_is_old_after_min_age() {
         let year = 365 * 86_400;
-        let old = Seen { content: Some("inode".to_owned()), ..Seen::new(1, at(-year), "inode:ctime".to_owned()) };
+        let old = Seen { content: Content::Begin(5), ..Seen::new(1, at(-year), "inode:ctime".to_owned()) };
         // Put there after its release, with an old modification time.
         let copied = Seen { since: Since::At(at(60)), ..old.clone() };
         let (wait, note, sight) = said(&ages(at(100), HOUR), &copied, &[candidate("delete", at(0), None)]).unwrap();
@@ -246,7 +247,7 @@ mod tests {
         assert_eq!(said(&ages(at(1800), HOUR), &touched, &remembered).unwrap().0, 1900);
         assert_eq!(said(&ages(at(3700), HOUR), &touched, &remembered), None);
         // Another file has the name: it is seen for the first time.
-        let another = Seen { content: Some("another".to_owned()), ..touched };
+        let another = Seen { version: "other:later".to_owned(), ..touched };
         let (wait, _, sight) = said(&ages(at(3700), HOUR), &another, &remembered).unwrap();
         assert_eq!((wait, sight.at), (1600, at(3700)));
     }

@@ -48,6 +48,9 @@ pub(super) const FIRST_CHUNK: u32 = 100;
 /// Files of a chunk at most.
 const LARGEST_CHUNK: u32 = 4_000;
 
+/// The next chunk has at most so many times as many.
+const GROWTH: u32 = 8;
+
 /// A chunk under way.
 #[derive(Debug)]
 pub(super) struct Chunk {
@@ -68,7 +71,16 @@ impl Chunk {
 
     /// It has ended, and had `taken` files; the next one is as large as fits. One that was not full says nothing of larger ones.
     pub(super) fn end(self, size: &AtomicU32, taken: usize) {
-        size.store(paced(self.size, taken, self.began.elapsed(), CHUNK_TIME / 4, 1, LARGEST_CHUNK), Relaxed);
+        let (took, goal) = (self.began.elapsed(), CHUNK_TIME / 4);
+        let next = match taken as u32 >= self.size && took < goal {
+            // Each costs a question to the database: no more of them than the storage asks for.
+            true => {
+                let fitting = f64::from(self.size) * goal.as_secs_f64() / took.as_secs_f64().max(1e-6);
+                (fitting as u32).min(self.size.saturating_mul(GROWTH)).min(LARGEST_CHUNK)
+            }
+            false => paced(self.size, taken, took, goal, 1, LARGEST_CHUNK),
+        };
+        size.store(next, Relaxed);
     }
 }
 
@@ -208,6 +220,6 @@ mod tests {
         }
         assert_eq!(size.load(Relaxed), FIRST_CHUNK);
         Chunk::begin(&size).end(&size, FIRST_CHUNK as usize);
-        assert_eq!(size.load(Relaxed), FIRST_CHUNK * 2);
+        assert_eq!(size.load(Relaxed), FIRST_CHUNK * GROWTH);
     }
 }

@@ -320,7 +320,7 @@ impl Looked {
             }
         }
         // What keeps one derivative keeps what was made from it.
-        loop {
+        while !origins.is_empty() {
             let go: HashSet<&FileName> = doomed.iter().map(|(name, _)| name).collect();
             let stays = |name: &FileName| origins.get(name).and_then(|o| o.going.iter().find(|g| !go.contains(*g)));
             let kept: HashMap<FileName, FileName> = doomed.iter().filter_map(|(n, _)| Some((n.clone(), stays(n)?.clone()))).collect();
@@ -429,7 +429,8 @@ impl Checked {
             for ((name, s), fate) in items.into_iter().zip(removed) {
                 let Some(group) = groups.remove(&name) else { continue };
                 let verdict = match fate {
-                    Ok(Removed::Trashed(place)) => {
+                    // Under a lock the check holds still, and no other batch finds the file: that is its end.
+                    Ok(Removed::Trashed(place)) if !taken.is_locked() => {
                         taken.derived_of([&name], &mut decided);
                         taken.moves(lane.unsettled.moved(&place));
                         taken.push(name, group, MovedFile { size: s.size, place, at: lane.storage.ahead().now(), found: false });

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{Groups, Held, waits_for};
 use crate::{
+    capture::Installation,
     clock,
     collect::{
         Collector, Lane,
@@ -18,7 +19,7 @@ use crate::{
     },
     crash,
     database::OpenTransaction,
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     name::FileName,
     queue::{CAME_BACK, Candidate, Outcome, Waits},
     references,
@@ -198,10 +199,20 @@ impl Moved {
     }
 
     async fn referenced(&mut self, c: &Collector, lane: &Lane, interim: bool) -> Result<HashSet<FileName>> {
-        let record = c.guard.verify().await?;
+        let record = c.guard.record().await?;
         let asked: Vec<FileName> = self.files.keys().cloned().collect();
-        let (began, asked_at) = (Instant::now(), trace::now());
-        let (held, lock) = references::find(c.db.as_ref(), c.guard.bound(), &record.snapshot, &lane.plan.name, &asked).await?;
+        let (began, mut asked_at) = (Instant::now(), trace::now());
+        let find =
+            async |record: Installation| references::find(c.db.as_ref(), c.guard.bound(), &record.snapshot, &lane.plan.name, &asked).await;
+        let (held, lock) = match find(record).await {
+            // Triggers that a migration dropped are put back first.
+            Err(e) if e.kind() == Kind::Drift => {
+                let record = c.guard.verify().await?;
+                asked_at = trace::now();
+                find(record).await?
+            }
+            found => found?,
+        };
         drop(lock);
         lane.has_read(began.elapsed());
         self.checks += 1;

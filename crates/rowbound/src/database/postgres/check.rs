@@ -27,9 +27,11 @@ const CHECK_LOCK_TIMEOUT: &str = "5s";
 
 /// Whether a collation of a column of the tables $1 sorts otherwise than when indexes were
 /// built: after an upgrade of the C library or of ICU a btree on text misses rows (<https://wiki.postgresql.org/wiki/Locale_data_changes>).
-/// Whatever has a collation version and does not match counts.
-const COLLATIONS: &str = "select exists (select from pg_collation where collversion is distinct from pg_collation_actual_version(oid)
-    and collversion is not null and oid in (select attcollation from pg_attribute where attrelid = any ($1::int8[]::oid[])))";
+/// Whatever has a collation version and does not match counts. To ask the library for a version takes its time (20 ms for all eight hundred of them): only
+/// those in use are asked for.
+const COLLATIONS: &str = "with used as materialized (select oid, collversion from pg_collation where collversion is not null
+        and oid in (select attcollation from pg_attribute where attrelid = any ($1::int8[]::oid[])))
+    select exists (select from used where collversion is distinct from pg_collation_actual_version(oid))";
 
 /// The same for the database's own collation; PostgreSQL 14 does not keep its version.
 const DATABASE_COLLATION: &str =

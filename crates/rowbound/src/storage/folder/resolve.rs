@@ -15,7 +15,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::storage::{Seen, Since};
+use crate::storage::{Content, Seen, Since};
 
 /// The longest stretch of a path given to the kernel at once, in bytes. Linux takes 4095; a folder may lie deeper.
 const STRETCH: usize = 3500;
@@ -239,16 +239,10 @@ impl Found {
     }
 
     /// What stands in [`crate::storage::Seen::version`]. With the change time: a file that replaces another of the same size, with its times
-    /// copied (`cp -p`, `rsync -t`) and the freed inode's number, differs in nothing else.
+    /// copied (`cp -p`, `rsync -t`) and the freed inode's number, differs in nothing else. It comes last: see [`Found::seen`].
     pub(super) fn version(&self) -> String {
-        let Found { dev, ino, mtime, ctime, .. } = self;
-        format!("{dev:x}:{ino:x}:{:x}.{:x}:{:x}.{:x}", mtime.0, mtime.1, ctime.0, ctime.1)
-    }
-
-    /// What stands in [`crate::storage::Seen::content`].
-    fn content(&self) -> String {
-        let Found { dev, ino, size, mtime, .. } = self;
-        format!("{dev:x}:{ino:x}:{size:x}:{:x}.{:x}", mtime.0, mtime.1)
+        let Found { dev, ino, size, mtime, ctime, .. } = self;
+        format!("{dev:x}:{ino:x}:{size:x}:{:x}.{:x}:{:x}.{:x}", mtime.0, mtime.1, ctime.0, ctime.1)
     }
 
     /// The modification time.
@@ -263,8 +257,9 @@ impl Found {
 
     /// The file, as a look tells it.
     pub(super) fn seen(&self) -> Seen {
-        let (modified, since) = (self.modified(), Since::At(self.since()));
-        Seen { size: self.size, modified, since, version: self.version(), content: Some(self.content()) }
+        let (modified, since, version) = (self.modified(), Since::At(self.since()), self.version());
+        let content = Content::Begin(version.rfind(':').unwrap_or(version.len()));
+        Seen { size: self.size, modified, since, version, content }
     }
 
     /// What it is, if it is no plain file.

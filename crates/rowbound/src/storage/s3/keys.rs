@@ -20,7 +20,7 @@ use super::{
 use crate::{
     crash,
     error::Result,
-    storage::{Conditional, Seen, Since},
+    storage::{Conditional, Content, Seen, Since},
 };
 
 /// S3's longest key, in bytes.
@@ -79,8 +79,7 @@ pub(super) fn seen(size: Option<i64>, modified: Option<&DateTime>, etag: Option<
     let version = if version.ends_with('"') { version.to_owned() } else { format!("\"{version}\"") };
     let since = if in_parts(&version) { Since::Unknown(IN_PARTS) } else { Since::At(modified) };
     // With its time: the same bytes that are written once more have the same ETag, and are another upload.
-    let content = Some(format!("{version} {}", modified.as_second()));
-    Some(Seen { since, content, ..Seen::new(u64::try_from(size?).ok()?, modified, version) })
+    Some(Seen { since, content: Content::VersionAt, ..Seen::new(u64::try_from(size?).ok()?, modified, version) })
 }
 
 /// Why an object's time says nothing. By AWS's documentation of object metadata its Last-Modified is the moment at which a multipart upload was initiated.
