@@ -87,9 +87,18 @@ impl Collector {
         let lane =
             self.lanes.get(storage).ok_or_else(|| Error::new(Kind::Config, "the plan has no such storage").with("storage", storage))?;
         let (mut batch, mut moved) = self.begin_batch(lane).await?;
+        self.see_through(lane, &mut moved, &mut batch).await?;
+        Ok(batch)
+    }
+
+    /// Waits, as long as patience lasts, until moved batches are settled; the rest goes back to the queue.
+    ///
+    /// # Errors
+    /// The first that kept one of them from its end. Those that are left are still in `moved`.
+    pub(super) async fn see_through(&self, lane: &Lane, moved: &mut Vec<Moved>, batch: &mut Batch) -> Result<()> {
         let until = clock::deadline(self.settings.patience);
         while !moved.is_empty() && Instant::now() < until {
-            let attended = self.attend(lane, &mut moved, SHORT_REST.min(self.settings.rest)).await;
+            let attended = self.attend(lane, moved, SHORT_REST.min(self.settings.rest)).await;
             batch.derived += attended.derived as usize;
             batch.summary.add(&attended.summary);
             if let Some(e) = attended.error {
@@ -99,8 +108,7 @@ impl Collector {
                 tokio::time::sleep(attended.next.unwrap_or(SHORT_REST)).await;
             }
         }
-        self.park(lane, moved, Duration::ZERO).await?;
-        Ok(batch)
+        self.park(lane, std::mem::take(moved), Duration::ZERO).await
     }
 
     /// Steps 1 to 5; what is decided by then is settled. What was moved waits for its second barrier, unless a lock has made it final.
