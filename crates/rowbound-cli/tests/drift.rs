@@ -61,6 +61,36 @@ async fn triggers_dropped(backend: Backend) {
     daemon.wait(DEADLINE).await.expect(0);
 }
 
+/// The same while the storage is away, when nothing is claimed and no trash is kept: what is released meanwhile must not go unseen.
+async fn triggers_dropped_while_the_storage_is_away(backend: Backend) {
+    let world = World::new(backend).await.with_docs().await;
+    Rowbound::new(BINARY, &world).run(&["attach"]).await.expect(0);
+    for name in ["a.jpg", "b.jpg", "c.jpg"] {
+        world.put_doc(name).await;
+    }
+    let away = world.folder().join("away");
+    std::fs::rename(world.media(), &away).expect("cannot move the folder away");
+    let daemon = Rowbound::new(BINARY, &world).spawn(&["run", "--poll", "20ms"]);
+    daemon.wait_for_line("collecting", DEADLINE).await;
+    let triggers: Vec<_> = world.db.triggers().await.into_iter().filter(|(_, table)| table == "doc").collect();
+    for (trigger, table) in &triggers {
+        world.db.drop_trigger(trigger, table).await;
+    }
+    let all_back = async || {
+        let back = world.db.triggers().await;
+        triggers.iter().all(|t| back.contains(t))
+    };
+    daemon.until(DEADLINE, "all triggers are back", all_back).await;
+    let status = Rowbound::new(BINARY, &world).run(&["status", "--format", "json"]).await.json();
+    assert!(status["gaps"].as_array().is_some_and(|gaps| !gaps.is_empty()), "{status}");
+    world.db.exec("delete from doc where file = 'b.jpg'").await;
+    assert_eq!(world.count(&world.own_table("candidate")).await, 1);
+    std::fs::rename(&away, world.media()).expect("cannot move the folder back");
+    daemon.until(DEADLINE, "what was released meanwhile is collected", || async { world.files() == ["a.jpg", "c.jpg"] }).await;
+    daemon.terminate();
+    daemon.wait(DEADLINE).await.expect(0);
+}
+
 /// The bound column is renamed: deletion stops, the application goes on, and a new binding gets everything going again.
 async fn column_renamed(backend: Backend) {
     let (mut world, daemon) = running(backend).await;
@@ -243,6 +273,11 @@ macro_rules! on {
             #[tokio::test(flavor = "multi_thread")]
             async fn dropped_triggers_come_back() {
                 triggers_dropped(Backend::$backend).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn dropped_triggers_come_back_while_the_storage_is_away() {
+                triggers_dropped_while_the_storage_is_away(Backend::$backend).await;
             }
 
             #[tokio::test(flavor = "multi_thread")]

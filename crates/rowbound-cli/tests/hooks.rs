@@ -188,6 +188,25 @@ async fn a_hook_runs_beside_the_collector_and_ends_before_it() {
     assert_eq!(lines(&world, "heard"), ["a.jpg", "b.jpg", "c.jpg"]);
 }
 
+/// Each hook is called by itself: one that hangs keeps no other from hearing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_that_hangs_keeps_no_other() {
+    let mut world = world(&["a.jpg", "b.jpg"]).await;
+    let hangs = "touch DIR/started; until [ -e DIR/go ]; do sleep 0.02; done";
+    world.hooks = vec![named("hangs", shell(&world, hangs)), named("quick", shell(&world, "echo $ROWBOUND_NAME >> DIR/heard"))];
+    let daemon = Rowbound::new(BINARY, &world).env("ROWBOUND_HOLD", "600000").spawn(&["run", "--poll", "50ms"]);
+    daemon.wait_for_line("collecting", DEADLINE).await;
+    world.db.exec("delete from doc where id = 1").await;
+    daemon.until(DEADLINE, "the hook was never called", || async { path(&world, "started").exists() }).await;
+    world.db.exec("delete from doc").await;
+    daemon.until(DEADLINE, "the other hears nothing", || async { lines(&world, "heard").len() == 2 }).await;
+    assert_eq!(status(&world, "hangs").await.0["waiting"], 2);
+    fs::write(path(&world, "go"), "").expect("cannot write");
+    daemon.until(DEADLINE, "the first is delivered", || async { status(&world, "hangs").await.0["waiting"] == 0 }).await;
+    daemon.terminate();
+    daemon.wait(DEADLINE).await.expect(0);
+}
+
 /// A command that takes too long is killed, with everything that it started.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_is_killed_with_its_children_after_its_time() {

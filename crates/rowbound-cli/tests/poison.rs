@@ -90,33 +90,6 @@ fn plant(world: &World) {
     closed("in-a-folder-that-nobody-may-change", 0o555);
 }
 
-/// The ledger refuses some names, as a full tablespace or somebody's trigger may.
-async fn refuse(world: &World) {
-    let ledger = world.own_table("ledger");
-    match world.db.backend() {
-        Backend::Sqlite => {
-            let sql = format!(
-                "create trigger refuses before insert on {ledger} when new.name like 'poison/refused-by%' \
-                 begin select raise(abort, 'no room for this one'); end"
-            );
-            world.db.exec(&sql).await;
-        }
-        Backend::Postgres => {
-            let body = "create function refuses() returns trigger language plpgsql as $$ begin \
-                        if new.name like 'poison/refused-by%' then raise exception 'no room for this one'; end if; return new; end $$";
-            world.db.exec(body).await;
-            world.db.exec(&format!("create trigger refuses before insert on {ledger} for each row execute function refuses()")).await;
-        }
-        _ => {
-            let sql = format!(
-                "create trigger refuses before insert on {ledger} for each row begin \
-                 if new.name like 'poison/refused-by%' then signal sqlstate '45000' set message_text = 'no room for this one'; end if; end"
-            );
-            world.db.exec(&sql).await;
-        }
-    }
-}
-
 async fn insert(world: &World, values: &[String]) {
     for some in values.chunks(500) {
         let rows: Vec<_> = some.iter().map(|v| format!("({})", world.db.backend().literal(v))).collect();
@@ -145,7 +118,7 @@ async fn poison_among(backend: Backend, good: usize, trash: Trash) {
     fs::set_permissions(world.media().join("poison/in-a-folder-that-nobody-may-enter"), fs::Permissions::from_mode(0o000))
         .expect("a folder");
     rowbound.run(&["attach"]).await.expect(0);
-    refuse(&world).await;
+    world.ledger_refuses("poison/refused-by%").await;
     world.db.exec("delete from item").await;
 
     let daemon = rowbound.spawn(&["run", "--poll", "20ms"]);
@@ -199,6 +172,54 @@ async fn poison_among(backend: Backend, good: usize, trash: Trash) {
     daemon.wait(DEADLINE).await.expect(0);
 }
 
+/// A fault of ours in the middle of a batch ends no worker: the candidate that is alone carries it as its error and is tried again, many are halved and go.
+async fn a_panic(backend: Backend) {
+    for count in [1, 100] {
+        let world = World::new(backend).await.with_docs().await.storage(|s| s.trash(DAY));
+        for n in 0..count {
+            world.put_doc(&format!("{n}.jpg")).await;
+        }
+        let rowbound = Rowbound::new(BINARY, &world);
+        rowbound.run(&["attach"]).await.expect(0);
+        world.db.exec("delete from doc").await;
+        let panics = rowbound.clone().env("ROWBOUND_PANIC_AT", "looked");
+        let said = panics.run(&["collect", "--workers", "1"]).await.expect(i32::from(count == 1));
+        assert!(said.stderr.contains("panicked"), "{backend}: it is said where: {}", said.stderr);
+        if count == 1 {
+            assert!(said.stdout.contains("a panic: a test wants one at looked"), "{backend}: {}", said.stdout);
+            let status = rowbound.run(&["status"]).await.expect(1).stdout;
+            assert!(
+                status.contains("1 failing") && status.contains("a panic: ") && status.contains("failed 1 times"),
+                "{backend}: {status}"
+            );
+            rowbound.run(&["collect", "--retry-now"]).await.expect(0);
+        }
+        assert!(world.files().is_empty(), "{backend}: {:?}", world.files());
+    }
+}
+
+/// What kills its worker has no end that could say so: a try counts from its claim. On SQLite no claim is written.
+async fn kills_its_worker(backend: Backend) {
+    let world = World::new(backend).await.with_docs().await.storage(|s| s.trash(DAY));
+    world.put_doc("a.jpg").await;
+    let rowbound = Rowbound::new(BINARY, &world);
+    rowbound.run(&["attach"]).await.expect(0);
+    world.db.exec("delete from doc").await;
+    for n in 1..=2 {
+        let run = ["run", "--poll", "20ms", "--lease", "1s"];
+        let killed = rowbound.clone().env("ROWBOUND_CRASH_AT", "claimed").spawn(&run).wait(DEADLINE).await;
+        assert_eq!(killed.signal, Some(9), "{backend}: {}", killed.stderr);
+        let attempts = format!("select cast(attempts as char(20)) from {}", world.own_table("candidate"));
+        let attempts = world.db.query_strings(&attempts).await.remove(0).expect("a number");
+        assert_eq!(attempts.trim(), n.to_string(), "{backend}");
+    }
+    let status = rowbound.run(&["status"]).await.expect(1).stdout;
+    assert!(status.starts_with("state     attention: 1 name could not be collected, and is tried again (storage: default)\n"), "{status}");
+    assert!(status.contains("1 failing"), "{status}");
+    rowbound.run(&["collect", "--wait", "60s"]).await.expect(0);
+    assert!(world.files().is_empty());
+}
+
 macro_rules! on_each {
     ($($module:ident $backend:ident),*) => {$(
         mod $module {
@@ -207,6 +228,11 @@ macro_rules! on_each {
             #[tokio::test(flavor = "multi_thread")]
             async fn each_poison_is_alone_and_all_others_are_collected() {
                 poison_among(Backend::$backend, 1_000, DAY).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn a_panic_counts_like_an_error() {
+                a_panic(Backend::$backend).await;
             }
 
             #[tokio::test(flavor = "multi_thread")]
@@ -219,3 +245,18 @@ macro_rules! on_each {
 }
 
 on_each!(sqlite Sqlite, postgres Postgres, mariadb Mariadb, mysql Mysql);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_kills_its_worker_is_counted_on_postgres() {
+    kills_its_worker(Backend::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_kills_its_worker_is_counted_on_mariadb() {
+    kills_its_worker(Backend::Mariadb).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_kills_its_worker_is_counted_on_mysql() {
+    kills_its_worker(Backend::Mysql).await;
+}

@@ -9,7 +9,10 @@ use std::{
 };
 
 use rand::Rng;
-use rowbound::{StoragePlan, Trash};
+use rowbound::{
+    StoragePlan, Trash,
+    plan::{Call, Hook},
+};
 use rowbound_testkit::{
     Backend, Rowbound, Running, World,
     faults::{Ask, Fault, FaultProxy, Rule},
@@ -414,6 +417,51 @@ async fn s3_a_slow_bucket_keeps_no_writer_of_sqlite_out() {
     collector.wait(DEADLINE).await.expect(0);
     assert_eq!(shop.files().await, shop.refs().await);
     assert_eq!(shop.files().await.len(), 2);
+}
+
+/// A service that never answers hangs who asks it, and nobody else: files of another storage go and are erased, a hook hears of them, and capture is put back.
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_a_service_that_hangs_delays_nothing_else() {
+    let server = S3Server::start(S3Kind::S3sFs);
+    let (proxy, bucket) = (FaultProxy::to_s3(&server), server.bucket().await);
+    let location = bucket.location_at(&proxy.endpoint(), PREFIX);
+    let world = World::new(Backend::Postgres).await.with_docs().await.storage(|s| StoragePlan { location, ..s });
+    let (local, heard) = (world.folder().join("local"), world.folder().join("heard"));
+    std::fs::create_dir(&local).expect("cannot make a folder");
+    let world = world.another(StoragePlan::folder("local", &local).trash(Trash::Off)).await;
+    let log = Call::Command(format!("echo $ROWBOUND_NAME $ROWBOUND_OUTCOME >> {}", heard.display()));
+    let shop = Shop { world: world.hook(Hook { name: "log".into(), ..Hook::new(log) }), server, bucket };
+    shop.rowbound().run(&["attach"]).await.expect(0);
+    let db = &shop.world.db;
+    shop.put_docs(["a.jpg".to_owned()].into_iter()).await;
+    for n in 0..5 {
+        std::fs::write(local.join(format!("{n}.jpg")), "x").expect("cannot write");
+        db.exec(&format!("insert into local (file) values ('{n}.jpg')")).await;
+    }
+    let daemon = shop.daemon().await;
+    proxy.rule(Rule::new(Fault::Hold));
+    db.exec("delete from doc").await;
+    proxy.held(1).await;
+
+    // Its requests are given up after a minute.
+    let soon = DEADLINE / 2;
+    for n in 0..5 {
+        db.exec(&format!("delete from local where file = '{n}.jpg'")).await;
+        daemon.until(soon, "a file of the other storage goes", || async { !local.join(format!("{n}.jpg")).exists() }).await;
+        let erased = format!("{n}.jpg erased\n");
+        let told = || async { std::fs::read_to_string(&heard).is_ok_and(|text| text.contains(&erased)) };
+        daemon.until(soon, "it is erased, and heard of", told).await;
+    }
+    let triggers = db.triggers().await;
+    for (trigger, table) in &triggers {
+        db.drop_trigger(trigger, table).await;
+    }
+    daemon.until(soon, "capture is put back", || async { db.triggers().await == triggers }).await;
+
+    assert!(shop.files().await.contains("a.jpg"));
+    proxy.release();
+    daemon.until(3 * DEADLINE, "the service's own goes", || async { shop.files().await.is_empty() }).await;
+    shop.ends(daemon).await;
 }
 
 /// Whatever goes wrong on the way, at the end nothing is lost, nothing is left, and the ledger has told of no deletion that was none.

@@ -162,6 +162,21 @@ async fn overdue(backend: Backend) {
     daemon.wait(DEADLINE).await.expect(0);
 }
 
+/// Every batch fails, and somebody works all the same.
+async fn failing(backend: Backend) {
+    let world = attached(backend).await;
+    let daemon = works(&world).await;
+    world.ledger_refuses("%").await;
+    world.db.exec("delete from doc where file = 'a.jpg'").await;
+    let line = "state     attention: 1 name could not be collected, and is tried again (storage: default)";
+    daemon.until(DEADLINE, "it is said", || async { says(&world).await == (1, line.to_owned()) }).await;
+    world.ledger_takes_all().await;
+    daemon.until(DEADLINE, "all is well again", || async { says(&world).await == (0, "state     well".to_owned()) }).await;
+    assert!(!world.is_there("a.jpg"));
+    daemon.terminate();
+    daemon.wait(DEADLINE).await.expect(0);
+}
+
 /// The lock file of SQLite holds the sign, and is the worker's lock still: it is not the database that is written.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sign_of_life_is_no_write_to_a_sqlite_database() {
@@ -224,6 +239,11 @@ macro_rules! on_each {
             #[tokio::test(flavor = "multi_thread")]
             async fn what_waits_beside_a_worker_is_overdue_after_a_quarter_of_an_hour() {
                 overdue(Backend::$backend).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn what_fails_beside_a_worker_is_said() {
+                failing(Backend::$backend).await;
             }
         }
     )*};

@@ -185,6 +185,32 @@ async fn a_text_of_megabytes_is_opened_up() {
     }
 }
 
+/// A value with so many names that no server takes them in one statement: MariaDB's limit is 16 MiB by default, and one of 130,000 names failed at each try.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_with_more_names_than_a_statement_holds_is_opened_up() {
+    for backend in [Backend::Mariadb, Backend::Sqlite] {
+        let world = World::new(backend)
+            .await
+            .bind(Binding::json("post.pictures", "default", "$[*]").expect("a binding"))
+            .storage(|s: StoragePlan| s.trash(Trash::Keep(Duration::from_secs(3600))));
+        let wide = if backend == Backend::Sqlite { "text" } else { "longtext" };
+        world.db.exec(&format!("create table post (id integer primary key, pictures {wide})")).await;
+        // Long names, so that they need not be so many. Together they are more than a statement holds where each is written in hexadecimal.
+        let folders = vec!["x".repeat(200); 10].join("/");
+        let names: Vec<String> = (0..5_000).map(|n| format!("\"{n}/{folders}/{n}.jpg\"")).chain(["\"a.jpg\"".to_owned()]).collect();
+        let value = format!("[{}]", names.join(","));
+        assert!(value.len() > 9_000_000 && value.len() < 15_000_000, "{}", value.len());
+        world.db.exec(&format!("insert into post values (1, '{value}')")).await;
+        world.put_file("a.jpg", b"x");
+        let rowbound = Rowbound::new(BINARY, &world);
+        rowbound.run(&["attach"]).await.expect(0);
+        world.db.exec("delete from post").await;
+        let said = rowbound.run(&["collect", "--format", "json"]).await.expect(0).json();
+        assert_eq!(said["outcomes"], serde_json::json!({ "opened": 1, "missing": 5_000, "trashed": 1 }), "{backend}");
+        assert!(world.files().is_empty());
+    }
+}
+
 /// Rich content in JSON, as page builders write it: pictures stand where the one path that a sample showed does not lead.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn json_holds_what_it_mentions_outside_of_its_path() {

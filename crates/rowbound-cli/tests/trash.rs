@@ -181,6 +181,30 @@ async fn what_cannot_be_erased_keeps_nothing_else_on_mariadb() {
     what_cannot_be_erased(Backend::Mariadb).await;
 }
 
+/// An erasure that does not end, as on a storage that hangs, delays no deletion.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_that_hangs_delays_no_deletion() {
+    for backend in [Backend::Sqlite, Backend::Postgres] {
+        let world = World::new(backend).await.with_docs().await;
+        for name in ["a.jpg", "b.jpg", "c.jpg"] {
+            world.put_doc(name).await;
+        }
+        Rowbound::new(BINARY, &world).run(&["attach"]).await.expect(0);
+        let (held, place) = Rowbound::new(BINARY, &world).held_at("erasure-noted");
+        let daemon = held.spawn(&["run", "--poll", "20ms", "--lease", "10m"]);
+        daemon.wait_for_line("collecting", DEADLINE).await;
+        world.db.exec("delete from doc where file = 'a.jpg'").await;
+        place.reached(&daemon, DEADLINE).await;
+        world.db.exec("delete from doc where file = 'b.jpg'").await;
+        daemon.until(DEADLINE, "deletion goes on", || async { world.files() == ["c.jpg"] }).await;
+        assert!(place.is_reached() && world.trashed().len() == 2, "{backend}: nothing was erased yet: {:?}", world.trashed());
+        place.let_go();
+        daemon.until(DEADLINE, "both are erased", || async { world.trashed().is_empty() }).await;
+        daemon.terminate();
+        daemon.wait(DEADLINE).await.expect(0);
+    }
+}
+
 /// What one `sudo rowbound collect` makes belongs to the application's user, who goes on with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn root_leaves_nothing_behind_that_the_applications_user_cannot_use() {

@@ -133,6 +133,31 @@ impl World {
         self.db.query_strings(&sql).await.into_iter().flatten().collect()
     }
 
+    /// The ledger refuses names that are like this from now on, as a full tablespace or somebody's trigger may: see [`World::ledger_takes_all`].
+    pub async fn ledger_refuses(&self, like: &str) {
+        let (ledger, like) = (self.own_table("ledger"), self.db.backend().literal(like));
+        let create = format!("create trigger refuses before insert on {ledger}");
+        let sql = match self.db.backend() {
+            Backend::Sqlite => format!("{create} when new.name like {like} begin select raise(abort, 'no room for this one'); end"),
+            Backend::Postgres => {
+                let body = "create function refuses() returns trigger language plpgsql as \
+                            $$ begin if new.name like tg_argv[0] then raise exception 'no room for this one'; end if; return new; end $$";
+                self.db.exec(body).await;
+                format!("{create} for each row execute function refuses({like})")
+            }
+            Backend::Mariadb | Backend::Mysql => format!(
+                "{create} for each row begin if new.name like {like} then \
+                 signal sqlstate '45000' set message_text = 'no room for this one'; end if; end"
+            ),
+        };
+        self.db.exec(&sql).await;
+    }
+
+    /// It takes every name again.
+    pub async fn ledger_takes_all(&self) {
+        self.db.drop_trigger("refuses", &self.own_table("ledger")).await;
+    }
+
     /// What came back from the trash is looked at once more a minute later: now.
     pub async fn look_again_now(&self) {
         // On SQLite no claim is written.

@@ -74,7 +74,7 @@ pub const FOLLOW_POINTS: [&str; 3] = [
 ];
 
 /// Kills this process by SIGKILL if `ROWBOUND_CRASH_AT` is `name`, or `name:N` and this is the Nth time it is passed. If `ROWBOUND_WAIT_AT` is, the task
-/// waits: it makes the file `ROWBOUND_WAIT_FILE` and goes on when somebody has removed it.
+/// waits: it makes the file `ROWBOUND_WAIT_FILE` and goes on when somebody has removed it. If `ROWBOUND_PANIC_AT` is, it panics.
 #[inline]
 pub fn point(name: &str) {
     #[cfg(feature = "crash-points")]
@@ -131,6 +131,7 @@ mod places {
     }
 
     static CRASH: LazyLock<Option<Place>> = LazyLock::new(|| Place::of("ROWBOUND_CRASH_AT"));
+    static PANIC: LazyLock<Option<Place>> = LazyLock::new(|| Place::of("ROWBOUND_PANIC_AT"));
     static WAIT: LazyLock<Option<Place>> = LazyLock::new(|| Place::of("ROWBOUND_WAIT_AT"));
     static FILE: LazyLock<Option<PathBuf>> = LazyLock::new(|| std::env::var_os("ROWBOUND_WAIT_FILE").map(PathBuf::from));
 
@@ -147,6 +148,7 @@ mod places {
         if CRASH.as_ref().is_some_and(|place| place.is(name)) {
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
         }
+        assert!(PANIC.as_ref().is_none_or(|place| !place.is(name)), "a test wants one at {name}");
         if let Some(file) = FILE.as_ref().filter(|_| WAIT.as_ref().is_some_and(|place| place.is(name)))
             && std::fs::write(file, name).is_ok()
         {

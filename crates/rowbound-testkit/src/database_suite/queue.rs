@@ -91,12 +91,12 @@ pub async fn an_expired_lease_is_claimed_again(f: &Fixture) {
     wait_until(DEADLINE, "the expired lease is claimed again", async || {
         let claimed = ok(attached.database.claim(&another).await);
         let mut got = got.lock().expect("no panic");
-        got.extend(claimed.iter().map(|c| c.id));
+        got.extend(claimed.iter().map(|c| (c.id, c.attempts)));
         !got.is_empty()
     })
     .await;
     let got = got.into_inner().expect("no panic");
-    assert_eq!(got, [short], "the other lease holds: {held}");
+    assert_eq!(got, [(short, 1)], "the other lease holds ({held}), and the try that had no end counts");
 }
 
 /// What was just let go of waits for the grace.
