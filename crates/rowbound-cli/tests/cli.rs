@@ -930,3 +930,28 @@ fn the_tests_that_the_documentation_names_exist() {
         assert!(told.iter().any(|t| t.contains(&format!("\"{story}\""))), "docs/tests.md tells the story {story:?}, which no test does");
     }
 }
+
+/// `make mutants` takes hours: that a test of it was given another name is seen here.
+#[test]
+fn the_tests_that_mutants_name_exist() {
+    let mut seen = 0;
+    for entry in fs::read_dir(root().join("crates/rowbound-cli/tests/mutants")).expect("the mutants") {
+        let path = entry.expect("a mutant").path();
+        let patch = fs::read_to_string(&path).expect("a mutant");
+        let caught: Vec<_> = patch.lines().filter_map(|line| line.strip_prefix("# Caught by ")).collect();
+        assert!(patch.starts_with("# ") && !caught.is_empty(), "{}: it says what it takes out, and who must notice", path.display());
+        for test in caught {
+            let (binary, name) = test.split_once("::").expect("binary::test");
+            let name = name.rsplit("::").next().unwrap_or(name);
+            let crates = ["cli", "testkit"].map(|of| format!("crates/rowbound-{of}/tests/{binary}.rs"));
+            let suite = (binary == "database_contract").then(|| "crates/rowbound-testkit/src/database_suite.rs".to_owned());
+            let found = crates.iter().chain(&suite).filter(|file| root().join(file).exists()).any(|file| {
+                let source = doc(file);
+                source.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name)
+            });
+            assert!(found, "{}: there is no {test}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 80, "only {seen} tests were found");
+}
