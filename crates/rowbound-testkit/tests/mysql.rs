@@ -184,6 +184,7 @@ fn record() -> Installation {
         snapshot: Snapshot::default(),
         gaps: vec![],
         shadow: BTreeMap::new(),
+        unfinished: Default::default(),
     }
 }
 
