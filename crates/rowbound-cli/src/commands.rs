@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rowbound::{
-    Error, FileName, Kind, Plan, Result, StoragePlan,
+    Error, FileName, Kind, Names, Plan, Result,
     database::{self, Database, Options},
 };
 use tokio::sync::watch;
@@ -96,8 +96,8 @@ fn storage<'a>(plan: &'a Plan, wanted: Option<&'a str>) -> Result<&'a str> {
 }
 
 /// A name as the storage takes it.
-fn name(text: &str, storage: &StoragePlan) -> Result<FileName> {
-    FileName::of(storage.location.names(), text).map_err(|why| {
+fn name(text: &str, names: Names) -> Result<FileName> {
+    FileName::of(names, text).map_err(|why| {
         Error::new(Kind::Config, format!("this name {why}"))
             .with("name", format_args!("{text:?}"))
             .hint("write it as the rows hold it: relative to the storage, without a leading slash")
