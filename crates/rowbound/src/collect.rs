@@ -47,6 +47,7 @@ mod outlast; // a lock that is held until the storage has ended, whatever become
 mod pace; // barriers, sizes, rests
 mod steps; // one batch, step by step
 mod summary; // what a collector did
+mod suspects; // a batch whose worker died
 mod verdict; // a candidate's end -> settlement
 
 pub use crate::guard::attached;
@@ -348,6 +349,7 @@ impl Collector {
             owner: self.owner.clone(),
             lease: self.settings.lease,
             not_due_too: self.settings.retry_now,
+            counted: false,
         }
     }
 

@@ -72,7 +72,7 @@ impl Claimant {
     }
 
     /// The same for a part of its batch that is begun anew. For a trace it is another batch, which claims what that one gave back.
-    fn again(&self, c: &Collector) -> Self {
+    pub(super) fn again(&self, c: &Collector) -> Self {
         let number = c.batches.fetch_add(1, Relaxed) + 1;
         Claimant { owner: self.owner.clone(), traced: trace::Batch::new(&c.owner, number), began: self.began }
     }
@@ -87,9 +87,18 @@ impl Collector {
         let lane =
             self.lanes.get(storage).ok_or_else(|| Error::new(Kind::Config, "the plan has no such storage").with("storage", storage))?;
         let (mut batch, mut moved) = self.begin_batch(lane).await?;
+        self.see_through(lane, &mut moved, &mut batch).await?;
+        Ok(batch)
+    }
+
+    /// Waits, as long as patience lasts, until moved batches are settled; the rest goes back to the queue.
+    ///
+    /// # Errors
+    /// The first that kept one of them from its end. Those that are left are still in `moved`.
+    pub(super) async fn see_through(&self, lane: &Lane, moved: &mut Vec<Moved>, batch: &mut Batch) -> Result<()> {
         let until = clock::deadline(self.settings.patience);
         while !moved.is_empty() && Instant::now() < until {
-            let attended = self.attend(lane, &mut moved, SHORT_REST.min(self.settings.rest)).await;
+            let attended = self.attend(lane, moved, SHORT_REST.min(self.settings.rest)).await;
             batch.derived += attended.derived as usize;
             batch.summary.add(&attended.summary);
             if let Some(e) = attended.error {
@@ -99,8 +108,7 @@ impl Collector {
                 tokio::time::sleep(attended.next.unwrap_or(SHORT_REST)).await;
             }
         }
-        self.park(lane, moved, Duration::ZERO).await?;
-        Ok(batch)
+        self.park(lane, std::mem::take(moved), Duration::ZERO).await
     }
 
     /// Steps 1 to 5; what is decided by then is settled. What was moved waits for its second barrier, unless a lock has made it final.
@@ -116,7 +124,8 @@ impl Collector {
         // 1. Claim.
         let limit = lane.batch.load(Relaxed);
         let claimant = Claimant::new(self);
-        let candidates = self.db.claim(&Claim { owner: claimant.owner.clone(), ..self.claim(lane, limit) }).await?;
+        let counted = lane.counts.load(Relaxed);
+        let candidates = self.db.claim(&Claim { owner: claimant.owner.clone(), counted, ..self.claim(lane, limit) }).await?;
         let count = candidates.len();
         let mut batch = Batch { claimed: count, full: count as u32 == limit, ..Batch::default() };
         if candidates.is_empty() {
@@ -125,8 +134,19 @@ impl Collector {
         lane.claimed.notify_waiters();
         Counters::add(&self.counters.claimed, count as u64);
         crash::point("claimed");
+        let (suspects, candidates): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|c| c.unended() > 0);
+        lane.counts.store(!suspects.is_empty(), Relaxed);
         let mut waiting = Vec::new();
-        match self.pieces(lane, record, candidates, limit, claimant, &mut batch, &mut waiting).await {
+        let work = async {
+            if !candidates.is_empty() {
+                self.pieces(lane, record.clone(), candidates, limit, claimant.again(self), &mut batch, &mut waiting).await?;
+            }
+            match suspects.is_empty() {
+                true => Ok(()),
+                false => self.suspects(lane, record, suspects, limit, claimant, &mut batch, &mut waiting).await,
+            }
+        };
+        match work.await {
             Ok(()) => Ok((batch, waiting)),
             Err(e) => {
                 // What was moved by then waits for its second barrier in the queue.
@@ -140,7 +160,7 @@ impl Collector {
 
     /// What was claimed, in one piece, or in as many as it takes until those that fail are alone.
     #[allow(clippy::too_many_arguments)]
-    async fn pieces(
+    pub(super) async fn pieces(
         &self,
         lane: &Lane,
         record: Installation,
@@ -251,7 +271,7 @@ impl Collector {
         }
         // What they wait for is remembered still.
         let back =
-            left.into_iter().map(|c| PutBack { id: c.id, wait: Duration::from_secs(1), failed: false, note: e.full(), waits: c.waits });
+            left.into_iter().map(|c| PutBack { id: c.id, wait: Duration::from_secs(1), attempts: c.attempts, note: e.full(), waits: c.waits });
         let storage = lane.plan.name.clone();
         let settlement = Settlement { owner: claimant.owner.clone(), storage, back: back.collect(), ..Settlement::default() };
         match self.db.settle(&settlement, None).await {

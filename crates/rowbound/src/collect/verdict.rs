@@ -199,7 +199,15 @@ impl Decided {
                 // How its file looked is remembered whatever comes between, or `min_age` would begin anew each time.
                 let sight = || c.waits.as_ref().filter(|w| !w.moved).and_then(|w| w.sight.clone());
                 let waits = waits.or_else(|| sight().map(|sight| Waits { young: true, sight: Some(sight), ..Waits::default() }));
-                self.settlement.back.push(PutBack { id: c.id, wait, failed, note, waits });
+                let attempts = c.attempts + u32::from(failed);
+                // So are the tries of which the end was seen.
+                let (ended, apart) = c.waits.as_ref().map_or((0, 0), |w| (w.ended, w.apart));
+                let ended = if failed { attempts } else { ended };
+                let waits = match (ended, apart) {
+                    (0, 0) => waits,
+                    _ => Some(Waits { ended, apart, ..waits.unwrap_or_else(|| Waits { young: true, ..Waits::default() }) }),
+                };
+                self.settlement.back.push(PutBack { id: c.id, wait, attempts, note, waits });
             }
         }
     }
