@@ -465,7 +465,8 @@ pub async fn another_owner_settles_nothing(f: &Fixture) {
     claim.owner = "another".into();
     let theirs = ok(attached.database.claim(&claim).await);
     let mut settlement = settle_all(&theirs[..1], Outcome::Erased);
-    settlement.back = vec![PutBack { id: theirs[1].id, wait: HOUR, attempts: theirs[1].attempts + 1, note: "not mine".into(), waits: None }];
+    settlement.back =
+        vec![PutBack { id: theirs[1].id, wait: HOUR, attempts: theirs[1].attempts + 1, note: "not mine".into(), waits: None }];
     assert_eq!(ok(attached.database.settle(&settlement, None).await), 0);
     assert!(ok(attached.database.history(&Filter::default()).await).is_empty());
     settlement.owner = "another".into();

@@ -270,8 +270,13 @@ impl Collector {
             return e;
         }
         // What they wait for is remembered still.
-        let back =
-            left.into_iter().map(|c| PutBack { id: c.id, wait: Duration::from_secs(1), attempts: c.attempts, note: e.full(), waits: c.waits });
+        let back = left.into_iter().map(|c| PutBack {
+            id: c.id,
+            wait: Duration::from_secs(1),
+            attempts: c.attempts,
+            note: e.full(),
+            waits: c.waits,
+        });
         let storage = lane.plan.name.clone();
         let settlement = Settlement { owner: claimant.owner.clone(), storage, back: back.collect(), ..Settlement::default() };
         match self.db.settle(&settlement, None).await {

@@ -101,6 +101,9 @@ impl Claimed {
         let keys: HashSet<String> = open.iter().map(|t| t.key.clone()).collect();
         let mut waiting: Vec<(FileName, Vec<Candidate>, HashSet<String>)> = Vec::new();
         let (mut clear, mut moved) = (Groups::new(), HashMap::new());
+        // As on SQLite, where nobody is waited for.
+        let free = keys.is_empty() && !groups.values().flatten().any(|c| c.waits.as_ref().is_some_and(|w| w.moved));
+        let groups = if free { std::mem::replace(&mut clear, groups) } else { groups };
         for (name, group) in groups {
             // An earlier worker moved it, and has noted the second barrier.
             if group.iter().any(|c| c.waits.as_ref().is_some_and(|w| w.moved)) {

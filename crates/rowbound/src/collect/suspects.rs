@@ -72,7 +72,11 @@ impl Collector {
         let mut decided = Decided::new(&claimant, &lane.plan.name);
         let Ok(_one) = lane.suspects.try_lock() else {
             for c in &suspects {
-                decided.one(c, None, Verdict::wait(NEXT, "a worker died while it had this one and others: they are tried again, fewer at a time"));
+                decided.one(
+                    c,
+                    None,
+                    Verdict::wait(NEXT, "a worker died while it had this one and others: they are tried again, fewer at a time"),
+                );
             }
             batch.summary.add(&decided.summary);
             return self.finish(lane, Settled(decided), None).await;

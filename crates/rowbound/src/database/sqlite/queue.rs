@@ -22,12 +22,16 @@ pub(super) async fn claim(db: &Sqlite, claim: &Claim) -> Result<Vec<Candidate>> 
     let mut connection = db.acquire().await?;
     // One row for all: a row of its own for each would be handed over from the connection's thread with a wake-up of ours, which takes
     // longer than everything else here. In hex, because a value may be anything.
+    let due = format!(
+        "FROM rowbound_candidate WHERE storage = ?1 \
+         AND CASE WHEN due_at IS NULL THEN released_at + ?2 <= {NOW} ELSE due_at <= {NOW} OR (?3 AND note IS NOT NULL) END ORDER BY id LIMIT ?4"
+    );
+    // A running sum takes longer than everything else here, and hardly ever says anything.
     let sql = format!(
         "SELECT json_group_array(json_array(id, binding, hex(value), iif(key IS NULL, NULL, hex(key)), event, released_at, attempts, opened, \
-         iif(waits IS NULL, NULL, hex(waits)))) FROM \
-         (SELECT *, sum(length(value)) OVER (ORDER BY id) - length(value) AS before FROM (SELECT * FROM rowbound_candidate \
-         WHERE storage = ?1 AND CASE WHEN due_at IS NULL THEN released_at + ?2 <= {NOW} ELSE due_at <= {NOW} OR (?3 AND note IS NOT NULL) END ORDER BY id LIMIT ?4)) \
-         WHERE before < {CLAIM_BYTES}"
+         iif(waits IS NULL, NULL, hex(waits)))) FROM (SELECT * {due}) \
+         WHERE CASE WHEN (SELECT sum(length(value)) FROM (SELECT value {due})) < {CLAIM_BYTES} THEN 1 ELSE id IN (SELECT id FROM (SELECT id, \
+         sum(length(value)) OVER (ORDER BY id) - length(value) AS before FROM (SELECT id, value {due})) WHERE before < {CLAIM_BYTES}) END"
     );
     let all: String = sqlx::query_scalar(AssertSqlSafe(sql))
         .bind(&claim.storage)
