@@ -105,6 +105,18 @@ impl Shop {
     }
 }
 
+/// More files than a batch of SQLite has, where nothing is leased and a bucket's moves wait for their second check: one `collect` takes them all.
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_one_collect_on_sqlite_takes_more_than_a_batch() {
+    let shop = Shop::open(S3Kind::S3sFs, Backend::Sqlite, |s| s).await;
+    shop.put_docs((0..1_200).map(|n| format!("{n}.jpg"))).await;
+    shop.world.db.exec("delete from doc").await;
+    shop.rowbound().run(&["collect"]).await.expect(0);
+    let ledger = shop.world.own_table("ledger");
+    assert_eq!((shop.files().await.len(), shop.world.count(&format!("{ledger} where outcome = 'trashed'")).await), (0, 1_200));
+    assert_eq!(shop.world.count(&ledger).await, 1_200, "each once");
+}
+
 /// Many files go, in several requests; what lies beside the prefix, and what rows name, stays.
 async fn follows_rows(kind: S3Kind, backend: Backend) {
     let shop = Shop::open(kind, backend, |s| s).await;

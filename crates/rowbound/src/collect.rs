@@ -247,9 +247,21 @@ impl Collector {
     /// The first error that stopped a storage; other storages are drained all the same. A file of the trash that could not be erased stops nothing:
     /// see [`Summary::trash`]. So does what keeps old entries in the ledger: [`Summary::history`].
     pub async fn drain(&self, stop: &watch::Receiver<bool>) -> Result<Summary> {
+        self.drain_by(None, stop).await
+    }
+
+    /// The same, with each worker a task of its own: on a runtime of several threads they work side by side.
+    ///
+    /// # Errors
+    /// Those of [`Collector::drain`].
+    pub async fn drain_with_tasks(self: &Arc<Self>, stop: &watch::Receiver<bool>) -> Result<Summary> {
+        self.drain_by(Some(self), stop).await
+    }
+
+    async fn drain_by(&self, tasks: Option<&Arc<Self>>, stop: &watch::Receiver<bool>) -> Result<Summary> {
         let mut first = None;
         for (name, lane) in &self.lanes {
-            if let Err(e) = self.drain_lane(lane, stop).await {
+            if let Err(e) = self.drain_lane(lane, tasks, stop).await {
                 first.get_or_insert(e.with("storage", name));
             }
         }
@@ -263,7 +275,7 @@ impl Collector {
         }
     }
 
-    async fn drain_lane(&self, lane: &Lane, stop: &watch::Receiver<bool>) -> Result<()> {
+    async fn drain_lane(&self, lane: &Lane, tasks: Option<&Arc<Self>>, stop: &watch::Receiver<bool>) -> Result<()> {
         // Whatever is due, what is not there or not as attached is said.
         lane.storage.prove().await?;
         self.apart(lane, &self.guard.verify().await?).await?;
@@ -271,10 +283,27 @@ impl Collector {
         let before = self.db.history(&newest).await?.first().map_or(0, |e| e.id + 1);
         let waiting = self.db.backlog(&self.claim(lane, 1)).await?;
         // The oldest come first, so those that are due now are among the first so many claims, whoever makes them.
-        let goal = AtomicU64::new(if self.settings.retry_now { waiting.total } else { waiting.due });
-        let claimed = AtomicU64::new(0);
+        let goal = Arc::new(AtomicU64::new(if self.settings.retry_now { waiting.total } else { waiting.due }));
+        let claimed = Arc::new(AtomicU64::new(0));
         let workers = if self.db.dialect() == Dialect::Sqlite { 1 } else { self.settings.workers.max(1) };
-        let ended = futures_util::future::join_all((0..workers).map(|_| self.drain_worker(lane, &goal, &claimed, stop))).await;
+        let ended: Vec<Result<()>> = match tasks {
+            Some(me) if workers > 1 => {
+                let mut tasks = tokio::task::JoinSet::new();
+                for _ in 0..workers {
+                    let (me, name, stop) = (me.clone(), lane.plan.name.clone(), stop.clone());
+                    let (goal, claimed) = (goal.clone(), claimed.clone());
+                    tasks.spawn(async move { me.drain_worker(&me.lanes[&name], &goal, &claimed, &stop).await });
+                }
+                let panicked =
+                    |e| Error::new(Kind::Bug, "a worker ended unexpectedly").because(e).hint("report it; its candidates are tried again");
+                let mut ended = Vec::new();
+                while let Some(one) = tasks.join_next().await {
+                    ended.push(one.unwrap_or_else(|e| Err(panicked(e))));
+                }
+                ended
+            }
+            _ => futures_util::future::join_all((0..workers).map(|_| self.drain_worker(lane, &goal, &claimed, stop))).await,
+        };
         // Whatever became of the candidates: neither waits for the other.
         let kept = self.keep_trash_once(lane, before, stop).await;
         ended.into_iter().collect::<Result<()>>().and(kept)
@@ -289,7 +318,11 @@ impl Collector {
             let mut idle = true;
             if more {
                 match self.begin_batch(lane).await {
-                    Ok((batch, taken)) => {
+                    Ok((mut batch, mut taken)) => {
+                        // Without a lease the next claim would take the same candidates.
+                        if self.db.dialect() == Dialect::Sqlite {
+                            failed = self.see_through(lane, &mut taken, &mut batch).await.err();
+                        }
                         claimed.fetch_add(batch.claimed as u64, Relaxed);
                         // What goes with a file is this drain's too.
                         goal.fetch_add(batch.derived as u64 + batch.again, Relaxed);

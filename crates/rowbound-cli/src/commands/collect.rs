@@ -42,7 +42,7 @@ pub async fn collect(args: &Args, a: &CollectArgs) -> Result<u8> {
     let mut pause = Duration::from_millis(20);
     let (summary, held, left, told) = loop {
         let before = collector.summary().held;
-        let summary = collector.drain(&stop).await?;
+        let summary = collector.drain_with_tasks(&stop).await?;
         // Each drain counts anew what waits for the same transactions.
         let held = summary.held - before;
         hooks.deliver(&stop).await?;

@@ -20,18 +20,18 @@ pub(super) const TOLD: &str = "another candidate had the same file, and has move
 #[derive(Debug, Clone, Default)]
 pub(super) struct Unsettled(Arc<Mutex<HashSet<String>>>);
 
-/// Held by a batch for each file that it has moved, until its settlement is over.
+/// Held by a batch for the files that it has moved, until its settlement is over.
 #[derive(Debug)]
 pub(super) struct Mover {
-    place: String,
+    places: Vec<String>,
     all: Unsettled,
 }
 
 impl Unsettled {
-    /// A file was moved to `place`. It is unsettled as long as what this returns lives.
-    pub(super) fn moved(&self, place: &str) -> Mover {
-        self.places().insert(place.to_owned());
-        Mover { place: place.to_owned(), all: self.clone() }
+    /// Files were moved to these places. They are unsettled as long as what this returns lives.
+    pub(super) fn moved(&self, places: Vec<String>) -> Mover {
+        self.places().extend(places.iter().cloned());
+        Mover { places, all: self.clone() }
     }
 
     fn has(&self, place: &str) -> bool {
@@ -45,7 +45,10 @@ impl Unsettled {
 
 impl Drop for Mover {
     fn drop(&mut self) {
-        self.all.places().remove(&self.place);
+        let mut all = self.all.places();
+        for place in &self.places {
+            all.remove(place);
+        }
     }
 }
 
@@ -80,8 +83,8 @@ mod tests {
     #[test]
     fn a_place_is_unsettled_as_long_as_its_mover_lives() {
         let unsettled = Unsettled::default();
-        let movers: Vec<Mover> = (0..3).map(|i| unsettled.moved(&i.to_string())).collect();
-        assert!(unsettled.has("0") && unsettled.has("2") && !unsettled.has("3"));
+        let movers: Vec<Mover> = (0..2).map(|i| unsettled.moved(vec![i.to_string(), (i + 10).to_string()])).collect();
+        assert!(unsettled.has("0") && unsettled.has("11") && !unsettled.has("2"));
         drop(movers);
         assert!(unsettled.places().is_empty());
     }

@@ -429,14 +429,14 @@ impl Checked {
             anything = true;
             // Where that cannot be told, they wait for a moment.
             let in_trash = taken_by_others(lane, &items, &removed).await.unwrap_or_default();
-            let mut stuck = Vec::new();
+            let (mut stuck, mut places) = (Vec::new(), Vec::new());
             for ((name, s), fate) in items.into_iter().zip(removed) {
                 let Some(group) = groups.remove(&name) else { continue };
                 let verdict = match fate {
                     // Under a lock the check holds still, and no other batch finds the file: that is its end.
                     Ok(Removed::Trashed(place)) if !taken.is_locked() => {
                         taken.derived_of([&name], &mut decided);
-                        taken.moves(lane.unsettled.moved(&place));
+                        places.push(place.clone());
                         taken.push(name, group, MovedFile { size: s.size, place, at: lane.storage.ahead().now(), found: false });
                         continue;
                     }
@@ -451,6 +451,9 @@ impl Checked {
                     fate => fate_of(fate, &group, &s, lane),
                 };
                 decided.all(&group, &name, verdict);
+            }
+            if !places.is_empty() {
+                taken.moves(lane.unsettled.moved(places));
             }
             if !stuck.is_empty() {
                 erase_in_place(c, lane, &record, &mut taken, &mut groups, stuck, &origins, &mut decided).await;

@@ -81,7 +81,7 @@ pub(super) struct Decided {
     pub(super) attempts: HashMap<i64, u32>,
     /// Candidates that the next batch is to take at once.
     pub(super) again: u64,
-    /// One for each file that this batch has moved, and that others find in the trash meanwhile.
+    /// For the files that this batch has moved, and that others find in the trash meanwhile.
     pub(super) movers: Vec<Mover>,
     /// What a trace says of it.
     pub(super) traced: trace::Batch,
