@@ -134,15 +134,11 @@ impl Collector {
         lane.claimed.notify_waiters();
         Counters::add(&self.counters.claimed, count as u64);
         crash::point("claimed");
-        let (suspects, candidates): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|c| c.unended() > 0);
-        lane.counts.store(!suspects.is_empty(), Relaxed);
         let mut waiting = Vec::new();
         let work = async {
-            if !candidates.is_empty() {
-                self.pieces(lane, record.clone(), candidates, limit, claimant.again(self), &mut batch, &mut waiting).await?;
-            }
+            let (suspects, candidates) = self.apart_from_suspects(lane, candidates, &claimant, &mut batch).await?;
             match suspects.is_empty() {
-                true => Ok(()),
+                true => self.pieces(lane, record, candidates, limit, claimant.again(self), &mut batch, &mut waiting).await,
                 false => self.suspects(lane, record, suspects, limit, claimant, &mut batch, &mut waiting).await,
             }
         };

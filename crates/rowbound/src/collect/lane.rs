@@ -54,6 +54,8 @@ pub(super) struct Lane {
     pub(super) claimed: Notify,
     /// One at a time takes what may have ended a worker.
     pub(super) suspects: tokio::sync::Mutex<()>,
+    /// Whether a claim of both takes them, and not the others.
+    pub(super) suspects_first: AtomicBool,
     /// SQLite: whether the next claim is counted in the rows. The first one of a process always is: that its predecessor died says nobody else.
     pub(super) counts: AtomicBool,
     /// SQLite: until when the application has the write lock to itself after a batch has held it.
@@ -111,6 +113,7 @@ impl Lane {
             scan_at: Mutex::new(None),
             claimed: Notify::new(),
             suspects: tokio::sync::Mutex::new(()),
+            suspects_first: AtomicBool::new(false),
             counts: AtomicBool::new(true),
             rest: Mutex::new(None),
             blockers: Mutex::default(),

@@ -7,7 +7,7 @@
 //! An error and a panic come with an end, and are [`super::narrow`]'s. These here have none: memory that ran out, a stack that overflowed, a fault in a library of
 //! the system. Most that are found here had no part in it.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use super::{
     Batch, Claimant, Collector, Lane, Moved,
@@ -23,8 +23,9 @@ use crate::{
 /// After each try without an end so many times fewer are tried together: three bits.
 const NARROWER: u32 = 3;
 
-/// So many tries had no end: it was alone in the last of them, and has itself ended a worker.
-pub(super) const ALONE: u32 = 5;
+/// After so many tries without an end one is tried alone, and set apart after so many. Between the two a worker may die of something else.
+const ALONE: u32 = 4;
+const APART: u32 = 7;
 
 /// While another worker of this process tries some: it may be ended with them.
 const NEXT: Duration = Duration::from_secs(1);
@@ -32,7 +33,7 @@ const NEXT: Duration = Duration::from_secs(1);
 /// How many are tried together of which `tries` had no end; `limit` is a whole batch.
 fn together(limit: u32, tries: u32) -> usize {
     let size = limit.checked_shr(tries.saturating_mul(NARROWER)).unwrap_or(0).max(1);
-    if tries + 1 >= ALONE { 1 } else { size as usize }
+    if tries >= ALONE { 1 } else { size as usize }
 }
 
 /// What is done with suspects.
@@ -46,7 +47,7 @@ struct Split {
 /// Those that are tried now, those that are the next batches', and those that are set apart: each was alone when its worker died. What was set apart the last time is
 /// tried again, last of all. `limit` is a whole batch.
 fn split(suspects: Vec<Candidate>, limit: u32, at_once: bool) -> Split {
-    let is_apart = |c: &Candidate| c.unended() >= ALONE && c.waits.as_ref().is_none_or(|w| w.apart != c.attempts);
+    let is_apart = |c: &Candidate| c.unended() >= APART && c.waits.as_ref().is_none_or(|w| w.apart != c.attempts);
     let (apart, rest): (Vec<_>, Vec<_>) = suspects.into_iter().partition(|c| !at_once && is_apart(c));
     let Some(least) = rest.iter().map(Candidate::unended).min() else { return Split { apart, ..Split::default() } };
     // Those that have as many were together, or could have been.
@@ -56,7 +57,33 @@ fn split(suspects: Vec<Candidate>, limit: u32, at_once: bool) -> Split {
 }
 
 impl Collector {
-    /// Tries some of what may have ended a worker, from end to end, and gives back the rest before. What else the batch has moved is settled first.
+    /// What a batch takes of its claim: suspects, or others. Where it claimed both, one kind goes back before anything is begun, in turns: what a worker dies of
+    /// counts for those alone that it had begun.
+    pub(super) async fn apart_from_suspects(
+        &self,
+        lane: &Lane,
+        claimed: Vec<Candidate>,
+        claimant: &Claimant,
+        batch: &mut Batch,
+    ) -> Result<(Vec<Candidate>, Vec<Candidate>)> {
+        let (suspects, others): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|c| c.unended() > 0);
+        lane.counts.store(!suspects.is_empty(), Relaxed);
+        if suspects.is_empty() || others.is_empty() {
+            return Ok((suspects, others));
+        }
+        let (mut taken, back) = (suspects, others);
+        let suspects_now = lane.suspects_first.fetch_xor(true, Relaxed);
+        let back = if suspects_now { back } else { std::mem::replace(&mut taken, back) };
+        let mut decided = Decided::new(claimant, &lane.plan.name);
+        for c in &back {
+            decided.one(c, None, Verdict::again("a worker died while it had some of these: they are tried apart from others"));
+        }
+        batch.again += decided.again;
+        self.finish(lane, Settled(decided), None).await?;
+        Ok(if suspects_now { (taken, Vec::new()) } else { (Vec::new(), taken) })
+    }
+
+    /// Tries some of what may have ended a worker, from end to end, and gives back the rest before.
     #[allow(clippy::too_many_arguments)]
     pub(super) async fn suspects(
         &self,
@@ -68,7 +95,6 @@ impl Collector {
         batch: &mut Batch,
         waiting: &mut Vec<Moved>,
     ) -> Result<()> {
-        self.see_through(lane, waiting, batch).await?;
         let mut decided = Decided::new(&claimant, &lane.plan.name);
         let Ok(_one) = lane.suspects.try_lock() else {
             for c in &suspects {
@@ -111,7 +137,7 @@ fn set_apart(decided: &mut Decided, c: &Candidate) {
     decided.summary.notes.entry(note.clone()).or_insert_with(|| shortened(&c.value));
     decided.settlement.back.push(PutBack {
         id: c.id,
-        wait: backoff(tries - ALONE),
+        wait: backoff(tries - APART),
         attempts: c.attempts,
         note,
         waits: Some(Waits { apart: c.attempts, ..before }),
@@ -144,7 +170,7 @@ mod tests {
     /// culprits were set apart.
     fn run(count: i64, culprits: &[i64], limit: u32) -> (u32, u32) {
         let mut queue: BTreeMap<i64, Candidate> = (0..count).map(|id| (id, candidate(id))).collect();
-        let (mut deaths, mut innocent, mut rounds) = (0, 0, 0);
+        let (mut deaths, mut innocent, mut rounds, mut turn) = (0, 0, 0, false);
         while queue.keys().any(|id| !culprits.contains(id)) || queue.values().any(|c| c.waits.as_ref().is_none_or(|w| w.apart == 0)) {
             rounds += 1;
             assert!(rounds < 10_000, "{} are left", queue.len());
@@ -153,24 +179,26 @@ mod tests {
             let claimed: Vec<Candidate> = due.take(limit as usize).cloned().collect();
             let (suspects, fresh): (Vec<_>, Vec<_>) = claimed.iter().cloned().partition(|c| c.unended() > 0);
             let dies = |piece: &[Candidate]| piece.iter().any(|c| culprits.contains(&c.id));
-            let mut tried = fresh.clone();
-            let mut dead = dies(&fresh);
-            if !dead {
-                fresh.iter().for_each(|c| drop(queue.remove(&c.id)));
-                let Split { now, apart, .. } = split(suspects.clone(), limit, false);
+            turn = !turn;
+            let (tried, dead) = if suspects.is_empty() || !fresh.is_empty() && turn {
+                let dead = dies(&fresh);
+                if !dead {
+                    fresh.iter().for_each(|c| drop(queue.remove(&c.id)));
+                }
+                (fresh, dead)
+            } else {
+                let Split { now, apart, .. } = split(suspects, limit, false);
                 for c in apart {
                     innocent += u32::from(!culprits.contains(&c.id));
                     let c = queue.get_mut(&c.id).unwrap();
                     c.waits = Some(Waits { young: true, apart: c.attempts, ..Waits::default() });
                 }
-                dead = dies(&now);
+                let dead = dies(&now);
                 if !dead {
                     now.iter().for_each(|c| drop(queue.remove(&c.id)));
                 }
-                tried = now;
-            } else {
-                tried.extend(suspects);
-            }
+                (now, dead)
+            };
             if dead {
                 deaths += 1;
                 tried.iter().for_each(|c| queue.get_mut(&c.id).unwrap().attempts += 1);
@@ -181,15 +209,15 @@ mod tests {
 
     #[test]
     fn what_ends_its_worker_is_found_and_all_others_are_collected() {
-        assert_eq!(run(4_000, &[1_234], 4_000), (5, 0));
-        assert_eq!(run(4_000, &[0], 500), (5, 0));
+        assert_eq!(run(4_000, &[1_234], 4_000), (APART, 0));
+        assert_eq!(run(4_000, &[0], 500), (APART, 0));
         let (deaths, innocent) = run(4_000, &[3, 4, 5, 700, 3_999], 4_000);
-        assert!(deaths <= 25 && innocent == 0, "{deaths} {innocent}");
+        assert!(deaths <= 5 * APART && innocent == 0, "{deaths} {innocent}");
     }
 
     #[test]
     fn what_was_set_apart_is_tried_again_and_set_apart_again_if_it_does_not_end() {
-        let mut c = Candidate { attempts: ALONE, ..candidate(1) };
+        let mut c = Candidate { attempts: APART, ..candidate(1) };
         assert_eq!(split(vec![c.clone()], 4_000, false).apart.len(), 1);
         assert_eq!(split(vec![c.clone()], 4_000, true).now.len(), 1, "a person asks");
         c.waits = Some(Waits { young: true, apart: c.attempts, ..Waits::default() });
