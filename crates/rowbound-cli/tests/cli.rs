@@ -887,6 +887,14 @@ fn links_between_pages_lead_somewhere() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
+/// Whether one of these files, as far as they exist, has a test of this name.
+fn stands_in(name: &str, files: &[String]) -> bool {
+    files.iter().filter(|file| root().join(file).exists()).any(|file| {
+        let source = doc(file);
+        source.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name)
+    })
+}
+
 #[test]
 fn the_tests_that_the_documentation_names_exist() {
     let text = doc("docs/tests.md");
@@ -917,11 +925,7 @@ fn the_tests_that_the_documentation_names_exist() {
     for reference in text.split('`').skip(1).step_by(2).filter(|r| r.contains("::")) {
         let (module, name) = reference.split_once("::").expect("module::name");
         let name = name.rsplit("::").next().unwrap_or(name); // within the file there may be a module for each server
-        let found = sources(module).iter().filter(|path| root().join(path).exists()).any(|path| {
-            let source = doc(path);
-            source.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name)
-        });
-        assert!(found, "docs/tests.md names {reference}, which does not exist");
+        assert!(stands_in(name, &sources(module)), "docs/tests.md names {reference}, which does not exist");
         seen += 1;
     }
     assert!(seen > 80, "only {seen} tests were found");
@@ -943,13 +947,9 @@ fn the_tests_that_mutants_name_exist() {
         for test in caught {
             let (binary, name) = test.split_once("::").expect("binary::test");
             let name = name.rsplit("::").next().unwrap_or(name);
-            let crates = ["cli", "testkit"].map(|of| format!("crates/rowbound-{of}/tests/{binary}.rs"));
-            let suite = (binary == "database_contract").then(|| "crates/rowbound-testkit/src/database_suite.rs".to_owned());
-            let found = crates.iter().chain(&suite).filter(|file| root().join(file).exists()).any(|file| {
-                let source = doc(file);
-                source.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name)
-            });
-            assert!(found, "{}: there is no {test}", path.display());
+            let mut files: Vec<_> = ["cli", "testkit"].map(|of| format!("crates/rowbound-{of}/tests/{binary}.rs")).into();
+            files.extend((binary == "database_contract").then(|| "crates/rowbound-testkit/src/database_suite.rs".to_owned()));
+            assert!(stands_in(name, &files), "{}: there is no {test}", path.display());
             seen += 1;
         }
     }

@@ -21,6 +21,15 @@ async fn running(backend: Backend) -> (World, rowbound_testkit::Running) {
     (world, daemon)
 }
 
+/// Waits until the daemon has put back all of them.
+async fn are_back(world: &World, daemon: &Running, triggers: &[(String, String)]) {
+    let all = async || {
+        let back = world.db.triggers().await;
+        triggers.iter().all(|t| back.contains(t))
+    };
+    daemon.until(DEADLINE, "all triggers are back", all).await;
+}
+
 /// Triggers are dropped by hand: the daemon puts them back and records the gap.
 async fn triggers_dropped(backend: Backend) {
     let (world, daemon) = running(backend).await;
@@ -36,17 +45,10 @@ async fn triggers_dropped(backend: Backend) {
         app.commit().await;
         app.close().await;
     } else {
-        for (trigger, table) in &triggers {
-            world.db.drop_trigger(trigger, table).await;
-        }
+        world.db.drop_triggers(&triggers).await;
     }
     daemon.wait_for_line("capture was incomplete and is back", DEADLINE).await;
-    daemon
-        .until(DEADLINE, "all triggers are back", || async {
-            let back = world.db.triggers().await;
-            triggers.iter().all(|t| back.contains(t))
-        })
-        .await;
+    are_back(&world, &daemon, &triggers).await;
     world.db.exec("delete from doc where file = 'b.jpg'").await;
     daemon.until(DEADLINE, "what is released afterwards is collected", || async { world.files() == ["a.jpg", "c.jpg"] }).await;
     let status = Rowbound::new(BINARY, &world).run(&["status", "--format", "json"]).await.json();
@@ -73,14 +75,8 @@ async fn triggers_dropped_while_the_storage_is_away(backend: Backend) {
     let daemon = Rowbound::new(BINARY, &world).spawn(&["run", "--poll", "20ms"]);
     daemon.wait_for_line("collecting", DEADLINE).await;
     let triggers: Vec<_> = world.db.triggers().await.into_iter().filter(|(_, table)| table == "doc").collect();
-    for (trigger, table) in &triggers {
-        world.db.drop_trigger(trigger, table).await;
-    }
-    let all_back = async || {
-        let back = world.db.triggers().await;
-        triggers.iter().all(|t| back.contains(t))
-    };
-    daemon.until(DEADLINE, "all triggers are back", all_back).await;
+    world.db.drop_triggers(&triggers).await;
+    are_back(&world, &daemon, &triggers).await;
     let status = Rowbound::new(BINARY, &world).run(&["status", "--format", "json"]).await.json();
     assert!(status["gaps"].as_array().is_some_and(|gaps| !gaps.is_empty()), "{status}");
     world.db.exec("delete from doc where file = 'b.jpg'").await;

@@ -453,9 +453,7 @@ async fn s3_a_service_that_hangs_delays_nothing_else() {
         daemon.until(soon, "it is erased, and heard of", told).await;
     }
     let triggers = db.triggers().await;
-    for (trigger, table) in &triggers {
-        db.drop_trigger(trigger, table).await;
-    }
+    db.drop_triggers(&triggers).await;
     daemon.until(soon, "capture is put back", || async { db.triggers().await == triggers }).await;
 
     assert!(shop.files().await.contains("a.jpg"));

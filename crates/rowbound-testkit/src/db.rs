@@ -355,6 +355,13 @@ impl TestDb {
         .await;
     }
 
+    /// The same, one after the other, with those of a list as [`TestDb::triggers`] has it.
+    pub async fn drop_triggers(&self, triggers: &[(String, String)]) {
+        for (trigger, table) in triggers {
+            self.drop_trigger(trigger, table).await;
+        }
+    }
+
     /// Everything that stands in the schema, one definition a line: equal texts, equal schemas.
     pub async fn schema(&self) -> Vec<String> {
         let sql = match self.dialect() {

@@ -293,11 +293,9 @@ impl Collector {
                     let (goal, claimed) = (goal.clone(), claimed.clone());
                     tasks.spawn(async move { me.drain_worker(&me.lanes[&name], &goal, &claimed, &stop).await });
                 }
-                let panicked =
-                    |e| Error::new(Kind::Bug, "a worker ended unexpectedly").because(e).hint("report it; its candidates are tried again");
                 let mut ended = Vec::new();
                 while let Some(one) = tasks.join_next().await {
-                    ended.push(one.unwrap_or_else(|e| Err(panicked(e))));
+                    ended.push(one.unwrap_or_else(|e| Err(daemon::ended_unexpectedly(e))));
                 }
                 ended
             }

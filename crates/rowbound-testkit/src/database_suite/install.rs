@@ -84,9 +84,7 @@ pub async fn install_repairs_a_dropped_trigger(f: &Fixture) {
     let schema = f.db.schema().await;
     f.db.exec("delete from doc where id = 1").await;
     let triggers = super::capture_triggers(f).await;
-    for (trigger, table) in &triggers {
-        f.db.drop_trigger(trigger, table).await;
-    }
+    f.db.drop_triggers(&triggers).await;
     let repaired = ok(attached.database.install(&attached.bound, &attached.record).await);
     assert_eq!(repaired.snapshot, attached.record.snapshot);
     assert_eq!(f.db.schema().await, schema);

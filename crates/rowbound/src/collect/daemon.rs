@@ -60,7 +60,7 @@ impl Collector {
             // A worker that panicked is a bug; its lease runs out. The others go on, and another takes its post.
             tracing::error!(error = %e, "a worker ended unexpectedly");
             let Some((name, post)) = posts.remove(&e.id()) else { continue };
-            let e = Error::new(Kind::Bug, "a worker ended unexpectedly").because(e).hint("report it; its candidates are tried again");
+            let e = ended_unexpectedly(e);
             let troubles = || self.lanes[&name].troubles.lock().unwrap_or_else(|e| e.into_inner());
             match post {
                 Post::Worker(worker) => troubles().has(Whose::Worker(worker), &e),
@@ -256,6 +256,11 @@ impl Collector {
             tracing::error!(storage = name, kind = ?e.kind(), hint = e.hint_text(), "{}", e.full());
         }
     }
+}
+
+/// A worker's task panicked, which is a fault of ours.
+pub(super) fn ended_unexpectedly(e: tokio::task::JoinError) -> Error {
+    Error::new(Kind::Bug, "a worker ended unexpectedly").because(e).hint("report it; its candidates are tried again")
 }
 
 /// What is done after an error that ends no loop.

@@ -48,8 +48,9 @@ pub(super) const FIRST_CHUNK: u32 = 100;
 /// Files of a chunk at most.
 const LARGEST_CHUNK: u32 = 4_000;
 
-/// The next chunk has at most so many times as many.
-const GROWTH: u32 = 8;
+/// The next batch has at most so many times as many candidates, the next chunk so many times as many files: each chunk costs a question to the database.
+const BATCH_GROWTH: u32 = 2;
+const CHUNK_GROWTH: u32 = 8;
 
 /// A chunk under way.
 #[derive(Debug)]
@@ -71,16 +72,7 @@ impl Chunk {
 
     /// It has ended, and had `taken` files; the next one is as large as fits. One that was not full says nothing of larger ones.
     pub(super) fn end(self, size: &AtomicU32, taken: usize) {
-        let (took, goal) = (self.began.elapsed(), CHUNK_TIME / 4);
-        let next = match taken as u32 >= self.size && took < goal {
-            // Each costs a question to the database: no more of them than the storage asks for.
-            true => {
-                let fitting = f64::from(self.size) * goal.as_secs_f64() / took.as_secs_f64().max(1e-6);
-                (fitting as u32).min(self.size.saturating_mul(GROWTH)).min(LARGEST_CHUNK)
-            }
-            false => paced(self.size, taken, took, goal, 1, LARGEST_CHUNK),
-        };
-        size.store(next, Relaxed);
+        size.store(paced(self.size, taken, self.began.elapsed(), CHUNK_TIME / 4, CHUNK_GROWTH, 1, LARGEST_CHUNK), Relaxed);
     }
 }
 
@@ -113,7 +105,7 @@ impl Lane {
     /// Elsewhere: a claim that outlasts its lease is another worker's, who does all of it again, and may outlast his.
     pub(super) fn took(&self, limit: u32, claimed: usize, took: Duration, lease: Duration) {
         let least = if self.scans { SCANNED } else { LEAST };
-        self.batch.store(paced(limit, claimed, took, lease / 4, least, self.most), Relaxed);
+        self.batch.store(paced(limit, claimed, took, lease / 4, BATCH_GROWTH, least, self.most), Relaxed);
     }
 }
 
@@ -178,13 +170,14 @@ impl Collector {
     }
 }
 
-/// How many candidates the next batch has, after one of `claimed` took so long: as many as take no longer than `goal`, and twice as many after a full one that took less than half of it.
-pub(super) fn paced(size: u32, claimed: usize, took: Duration, goal: Duration, least: u32, most: u32) -> u32 {
+/// How many the next batch, or chunk, has, after one of `size` in which `done` took so long: as many as take no longer than `goal`; after a full one that took less
+/// than half of it more, at most `growth` times as many.
+pub(super) fn paced(size: u32, done: usize, took: Duration, goal: Duration, growth: u32, least: u32, most: u32) -> u32 {
+    let fitting = (done as f64 * goal.as_secs_f64() / took.as_secs_f64()) as u32;
     if took > goal {
-        let fitting = claimed as f64 * goal.as_secs_f64() / took.as_secs_f64();
-        (fitting as u32).max(least).min(most)
-    } else if claimed as u32 >= size && took < goal / 2 {
-        size.saturating_mul(2).min(most)
+        fitting.max(least).min(most)
+    } else if done as u32 >= size && took < goal / 2 {
+        fitting.min(size.saturating_mul(growth)).min(most)
     } else {
         size
     }
@@ -202,14 +195,14 @@ mod tests {
             let mut took = Vec::new();
             for _ in 0..20 {
                 took.push(each * size);
-                size = paced(size, size as usize, each * size, lease / 4, LEAST, 4_000);
+                size = paced(size, size as usize, each * size, lease / 4, BATCH_GROWTH, LEAST, 4_000);
             }
             // The first is as long as it is; all others are far from the lease.
             assert!(took[1..].iter().all(|took| *took <= lease / 2), "{each:?}: {took:?}");
             assert!(each * size * 5 >= lease / 4 || size == 4_000, "no smaller than it need be: {each:?}: {size}");
         }
         // One that was not full says nothing of larger ones.
-        assert_eq!(paced(500, 3, Duration::from_millis(1), lease / 4, LEAST, 4_000), 500);
+        assert_eq!(paced(500, 3, Duration::from_millis(1), lease / 4, BATCH_GROWTH, LEAST, 4_000), 500);
     }
 
     #[test]
@@ -220,6 +213,6 @@ mod tests {
         }
         assert_eq!(size.load(Relaxed), FIRST_CHUNK);
         Chunk::begin(&size).end(&size, FIRST_CHUNK as usize);
-        assert_eq!(size.load(Relaxed), FIRST_CHUNK * GROWTH);
+        assert_eq!(size.load(Relaxed), FIRST_CHUNK * CHUNK_GROWTH);
     }
 }
