@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use rowbound::database::Dialect;
-use rowbound_testkit::{Backend, Rowbound, World};
+use rowbound_testkit::{Backend, Rowbound, Running, World};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_rowbound");
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A world with a running daemon.
-async fn running(backend: Backend) -> (World, rowbound_testkit::Running) {
+async fn running(backend: Backend) -> (World, Running) {
     let world = World::new(backend).await.with_docs().await;
     Rowbound::new(BINARY, &world).run(&["attach"]).await.expect(0);
     for name in ["a.jpg", "b.jpg", "c.jpg"] {

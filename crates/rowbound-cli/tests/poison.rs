@@ -220,6 +220,51 @@ async fn kills_its_worker(backend: Backend) {
     assert!(world.files().is_empty());
 }
 
+/// Whether a process of ours has ended, and was not waited for yet.
+fn is_dead(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_none_or(|(_, after)| after.trim_start().starts_with('Z'))
+}
+
+/// A candidate among `good` others that ends every worker which looks at it.
+async fn one_that_ends_its_worker(backend: Backend, good: usize) {
+    let world = World::new(backend).await.with_docs().await.storage(|s| s.trash(DAY));
+    let names: Vec<String> = (0..=good).map(|n| if n == good / 2 { "ends-it.jpg".into() } else { format!("good/{n:05}.jpg") }).collect();
+    names.iter().for_each(|name| world.put_file(name, b"file"));
+    for some in names.chunks(500) {
+        let rows: Vec<_> = some.iter().map(|v| format!("({})", backend.literal(v))).collect();
+        world.db.exec(&format!("insert into doc (file) values {}", rows.join(", "))).await;
+    }
+    let rowbound = Rowbound::new(BINARY, &world);
+    rowbound.run(&["attach"]).await.expect(0);
+    world.db.exec("delete from doc").await;
+    let deadly = rowbound.clone().env("ROWBOUND_CRASH_OF", "ends-it.jpg");
+    let note = format!("select note from {} where note like '%alone%'", world.own_table("candidate"));
+    let left = || world.files().iter().filter(|f| f.starts_with("good/")).count();
+    let is_apart = || async { left() == 0 && !world.db.query_strings(&note).await.is_empty() };
+    let mut deaths = 0;
+    while !is_apart().await {
+        let daemon = deadly.spawn(&["run", "--lease", "1s", "--poll", "20ms"]);
+        let pid = daemon.id();
+        daemon.until(DEADLINE, "it has died, or has set apart what ends it", || async { is_dead(pid) || is_apart().await }).await;
+        deaths += u32::from(is_dead(pid));
+        daemon.kill();
+        drop(daemon.wait(DEADLINE).await);
+        assert!(deaths <= 12, "{} are left", left());
+    }
+    println!("{backend:?}: {good} good files were gone after {deaths} deaths");
+    assert_eq!(world.files(), ["ends-it.jpg"]);
+    let status = rowbound.run(&["status"]).await;
+    assert_eq!(status.code, Some(1), "{}", status.stdout);
+    assert!(status.stdout.contains("a worker died each of the last"), "{}", status.stdout);
+    // With the fault mended, whoever asks does not wait.
+    wait_until(DEADLINE, "the last one is gone", async || {
+        rowbound.run(&["collect", "--retry-now"]).await;
+        world.files().is_empty()
+    })
+    .await;
+}
+
 macro_rules! on_each {
     ($($module:ident $backend:ident),*) => {$(
         mod $module {
@@ -233,6 +278,11 @@ macro_rules! on_each {
             #[tokio::test(flavor = "multi_thread")]
             async fn a_panic_counts_like_an_error() {
                 a_panic(Backend::$backend).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn one_that_ends_its_worker_is_set_apart_and_all_others_are_collected() {
+                one_that_ends_its_worker(Backend::$backend, 1_000).await;
             }
 
             #[tokio::test(flavor = "multi_thread")]

@@ -66,6 +66,7 @@ async fn waiting(media: &Media) -> u64 {
                     owner: String::new(),
                     lease: Duration::ZERO,
                     not_due_too: false,
+                    counted: false,
                 })
                 .await
                 .unwrap()

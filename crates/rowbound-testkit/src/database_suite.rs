@@ -154,6 +154,7 @@ impl Attached {
             owner: "suite".into(),
             lease: Duration::from_secs(600),
             not_due_too: false,
+            counted: false,
         }
     }
 

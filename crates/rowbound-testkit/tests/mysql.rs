@@ -196,6 +196,7 @@ fn claim(owner: &str, limit: u32) -> Claim {
         owner: owner.into(),
         lease: Duration::from_secs(60),
         not_due_too: false,
+        counted: false,
     }
 }
 
@@ -875,7 +876,7 @@ fn claims_are_disjoint_and_a_lease_that_ran_out_is_taken_over(server: &Server) {
 }
 
 fn back(c: &Candidate, seconds: u64) -> PutBack {
-    PutBack { id: c.id, wait: Duration::from_secs(seconds), failed: true, note: "the disk 💾 is 'full'".into(), waits: None }
+    PutBack { id: c.id, wait: Duration::from_secs(seconds), attempts: c.attempts + 1, note: "the disk 💾 is 'full'".into(), waits: None }
 }
 
 fn what_is_put_back_waits_and_what_is_announced_is_not_taken_early(server: &Server) {

@@ -47,6 +47,7 @@ mod outlast; // a lock that is held until the storage has ended, whatever become
 mod pace; // barriers, sizes, rests
 mod steps; // one batch, step by step
 mod summary; // what a collector did
+mod suspects; // a batch whose worker died
 mod verdict; // a candidate's end -> settlement
 
 pub use crate::guard::attached;
@@ -311,7 +312,8 @@ impl Collector {
         let mut failed: Option<Error> = None;
         let mut until = None;
         loop {
-            let more = !*stop.borrow() && failed.is_none() && claimed.load(Relaxed) < goal.load(Relaxed);
+            let full = attend::many(&moved);
+            let more = !full && !*stop.borrow() && failed.is_none() && claimed.load(Relaxed) < goal.load(Relaxed);
             let mut idle = true;
             if more {
                 match self.begin_batch(lane).await {
@@ -344,7 +346,13 @@ impl Collector {
             }
             let until = *until.get_or_insert_with(|| clock::deadline(self.settings.patience));
             if *stop.borrow() || failed.is_some() || Instant::now() >= until {
-                let parked = self.park(lane, std::mem::take(&mut moved), Duration::ZERO).await;
+                let others = full && !*stop.borrow() && failed.is_none();
+                // What is due is moved, however many wait: these come after the others.
+                let wait = if others { self.settings.patience } else { Duration::ZERO };
+                let parked = self.park(lane, std::mem::take(&mut moved), wait).await;
+                if others && parked.is_ok() {
+                    continue;
+                }
                 return failed.map_or(parked, Err);
             }
             tokio::time::sleep(attended.next.unwrap_or(SHORT_REST)).await;
@@ -379,6 +387,7 @@ impl Collector {
             owner: self.owner.clone(),
             lease: self.settings.lease,
             not_due_too: self.settings.retry_now,
+            counted: false,
         }
     }
 

@@ -91,6 +91,17 @@ pub fn point(name: &str) {
     let _ = name;
 }
 
+/// Kills this process by SIGKILL if `ROWBOUND_CRASH_OF` is `name`: a candidate that ends every worker.
+#[inline]
+pub(crate) fn of(name: &str) {
+    #[cfg(feature = "crash-points")]
+    if std::env::var_os("ROWBOUND_CRASH_OF").is_some_and(|of| of == name) {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    }
+    #[cfg(not(feature = "crash-points"))]
+    let _ = name;
+}
+
 /// How long a file is held without a trash: `usual`, unless a test sets `ROWBOUND_HOLD`, in milliseconds.
 pub(crate) fn hold(usual: std::time::Duration) -> std::time::Duration {
     #[cfg(feature = "crash-points")]

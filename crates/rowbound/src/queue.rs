@@ -47,6 +47,13 @@ pub struct Candidate {
     pub waits: Option<Waits>,
 }
 
+impl Candidate {
+    /// How many tries had no end, as far as anybody saw: their workers died, perhaps of this candidate.
+    pub(crate) fn unended(&self) -> u32 {
+        self.attempts.saturating_sub(self.waits.as_ref().map_or(0, |w| w.ended))
+    }
+}
+
 /// The transactions whose end a candidate waits for: those that were open at one moment. They are remembered with the candidate and never noted anew, so
 /// that transactions which overlap for ever delay a deletion but do not prevent it.
 ///
@@ -64,6 +71,17 @@ pub struct Waits {
     /// How its file looked when it was first found too young.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sight: Option<Sight>,
+    /// Of how many of its failed tries the end was seen. One that had no end may have ended its worker.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ended: u32,
+    /// How many tries there had been when it was last set apart because of that; 0: it was not.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub apart: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 /// What a file looked like. One that is still the same after `min_age` is old, whatever its times say.
@@ -92,6 +110,8 @@ pub struct Claim {
     pub lease: Duration,
     /// Whether candidates that wait for another try are taken before they are due (`collect --retry-now`).
     pub not_due_too: bool,
+    /// SQLite, where no lease is written: whether the try is counted in the candidates' rows. Elsewhere it always is.
+    pub counted: bool,
 }
 
 /// What was decided of a candidate. The ledger keeps it.
@@ -197,8 +217,8 @@ pub struct PutBack {
     pub id: i64,
     /// How long until it is due again.
     pub wait: Duration,
-    /// Whether this counts as a failed attempt.
-    pub failed: bool,
+    /// How many tries count by now, as in [`Candidate::attempts`]: one more if this one failed.
+    pub attempts: u32,
     /// The error, or what it waits for.
     pub note: String,
     /// Transactions that it waits for, to be remembered; `None` forgets those that were.

@@ -182,6 +182,7 @@ fn claim_of(plan: &Plan, record: Option<&Installation>, storage: &str) -> Claim 
         owner: String::new(),
         lease: std::time::Duration::ZERO,
         not_due_too: false,
+        counted: false,
     }
 }
 

@@ -359,7 +359,7 @@ pub async fn it_is_told_how_many_wait_for_a_transaction(f: &Fixture) {
     let back = claimed[..2].iter().map(|c| PutBack {
         id: c.id,
         wait: Duration::from_secs(3600),
-        failed: false,
+        attempts: c.attempts,
         note: "it waits".into(),
         waits: Some(waits.clone()),
     });

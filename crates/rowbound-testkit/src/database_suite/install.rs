@@ -231,7 +231,7 @@ async fn is_upgraded(f: &Fixture, attached: &Attached) {
     let fresh = ok(db.claim(&claim).await);
     assert_eq!(fresh.iter().map(|c| (value(c), c.attempts, c.waits.clone())).collect::<Vec<_>>(), [("fresh.jpg".to_owned(), 0, None)]);
     let waits = Some(Waits { moved: true, transactions: vec!["3/17".into()], ..Waits::default() });
-    let back = vec![PutBack { id: fresh[0].id, wait: Duration::ZERO, failed: true, note: "waits".into(), waits: waits.clone() }];
+    let back = vec![PutBack { id: fresh[0].id, wait: Duration::ZERO, attempts: 1, note: "waits".into(), waits: waits.clone() }];
     ok(db.settle(&Settlement { back, ..settle_all(&[], Outcome::Kept) }, None).await);
     claim.not_due_too = true;
     let mut got = ok(db.claim(&claim).await);

@@ -154,7 +154,7 @@ pub async fn next_due_tells_the_wait(f: &Fixture) {
     let wait = ok(attached.database.next_due(&claim).await).expect("a candidate waits");
     assert!(wait > HOUR - Duration::from_secs(60) && wait <= HOUR + Duration::from_secs(5), "{wait:?}");
     let got = ok(attached.database.claim(&attached.claim()).await);
-    let back = PutBack { id: got[0].id, wait: HOUR * 2, failed: false, note: "later".into(), waits: None };
+    let back = PutBack { id: got[0].id, wait: HOUR * 2, attempts: got[0].attempts, note: "later".into(), waits: None };
     ok(attached.database.settle(&Settlement { back: vec![back], ..settle_all(&[], Outcome::Kept) }, None).await);
     let wait = ok(attached.database.next_due(&attached.claim()).await).expect("a candidate waits");
     assert!(wait > HOUR && wait <= HOUR * 2 + Duration::from_secs(5), "{wait:?}");
@@ -184,8 +184,8 @@ pub async fn what_is_put_back_is_due_later(f: &Fixture) {
     let attached = candidates(f, 2).await;
     let got = ok(attached.database.claim(&attached.claim()).await);
     let back = vec![
-        PutBack { id: got[0].id, wait: HOUR, failed: true, note: "the storage is down".into(), waits: None },
-        PutBack { id: got[1].id, wait: Duration::ZERO, failed: false, note: "younger than min_age".into(), waits: None },
+        PutBack { id: got[0].id, wait: HOUR, attempts: got[0].attempts + 1, note: "the storage is down".into(), waits: None },
+        PutBack { id: got[1].id, wait: Duration::ZERO, attempts: got[1].attempts, note: "younger than min_age".into(), waits: None },
     ];
     let count = ok(attached.database.settle(&Settlement { back, ..settle_all(&[], Outcome::Kept) }, None).await);
     assert_eq!(count, 0, "nothing was settled");
@@ -235,7 +235,7 @@ pub async fn what_a_candidate_waits_for_is_remembered(f: &Fixture) {
         let back = |(c, waits): (&Candidate, &Option<Waits>)| PutBack {
             id: c.id,
             wait: Duration::ZERO,
-            failed: waits.is_none(),
+            attempts: c.attempts + u32::from(waits.is_none()),
             note: value(c),
             waits: waits.clone(),
         };
@@ -318,7 +318,7 @@ pub async fn a_lease_is_confirmed_to_who_holds_it(f: &Fixture) {
     assert_eq!(due().await, before, "enough is left of each lease: nothing was written");
 
     // What is settled or put back is not held any more.
-    let back = vec![PutBack { id: mine[1], wait: HOUR, failed: false, note: "later".into(), waits: None }];
+    let back = vec![PutBack { id: mine[1], wait: HOUR, attempts: 0, note: "later".into(), waits: None }];
     ok(db.settle(&Settlement { settled: vec![settled(mine[0], Outcome::Kept)], back, ..settle_all(&[], Outcome::Kept) }, None).await);
     assert_eq!(confirm("suite", &all).await, [0; 0]);
     theirs.push(free);
@@ -399,7 +399,7 @@ pub async fn ten_thousand_leases_are_confirmed_at_once(f: &Fixture) {
 pub async fn not_due_too_takes_what_waits(f: &Fixture) {
     let attached = candidates(f, 1).await;
     let got = ok(attached.database.claim(&attached.claim()).await);
-    let back = vec![PutBack { id: got[0].id, wait: HOUR, failed: true, note: "down".into(), waits: None }];
+    let back = vec![PutBack { id: got[0].id, wait: HOUR, attempts: got[0].attempts + 1, note: "down".into(), waits: None }];
     ok(attached.database.settle(&Settlement { back, ..settle_all(&[], Outcome::Kept) }, None).await);
     assert!(ok(attached.database.claim(&attached.claim()).await).is_empty());
     let mut claim = attached.claim();
@@ -465,7 +465,8 @@ pub async fn another_owner_settles_nothing(f: &Fixture) {
     claim.owner = "another".into();
     let theirs = ok(attached.database.claim(&claim).await);
     let mut settlement = settle_all(&theirs[..1], Outcome::Erased);
-    settlement.back = vec![PutBack { id: theirs[1].id, wait: HOUR, failed: true, note: "not mine".into(), waits: None }];
+    settlement.back =
+        vec![PutBack { id: theirs[1].id, wait: HOUR, attempts: theirs[1].attempts + 1, note: "not mine".into(), waits: None }];
     assert_eq!(ok(attached.database.settle(&settlement, None).await), 0);
     assert!(ok(attached.database.history(&Filter::default()).await).is_empty());
     settlement.owner = "another".into();
@@ -548,7 +549,7 @@ pub async fn names_of_a_value_become_candidates_of_their_own(f: &Fixture) {
     assert_eq!(ok(attached.database.settle(&settlement, None).await), 1);
     if f.db.dialect() != Dialect::Sqlite {
         assert_eq!(ok(attached.database.settle(&settlement, None).await), 0, "who does not hold it opens nothing");
-        let back = vec![PutBack { id: got[1].id, wait: Duration::ZERO, failed: false, note: "later".into(), waits: None }];
+        let back = vec![PutBack { id: got[1].id, wait: Duration::ZERO, attempts: got[1].attempts, note: "later".into(), waits: None }];
         ok(attached.database.settle(&Settlement { back, ..settle_all(&[], Outcome::Kept) }, None).await);
     }
     let mut again = ok(attached.database.claim(&attached.claim()).await);
@@ -907,10 +908,10 @@ pub async fn the_backlog_counts(f: &Fixture) {
         assert_eq!(ok(attached.database.backlog(&attached.claim()).await).due, 0, "they are held");
     }
     let back = vec![
-        PutBack { id: got[0].id, wait: HOUR, failed: true, note: "the storage is down".into(), waits: None },
-        PutBack { id: got[1].id, wait: HOUR, failed: false, note: "young".into(), waits: None },
-        PutBack { id: got[2].id, wait: Duration::ZERO, failed: true, note: "again".into(), waits: None },
-        PutBack { id: got[3].id, wait: Duration::ZERO, failed: false, note: "again".into(), waits: None },
+        PutBack { id: got[0].id, wait: HOUR, attempts: got[0].attempts + 1, note: "the storage is down".into(), waits: None },
+        PutBack { id: got[1].id, wait: HOUR, attempts: got[1].attempts, note: "young".into(), waits: None },
+        PutBack { id: got[2].id, wait: Duration::ZERO, attempts: got[2].attempts + 1, note: "again".into(), waits: None },
+        PutBack { id: got[3].id, wait: Duration::ZERO, attempts: got[3].attempts, note: "again".into(), waits: None },
     ];
     ok(attached.database.settle(&Settlement { back, ..settle_all(&[], Outcome::Kept) }, None).await);
     let backlog = ok(attached.database.backlog(&attached.claim()).await);

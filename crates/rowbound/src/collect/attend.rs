@@ -23,6 +23,9 @@ use crate::{
 const LOOK_AFTER: Duration = Duration::from_secs(3);
 const READ_AFTER: Duration = Duration::from_secs(60);
 
+/// So many files may wait for their second barrier in a worker's memory before it claims no more: each takes about 1 kB.
+const MOVED: usize = 20_000;
+
 /// How often open transactions are looked at while a moved batch waits for them.
 const BARRIER_POLL: Duration = Duration::from_millis(200);
 
@@ -43,6 +46,11 @@ impl Attended {
     fn within(&mut self, time: Duration) {
         self.next = Some(self.next.map_or(time, |next| next.min(time)));
     }
+}
+
+/// Whether a worker claims no more until some of these are settled.
+pub(super) fn many(moved: &[Moved]) -> bool {
+    moved.iter().map(Moved::len).sum::<usize>() >= MOVED
 }
 
 impl Collector {

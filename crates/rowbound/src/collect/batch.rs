@@ -72,7 +72,7 @@ impl Claimant {
     }
 
     /// The same for a part of its batch that is begun anew. For a trace it is another batch, which claims what that one gave back.
-    fn again(&self, c: &Collector) -> Self {
+    pub(super) fn again(&self, c: &Collector) -> Self {
         let number = c.batches.fetch_add(1, Relaxed) + 1;
         Claimant { owner: self.owner.clone(), traced: trace::Batch::new(&c.owner, number), began: self.began }
     }
@@ -124,7 +124,8 @@ impl Collector {
         // 1. Claim.
         let limit = lane.batch.load(Relaxed);
         let claimant = Claimant::new(self);
-        let candidates = self.db.claim(&Claim { owner: claimant.owner.clone(), ..self.claim(lane, limit) }).await?;
+        let counted = lane.counts.load(Relaxed);
+        let candidates = self.db.claim(&Claim { owner: claimant.owner.clone(), counted, ..self.claim(lane, limit) }).await?;
         let count = candidates.len();
         let mut batch = Batch { claimed: count, full: count as u32 == limit, ..Batch::default() };
         if candidates.is_empty() {
@@ -134,7 +135,14 @@ impl Collector {
         Counters::add(&self.counters.claimed, count as u64);
         crash::point("claimed");
         let mut waiting = Vec::new();
-        match self.pieces(lane, record, candidates, limit, claimant, &mut batch, &mut waiting).await {
+        let work = async {
+            let (suspects, candidates) = self.apart_from_suspects(lane, candidates, &claimant, &mut batch).await?;
+            match suspects.is_empty() {
+                true => self.pieces(lane, record, candidates, limit, claimant.again(self), &mut batch, &mut waiting).await,
+                false => self.suspects(lane, record, suspects, limit, claimant, &mut batch, &mut waiting).await,
+            }
+        };
+        match work.await {
             Ok(()) => Ok((batch, waiting)),
             Err(e) => {
                 // What was moved by then waits for its second barrier in the queue.
@@ -148,7 +156,7 @@ impl Collector {
 
     /// What was claimed, in one piece, or in as many as it takes until those that fail are alone.
     #[allow(clippy::too_many_arguments)]
-    async fn pieces(
+    pub(super) async fn pieces(
         &self,
         lane: &Lane,
         record: Installation,
@@ -258,8 +266,13 @@ impl Collector {
             return e;
         }
         // What they wait for is remembered still.
-        let back =
-            left.into_iter().map(|c| PutBack { id: c.id, wait: Duration::from_secs(1), failed: false, note: e.full(), waits: c.waits });
+        let back = left.into_iter().map(|c| PutBack {
+            id: c.id,
+            wait: Duration::from_secs(1),
+            attempts: c.attempts,
+            note: e.full(),
+            waits: c.waits,
+        });
         let storage = lane.plan.name.clone();
         let settlement = Settlement { owner: claimant.owner.clone(), storage, back: back.collect(), ..Settlement::default() };
         match self.db.settle(&settlement, None).await {

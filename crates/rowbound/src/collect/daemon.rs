@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Batch, Collector, Moved, health::Whose};
+use super::{Batch, Collector, attend, health::Whose};
 use crate::{
     database::Dialect,
     error::{Error, Kind},
@@ -23,9 +23,6 @@ const RESERVE: u32 = 10;
 
 /// After a worker's panic its post is empty for so long.
 const AFTER_A_PANIC: Duration = Duration::from_secs(5);
-
-/// So many files may wait for their second barrier before a worker claims no more.
-const MOVED: usize = 50_000;
 
 /// Whose loop it is: a worker's, that of a trash, that of who verifies, or one that belongs to no storage: the ledger's, and that of the signs of life.
 #[derive(Debug, Clone, Copy)]
@@ -183,7 +180,7 @@ impl Collector {
                     // Meanwhile names gather for the next reading.
                     return Ok((Batch::default(), rest));
                 }
-                if moved.iter().map(Moved::len).sum::<usize>() > MOVED {
+                if attend::many(&moved) {
                     return Ok((Batch::default(), shortest));
                 }
                 match self.db.next_due(&self.claim(lane, 1)).await? {

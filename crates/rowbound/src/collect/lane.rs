@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, atomic::AtomicU32},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32},
+    },
     time::{Duration, Instant},
 };
 
@@ -49,6 +52,12 @@ pub(super) struct Lane {
     pub(super) scan_at: Mutex<Option<Instant>>,
     /// Somebody claimed candidates: there may be more.
     pub(super) claimed: Notify,
+    /// One at a time takes what may have ended a worker.
+    pub(super) suspects: tokio::sync::Mutex<()>,
+    /// Whether a claim of both takes them, and not the others.
+    pub(super) suspects_first: AtomicBool,
+    /// SQLite: whether the next claim is counted in the rows. The first one of a process always is: that its predecessor died says nobody else.
+    pub(super) counts: AtomicBool,
     /// SQLite: until when the application has the write lock to itself after a batch has held it.
     pub(super) rest: Mutex<Option<Instant>>,
     /// Transactions that made a batch go back.
@@ -103,6 +112,9 @@ impl Lane {
             scans: own.iter().any(|b| b.binding.scans()),
             scan_at: Mutex::new(None),
             claimed: Notify::new(),
+            suspects: tokio::sync::Mutex::new(()),
+            suspects_first: AtomicBool::new(false),
+            counts: AtomicBool::new(true),
             rest: Mutex::new(None),
             blockers: Mutex::default(),
             waited_for: Mutex::default(),

@@ -154,9 +154,10 @@ impl Collector {
             }
             in_a_row += 1;
             for s in piece {
-                let waits = s.place.is_some().then(|| Waits { moved: true, ..Waits::default() });
-                let back =
-                    PutBack { id: s.id, wait: backoff(attempts.get(&s.id).copied().unwrap_or(0)), failed: true, note: error.full(), waits };
+                let before = attempts.get(&s.id).copied().unwrap_or(0);
+                let moved = s.place.is_some();
+                let waits = Some(Waits { young: !moved, moved, ended: before + 1, ..Waits::default() });
+                let back = PutBack { id: s.id, wait: backoff(before), attempts: before + 1, note: error.full(), waits };
                 self.db.settle(&with(Vec::new(), vec![back]), None).await?;
                 failed.push((s, error.clone()));
             }

@@ -199,7 +199,15 @@ impl Decided {
                 // How its file looked is remembered whatever comes between, or `min_age` would begin anew each time.
                 let sight = || c.waits.as_ref().filter(|w| !w.moved).and_then(|w| w.sight.clone());
                 let waits = waits.or_else(|| sight().map(|sight| Waits { young: true, sight: Some(sight), ..Waits::default() }));
-                self.settlement.back.push(PutBack { id: c.id, wait, failed, note, waits });
+                let attempts = c.attempts + u32::from(failed);
+                // So are the tries of which the end was seen.
+                let (ended, apart) = c.waits.as_ref().map_or((0, 0), |w| (w.ended, w.apart));
+                let ended = if failed { attempts } else { ended };
+                let waits = match (ended, apart) {
+                    (0, 0) => waits,
+                    _ => Some(Waits { ended, apart, ..waits.unwrap_or_else(|| Waits { young: true, ..Waits::default() }) }),
+                };
+                self.settlement.back.push(PutBack { id: c.id, wait, attempts, note, waits });
             }
         }
     }
@@ -267,11 +275,15 @@ mod tests {
         let failed = |c: &Candidate| Verdict::failure(c, &crate::error::Error::new(crate::error::Kind::Storage, "refused"));
         for (waits, kept) in [(&young, Some(&young)), (&moved, None)] {
             let c = candidate(waits);
-            for verdict in [Verdict::again("at once"), Verdict::wait(Duration::from_secs(1), "too early"), failed(&c)] {
+            for verdict in [Verdict::again("at once"), Verdict::wait(Duration::from_secs(1), "too early")] {
                 let mut decided = Decided::default();
                 decided.one(&c, None, verdict);
                 assert_eq!(decided.settlement.back[0].waits.as_ref(), kept);
             }
+            let mut decided = Decided::default();
+            decided.one(&c, None, failed(&c));
+            let ended = Waits { young: true, ended: 1, ..kept.cloned().unwrap_or_default() };
+            assert_eq!((decided.settlement.back[0].waits.as_ref(), decided.settlement.back[0].attempts), (Some(&ended), 1));
         }
         let mut decided = Decided::default();
         decided.one(&candidate(&young), None, Verdict::again("at once"));

@@ -36,7 +36,7 @@ pub(crate) fn by_waits(back: &[PutBack]) -> Result<BTreeMap<Option<String>, Vec<
     for b in back {
         let text = b.waits.as_ref().map(serde_json::to_string).transpose();
         let text = text.map_err(|e| Error::new(Kind::Database, "what a candidate waits for cannot be written").because(e))?;
-        match b.waits.as_ref().is_some_and(|w| w.sight.is_some()) {
+        match b.waits.as_ref().is_some_and(|w| w.sight.is_some() || w.ended > 0 || w.apart > 0) {
             true => groups.entry(None).or_default().push((b, text)),
             false => groups.entry(text).or_default().push((b, None)),
         }

@@ -226,7 +226,7 @@ pub(super) async fn settle(db: &Mysql, settlement: &Settlement) -> Result<u64> {
             .iter()
             .map(|(b, own)| {
                 let mut row = serde_json::json!({
-                    "id": b.id, "wait": interval(b.wait), "failed": i32::from(b.failed), "note": hex(cut(&b.note).as_bytes()),
+                    "id": b.id, "wait": interval(b.wait), "attempts": i32::try_from(b.attempts).unwrap_or(i32::MAX), "note": hex(cut(&b.note).as_bytes()),
                 });
                 if let Some(own) = own {
                     row["waits"] = hex(own.as_bytes()).into();

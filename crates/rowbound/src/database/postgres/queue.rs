@@ -188,7 +188,7 @@ pub(super) async fn settle(pool: &PgPool, settlement: &Settlement) -> Result<u64
             .bind(owner)
             .bind(back.iter().map(|(b, _)| b.id).collect::<Vec<_>>())
             .bind(back.iter().map(|(b, _)| micros(b.wait)).collect::<Vec<_>>())
-            .bind(back.iter().map(|(b, _)| b.failed).collect::<Vec<_>>())
+            .bind(back.iter().map(|(b, _)| i32::try_from(b.attempts).unwrap_or(i32::MAX)).collect::<Vec<_>>())
             .bind(back.iter().map(|(b, _)| storable(&b.note)).collect::<Vec<_>>())
             .bind(waits)
             .bind(back.iter().map(|(_, own)| own.as_deref()).collect::<Vec<_>>())

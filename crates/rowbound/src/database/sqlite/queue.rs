@@ -1,6 +1,6 @@
 //! Candidates and the ledger.
 //!
-//! No claim is written: the one worker holds a file lock.
+//! No lease is written: the one worker holds a file lock. A claim counts in the rows only where that is asked for.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -43,6 +43,14 @@ pub(super) async fn claim(db: &Sqlite, claim: &Claim) -> Result<Vec<Candidate>> 
         .map_err(failed("claim"))?;
     let broken = || Error::new(Kind::Database, "the claimed candidates cannot be read");
     let rows: Vec<ClaimedRow<'_>> = serde_json::from_str(&all).map_err(|e| broken().because(e))?;
+    drop(connection);
+    if claim.counted && !rows.is_empty() {
+        let ids: Vec<i64> = rows.iter().map(|row| row.0).collect();
+        let mut lock = db.write_lock().await?;
+        let counted = "UPDATE rowbound_candidate SET attempts = attempts + 1 WHERE id IN (SELECT value FROM json_each(?1))";
+        sqlx::query(counted).bind(json(&ids)?).execute(lock.connection()).await.map_err(failed("claim"))?;
+        lock.end("COMMIT").await?;
+    }
     rows.into_iter()
         .map(|(id, binding, value, key, event, released_at, attempts, opened, waits)| {
             let text = |hex: &str| unhex(hex).ok_or_else(broken).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
@@ -123,9 +131,9 @@ pub(super) async fn settle(db: &Sqlite, settlement: &Settlement, hold: Option<Ho
         drop_candidates(lock.connection(), &settlement.empty).await?;
     }
     for (waits, back) in by_waits(&settlement.back)? {
-        let rows: Vec<_> = back.iter().map(|(b, own)| (b.id, millis(b.wait), b.failed, &b.note, own)).collect();
+        let rows: Vec<_> = back.iter().map(|(b, own)| (b.id, millis(b.wait), b.attempts, &b.note, own)).collect();
         let sql = format!(
-            "UPDATE rowbound_candidate SET due_at = {NOW} + (j.value ->> 1), attempts = attempts + (j.value ->> 2), note = j.value ->> 3, \
+            "UPDATE rowbound_candidate SET due_at = {NOW} + (j.value ->> 1), attempts = j.value ->> 2, note = j.value ->> 3, \
              waits = ifnull(j.value ->> 4, ?2) \
              FROM json_each(?1) AS j WHERE rowbound_candidate.id = j.value ->> 0"
         );
@@ -207,7 +215,7 @@ pub(super) async fn enter_in(connection: &mut SqliteConnection, entries: &[NewEn
 pub(super) async fn backlog(db: &Sqlite, claim: &Claim) -> Result<Backlog> {
     let mut connection = db.acquire().await?;
     let sql = format!(
-        "SELECT count(*), count(*) FILTER (WHERE ifnull(due_at, released_at + ?2) <= {NOW}), count(*) FILTER (WHERE attempts > 0), \
+        "SELECT count(*), count(*) FILTER (WHERE ifnull(due_at, released_at + ?2) <= {NOW}), count(*) FILTER (WHERE attempts > (note IS NULL)), \
          count(*) FILTER (WHERE event IN ('stage', 'direct', 'return') AND due_at > {NOW} AND note IS NULL), \
          ({NOW} - min(released_at) FILTER (WHERE event NOT IN ('stage', 'direct') OR due_at <= {NOW})) / 1000, \
          ({NOW} - min(ifnull(due_at, released_at + ?2))) / 1000 FROM rowbound_candidate WHERE storage = ?1"
