@@ -239,7 +239,7 @@ async fn one_that_ends_its_worker(backend: Backend, good: usize) {
     rowbound.run(&["attach"]).await.expect(0);
     world.db.exec("delete from doc").await;
     let deadly = rowbound.clone().env("ROWBOUND_CRASH_OF", "ends-it.jpg");
-    let note = format!("select note from {} where note like '%alone%'", world.own_table("candidate"));
+    let note = format!("select note from {} where note like 'a worker died each of%'", world.own_table("candidate"));
     let left = || world.files().iter().filter(|f| f.starts_with("good/")).count();
     let is_apart = || async { left() == 0 && !world.db.query_strings(&note).await.is_empty() };
     let mut deaths = 0;

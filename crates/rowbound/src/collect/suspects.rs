@@ -1,7 +1,7 @@
 //! A candidate that ends its whole worker keeps no other one.
 //!
 //! In: claimed candidates whose last tries had no end: the worker died, perhaps of one of them. Out: a few of them tried, the others back in the queue. Promise: each
-//! time a worker dies, fewer are tried together, until the one that ends it is alone; that one is set apart, with what happened to it, and all
+//! time a worker dies, fewer are tried together, until the one that ends it is left alone; that one is set apart, with what happened to it, and all
 //! others are collected.
 //!
 //! An error and a panic come with an end, and are [`super::narrow`]'s. These here have none: memory that ran out, a stack that overflowed, a fault in a library of
@@ -23,17 +23,45 @@ use crate::{
 /// After each try without an end so many times fewer are tried together: three bits.
 const NARROWER: u32 = 3;
 
-/// After so many tries without an end one is tried alone, and set apart after so many. Between the two a worker may die of something else.
+/// After so many tries without an end one is tried alone.
 const ALONE: u32 = 4;
+
+/// So many pieces are as many as died together the last time. When more have come to an end, the workers were killed by something else: so many times more are tried
+/// together then, since each piece costs two barriers and there may be thousands.
+const PIECES: u32 = 8;
+const WIDER: usize = 4;
+
+/// One that is left alone after so many tries is set apart: a worker may have died of something else some of the times.
 const APART: u32 = 7;
 
 /// While another worker of this process tries some: it may be ended with them.
 const NEXT: Duration = Duration::from_secs(1);
 
-/// How many are tried together of which `tries` had no end; `limit` is a whole batch.
-fn together(limit: u32, tries: u32) -> usize {
-    let size = limit.checked_shr(tries.saturating_mul(NARROWER)).unwrap_or(0).max(1);
-    if tries >= ALONE { 1 } else { size as usize }
+/// What a process has seen of suspects: how many pieces of those with one number of tries have come to an end, and how many had the last.
+#[derive(Debug, Default)]
+pub(super) struct Ended {
+    tries: u32,
+    pieces: u32,
+    last: usize,
+}
+
+impl Ended {
+    /// How many are tried together of which `tries` had no end; `limit` is a whole batch.
+    fn together(&self, limit: u32, tries: u32) -> usize {
+        let first = if tries >= ALONE { 1 } else { limit.checked_shr(tries.saturating_mul(NARROWER)).unwrap_or(0).max(1) as usize };
+        // From then on one was alone when its worker died.
+        let pieces = if tries > ALONE { 1 } else { PIECES };
+        match self.tries == tries && self.pieces >= pieces {
+            true => self.last.saturating_mul(WIDER).min(limit as usize),
+            false => first,
+        }
+    }
+
+    /// So many of which `tries` had no end have come to theirs.
+    fn add(&mut self, tries: u32, count: usize) {
+        let before = if self.tries == tries { self.pieces } else { 0 };
+        *self = Ended { tries, pieces: before + 1, last: count };
+    }
 }
 
 /// What is done with suspects.
@@ -44,15 +72,17 @@ struct Split {
     apart: Vec<Candidate>,
 }
 
-/// Those that are tried now, those that are the next batches', and those that are set apart: each was alone when its worker died. What was set apart the last time is
-/// tried again, last of all. `limit` is a whole batch.
-fn split(suspects: Vec<Candidate>, limit: u32, at_once: bool) -> Split {
-    let is_apart = |c: &Candidate| c.unended() >= APART && c.waits.as_ref().is_none_or(|w| w.apart != c.attempts);
-    let (apart, rest): (Vec<_>, Vec<_>) = suspects.into_iter().partition(|c| !at_once && is_apart(c));
+/// Those that are tried now, those that are the next batches', and what is set apart: that of which workers died the oftenest, so that all that were tried with it have
+/// come to an end since. What was set apart the last time is tried again, last of all. `limit` is a whole batch.
+fn split(suspects: Vec<Candidate>, limit: u32, seen: &Ended, at_once: bool) -> Split {
+    let was_apart = |c: &Candidate| c.waits.as_ref().is_some_and(|w| w.apart == c.attempts);
+    let tries = suspects.iter().filter(|c| !was_apart(c)).map(Candidate::unended);
+    let most = tries.clone().max().filter(|most| !at_once && *most >= APART && tries.filter(|t| t == most).count() == 1);
+    let (apart, rest): (Vec<_>, Vec<_>) = suspects.into_iter().partition(|c| Some(c.unended()) == most && !was_apart(c));
     let Some(least) = rest.iter().map(Candidate::unended).min() else { return Split { apart, ..Split::default() } };
     // Those that have as many were together, or could have been.
     let (mut now, mut later): (Vec<_>, Vec<_>) = rest.into_iter().partition(|c| c.unended() == least);
-    later.extend(now.split_off(together(limit, least).min(now.len())));
+    later.extend(now.split_off(seen.together(limit, least).min(now.len())));
     Split { now, later, apart }
 }
 
@@ -96,7 +126,7 @@ impl Collector {
         waiting: &mut Vec<Moved>,
     ) -> Result<()> {
         let mut decided = Decided::new(&claimant, &lane.plan.name);
-        let Ok(_one) = lane.suspects.try_lock() else {
+        let Ok(mut seen) = lane.suspects.try_lock() else {
             for c in &suspects {
                 decided.one(
                     c,
@@ -107,7 +137,7 @@ impl Collector {
             batch.summary.add(&decided.summary);
             return self.finish(lane, Settled(decided), None).await;
         };
-        let Split { now, later, apart } = split(suspects, limit, self.settings.retry_now);
+        let Split { now, later, apart } = split(suspects, limit, &seen, self.settings.retry_now);
         for c in &later {
             decided.one(c, None, Verdict::again("a worker died while it had this one and others: they are tried again, fewer at a time"));
         }
@@ -117,11 +147,12 @@ impl Collector {
         batch.again += decided.again;
         batch.summary.add(&decided.summary);
         self.finish(lane, Settled(decided), None).await?;
-        if now.is_empty() {
-            return Ok(());
-        }
+        let Some(tries) = now.first().map(Candidate::unended) else { return Ok(()) };
+        let count = now.len();
         self.pieces(lane, record, now, limit, claimant.again(self), batch, waiting).await?;
-        self.see_through(lane, waiting, batch).await
+        self.see_through(lane, waiting, batch).await?;
+        seen.add(tries, count);
+        Ok(())
     }
 }
 
@@ -129,8 +160,8 @@ impl Collector {
 fn set_apart(decided: &mut Decided, c: &Candidate) {
     let tries = c.unended();
     let note = format!(
-        "a worker died each of the last {tries} times that it was tried, the last time of this one alone: look at its file, and into the log of the system \
-         (memory?); `rowbound collect --retry-now` tries it at once"
+        "a worker died each of the last {tries} times that it was tried, and what was tried with it has ended since: look at its file, and into the log of \
+         the system (memory?); `rowbound collect --retry-now` tries it at once"
     );
     let before = c.waits.clone().unwrap_or_else(|| Waits { young: true, ..Waits::default() });
     decided.summary.failed += 1;
@@ -166,11 +197,12 @@ mod tests {
         }
     }
 
-    /// Collects `count` candidates of which some end their worker; a claim takes those with the lowest ids. Returns the deaths, and how often others than the
-    /// culprits were set apart.
-    fn run(count: i64, culprits: &[i64], limit: u32) -> (u32, u32) {
-        let mut queue: BTreeMap<i64, Candidate> = (0..count).map(|id| (id, candidate(id))).collect();
+    /// Collects `count` candidates of which some end their worker, and all have had so many tries without an end; a claim takes those with the lowest ids. Returns the
+    /// deaths, how often others than the culprits were set apart, and the batches.
+    fn run(count: i64, tries: u32, culprits: &[i64], limit: u32) -> (u32, u32, u32) {
+        let mut queue: BTreeMap<i64, Candidate> = (0..count).map(|id| (id, Candidate { attempts: tries, ..candidate(id) })).collect();
         let (mut deaths, mut innocent, mut rounds, mut turn) = (0, 0, 0, false);
+        let mut seen = Ended::default();
         while queue.keys().any(|id| !culprits.contains(id)) || queue.values().any(|c| c.waits.as_ref().is_none_or(|w| w.apart == 0)) {
             rounds += 1;
             assert!(rounds < 10_000, "{} are left", queue.len());
@@ -187,45 +219,56 @@ mod tests {
                 }
                 (fresh, dead)
             } else {
-                let Split { now, apart, .. } = split(suspects, limit, false);
+                let Split { now, apart, .. } = split(suspects, limit, &seen, false);
                 for c in apart {
                     innocent += u32::from(!culprits.contains(&c.id));
                     let c = queue.get_mut(&c.id).unwrap();
                     c.waits = Some(Waits { young: true, apart: c.attempts, ..Waits::default() });
                 }
                 let dead = dies(&now);
-                if !dead {
+                if !dead && !now.is_empty() {
+                    seen.add(now[0].unended(), now.len());
                     now.iter().for_each(|c| drop(queue.remove(&c.id)));
                 }
                 (now, dead)
             };
             if dead {
                 deaths += 1;
+                seen = Ended::default();
                 tried.iter().for_each(|c| queue.get_mut(&c.id).unwrap().attempts += 1);
             }
         }
-        (deaths, innocent)
+        (deaths, innocent, rounds)
     }
 
     #[test]
     fn what_ends_its_worker_is_found_and_all_others_are_collected() {
-        assert_eq!(run(4_000, &[1_234], 4_000), (APART, 0));
-        assert_eq!(run(4_000, &[0], 500), (APART, 0));
-        let (deaths, innocent) = run(4_000, &[3, 4, 5, 700, 3_999], 4_000);
+        for (culprit, limit) in [(1_234, 4_000), (0, 500), (3_999, 4_000)] {
+            let (deaths, innocent, _) = run(4_000, 0, &[culprit], limit);
+            assert!((APART..APART + 3).contains(&deaths) && innocent == 0, "{culprit}: {deaths} {innocent}");
+        }
+        // Workers that were killed by something else, each after a claim that counted for all.
+        for tries in [1, ALONE, APART, 20] {
+            let (deaths, innocent, batches) = run(4_000, tries, &[], 4_000);
+            assert!(deaths == 0 && innocent == 0 && batches <= 70, "{tries}: {deaths} {innocent} {batches}");
+        }
+        let (deaths, innocent, _) = run(4_000, 20, &[1_234], 4_000);
+        assert!(deaths <= 14 && innocent == 0, "{deaths} {innocent}");
+        let (deaths, innocent, _) = run(4_000, 0, &[3, 4, 5, 700, 3_999], 4_000);
         assert!(deaths <= 5 * APART && innocent == 0, "{deaths} {innocent}");
     }
 
     #[test]
     fn what_was_set_apart_is_tried_again_and_set_apart_again_if_it_does_not_end() {
         let mut c = Candidate { attempts: APART, ..candidate(1) };
-        assert_eq!(split(vec![c.clone()], 4_000, false).apart.len(), 1);
-        assert_eq!(split(vec![c.clone()], 4_000, true).now.len(), 1, "a person asks");
+        assert_eq!(split(vec![c.clone()], 4_000, &Ended::default(), false).apart.len(), 1);
+        assert_eq!(split(vec![c.clone()], 4_000, &Ended::default(), true).now.len(), 1, "a person asks");
         c.waits = Some(Waits { young: true, apart: c.attempts, ..Waits::default() });
-        assert_eq!(split(vec![c.clone(), candidate(2)], 4_000, false).now, [candidate(2)]);
-        assert_eq!(split(vec![c.clone()], 4_000, false).now.len(), 1);
+        assert_eq!(split(vec![c.clone(), candidate(2)], 4_000, &Ended::default(), false).now, [candidate(2)]);
+        assert_eq!(split(vec![c.clone()], 4_000, &Ended::default(), false).now.len(), 1);
         // The claim of that try counted, and it had no end.
         c.attempts += 1;
-        assert_eq!(split(vec![c], 4_000, false).apart.len(), 1);
+        assert_eq!(split(vec![c], 4_000, &Ended::default(), false).apart.len(), 1);
         // Failures have an end.
         let failing = Candidate { attempts: 9, waits: Some(Waits { young: true, ended: 9, ..Waits::default() }), ..candidate(3) };
         assert_eq!(failing.unended(), 0);
