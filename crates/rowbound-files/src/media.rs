@@ -87,8 +87,8 @@ impl Media {
         Ok(Self::with(PlanBuilder::load(file.as_ref(), database)?))
     }
 
-    /// The same with the file that `ROWBOUND_CONFIG` names, or `rowbound.toml`, and the database of `DATABASE_URL` if that is set. Without a file, the storage `default` is
-    /// `ROWBOUND_STORAGE` (a storage's `url`), with `ROWBOUND_BASE_URL` as its `base_url`.
+    /// The same with the file that `ROWBOUND_CONFIG` names, or `rowbound.toml`, and the database of `DATABASE_URL` if the file names none. Without a file, the storage
+    /// `default` is `ROWBOUND_STORAGE` (a storage's `url`), with `ROWBOUND_BASE_URL` as its `base_url`.
     ///
     /// # Errors
     /// As [`Media::config`].
@@ -103,7 +103,11 @@ impl Media {
                 storage.base_url = var("ROWBOUND_BASE_URL");
                 Ok(Self::builder(database.clone().unwrap_or_default()).storage(storage))
             }
-            _ => Self::config(file, database.as_deref()),
+            (_, Some(url)) => {
+                let builder = Self::config(file, None)?;
+                Ok(Builder { plan: builder.plan.database_or(url), ..builder })
+            }
+            (_, None) => Self::config(file, None),
         }
     }
 

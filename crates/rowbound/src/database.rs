@@ -33,6 +33,7 @@ pub mod sqlite;
 pub mod survey; // text columns, and samples of them
 mod words; // what our own rows hold as words or JSON
 
+pub use crate::plan::redact;
 pub(crate) use bound::{as_table, by_table, drifted, no_key, query_items, unusable_query, with_tables};
 pub(crate) use pages::Paging;
 pub use pages::{Scan, ValuePage, Values};
@@ -444,18 +445,17 @@ pub trait Database: Send + Sync + std::fmt::Debug {
     async fn close(&self);
 }
 
-/// Opens the database that `url` names: `sqlite:path`, `postgres://..`, `mysql://..` or `mariadb://..`.
+/// Opens the database that `url` names, in any spelling that [`canonical`](crate::plan::canonical) knows: `sqlite:path`, `postgres://..`, `mysql://..`,
+/// `mariadb://..`, and those of Django, Rails, Laravel and SQLAlchemy.
 ///
 /// # Errors
 /// [`Kind::Config`] for another scheme, [`Kind::DatabaseUnreachable`] or [`Kind::Permission`] when it does not let us in.
 pub async fn open(url: &str, options: &Options) -> Result<Arc<dyn Database>> {
+    let url = &crate::plan::canonical(url)?;
     match url.split_once(':').map_or("", |(scheme, _)| scheme) {
         "sqlite" => Ok(Arc::new(sqlite::Sqlite::open(url, options).await?)),
         "postgres" | "postgresql" => Ok(Arc::new(postgres::Postgres::open(url, options).await?)),
-        "mysql" | "mariadb" => Ok(Arc::new(mysql::Mysql::open(url, options).await?)),
-        other => Err(Error::new(Kind::Config, format!("`database` has no scheme that is known: {other:?}"))
-            .with("database", redact(url))
-            .hint("write sqlite:path/to/db.sqlite3, postgres://user:password@host/name or mysql://user:password@host/name")),
+        _ => Ok(Arc::new(mysql::Mysql::open(url, options).await?)),
     }
 }
 
@@ -473,35 +473,5 @@ pub async fn beside(pool: impl Into<Pool>, options: &Options) -> Result<Arc<dyn 
         Pool::Sqlite(pool) => Ok(Arc::new(sqlite::Sqlite::beside(&pool, options).await?)),
         Pool::Postgres(pool) => Ok(Arc::new(postgres::Postgres::beside(&pool, options).await?)),
         Pool::Mysql(pool) => Ok(Arc::new(mysql::Mysql::beside(&pool, options).await?)),
-    }
-}
-
-/// `url` without its password, for messages.
-pub fn redact(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let host_end = rest.find('/').unwrap_or(rest.len());
-    match rest[..host_end].rfind('@') {
-        Some(at) => match rest[..at].split_once(':') {
-            Some((user, _)) => format!("{scheme}://{user}:***{}", &rest[at..]),
-            None => url.to_owned(),
-        },
-        None => url.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn passwords_never_reach_a_message() {
-        for (url, shown) in [
-            ("postgres://app:s3cret@localhost/app", "postgres://app:***@localhost/app"),
-            ("postgres://app:p@ss@localhost/app", "postgres://app:***@localhost/app"),
-            ("postgres://app@localhost/app", "postgres://app@localhost/app"),
-            ("sqlite:db.sqlite3", "sqlite:db.sqlite3"),
-        ] {
-            assert_eq!(redact(url), shown);
-        }
     }
 }

@@ -11,12 +11,14 @@ use std::{
 
 use serde::Deserialize;
 
+mod address; // a database's URL, in whose spelling it may be
 mod barrier; // whom no barrier waits for
 mod hook; // who hears of what was deleted
 mod location; // a storage's url -> where its files lie
 mod raw; // rowbound.toml as it is written -> storages and bindings
 mod storage; // where files lie, and how long each waits for what
 
+pub use address::{canonical, redact, same_database, sqlite_file};
 pub use barrier::Ignored;
 pub use hook::{Call, Hook, check_hooks};
 pub use location::{Bucket, Location, Service};
@@ -38,7 +40,7 @@ const SHORTEST_HISTORY: Duration = Duration::from_secs(86_400);
 /// The checked configuration.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// The database's URL.
+    /// The database's URL, as [`canonical`] writes it.
     pub database: String,
     /// Storages by name.
     pub storages: BTreeMap<String, StoragePlan>,
@@ -68,6 +70,7 @@ pub struct Plan {
 #[derive(Debug, Clone)]
 pub struct PlanBuilder {
     database: String,
+    written: Option<String>,
     storages: Vec<StoragePlan>,
     bindings: Vec<Binding>,
     ignore: Vec<Column>,
@@ -142,6 +145,29 @@ impl PlanBuilder {
         self
     }
 
+    /// Takes the database at `url`, which somebody else's environment names, where the file names none. Where the file names another one, that one stays, and a
+    /// warning is logged.
+    pub fn database_or(mut self, url: &str) -> Self {
+        match self.named_database() {
+            None => url.clone_into(&mut self.database),
+            Some(own) if same_database(own, url) => {}
+            Some(own) => {
+                tracing::warn!(database = redact(own), other = redact(url), "DATABASE_URL names another database, which is not used")
+            }
+        }
+        self
+    }
+
+    /// The database's URL so far; `None` if neither the file nor a call has named one.
+    pub fn named_database(&self) -> Option<&str> {
+        Some(self.database.as_str()).filter(|url| !url.is_empty())
+    }
+
+    /// The database's URL that stands in the file, whatever overrides it.
+    pub fn written_database(&self) -> Option<&str> {
+        self.written.as_deref()
+    }
+
     /// What stands in a `rowbound.toml`, to which more is added in code: see [`Plan::load`].
     ///
     /// # Errors
@@ -154,7 +180,8 @@ impl PlanBuilder {
                 .hint("name it with --config, or write one: docs/configuration.md")
         })?;
         let base = file.parent().unwrap_or(Path::new("."));
-        Self::parse(&text, base, database, &|var| std::env::var(var).ok()).map_err(|e| e.with("file", file.display()))
+        let env = |var: &str| std::env::var(var).ok();
+        Self::read(&text, base, database, &env, &|url| address::settled(url, base)).map_err(|e| e.with("file", file.display()))
     }
 
     /// The same for a text, with an environment of its own.
@@ -162,6 +189,17 @@ impl PlanBuilder {
     /// # Errors
     /// As [`PlanBuilder::load`].
     pub fn parse(text: &str, base: &Path, database: Option<&str>, env: &dyn Fn(&str) -> Option<String>) -> Result<PlanBuilder> {
+        Self::read(text, base, database, env, &|_| Ok(None))
+    }
+
+    /// `settle` may look which file the database's URL means.
+    fn read(
+        text: &str,
+        base: &Path,
+        database: Option<&str>,
+        env: &dyn Fn(&str) -> Option<String>,
+        settle: &dyn Fn(&str) -> Result<Option<String>>,
+    ) -> Result<PlanBuilder> {
         let mut value: toml::Value = toml::from_str::<toml::Table>(text)
             .map(toml::Value::Table)
             .map_err(|e| Error::new(Kind::Config, format!("this is not TOML: {}", e.to_string().trim())))?;
@@ -173,12 +211,18 @@ impl PlanBuilder {
             let error = Error::new(Kind::Config, e.message().trim().to_owned()).hint("docs/configuration.md lists every field");
             place.into_iter().fold(error, |e, place| e.with("in", place))
         })?;
-        let url = match (database, raw.database) {
-            (Some(over), _) => over.to_owned(),
-            (None, Some(url)) => anchor_sqlite(url, base),
-            (None, None) => String::new(),
+        let of_file = |url: &str| -> Result<String> {
+            let url = canonical(url)?;
+            Ok(settle(&url)?.unwrap_or_else(|| anchor_sqlite(url, base)))
+        };
+        let (url, written) = match (database, raw.database) {
+            // What is overridden is nobody's mistake any more.
+            (Some(over), written) => (over.to_owned(), written.map(|url| of_file(&url).unwrap_or(url))),
+            (None, Some(url)) if !url.is_empty() => of_file(&url).map(|url| (url.clone(), Some(url)))?,
+            (None, _) => (String::new(), None),
         };
         let mut builder = Plan::builder(url);
+        builder.written = written;
         for (name, storage) in raw.storage {
             builder = builder.storage(storage.resolve(name, base)?);
         }
@@ -213,13 +257,14 @@ impl PlanBuilder {
                 Error::new(Kind::Config, "`database` is missing").hint("write it into rowbound.toml, set DATABASE_URL, or pass --database")
             );
         }
+        let database = canonical(&self.database)?;
         let mut storages = BTreeMap::new();
         for storage in self.storages {
             if let Some(twice) = storages.insert(storage.name.clone(), storage) {
                 return Err(Error::new(Kind::Config, "two storages have the same name").with("storage", twice.name));
             }
         }
-        let PlanBuilder { database, bindings, ignore, hooks, keep_history, ignored_sessions, .. } = self;
+        let PlanBuilder { bindings, ignore, hooks, keep_history, ignored_sessions, .. } = self;
         let plan = Plan { database, storages, bindings, ignore, hooks, keep_history, ignored_sessions };
         plan.validate()?;
         Ok(plan)
@@ -231,6 +276,7 @@ impl Plan {
     pub fn builder(url: impl Into<String>) -> PlanBuilder {
         PlanBuilder {
             database: url.into(),
+            written: None,
             storages: Vec::new(),
             bindings: Vec::new(),
             ignore: Vec::new(),

@@ -39,6 +39,7 @@ use crate::{
     ledger::{Entry, Filter, NewEntry, Total, Upkeep},
     name::FileName,
     owner::{self, Owner},
+    plan::sqlite_file,
     queue::{Announce, Backlog, Candidate, Claim, Outcome, Settlement, Waiting, Waits},
 };
 
@@ -118,23 +119,20 @@ impl Sqlite {
     /// # Errors
     /// [`Kind::Config`] for a URL without a path or an in-memory database; [`Kind::DatabaseUnreachable`] when there is no such file.
     pub async fn open(url: &str, options: &Options) -> Result<Self> {
-        let bad = |why: &str| Error::new(Kind::Config, why.to_owned()).with("database", url).hint("write sqlite:path/to/db.sqlite3");
-        let rest = url.strip_prefix("sqlite:").ok_or_else(|| bad("this is no SQLite URL"))?;
-        let path = rest.strip_prefix("//").unwrap_or(rest);
-        let path = path.split('?').next().unwrap_or(path);
-        if path.is_empty() {
-            return Err(bad("`database` names no file"));
-        }
-        if path.starts_with(':') {
-            return Err(bad("an in-memory database cannot be shared with an application"));
-        }
-        let path = Path::new(path);
-        let path = std::fs::canonicalize(path).map_err(|e| {
-            Error::new(Kind::DatabaseUnreachable, "there is no such SQLite file")
-                .with("database", path.display())
-                .because(e)
-                .hint("a relative path in rowbound.toml is taken from the file's own folder; in DATABASE_URL from the current one")
-        })?;
+        let none = |place: &Path, e: io::Error| {
+            Error::new(Kind::DatabaseUnreachable, "there is no such SQLite file").with("database", place.display()).because(e).hint(
+                "a relative path in rowbound.toml is taken from the file's own folder; in --database and DATABASE_URL from the current one",
+            )
+        };
+        let path = match sqlite_file(url, Path::new(""))? {
+            Ok(path) => std::fs::canonicalize(&path).map_err(|e| none(&path, e))?,
+            Err(tried) => {
+                let e = |e: Error, other: &PathBuf| e.with("or", other.display());
+                let first = tried.first().map_or(Path::new(url), PathBuf::as_path);
+                let why = std::fs::canonicalize(first).err().unwrap_or_else(|| io::ErrorKind::NotFound.into());
+                return Err(tried.iter().skip(1).fold(none(first, why), e));
+            }
+        };
         let connect = SqliteConnectOptions::new().filename(&path).create_if_missing(false).foreign_keys(false);
         Self::with(path, connect, options).await
     }
