@@ -72,6 +72,8 @@ pub struct Attached {
     pub proved: BTreeMap<String, Proved>,
     /// Bindings that had capture before and have none now.
     pub removed: Vec<String>,
+    /// Whether anything is another way than before: bindings, triggers, a storage's marker, the record.
+    pub changed: bool,
 }
 
 /// Opens every storage of the plan.
@@ -246,7 +248,8 @@ async fn attach_once(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
         place.mark().await?;
     }
     each_holds_its_own(places.iter()).await?;
-    Ok(Attached { installation, inspection, statements, proved, removed })
+    let changed = before.as_ref() != Some(&installation) || !places.iter().all(Place::is_as_before);
+    Ok(Attached { installation, inspection, statements, proved, removed, changed })
 }
 
 /// Changes the database: capture, the record, and shadow mode where it was asked for.

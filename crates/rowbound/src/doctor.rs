@@ -27,6 +27,8 @@ use crate::{
     storage::{Conditional, Kept, Storage},
 };
 
+mod values; // bound values that are no files, and who else deletes files
+
 /// How bad a finding is. The graver is the greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -67,18 +69,20 @@ const fn check(name: &'static str, looks_at: &'static str) -> Check {
 }
 
 /// Every check, in the order in which they are made.
-pub const CHECKS: [Check; 12] = [
+pub const CHECKS: [Check; 14] = [
     check("attached", "whether this database is attached, and is the one that was"),
     check("capture", "whether the triggers stand on every bound table, enabled and unaltered"),
     check("bypasses", "what happens to bound tables without their triggers seeing it"),
     check("barrier", "whether deletions wait for the transactions of every session"),
     check("unbound", "whether a column that is not bound names files: sampled values are looked up in each storage"),
+    check("values", "whether sampled values of bound columns are files of their storages, and if none is, why"),
     check("indexes", "how long a check of 1,000 names takes for each bound column, and without it"),
     check("storages", "whether each storage is there and is the one that was attached"),
     check("guarantees", "what each storage was seen to honour when it was attached"),
     check("clocks", "how far the clocks of database, storages and this machine are apart"),
     check("lag", "how long released names have been waiting, and which fail"),
     check("hooks", "whether those who follow the ledger hear of it"),
+    check("deleters", "whether files that rows release are there, or somebody else deletes them"),
     check("gaps", "whether there were times without capture"),
 ];
 
@@ -89,6 +93,8 @@ pub struct Finding {
     pub name: &'static str,
     /// How bad it is.
     pub state: State,
+    /// The table, column or storage with which the finding begins; `None` where it is about none alone.
+    pub about: Option<String>,
     /// What was found.
     pub finding: String,
     /// What to do about it.
@@ -116,11 +122,19 @@ struct Examination<'a> {
 impl Examination<'_> {
     fn find(&mut self, name: &'static str, state: State, finding: impl Into<String>, hint: Option<&str>) {
         debug_assert!(CHECKS.iter().any(|c| c.name == name), "{name}");
-        self.findings.push(Finding { name, state, finding: finding.into(), hint: hint.map(str::to_owned) });
+        self.findings.push(Finding { name, state, about: None, finding: finding.into(), hint: hint.map(str::to_owned) });
+    }
+
+    /// The same of one table, column or storage: what is equal of several is shown once.
+    fn find_about(&mut self, name: &'static str, state: State, about: &str, finding: &str, hint: Option<&str>) {
+        self.find(name, state, format!("{about}: {finding}"), hint);
+        if let Some(last) = self.findings.last_mut() {
+            last.about = Some(about.to_owned());
+        }
     }
 
     fn error(&mut self, name: &'static str, state: State, e: &Error) {
-        self.findings.push(Finding { name, state, finding: e.full(), hint: e.hint_text().map(str::to_owned) });
+        self.findings.push(Finding { name, state, about: None, finding: e.full(), hint: e.hint_text().map(str::to_owned) });
     }
 }
 
@@ -139,10 +153,12 @@ pub async fn examine(plan: &Plan, db: &dyn Database) -> Result<Vec<Finding>> {
     let columns = db.text_columns().await?;
     let there = storages(&mut x).await?;
     unbound(&mut x, &there).await;
+    let misplaced = values::values(&mut x, &there).await;
     indexes(&mut x, &columns).await;
     clocks(&mut x, &there).await;
     lag(&mut x).await;
     hooks(&mut x).await;
+    values::deleters(&mut x, &columns, &misplaced).await;
     gaps(&mut x);
     let order = |f: &Finding| CHECKS.iter().position(|c| c.name == f.name);
     x.findings.sort_by_key(order);
@@ -189,12 +205,13 @@ async fn bypasses(x: &mut Examination<'_>) {
         Err(e) => return x.error("bypasses", State::Warning, &e),
     };
     for blind in &seen.blind {
-        x.find("bypasses", State::Note, format!("{}: no trigger sees {}", blind.table, blind.event), Some(&blind.advice));
+        x.find_about("bypasses", State::Note, &blind.table, &format!("no trigger sees {}", blind.event), Some(&blind.advice));
     }
-    for warning in &seen.warnings {
-        // What is missing an index is timed below.
-        if !warning.contains("no index") {
-            x.find("bypasses", State::Note, warning.clone(), None);
+    // What is missing an index is timed below.
+    for warning in seen.warnings.iter().filter(|w| !w.contains("no index")) {
+        match warning.split_once(": ").filter(|(about, _)| !about.contains(' ')) {
+            Some((about, warning)) => x.find_about("bypasses", State::Note, about, warning, None),
+            None => x.find("bypasses", State::Note, warning.clone(), None),
         }
     }
     if seen.blind.is_empty() && seen.warnings.is_empty() {
@@ -324,6 +341,7 @@ async fn indexes(x: &mut Examination<'_>, columns: &[TextColumn]) {
         Ok(without) => without,
         Err(e) => return x.error("indexes", State::Note, &Error::new(e.kind(), format!("no check could be timed: {}", e.full()))),
     };
+    let mut quick_ones: Vec<(Duration, String, String)> = Vec::new();
     for b in &bound {
         let column = &b.binding.column;
         let known = columns.iter().find(|c| c.is(column));
@@ -350,13 +368,13 @@ async fn indexes(x: &mut Examination<'_>, columns: &[TextColumn]) {
         };
         let rows = known.map_or(0, |c| c.rows);
         let said = format!(
-            "{column}: a check of {BATCH} names takes {} ms, {} ms without it ({} index, about {rows} rows)",
+            "a check of {BATCH} names takes {} ms, {} ms without it ({} index, about {rows} rows)",
             with.as_millis(),
             without.as_millis(),
             if indexed { "has an" } else { "no" },
         );
         if quick(with) {
-            x.find("indexes", State::Ok, said, None);
+            quick_ones.push((with, column.to_string(), said));
             continue;
         }
         let hint = match db.dialect() {
@@ -368,7 +386,15 @@ async fn indexes(x: &mut Examination<'_>, columns: &[TextColumn]) {
             }
             Dialect::Mysql | Dialect::Sqlite => format!("create index {0}_{1} on {0} ({1})", column.table, column.column),
         };
-        x.find("indexes", State::Warning, said, Some(&hint));
+        x.find_about("indexes", State::Warning, &column.to_string(), &said, Some(&hint));
+    }
+    // Of those that are well the slowest speaks for all.
+    let count = quick_ones.len();
+    if let Some((_, column, said)) = quick_ones.into_iter().max_by_key(|(with, ..)| *with) {
+        match count {
+            1 => x.find_about("indexes", State::Ok, &column, &said, None),
+            _ => x.find("indexes", State::Ok, format!("{column}: {said}; {} other columns take no longer", count - 1), None),
+        }
     }
 }
 

@@ -23,6 +23,10 @@ use crate::{
     storage::{Look, Storage},
 };
 
+mod bound; // bound columns of which no value is a file
+
+pub use bound::{Cause, Unfit, unfit};
+
 /// How a column's values have to be read to become names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]

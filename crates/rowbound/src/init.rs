@@ -28,7 +28,7 @@ struct Framework {
     says: &'static str,
 }
 
-const FRAMEWORKS: [Framework; 5] = [
+const FRAMEWORKS: [Framework; 6] = [
     Framework {
         name: "Django",
         table: "django_migrations",
@@ -48,7 +48,12 @@ const FRAMEWORKS: [Framework; 5] = [
     Framework {
         name: "Wagtail",
         table: "wagtailcore_page",
-        says: "renditions are rows of their own: bind their column, and no `derivatives` are needed",
+        says: "renditions are rows of their own: bind their column, and no `derivatives` are needed. It deletes files itself, which makes releases `missing`: docs/operations.md#who-else-deletes-files",
+    },
+    Framework {
+        name: "Oscar",
+        table: "catalogue_productimage",
+        says: "it deletes the files of product images and categories itself, which makes releases `missing`: set OSCAR_DELETE_IMAGE_FILES = False",
     },
 ];
 

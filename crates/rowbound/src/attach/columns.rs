@@ -11,7 +11,7 @@ use crate::{
     capture::{Bound, Drift, Inspection, Installation, Snapshot},
     database::{Database, Dialect},
     error::{Error, Kind, Result},
-    evidence::{Limits, survey},
+    evidence::{Limits, survey, unfit},
     plan::Plan,
 };
 
@@ -26,9 +26,15 @@ pub(super) async fn all_bound(plan: &Plan, db: &dyn Database, inspection: &mut I
     let survey =
         survey(db, &storages, limits, |c| plan.bindings.iter().any(|b| c.is(&b.column)) || plan.ignore.iter().any(|i| c.is(i))).await?;
     for unread in &survey.unread {
-        inspection.warnings.push(format!("{} was not looked at, and may name files: {}", unread.column.column, unread.why));
+        inspection.warnings.push(format!("{}: it was not looked at, and may name files: {}", unread.column.column, unread.why));
     }
-    let Some(first) = survey.evidence.first() else { return Ok(()) };
+    let Some(first) = survey.evidence.first() else {
+        let limits = Limits { values: 500, ..limits };
+        let (unfit, unread) = unfit(db, plan.bindings.iter(), &storages, &plan.storages, limits).await?;
+        inspection.warnings.extend(unfit.iter().map(|u| format!("{}: {}; {}", u.column, u.finding(), u.hint())));
+        inspection.warnings.extend(unread.iter().map(|u| format!("{}: its values were not looked at: {}", u.column.column, u.why)));
+        return Ok(());
+    };
     let mut error =
         Error::new(Kind::Unbound, "a column that is not bound names files of a storage: they would be deleted although its rows name them");
     for seen in survey.evidence.iter().take(5) {

@@ -26,6 +26,15 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// Whether its marker says what it said before, whenever that was tried.
+    pub(super) fn is_as_before(&self) -> bool {
+        let said = |marker: &Marker| {
+            let proved = marker.proved.as_ref().map(|p| (p.delete, p.create, p.trash));
+            (marker.storage.clone(), marker.installations.clone(), proved)
+        };
+        self.was.as_ref().is_some_and(|was| said(was) == said(&self.marker))
+    }
+
     /// Writes the marker, unless another database has made the storage its own since it was looked at.
     pub(super) async fn mark(&self) -> Result<()> {
         if let Some(now) = self.storage.marker().await?
