@@ -1,6 +1,6 @@
 //! What can be typed.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::OnceLock};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use jiff::Timestamp;
@@ -27,9 +27,17 @@ pub struct Args {
     #[arg(long, short, global = true, help_heading = GLOBAL, value_name = "FILE", env = "ROWBOUND_CONFIG", default_value = "rowbound.toml")]
     pub config: PathBuf,
 
-    /// The database, instead of the configuration's: sqlite:PATH, postgres://.., mysql://..
-    #[arg(long, global = true, help_heading = GLOBAL, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
+    /// The database, instead of the configuration's: sqlite:PATH, postgres://.., mysql://.. [Where neither names one: DATABASE_URL]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "URL")]
     pub database: Option<String>,
+
+    /// Which database the command was about, and who named it: for messages.
+    #[arg(skip)]
+    pub named: OnceLock<Named>,
+
+    /// Whether it was opened.
+    #[arg(skip)]
+    pub opened: OnceLock<()>,
 
     /// How answers are printed on stdout
     #[arg(long, global = true, help_heading = GLOBAL, value_enum, default_value_t = Format::Text)]
@@ -46,6 +54,15 @@ pub struct Args {
     /// What to do
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// A database, and who named it.
+#[derive(Debug, Clone)]
+pub struct Named {
+    /// Its URL.
+    pub url: String,
+    /// `--database`, the configuration's file, or `DATABASE_URL`.
+    pub by: String,
 }
 
 /// How answers are printed.

@@ -1,6 +1,6 @@
 //! One file per command.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use rowbound::{
     Error, FileName, Kind, Plan, Result,
@@ -8,7 +8,10 @@ use rowbound::{
 };
 use tokio::sync::watch;
 
-use crate::args::{Args, Command, Format};
+use crate::{
+    args::{Args, Command, Format},
+    output,
+};
 
 mod attach;
 mod collect;
@@ -20,6 +23,7 @@ mod explain;
 mod forget;
 mod history;
 mod init;
+mod named; // which database, and who named it
 pub mod pictures;
 mod promote;
 mod put;
@@ -29,28 +33,30 @@ mod status;
 mod sweep;
 mod thumbnail;
 
+pub use named::database_of;
+
 /// Runs the command; returns the exit status.
-pub async fn run(args: Args) -> Result<u8> {
+pub async fn run(args: &Args) -> Result<u8> {
     if args.format == Format::Csv && !matches!(args.command, Command::Sweep(_)) {
         return Err(Error::new(Kind::Config, "only `sweep` answers as CSV").hint("add --format json"));
     }
     match &args.command {
-        Command::Demo(a) => demo::demo(&args, a).await,
-        Command::Init(a) => init::init(&args, a).await,
-        Command::Attach(a) => attach::attach(&args, a).await,
-        Command::Promote(a) => promote::promote(&args, a).await,
-        Command::Detach(a) => detach::detach(&args, a).await,
-        Command::Run(a) => run::run(&args, a).await,
-        Command::Collect(a) => collect::collect(&args, a).await,
-        Command::Sweep(a) => sweep::sweep(&args, a).await,
-        Command::Forget(a) => forget::forget(&args, a).await,
-        Command::Status => status::status(&args).await,
-        Command::Doctor => doctor::doctor(&args).await,
-        Command::History(a) => history::history(&args, a).await,
-        Command::Explain(a) => explain::explain(&args, a).await,
-        Command::Restore(a) => restore::restore(&args, a).await,
-        Command::Put(a) => put::put(&args, a).await,
-        Command::Thumbnail(a) => thumbnail::thumbnail(&args, a).await,
+        Command::Demo(a) => demo::demo(args, a).await,
+        Command::Init(a) => init::init(args, a).await,
+        Command::Attach(a) => attach::attach(args, a).await,
+        Command::Promote(a) => promote::promote(args, a).await,
+        Command::Detach(a) => detach::detach(args, a).await,
+        Command::Run(a) => run::run(args, a).await,
+        Command::Collect(a) => collect::collect(args, a).await,
+        Command::Sweep(a) => sweep::sweep(args, a).await,
+        Command::Forget(a) => forget::forget(args, a).await,
+        Command::Status => status::status(args).await,
+        Command::Doctor => doctor::doctor(args).await,
+        Command::History(a) => history::history(args, a).await,
+        Command::Explain(a) => explain::explain(args, a).await,
+        Command::Restore(a) => restore::restore(args, a).await,
+        Command::Put(a) => put::put(args, a).await,
+        Command::Thumbnail(a) => thumbnail::thumbnail(args, a).await,
         Command::Completions { shell } => completions::completions(*shell),
         Command::Man { out } => completions::man(out.as_deref()),
     }
@@ -58,9 +64,19 @@ pub async fn run(args: Args) -> Result<u8> {
 
 /// The plan and its open database.
 async fn open(args: &Args) -> Result<(Plan, Arc<dyn Database>)> {
-    let plan = Plan::load(Path::new(&args.config), args.database.as_deref())?;
+    let plan = named::plan(args)?;
     let db = database::open(&plan.database, &Options::of(&plan)).await?;
+    let _ = args.opened.set(()); // once
     Ok((plan, db))
+}
+
+/// Says something that is no error, on stderr.
+fn note(args: &Args, text: &str) {
+    match tracing::dispatcher::has_been_set() {
+        // A command with a log says it there, in the log's form.
+        true => tracing::warn!("{text}"),
+        false => output::note(text, args.format),
+    }
 }
 
 /// The storage that `wanted` names; without a name the only one, or `default`.

@@ -24,10 +24,10 @@ fn main() -> ExitCode {
         }
     };
     let format = args.format;
-    match runtime.block_on(commands::run(args)) {
+    match runtime.block_on(commands::run(&args)) {
         Ok(status) => ExitCode::from(status),
         Err(e) => {
-            output::error(&e, format);
+            output::error(&e, commands::database_of(&e, &args), format);
             ExitCode::from(exit::status(&e))
         }
     }

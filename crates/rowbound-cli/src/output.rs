@@ -1,16 +1,25 @@
 //! Printing: text for people, JSON for programs, errors with their hints.
 
-use std::io::{IsTerminal, Write};
+use std::{
+    io::{IsTerminal, Write},
+    os::fd::AsFd,
+};
 
 use jiff::Timestamp;
 use rowbound::{Error, Kind, Result};
 use serde::Serialize;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-use crate::args::Format;
+use crate::args::{Format, Named};
 
-/// Prints `value` as JSON, or what `text` writes. A closed pipe is a normal end.
+/// Prints `value` as JSON, or what `text` writes, whose lines are wrapped to the terminal. A closed pipe is a normal end.
 pub fn answer<T: Serialize>(format: Format, value: &T, text: impl FnOnce(&T) -> String) -> Result<()> {
+    let width = columns();
+    verbatim(format, value, |value| text(value).lines().map(|line| wrapped(line, hang(line), width)).collect())
+}
+
+/// The same for a text that is data itself, such as SQL: its lines stay as they are.
+pub fn verbatim<T: Serialize>(format: Format, value: &T, text: impl FnOnce(&T) -> String) -> Result<()> {
     let out = match format {
         Format::Json => {
             serde_json::to_string_pretty(value).map_err(|e| Error::new(Kind::Config, "the answer cannot be written as JSON").because(e))?
@@ -18,6 +27,104 @@ pub fn answer<T: Serialize>(format: Format, value: &T, text: impl FnOnce(&T) -> 
         Format::Text | Format::Csv => text(value).trim_end().to_owned(),
     };
     print(&out)
+}
+
+/// The columns of the terminal that standard output is; `None` where it is none: a pipe and a file get whole lines.
+pub fn columns() -> Option<usize> {
+    width(&std::io::stdout())
+}
+
+/// The columns of a terminal, at least 40.
+pub fn width(stream: &(impl AsFd + IsTerminal)) -> Option<usize> {
+    if !stream.is_terminal() {
+        return None;
+    }
+    let asked = rustix::termios::tcgetwinsize(stream).map_or(0, |size| usize::from(size.ws_col));
+    // A terminal that does not know its size; shells keep it in a variable of their own, and export that only if they are told to.
+    let said = || std::env::var("COLUMNS").ok()?.parse().ok();
+    Some(asked).filter(|n| *n > 0).or_else(said).map(|n: usize| n.max(40))
+}
+
+/// Where a line that is too long goes on: beneath its last column, if it has columns, which two blanks divide.
+fn hang(line: &str) -> usize {
+    let indent = line.len() - line.trim_start().len();
+    let mut last = indent + 2;
+    let mut width = 0;
+    let mut blanks = 0;
+    for c in line.chars() {
+        if c != ' ' && blanks >= 2 && width > indent && width <= 40 {
+            last = width;
+        }
+        blanks = if c == ' ' { blanks + 1 } else { 0 };
+        width += c.width().unwrap_or(0);
+    }
+    last
+}
+
+/// A line with its newline, wrapped at blanks where it is wider than `width`; what follows is indented by `hang`. A word that is wider than a line is parted, after a
+/// slash or a comma if it has some.
+pub fn wrapped(line: &str, hang: usize, width: Option<usize>) -> String {
+    let Some(width) = width.filter(|width| line.width() > *width) else { return format!("{line}\n") };
+    let hang = hang.min(width / 2);
+    let mut out = String::new();
+    let mut at = line.len() - line.trim_start().len();
+    out.push_str(&" ".repeat(at));
+    let mut begun = false;
+    let next = |out: &mut String, at: &mut usize| {
+        out.truncate(out.trim_end_matches(' ').len());
+        out.push('\n');
+        out.push_str(&" ".repeat(hang));
+        *at = hang;
+    };
+    let mut blanks = 0;
+    for word in line.trim_start().split(' ') {
+        if word.is_empty() {
+            blanks += 1;
+            continue;
+        }
+        let parts: Vec<&str> = if word.width() > width - hang { word.split_inclusive(['/', ',', '&']).collect() } else { vec![word] };
+        for (i, part) in parts.into_iter().enumerate() {
+            let between = if i == 0 && begun { blanks + 1 } else { 0 };
+            if begun && at + between + part.width() > width {
+                next(&mut out, &mut at);
+            } else {
+                out.push_str(&" ".repeat(between));
+                at += between;
+            }
+            for c in part.chars() {
+                let wide = c.width().unwrap_or(0);
+                if at + wide > width {
+                    next(&mut out, &mut at);
+                }
+                out.push(c);
+                at += wide;
+            }
+            begun = true;
+        }
+        blanks = 0;
+    }
+    out.push('\n');
+    out
+}
+
+/// Who or what something is said of: all of a few; of many the first three and how many more.
+pub fn listed(subjects: &[&str]) -> String {
+    match subjects {
+        [first, second, third, _, _, ..] => format!("{first}, {second}, {third} and {} more", subjects.len() - 3),
+        few => few.join(", "),
+    }
+}
+
+/// Equal items once each, in the order in which they came first, with all that they were said of.
+pub fn grouped<'a, K: PartialEq>(items: impl IntoIterator<Item = (K, &'a str)>) -> Vec<(K, Vec<&'a str>)> {
+    let mut groups: Vec<(K, Vec<&str>)> = Vec::new();
+    for (item, subject) in items {
+        match groups.iter_mut().find(|(known, _)| *known == item) {
+            Some((_, subjects)) => subjects.push(subject),
+            None => groups.push((item, vec![subject])),
+        }
+    }
+    groups
 }
 
 /// Prints one text on stdout, with a newline.
@@ -33,10 +140,12 @@ pub fn raw(text: &str) -> Result<()> {
     }
 }
 
-/// Prints an error and its hint on stderr; with `--format json` as an object.
-pub fn error(e: &Error, format: Format) {
+/// Prints an error, the database that it is about and its hint on stderr; with `--format json` as an object.
+pub fn error(e: &Error, database: Option<&Named>, format: Format) {
+    let database = database.map(|named| (rowbound::database::redact(&named.url), &named.by));
     if format == Format::Json {
-        let value = serde_json::json!({ "error": { "kind": e.kind(), "message": e.full(), "hint": e.hint_text() } });
+        let database = database.map(|(url, by)| serde_json::json!({ "url": url, "named_by": by }));
+        let value = serde_json::json!({ "error": { "kind": e.kind(), "message": e.full(), "hint": e.hint_text(), "database": database } });
         eprintln!("{value}");
         return;
     }
@@ -47,9 +156,23 @@ pub fn error(e: &Error, format: Format) {
             text.to_owned()
         }
     };
-    eprintln!("{}: {}", red("error"), e.full());
+    let width = width(&std::io::stderr());
+    // Wrapped without its colour, which has no width.
+    let text: String = format!("error: {}", e.full()).lines().map(|line| wrapped(line, 7, width)).collect();
+    eprint!("{}{}", red("error"), text.strip_prefix("error").unwrap_or(&text));
+    if let Some((url, by)) = database {
+        eprint!("{}", wrapped(&format!("  database: {url}, named by {by}"), 12, width));
+    }
     if let Some(hint) = e.hint_text() {
-        eprintln!("  hint: {hint}");
+        eprint!("{}", wrapped(&format!("  hint: {hint}"), 8, width));
+    }
+}
+
+/// Prints something worth knowing on stderr; with `--format json` as an object on a line of its own.
+pub fn note(text: &str, format: Format) {
+    match format {
+        Format::Json => eprintln!("{}", serde_json::json!({ "note": { "message": text } })),
+        Format::Text | Format::Csv => eprint!("{}", wrapped(&format!("note: {text}"), 6, width(&std::io::stderr()))),
     }
 }
 
@@ -91,9 +214,13 @@ const NAME: usize = 80;
 /// A name as a text for people shows it: safe on a terminal, and cut in the middle where it is wider than a line, so that one long name does not pad the lines
 /// of all others. JSON has it whole.
 pub fn name(name: &str) -> String {
-    let text = safe(name);
-    if text.width() <= NAME {
-        return text;
+    cut(&safe(name), columns().map_or(NAME, |columns| NAME.min(columns - 4)))
+}
+
+/// A text that is cut in the middle where it is wider than `most`.
+pub fn cut(text: &str, most: usize) -> String {
+    if text.width() <= most {
+        return text.to_owned();
     }
     let fitting = |chars: &mut dyn Iterator<Item = char>, most: usize| {
         let mut width = 0;
@@ -104,8 +231,8 @@ pub fn name(name: &str) -> String {
         fits.collect::<String>()
     };
     // The end tells more: it is the file's own name.
-    let begin = fitting(&mut text.chars(), NAME / 3);
-    let end = fitting(&mut text.chars().rev(), NAME - 1 - begin.width());
+    let begin = fitting(&mut text.chars(), most / 3);
+    let end = fitting(&mut text.chars().rev(), most - 1 - begin.width());
     format!("{begin}\u{2026}{}", end.chars().rev().collect::<String>())
 }
 
@@ -125,6 +252,22 @@ pub fn table(rows: &[Vec<String>], indent: usize) -> String {
         out.push('\n');
     }
     out
+}
+
+/// The same within `width`. Where it is wider, the last column stands beneath its row, and the one before it, a name, is cut.
+pub fn table_in(width: Option<usize>, mut rows: Vec<Vec<String>>, indent: usize) -> String {
+    let whole = table(&rows, indent);
+    let Some(width) = width.filter(|width| whole.lines().any(|line| line.width() > *width)) else { return whole };
+    let beneath = indent + 4;
+    let last: Vec<Option<String>> = rows.iter_mut().map(Vec::pop).collect();
+    let names: Vec<Option<String>> = rows.iter_mut().map(Vec::pop).collect();
+    let before = table(&rows, indent).lines().map(UnicodeWidthStr::width).max().unwrap_or(0) + 2;
+    for (row, name) in rows.iter_mut().zip(names) {
+        row.push(cut(&name.unwrap_or_default(), width.saturating_sub(before).max(20)));
+    }
+    let lines = table(&rows, indent);
+    let why = last.into_iter().map(|why| wrapped(&format!("{:beneath$}{}", "", why.unwrap_or_default()), beneath, Some(width)));
+    lines.lines().zip(why).map(|(line, why)| format!("{line}\n{why}")).collect()
 }
 
 #[cfg(test)]
@@ -155,6 +298,48 @@ mod tests {
         let wide = format!("{}\x1b/\u{732b}.jpg", "\u{732b}".repeat(100));
         assert!((NAME - 1..=NAME).contains(&name(&wide).width()), "{}", name(&wide));
         assert!(name(&wide).ends_with("\\u{1b}/\u{732b}.jpg"), "{}", name(&wide));
+    }
+
+    #[test]
+    fn a_table_that_is_too_wide_has_its_last_column_beneath() {
+        let row = |name: &str, why: &str| ["2026-11-21 10:00:00Z", "trashed", "1 B", name, why].map(str::to_owned).to_vec();
+        let short = vec![row("a.jpg", "delete of row 1")];
+        assert_eq!(table_in(Some(80), short.clone(), 0), table(&short, 0));
+        let long = vec![row(&"a/".repeat(60), "delete of row 1 in doc.file"), row("b.jpg", &"why ".repeat(40))];
+        let text = table_in(Some(80), long, 0);
+        assert!(text.lines().all(|line| line.width() <= 80), "{text}");
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[0].contains('\u{2026}') && lines[1] == format!("{:4}delete of row 1 in doc.file", ""), "{text}");
+        assert!(lines[2].ends_with("  1 B  b.jpg") && lines.len() > 5, "{text}");
+    }
+
+    #[test]
+    fn lines_are_wrapped_beneath_their_last_column() {
+        let wrap = |line: &str| wrapped(line, hang(line), Some(40));
+        let long = "warning   a.b: one two three four five six seven eight nine ten";
+        assert_eq!(wrap(long), "warning   a.b: one two three four five\n          six seven eight nine ten\n");
+        assert_eq!(
+            wrap("          one two three four five six seven eight"),
+            "          one two three four five six\n            seven eight\n"
+        );
+        assert_eq!(wrap("short  line"), "short  line\n");
+        assert_eq!(wrapped(long, 10, None), format!("{long}\n"));
+        // A word that no line holds.
+        let path = format!("see {}", "folder/".repeat(12));
+        assert!(wrap(&path).lines().all(|line| line.width() <= 40 && line.ends_with('/')), "{}", wrap(&path));
+        let solid = "x".repeat(100);
+        assert!(wrap(&solid).lines().all(|line| line.width() <= 40), "{}", wrap(&solid));
+        assert_eq!(wrap(&solid).chars().filter(|c| *c == 'x').count(), 100);
+        let wide = "\u{732b}".repeat(60);
+        assert!(wrap(&wide).lines().all(|line| line.width() <= 40), "{}", wrap(&wide));
+    }
+
+    #[test]
+    fn equal_items_stand_once() {
+        let groups = grouped([("x", "a"), ("y", "b"), ("x", "c")]);
+        assert_eq!(groups, [("x", vec!["a", "c"]), ("y", vec!["b"])]);
+        assert_eq!(listed(&["a", "b", "c", "d"]), "a, b, c, d");
+        assert_eq!(listed(&["a", "b", "c", "d", "e"]), "a, b, c and 2 more");
     }
 
     #[test]

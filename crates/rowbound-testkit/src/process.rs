@@ -1,6 +1,10 @@
 //! The real `rowbound` binary: run to its end, or watched, stopped and killed.
 
 use std::{
+    ffi::OsStr,
+    fs::File,
+    io::Read,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     process::Stdio,
     sync::{Arc, Mutex},
@@ -158,6 +162,42 @@ impl Rowbound {
             false => self.spawn(args),
         };
         running.wait(Duration::from_secs(120)).await
+    }
+
+    /// Runs a command to its end, at most two minutes, on a terminal of so many columns. What it prints there, on either output, comes back as `stdout`.
+    ///
+    /// # Panics
+    /// When it cannot be started or does not end.
+    pub async fn run_on_terminal(&self, args: &[&str], columns: u16) -> Output {
+        use rustix::{pty, termios};
+        let ours = pty::openpt(pty::OpenptFlags::RDWR | pty::OpenptFlags::NOCTTY | pty::OpenptFlags::CLOEXEC).expect("a terminal");
+        pty::grantpt(&ours).and_then(|()| pty::unlockpt(&ours)).expect("a terminal that can be opened");
+        let name = pty::ptsname(&ours, Vec::new()).expect("its name");
+        termios::tcsetwinsize(&ours, termios::Winsize { ws_row: 50, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).expect("its size");
+        let theirs = || File::options().read(true).write(true).open(OsStr::from_bytes(name.as_bytes())).expect("their end of it");
+        let mut command = self.command(args);
+        command.stdout(theirs()).stderr(theirs());
+        let mut child = command.spawn().unwrap_or_else(|e| panic!("cannot start {} {}: {e}", self.binary.display(), args.join(" ")));
+        // Their end is closed with the process: then reading ours fails.
+        drop(command);
+        let reader = tokio::task::spawn_blocking(move || {
+            let (mut ours, mut said, mut some) = (File::from(ours), Vec::new(), [0; 4096]);
+            while let Ok(n) = ours.read(&mut some)
+                && n > 0
+            {
+                said.extend_from_slice(&some[..n]);
+            }
+            said
+        });
+        let status = match tokio::time::timeout(Duration::from_secs(120), child.wait()).await {
+            Ok(status) => status.expect("cannot wait for our own child"),
+            Err(_) => panic!("`{}` did not end on its terminal", args.join(" ")),
+        };
+        let said = reader.await.expect("the reader panicked");
+        // A terminal begins each line anew.
+        let stdout = String::from_utf8_lossy(&said).replace("\r\n", "\n");
+        use std::os::unix::process::ExitStatusExt;
+        Output { code: status.code(), signal: status.signal(), stdout, stderr: String::new() }
     }
 
     /// Starts a command and lets it run.

@@ -30,7 +30,7 @@ pub async fn attach(args: &Args, a: &AttachArgs) -> Result<u8> {
     if a.print_sql {
         let (inspection, statements) = preview(&plan, db.as_ref(), &consent).await?;
         let value = serde_json::json!({ "statements": statements, "inspection": inspection });
-        output::answer(args.format, &value, |_| statements.iter().map(|s| format!("{s};\n")).collect())?;
+        output::verbatim(args.format, &value, |_| statements.iter().map(|s| format!("{s};\n")).collect())?;
         if args.format == crate::args::Format::Text {
             eprint!("{}", notes(&inspection));
         }
@@ -45,8 +45,13 @@ pub async fn attach(args: &Args, a: &AttachArgs) -> Result<u8> {
 
 fn text(done: &Attached) -> String {
     let mut out = String::new();
+    if !done.changed {
+        let count = done.installation.active.len();
+        let bindings = if count == 1 { "1 binding is attached".to_owned() } else { format!("{count} bindings are attached") };
+        out.push_str(&format!("nothing changed: {bindings} as before, and capture is complete\n"));
+    }
     for (key, id) in &done.installation.bindings {
-        if done.installation.active.contains(id) {
+        if done.changed && done.installation.active.contains(id) {
             let shadow = if done.installation.shadow.contains_key(id) { " (shadow mode: nothing is deleted)" } else { "" };
             out.push_str(&format!("attached  {key}{shadow}\n"));
         }
@@ -71,16 +76,33 @@ fn text(done: &Attached) -> String {
     out
 }
 
+/// Warnings, and what no trigger sees. What is true of several columns or tables stands once, with all of them.
 fn notes(seen: &Inspection) -> String {
     let mut out = String::new();
-    for w in &seen.warnings {
-        out.push_str(&format!("warning   {w}\n"));
+    let warnings = seen.warnings.iter().map(|w| about(w).map_or((w.as_str(), ""), |(subject, text)| (text, subject)));
+    for (text, subjects) in output::grouped(warnings) {
+        out.push_str(&match subjects.as_slice() {
+            [] | [""] => format!("warning   {text}\n"),
+            [one] => format!("warning   {one}: {text}\n"),
+            several if several[0].is_empty() => format!("warning   {text}\n"),
+            several => format!("warning   {text} ({} columns: {})\n", several.len(), output::listed(several)),
+        });
     }
     if !seen.blind.is_empty() {
         out.push_str("no trigger sees (files that go this way are left over; docs/events.md):\n");
-        for b in &seen.blind {
-            out.push_str(&format!("  {}: {}\n    {}\n", b.table, b.event, b.advice));
+        let blind = seen.blind.iter().map(|b| ((b.event.as_str(), b.advice.as_str()), b.table.as_str()));
+        for ((event, advice), tables) in output::grouped(blind) {
+            out.push_str(&match tables.as_slice() {
+                [one] => format!("  {one}: {event}\n"),
+                several => format!("  {event} ({} tables: {})\n", several.len(), output::listed(several)),
+            });
+            out.push_str(&format!("    {advice}\n"));
         }
     }
     out
+}
+
+/// What a warning is about, if it begins with that: `table.column: ..`.
+fn about(warning: &str) -> Option<(&str, &str)> {
+    warning.split_once(": ").filter(|(subject, _)| !subject.contains(' '))
 }

@@ -31,7 +31,7 @@ pub async fn detach(args: &Args, a: &DetachArgs) -> Result<u8> {
     let (plan, db) = super::open(args).await?;
     if a.print_sql {
         let statements = db.remove_script().await?;
-        output::answer(args.format, &serde_json::json!({ "statements": statements }), |_| {
+        output::verbatim(args.format, &serde_json::json!({ "statements": statements }), |_| {
             statements.iter().map(|s| format!("{s};\n")).collect()
         })?;
     } else {

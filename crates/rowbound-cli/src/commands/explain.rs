@@ -74,9 +74,7 @@ fn text(e: &Explanation, columns: &BTreeMap<i32, String>, grace: Duration, reten
     }
     if !e.history.is_empty() {
         out.push_str("history\n");
-        for line in super::history::table(&e.history, columns).lines() {
-            out.push_str(&format!("  {line}\n"));
-        }
+        out.push_str(&super::history::table(&e.history, columns, 2));
     }
     out
 }

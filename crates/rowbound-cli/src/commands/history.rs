@@ -40,7 +40,7 @@ pub async fn history(args: &Args, a: &HistoryArgs) -> Result<u8> {
     let columns = columns(db.as_ref()).await?;
     let answers: Vec<_> =
         entries.iter().map(|entry| Answer { entry, column: entry.binding.and_then(|n| columns.get(&n)).map(String::as_str) }).collect();
-    output::answer(args.format, &answers, |_| table(&entries, &columns))?;
+    output::answer(args.format, &answers, |_| table(&entries, &columns, 0))?;
     db.close().await;
     Ok(exit::DONE)
 }
@@ -51,10 +51,10 @@ pub async fn columns(db: &dyn Database) -> Result<BTreeMap<i32, String>> {
     Ok(record.map(|r| r.columns()).unwrap_or_default())
 }
 
-/// Entries as a table.
-pub fn table(entries: &[Entry], columns: &BTreeMap<i32, String>) -> String {
+/// Entries as a table. On a terminal that is too narrow for it, why an entry was made stands beneath it.
+pub fn table(entries: &[Entry], columns: &BTreeMap<i32, String>, indent: usize) -> String {
     if entries.is_empty() {
-        return "the ledger has no such entry\n".to_owned();
+        return format!("{:indent$}the ledger has no such entry\n", "");
     }
     let rows: Vec<_> = entries
         .iter()
@@ -80,5 +80,5 @@ pub fn table(entries: &[Entry], columns: &BTreeMap<i32, String>) -> String {
             ]
         })
         .collect();
-    output::table(&rows, 0)
+    output::table_in(output::columns(), rows, indent)
 }

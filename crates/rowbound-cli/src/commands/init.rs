@@ -10,7 +10,7 @@ use rowbound::{
     Error, Kind, Result, StoragePlan,
     database::{self, Options, redact},
     init::{Proposal, Proposed, propose},
-    plan::Location,
+    plan::{Location, canonical, sqlite_file},
     storage,
 };
 use serde::Serialize;
@@ -38,10 +38,7 @@ pub async fn init(args: &Args, a: &InitArgs) -> Result<u8> {
     if let Some(to) = to.as_ref().filter(|to| to.exists() && !a.force) {
         return Err(taken(to));
     }
-    let url = args.database.clone().ok_or_else(|| {
-        Error::new(Kind::Config, "no database is named")
-            .hint("add --database sqlite:PATH, postgres://.. or mysql://.., or set DATABASE_URL")
-    })?;
+    let url = canonical(&super::named::url(args)?)?;
     let beside = to.as_ref().and_then(|to| to.parent()).is_none_or(|folder| folder.as_os_str().is_empty() || folder == Path::new("."));
     let (mut storages, mut written) = (BTreeMap::new(), Vec::new());
     for given in &a.storage {
@@ -63,6 +60,7 @@ pub async fn init(args: &Args, a: &InitArgs) -> Result<u8> {
         written.push((name.to_owned(), text));
     }
     let db = database::open(&url, &Options::default()).await?;
+    let _ = args.opened.set(()); // once
     let proposal = propose(db.as_ref(), &storages).await?;
     db.close().await;
     let toml = proposal.toml("[database]", &written);
@@ -72,7 +70,11 @@ pub async fn init(args: &Args, a: &InitArgs) -> Result<u8> {
     }
     let unsure = !proposal.unsure.is_empty() || !proposal.unread.is_empty();
     let answer = Answer { proposal, written: to, toml };
-    output::answer(args.format, &answer, text)?;
+    match answer.written {
+        Some(_) => output::answer(args.format, &answer, text)?,
+        // The file itself.
+        None => output::verbatim(args.format, &answer, |a| a.toml.clone())?,
+    }
     Ok(if unsure { exit::LEFT } else { exit::DONE })
 }
 
@@ -94,9 +96,10 @@ fn database_line(url: &str, beside: bool) -> Result<String> {
         // The whole from the environment: who reads the file learns nothing.
         return Ok("\"${DATABASE_URL}\" # it holds a password, which does not belong into a file".to_owned());
     }
-    let url = match url.strip_prefix("sqlite:").map(|rest| rest.strip_prefix("//").unwrap_or(rest)) {
-        Some(path) if !beside => format!("sqlite:{}", absolute(Path::new(path))?.display()),
-        _ => url.to_owned(),
+    let url = match url.starts_with("sqlite:").then(|| sqlite_file(url, Path::new(""))).transpose()? {
+        Some(Ok(path)) if beside => format!("sqlite:{}", path.display()),
+        Some(Ok(path)) => format!("sqlite:{}", absolute(&path)?.display()),
+        Some(Err(_)) | None => url.to_owned(),
     };
     Ok(serde_json::Value::from(url.replace("${", "$${")).to_string()) // a JSON string is a TOML string
 }
@@ -177,7 +180,9 @@ mod tests {
     fn a_password_is_not_written_into_the_file() {
         assert!(database_line("postgres://a:secret@h/d", true).unwrap().starts_with("\"${DATABASE_URL}\""));
         assert_eq!(database_line("postgres://a@h/d", false).unwrap(), "\"postgres://a@h/d\"");
-        assert_eq!(database_line("sqlite:db.sqlite3", true).unwrap(), "\"sqlite:db.sqlite3\"");
-        assert!(database_line("sqlite:db.sqlite3", false).unwrap().starts_with("\"sqlite:/"));
+        // A file that is there.
+        assert_eq!(database_line("sqlite:Cargo.toml", true).unwrap(), "\"sqlite:Cargo.toml\"");
+        assert_eq!(database_line("sqlite:///Cargo.toml", true).unwrap(), "\"sqlite:Cargo.toml\"");
+        assert!(database_line("sqlite:Cargo.toml", false).unwrap().starts_with("\"sqlite:/"));
     }
 }

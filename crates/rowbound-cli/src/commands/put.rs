@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use rowbound::{
-    Error, Kind, Plan, Result,
+    Error, Kind, Result,
     binding::{Column, Reading},
 };
 use rowbound_files::{Field, Files, Media, Upload, Value};
@@ -69,7 +69,7 @@ pub async fn put(args: &Args, a: &PutArgs) -> Result<u8> {
     let progress = logs::start(args)?;
     let column = Column::parse(&a.column)?;
     let pairs = list::pairs(&a.pairs, a.list.as_deref())?;
-    let plan = Plan::load(Path::new(&args.config), args.database.as_deref())?;
+    let plan = super::named::plan(args)?;
     let binding = plan.bindings.iter().find(|b| b.query.is_none() && b.column == column).ok_or_else(|| {
         let known: Vec<_> = plan.bindings.iter().filter(|b| b.query.is_none()).map(|b| b.column.to_string()).collect();
         Error::new(Kind::Config, "this column is not bound").with("column", &column).hint(format!("bound are: {}", known.join(", ")))
@@ -80,7 +80,7 @@ pub async fn put(args: &Args, a: &PutArgs) -> Result<u8> {
             .with("kind", binding.reading.word()));
     }
     let stop = super::stop_signal()?;
-    let work = Work { args, a, column, pairs, progress, stop };
+    let work = Work { args, a, database: plan.database.clone(), column, pairs, progress, stop };
     let p = &a.pictures;
     if a.size.is_some() || p.format_of_pictures.is_some() || p.quality.is_some() || p.progressive || p.keep_profile {
         return work.pictures(&binding.storage).await;
@@ -93,6 +93,7 @@ pub async fn put(args: &Args, a: &PutArgs) -> Result<u8> {
 struct Work<'a> {
     args: &'a Args,
     a: &'a PutArgs,
+    database: String,
     column: Column,
     pairs: Vec<Pair>,
     progress: Progress,
@@ -115,12 +116,12 @@ impl Work<'_> {
 
     /// Puts all, several at once. A failure ends nothing but its own file.
     async fn run<T: Value>(self, field: Field<T>) -> Result<u8> {
-        let Work { args, a, column, pairs, progress, stop } = self;
+        let Work { args, a, database, column, pairs, progress, stop } = self;
         let mut field = field.max_length(a.max_length);
         if let Some(folder) = &a.upload_to {
             field = field.upload_to(folder);
         }
-        let media = Media::config(&args.config, args.database.as_deref()).map_err(told)?.field(&field).open().await.map_err(told)?;
+        let media = Media::config(&args.config, Some(&database)).map_err(told)?.field(&field).open().await.map_err(told)?;
         let files = media.files(&field).map_err(told)?;
         let jobs = a.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from).max(AT_ONCE), usize::from);
 

@@ -1,6 +1,8 @@
 """A site on Wagtail, as its own project template makes it: its migrations, and some images, documents and pages made with its models.
 
     WAGTAIL_DATABASE=app.sqlite3 WAGTAIL_MEDIA=media python site.py
+
+With the name of a Python file it makes nothing, and runs that file on the site that is there.
 """
 
 import io
@@ -51,6 +53,11 @@ settings.configure(
 django.setup()
 
 urlpatterns = []
+
+if len(sys.argv) > 1:
+    with open(sys.argv[1]) as script:
+        exec(script.read())
+    sys.exit()
 
 from django.contrib.auth import get_user_model
 from django.core.files.base import ContentFile
