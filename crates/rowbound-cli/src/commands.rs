@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rowbound::{
-    Error, FileName, Kind, Plan, Result,
+    Error, FileName, Kind, Names, Plan, Result,
     database::{self, Database, Options},
 };
 use tokio::sync::watch;
@@ -95,8 +95,9 @@ fn storage<'a>(plan: &'a Plan, wanted: Option<&'a str>) -> Result<&'a str> {
     }
 }
 
-fn name(text: &str) -> Result<FileName> {
-    FileName::parse(text).map_err(|why| {
+/// A name as the storage takes it.
+fn name(text: &str, names: Names) -> Result<FileName> {
+    FileName::of(names, text).map_err(|why| {
         Error::new(Kind::Config, format!("this name {why}"))
             .with("name", format_args!("{text:?}"))
             .hint("write it as the rows hold it: relative to the storage, without a leading slash")

@@ -136,6 +136,80 @@ async fn follows_rows(kind: S3Kind, backend: Backend) {
     assert_eq!(shop.bucket.keys(&format!("{PREFIX}.rowbound/")).await, [""; 0], "detach leaves nothing of ours");
 }
 
+/// Keys that a file system would take for others.
+const NO_PATHS: [&str; 8] = ["a//b.jpg", "./x.jpg", "../x.jpg", "d/./y.jpg", "d/../x.jpg", "/abs.jpg", "//abs.jpg", "folder/"];
+
+/// Those others.
+const THEIR_NEIGHBOURS: [&str; 6] = ["a/b.jpg", "x.jpg", "d/y.jpg", "abs.jpg", "folder", "folder/1.jpg"];
+
+/// Keys that S3 allows are names like any other: each goes with its row, comes back, and is found by a sweep; what a file system would take for it stays.
+async fn every_key_is_a_name(prefix: &'static str) {
+    let server = S3Server::start(S3Kind::Moto);
+    let bucket = server.bucket().await;
+    let location = bucket.location(prefix);
+    let trash = Trash::Keep(Duration::from_secs(86_400));
+    let shop = Shop::attached(server, bucket, Backend::Sqlite, |plan| StoragePlan { location, ..plan }.trash(trash)).await;
+    let files = async || -> BTreeSet<String> {
+        let keys = shop.bucket.keys(prefix).await;
+        keys.iter().map(|key| key[prefix.len()..].to_owned()).filter(|name| !name.starts_with(".rowbound/")).collect()
+    };
+    for name in NO_PATHS.iter().chain(&THEIR_NEIGHBOURS) {
+        shop.bucket.put(&format!("{prefix}{name}"), name.as_bytes()).await;
+        shop.world.db.exec(&format!("insert into doc (file) values ('{name}')")).await;
+    }
+    let all: BTreeSet<String> = NO_PATHS.iter().chain(&THEIR_NEIGHBOURS).map(|name| (*name).to_owned()).collect();
+    let neighbours: BTreeSet<String> = THEIR_NEIGHBOURS.iter().map(|name| (*name).to_owned()).collect();
+    assert_eq!(files().await, all, "the server keeps them apart");
+    // A referenced one stays, however its value is spelled elsewhere.
+    shop.world.db.exec("insert into doc (file) values ('a//b.jpg')").await;
+    shop.world.db.exec("delete from doc where file = 'a//b.jpg' and id > 8").await;
+    shop.rowbound().run(&["collect", "--retry-now", "--wait", "60s"]).await.expect(0);
+    assert_eq!(files().await, all);
+
+    let quoted: Vec<_> = NO_PATHS.iter().map(|name| format!("'{name}'")).collect();
+    shop.world.db.exec(&format!("delete from doc where file in ({})", quoted.join(", "))).await;
+    shop.rowbound().run(&["collect", "--retry-now", "--wait", "60s"]).await.expect(0);
+    assert_eq!(files().await, neighbours);
+    for name in NO_PATHS {
+        assert_eq!(shop.world.outcomes(name).await.last().map(String::as_str), Some("trashed"), "{name}");
+        let told = shop.rowbound().run(&["explain", name]).await.expect(0);
+        assert!(told.stdout.contains("it waits in the trash"), "{name}: {}", told.stdout);
+        shop.rowbound().run(&["restore", name]).await.expect(0);
+        assert_eq!(shop.bucket.get(&format!("{prefix}{name}")).await.as_deref(), Some(name.as_bytes()));
+    }
+    assert_eq!(files().await, all);
+
+    // Without rows they are orphans; but for what a console shows as a folder.
+    let swept = shop.rowbound().run(&["sweep", "--delete", "--max-share", "100%", "--format", "json"]).await;
+    assert_eq!(swept.json()["storages"][0]["orphans"]["files"], 7, "{}{}", swept.stdout, swept.stderr);
+    shop.rowbound().run(&["collect", "--retry-now", "--wait", "60s"]).await.expect(0);
+    let left: BTreeSet<String> = neighbours.iter().cloned().chain(["folder/".to_owned()]).collect();
+    assert_eq!(files().await, left);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_are_no_paths_are_names_on_moto() {
+    every_key_is_a_name(PREFIX).await;
+    every_key_is_a_name("").await;
+}
+
+/// A service that takes `a//b` for `a/b` (here: files of a folder) is seen through when it is attached, and such names are left alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_that_a_service_mistakes_are_refused_on_s3s_fs() {
+    let shop = Shop::open(S3Kind::S3sFs, Backend::Sqlite, |s| s).await;
+    let attached = shop.rowbound().run(&["attach", "--format", "json"]).await.expect(0).json();
+    assert_eq!(attached["proved"]["default"]["exact"], false, "{attached:#}");
+    shop.put("a/b.jpg").await;
+    shop.world.db.exec("insert into doc (file) values ('a/b.jpg'), ('a//b.jpg'), ('./a/b.jpg')").await;
+    shop.world.db.exec("delete from doc where file <> 'a/b.jpg'").await;
+    shop.rowbound().run(&["collect", "--retry-now"]).await.expect(1);
+    assert_eq!(shop.files().await.len(), 1, "the file of another row was deleted");
+    for name in ["a//b.jpg", "./a/b.jpg"] {
+        assert_eq!(shop.world.outcomes(name).await, ["refused"], "{name}");
+    }
+    assert_eq!(shop.bucket.keys(&format!("{PREFIX}.rowbound/probe")).await, [""; 0], "attaching leaves nothing of its trials");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn s3_files_follow_rows_on_s3s_fs() {
     follows_rows(S3Kind::S3sFs, Backend::Sqlite).await;

@@ -20,7 +20,7 @@ pub use text::Finder;
 
 use crate::{
     error::{Error, Kind, Result},
-    name::{FileName, Refused},
+    name::{FileName, Names, Refused},
 };
 
 /// A table's column: `[schema.]table.column`. A part that holds a dot is written in double quotes.
@@ -156,19 +156,19 @@ impl Reading {
         }
     }
 
-    /// Calls `take` with everything that `value` names, in the order in which it stands there.
-    pub fn each_name(&self, value: &[u8], mut take: impl FnMut(Resolved)) {
+    /// Calls `take` with everything that `value` names, in the order in which it stands there. `names` says what the storage takes for a name.
+    pub fn each_name(&self, value: &[u8], names: Names, mut take: impl FnMut(Resolved)) {
         if value.is_empty() {
             return;
         }
         let one = |element: &[u8], prefixes: &[String]| match prefixes {
-            [] => bare(element),
-            prefixes => url(element, prefixes),
+            [] => bare(element, names),
+            prefixes => url(element, prefixes, names),
         };
         match self {
-            Reading::Name => take(bare(value)),
-            Reading::Url { prefixes } => take(url(value, prefixes)),
-            Reading::Key => take(key_path(value)),
+            Reading::Name => take(bare(value, names)),
+            Reading::Url { prefixes } => take(url(value, prefixes, names)),
+            Reading::Key => take(key_path(value, names)),
             Reading::Json { path, prefixes } => match path.strings(value) {
                 Ok(strings) => strings.iter().for_each(|s| take(one(s.as_bytes(), prefixes))),
                 Err(why) => take(Resolved::Unreadable(why)),
@@ -177,7 +177,7 @@ impl Reading {
                 Ok(elements) => elements.iter().filter(|e| !e.is_empty()).for_each(|e| take(one(e, prefixes))),
                 Err(why) => take(Resolved::Unreadable(format!("is no array: it {why}"))),
             },
-            Reading::Text(finder) => finder.each(value, |found| take(name(found))),
+            Reading::Text(finder) => finder.each(value, |found| take(name(found, names))),
         }
     }
 }
@@ -185,8 +185,8 @@ impl Reading {
 /// A value that is a name, or what an application stores in such a column instead: a URL of another host (an avatar), a picture as a `data:` URI. These name
 /// no file here, but only if they cannot be a name: `data:image/png;base64,x` can, and then a file of that name is looked for. An `http://` cannot, because a
 /// name holds no empty segment.
-fn bare(value: &[u8]) -> Resolved {
-    match name(value) {
+fn bare(value: &[u8], names: Names) -> Resolved {
+    match name(value, names) {
         Resolved::Refused(_) if is_elsewhere(value) => Resolved::Nothing,
         resolved => resolved,
     }
@@ -197,30 +197,30 @@ pub(crate) fn is_elsewhere(value: &[u8]) -> bool {
     [&b"http://"[..], b"https://", b"data:"].iter().any(|scheme| value.get(..scheme.len()).is_some_and(|v| v.eq_ignore_ascii_case(scheme)))
 }
 
-fn name(bytes: &[u8]) -> Resolved {
-    match FileName::from_bytes(bytes) {
+fn name(bytes: &[u8], names: Names) -> Resolved {
+    match std::str::from_utf8(bytes).map_err(|_| Refused::NotUtf8).and_then(|text| FileName::of(names, text)) {
         Ok(name) => Resolved::Name(name),
         Err(why) => Resolved::Refused(why),
     }
 }
 
-fn url(value: &[u8], prefixes: &[String]) -> Resolved {
+fn url(value: &[u8], prefixes: &[String], names: Names) -> Resolved {
     let Some(rest) = prefixes.iter().filter_map(|p| value.strip_prefix(p.as_bytes())).min_by_key(|r| r.len()) else {
         return Resolved::Nothing;
     };
     let path = rest.split(|b| matches!(b, b'?' | b'#')).next().unwrap_or(rest);
     match percent_decode(path) {
-        Ok(bytes) => name(&bytes),
+        Ok(bytes) => name(&bytes, names),
         Err(why) => Resolved::Refused(why),
     }
 }
 
 /// Where Active Storage's disk service puts a key:
 /// <https://github.com/rails/rails/blob/main/activestorage/lib/active_storage/service/disk_service.rs> (`folder_for`).
-fn key_path(value: &[u8]) -> Resolved {
+fn key_path(value: &[u8], names: Names) -> Resolved {
     let Ok(key) = std::str::from_utf8(value) else { return Resolved::Refused(Refused::NotUtf8) };
     match (key.get(0..2), key.get(2..4)) {
-        (Some(a), Some(b)) => name(format!("{a}/{b}/{key}").as_bytes()),
+        (Some(a), Some(b)) => name(format!("{a}/{b}/{key}").as_bytes(), names),
         _ => Resolved::Nothing,
     }
 }
@@ -257,6 +257,8 @@ pub struct Binding {
     pub storage: String,
     /// How values are read.
     pub reading: Reading,
+    /// What its storage takes for a name: the plan says it.
+    pub names: Names,
     /// Names that are never deleted, by anyone; `*` also matches `/`, so that a pattern protects more, not less.
     pub keep: Vec<String>,
     /// How the derivatives of its files are named, which go with them: patterns or presets.
@@ -307,6 +309,7 @@ impl Binding {
             query: None,
             storage: storage.to_owned(),
             reading: Reading::Name,
+            names: Names::Paths,
             keep: Vec::new(),
             derivatives: Vec::new(),
             mode: Mode::Live,
@@ -355,6 +358,7 @@ impl Binding {
             query: Some(query.trim().trim_end_matches(';').to_owned()),
             storage: storage.to_owned(),
             reading: Reading::Name,
+            names: Names::Paths,
             keep: Vec::new(),
             derivatives: Vec::new(),
             mode: Mode::Live,
@@ -407,15 +411,15 @@ impl Binding {
         let mut found = Resolved::Nothing;
         match self.scans() {
             true if value.is_empty() => {}
-            true => found = name(value),
-            false => self.reading.each_name(value, |one| found = one),
+            true => found = name(value, self.names),
+            false => self.reading.each_name(value, self.names, |one| found = one),
         }
         found
     }
 
     /// Calls `take` with everything that `value`, as it stands in the column, names, in the order in which it stands there.
     pub fn each_name(&self, value: &[u8], take: impl FnMut(Resolved)) {
-        self.reading.each_name(value, take);
+        self.reading.each_name(value, self.names, take);
     }
 
     /// Whether references are found by a [`Scan`], which tells names and not values.

@@ -39,6 +39,6 @@ pub mod init; // a database and its storages -> a proposed rowbound.toml
 pub use binding::Binding;
 pub use collect::Collector;
 pub use error::{Error, Kind, Result, Retry};
-pub use name::{FileName, RESERVED, Refused};
+pub use name::{FileName, Names, RESERVED, Refused};
 pub use plan::{Plan, StoragePlan, Trash, parse_duration};
 pub use worker::{Health, Worker};

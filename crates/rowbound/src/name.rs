@@ -2,7 +2,8 @@
 //!
 //! In: bytes out of a row, an argument or a listing. Out: a [`FileName`], or the reason why it is
 //! [`Refused`]. Promise: the bytes are the ones that came in. Nothing is trimmed, folded, decoded or
-//! collapsed, because every such kindness makes two names one, and then the wrong file goes.
+//! collapsed, because every such kindness makes two names one, and then the wrong file goes. What a file system
+//! could take for another name is a name only where keys are no paths: on S3.
 
 use std::{fmt, sync::Arc};
 
@@ -55,6 +56,19 @@ pub enum Refused {
     /// A URL whose percent-encoding cannot be decoded.
     #[error("has a broken percent-encoding")]
     BrokenEncoding,
+    /// It begins with `http://` or `https://`.
+    #[error("is a URL")]
+    Url,
+}
+
+/// What a storage takes for a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Names {
+    /// Paths, in which no two spellings may mean one file: [`FileName::parse`].
+    #[default]
+    Paths,
+    /// Keys, byte for byte: [`FileName::key`].
+    Keys,
 }
 
 impl FileName {
@@ -63,6 +77,11 @@ impl FileName {
     /// # Errors
     /// [`Refused`] says which rule it breaks.
     pub fn parse(name: &str) -> Result<Self, Refused> {
+        Self::path(name)?;
+        Ok(FileName(name.into()))
+    }
+
+    fn path(name: &str) -> Result<(), Refused> {
         if name.is_empty() {
             return Err(Refused::Empty);
         }
@@ -81,7 +100,50 @@ impl FileName {
                 _ => first = false,
             }
         }
-        Ok(FileName(name.into()))
+        Ok(())
+    }
+
+    /// Checks `name` as a key of S3, where `a//b`, `./a` and `/a` are three objects like all others. Only S3 takes such a name: see [`FileName::as_path`].
+    ///
+    /// ```
+    /// use rowbound::{FileName, Refused};
+    /// let key = FileName::key("2026//./photo.jpg")?;
+    /// assert_eq!(key.as_str(), "2026//./photo.jpg");
+    /// assert_eq!(key.as_path(), Err(Refused::EmptySegment));
+    /// # Ok::<(), Refused>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Refused::Empty`], [`Refused::Nul`], [`Refused::Reserved`]; [`Refused::Url`], because a row that holds a URL means another host's file.
+    pub fn key(name: &str) -> Result<Self, Refused> {
+        let begins = |scheme: &str| name.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme));
+        match name {
+            "" => Err(Refused::Empty),
+            _ if name.contains('\0') => Err(Refused::Nul),
+            _ if name.split('/').next() == Some(RESERVED) => Err(Refused::Reserved),
+            _ if begins("http://") || begins("https://") => Err(Refused::Url),
+            _ => Ok(FileName(name.into())),
+        }
+    }
+
+    /// Checks `name` as a storage takes it.
+    ///
+    /// # Errors
+    /// Those of [`FileName::parse`] or [`FileName::key`].
+    pub fn of(names: Names, name: &str) -> Result<Self, Refused> {
+        match names {
+            Names::Paths => Self::parse(name),
+            Names::Keys => Self::key(name),
+        }
+    }
+
+    /// The name, if it is a path as every storage takes it.
+    ///
+    /// # Errors
+    /// [`Refused`] says why only S3 takes it.
+    pub fn as_path(&self) -> Result<&str, Refused> {
+        Self::path(&self.0)?;
+        Ok(&self.0)
     }
 
     /// The same for bytes out of a row or a directory.
@@ -132,10 +194,10 @@ impl serde::Serialize for FileName {
 }
 
 impl<'de> serde::Deserialize<'de> for FileName {
-    /// Checked as [`FileName::parse`] checks.
+    /// Checked as [`FileName::key`] checks.
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
-        FileName::parse(&text).map_err(|why| serde::de::Error::custom(format!("{text:?} {why}")))
+        FileName::key(&text).map_err(|why| serde::de::Error::custom(format!("{text:?} {why}")))
     }
 }
 
@@ -171,6 +233,26 @@ mod tests {
             assert_eq!(FileName::parse(name), Err(why), "{name:?}");
         }
         assert_eq!(FileName::from_bytes(b"\xff.jpg"), Err(Refused::NotUtf8));
+    }
+
+    #[test]
+    fn a_key_is_any_text_but_ours_and_urls() {
+        for name in
+            ["a//b", "/a", "//", "a/", ".", "..", "./a", "a/../b", "a/./b", "a", "data:x", "http:/a", ".rowboundx/a", "/.rowbound/a"]
+        {
+            assert_eq!(FileName::key(name).unwrap().as_str(), name);
+            assert_eq!(FileName::key(name).unwrap().as_path().is_ok(), FileName::parse(name).is_ok(), "{name}");
+        }
+        for (name, why) in [
+            ("", Refused::Empty),
+            ("a\0b", Refused::Nul),
+            (".rowbound", Refused::Reserved),
+            (".rowbound//x", Refused::Reserved),
+            ("http://a/b.jpg", Refused::Url),
+            ("HTTPS://a/b.jpg", Refused::Url),
+        ] {
+            assert_eq!(FileName::key(name), Err(why), "{name:?}");
+        }
     }
 
     #[test]

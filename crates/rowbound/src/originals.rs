@@ -72,7 +72,7 @@ pub(crate) async fn origins(
     for (name, known) in names {
         let mut originals = derivatives.originals(&name);
         originals.names.extend(known.into_iter().filter(|o| *o != name));
-        originals.names.extend(originals.stems.iter().filter_map(|s| FileName::parse(s).ok()).filter(|o| *o != name));
+        originals.names.extend(originals.stems.iter().filter_map(|s| FileName::key(s).ok()).filter(|o| *o != name));
         if !originals.is_empty() {
             all.insert(name, originals);
         }

@@ -28,6 +28,7 @@ use crate::{
     binding::{Binding, Body, Column, Finder, JsonPath, Keep, Mode, QUERY, Reading},
     derivative::Derivatives,
     error::{Error, Kind, Result},
+    name::Names,
     queue::Outcome,
 };
 
@@ -264,7 +265,10 @@ impl PlanBuilder {
                 return Err(Error::new(Kind::Config, "two storages have the same name").with("storage", twice.name));
             }
         }
-        let PlanBuilder { bindings, ignore, hooks, keep_history, ignored_sessions, .. } = self;
+        let PlanBuilder { mut bindings, ignore, hooks, keep_history, ignored_sessions, .. } = self;
+        for binding in &mut bindings {
+            binding.names = storages.get(&binding.storage).map_or(Names::Paths, |storage: &StoragePlan| storage.location.names());
+        }
         let plan = Plan { database, storages, bindings, ignore, hooks, keep_history, ignored_sessions };
         plan.validate()?;
         Ok(plan)

@@ -73,6 +73,9 @@ pub struct Proved {
     pub create: bool,
     /// Where collected files can wait.
     pub trash: Kept,
+    /// Whether names that are no paths (`a//b`, `./a`, `/a`) are kept apart from others, everywhere: on S3 only.
+    #[serde(default)]
+    pub exact: bool,
 }
 
 /// How far a deletion can be conditional.
@@ -215,6 +218,16 @@ pub struct Expired {
     pub errors: Vec<Error>,
     /// Where the next page begins, in the storage's own words; `None` on the last one.
     pub next: Option<String>,
+}
+
+/// Insists that a storage of paths is asked for paths only: a name that S3 alone takes would lead to another one's file.
+pub(crate) fn only_paths<'a>(storage: &str, names: impl IntoIterator<Item = &'a FileName>) -> Result<()> {
+    for name in names {
+        name.as_path().map_err(|why| {
+            Error::new(Kind::Storage, format!("this storage cannot hold the name: it {why}")).with("storage", storage).with("name", name)
+        })?;
+    }
+    Ok(())
 }
 
 /// A page of the trash names at most so many places that could not be read.

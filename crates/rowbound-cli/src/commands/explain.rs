@@ -13,9 +13,9 @@ use crate::{
 };
 
 pub async fn explain(args: &Args, a: &NameArgs) -> Result<u8> {
-    let name = super::name(&a.name)?;
     let (plan, db) = super::open(args).await?;
     let storage = super::storage(&plan, a.storage.as_deref())?;
+    let name = super::name(&a.name, plan.storages[storage].location.names())?;
     let explanation = engine_explain(&plan, db.as_ref(), storage, &name).await?;
     let columns = super::history::columns(db.as_ref()).await?;
     let (grace, retention) = (plan.storages[storage].grace, plan.storages[storage].trash.retention());

@@ -8,9 +8,9 @@ use crate::{
 };
 
 pub async fn restore(args: &Args, a: &NameArgs) -> Result<u8> {
-    let name = super::name(&a.name)?;
     let (plan, db) = super::open(args).await?;
     let storage_name = super::storage(&plan, a.storage.as_deref())?;
+    let name = super::name(&a.name, plan.storages[storage_name].location.names())?;
     let storage = rowbound::storage::open(&plan.storages[storage_name])?;
     let record = db
         .installation()

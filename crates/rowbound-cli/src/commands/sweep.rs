@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use rowbound::{
-    Error, FileName, Kind, Plan, Result,
+    Error, FileName, Kind, Names, Plan, Result,
     capture::Installation,
     sweep::{self, Dangling, Finding, Group, Options, Orphan, Progress, Report, Swept},
 };
@@ -84,7 +84,7 @@ pub async fn sweep(args: &Args, a: &SweepArgs) -> Result<u8> {
 }
 
 fn options(a: &SweepArgs) -> Result<Options> {
-    let name = |text: &Option<String>| text.as_deref().map(super::name).transpose();
+    let name = |text: &Option<String>| text.as_deref().map(|text| super::name(text, Names::Keys)).transpose();
     let (after, until): (Option<FileName>, Option<FileName>) = (name(&a.after)?, name(&a.until)?);
     Ok(Options {
         delete: a.delete,

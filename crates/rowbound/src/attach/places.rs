@@ -29,7 +29,7 @@ impl Place {
     /// Whether its marker says what it said before, whenever that was tried.
     pub(super) fn is_as_before(&self) -> bool {
         let said = |marker: &Marker| {
-            let proved = marker.proved.as_ref().map(|p| (p.delete, p.create, p.trash));
+            let proved = marker.proved.as_ref().map(|p| (p.delete, p.create, p.trash, p.exact));
             (marker.storage.clone(), marker.installations.clone(), proved)
         };
         self.was.as_ref().is_some_and(|was| said(was) == said(&self.marker))

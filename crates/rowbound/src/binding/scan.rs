@@ -15,7 +15,7 @@ use super::{
     Reading, Resolved,
     text::{entity, escape},
 };
-use crate::name::FileName;
+use crate::name::{FileName, Names};
 
 /// So many layers of escapes are taken away: HTML within JSON within an attribute has three.
 const LAYERS: usize = 4;
@@ -95,7 +95,8 @@ impl Scan {
     pub fn held(&self, value: &[u8], mut take: impl FnMut(&FileName, Held)) {
         let inner = &*self.0;
         let read = |take: &mut dyn FnMut(&FileName)| {
-            inner.reading.each_name(value, |resolved| {
+            // Whatever the storage takes: what it does not is not among the names.
+            inner.reading.each_name(value, Names::Keys, |resolved| {
                 if let Resolved::Name(name) = resolved
                     && let Some(name) = inner.set.get(&name)
                 {

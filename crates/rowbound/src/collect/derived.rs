@@ -154,7 +154,7 @@ pub(super) async fn origins(
     names: impl Iterator<Item = &FileName>,
 ) -> Result<HashMap<FileName, Result<Origin>>> {
     // Also the one that it was listed for, whatever the patterns are now.
-    let known = |name: &FileName| groups[name].iter().filter_map(|c| FileName::parse(c.key.as_deref()?).ok()).collect();
+    let known = |name: &FileName| groups[name].iter().filter_map(|c| FileName::key(c.key.as_deref()?).ok()).collect();
     let names: Vec<_> = names.filter(|n| derivable(&groups[*n])).map(|n| (n.clone(), known(n))).collect();
     // Two derivatives that go together do not keep each other: see [`Origin::going`].
     let may_go = |name: &FileName| groups.get(name).is_some_and(|g| g.iter().all(|c| c.binding.is_none() && c.event == DERIVATIVE));

@@ -134,7 +134,7 @@ impl<'a> Search<'a, '_> {
                 if let Some(stem) = stem()
                     && [format!("{stem}.x"), stem.clone()]
                         .iter()
-                        .filter_map(|sample| FileName::parse(sample).ok())
+                        .filter_map(|sample| FileName::key(sample).ok())
                         .any(|sample| split(sample.as_str()).0 == stem && self.makes(&sample))
                 {
                     self.into.stems.insert(stem);
@@ -142,7 +142,7 @@ impl<'a> Search<'a, '_> {
                 Vec::new()
             }
         };
-        for name in exact.iter().filter_map(|n| FileName::parse(n).ok()) {
+        for name in exact.iter().filter_map(|n| FileName::key(n).ok()) {
             if name != *self.name && self.makes(&name) {
                 self.into.names.insert(name);
             }

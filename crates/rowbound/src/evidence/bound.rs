@@ -189,7 +189,7 @@ fn names_of<'v>(binding: &Binding, column: &TextColumn, values: &'v [String]) ->
                     _ => BindingReading::Url { prefixes: prefixes.clone() },
                 };
                 let elements: Vec<Option<String>> = serde_json::from_str(value).unwrap_or_default();
-                elements.iter().flatten().for_each(|one| element.each_name(one.as_bytes(), &mut take));
+                elements.iter().flatten().for_each(|one| element.each_name(one.as_bytes(), binding.names, &mut take));
             }
             _ => binding.each_name(value.as_bytes(), &mut take),
         }

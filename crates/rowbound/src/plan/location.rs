@@ -7,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::error::{Error, Kind, Result};
+use crate::{
+    error::{Error, Kind, Result},
+    name::Names,
+};
 
 /// Where a storage's files lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +77,14 @@ impl Location {
                 Ok(Location::Service(Service { scheme: scheme.to_owned(), place: place.to_owned(), options: options(query).collect() }))
             }
             _ => Err(bad("names no kind of storage that this version knows").hint(known)),
+        }
+    }
+
+    /// What it takes for a name.
+    pub fn names(&self) -> Names {
+        match self {
+            Location::S3(_) => Names::Keys,
+            Location::Folder(_) | Location::Service(_) | Location::Memory(_) => Names::Paths,
         }
     }
 

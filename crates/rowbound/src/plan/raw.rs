@@ -257,6 +257,7 @@ impl Bind {
             query: None,
             storage: self.storage.unwrap_or_else(|| "default".to_owned()),
             reading,
+            names: Names::Paths,
             keep: self.keep.map(Into::into).unwrap_or_default(),
             derivatives: self.derivatives.map(Into::into).unwrap_or_default(),
             mode: match self.mode.as_deref().unwrap_or("live") {

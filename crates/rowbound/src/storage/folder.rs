@@ -34,7 +34,7 @@ use tokio::sync::mpsc;
 
 use super::{
     About, Access, Conditional, Expected, Expired, Fetched, Kept, Listed, Listing, Look, Marker, OddEntry, Page, PerName, Proved, Removed,
-    Restored, Seen, Signed, Storage, Trashed, Upload, upload::cannot_sign,
+    Restored, Seen, Signed, Storage, Trashed, Upload, only_paths, upload::cannot_sign,
 };
 use crate::{
     clock::Ahead,
@@ -148,7 +148,7 @@ impl Storage for Folder {
 
     /// What deleting needs is tried by [`Storage::set_marker`]; the rest holds on every file system.
     async fn probe(&self) -> Result<Proved> {
-        Ok(Proved { at: Timestamp::now(), delete: Conditional::InBulk, create: true, trash: Kept::Moved })
+        Ok(Proved { at: Timestamp::now(), delete: Conditional::InBulk, create: true, trash: Kept::Moved, exact: false })
     }
 
     fn ahead(&self) -> &Ahead {
@@ -209,16 +209,19 @@ impl Storage for Folder {
     }
 
     async fn read(&self, name: &FileName, limit: usize) -> Result<Option<Vec<u8>>> {
+        only_paths(&self.inner.name, [name])?;
         let name = name.clone();
         self.blocking(move |inner| inner.read(&name, limit)).await
     }
 
     async fn begin(&self, name: &FileName, _: &About) -> Result<Box<dyn Upload>> {
         self.inner.expected.may_change()?;
+        only_paths(&self.inner.name, [name])?;
         Ok(Box::new(upload::Incoming::begin(self, name).await?))
     }
 
     async fn fetch(&self, name: &FileName) -> Result<Option<Fetched>> {
+        only_paths(&self.inner.name, [name])?;
         upload::fetch(self, name).await
     }
 
@@ -228,18 +231,21 @@ impl Storage for Folder {
 
     async fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
         self.inner.expected.may_change()?;
+        only_paths(&self.inner.name, items.iter().map(|(name, _)| name))?;
         let items = items.to_vec();
         self.blocking(move |inner| inner.take_away(&items, inner.retention)).await
     }
 
     async fn erase(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
         self.inner.expected.may_change()?;
+        only_paths(&self.inner.name, items.iter().map(|(name, _)| name))?;
         let items = items.to_vec();
         self.blocking(move |inner| inner.take_away(&items, None)).await
     }
 
     async fn trashed(&self, names: &[FileName]) -> Result<PerName<Option<Trashed>>> {
         self.inner.expected.may_change()?;
+        only_paths(&self.inner.name, names)?;
         let names = names.to_vec();
         self.blocking(move |inner| {
             let root = inner.proved()?;
@@ -262,6 +268,7 @@ impl Storage for Folder {
 
     async fn restore(&self, items: &[Trashed]) -> Result<PerName<Restored>> {
         self.inner.expected.may_change()?;
+        only_paths(&self.inner.name, items.iter().map(|item| &item.name))?;
         let items = items.to_vec();
         self.blocking(move |inner| {
             let root = inner.proved()?;
@@ -274,6 +281,7 @@ impl Storage for Folder {
 
     async fn purge(&self, items: &[Trashed]) -> Result<PerName<bool>> {
         self.inner.expected.may_change()?;
+        only_paths(&self.inner.name, items.iter().map(|item| &item.name))?;
         let items = items.to_vec();
         self.blocking(move |inner| {
             let root = inner.proved()?;
@@ -408,11 +416,16 @@ impl Inner {
         let root = self.proved()?;
         let mut found = by_folder(
             names.len(),
-            |i| names[i].folder().unwrap_or("."),
+            |i| names[i].as_path().ok().and_then(|_| names[i].folder()).unwrap_or("."),
             |folder, group, out| {
                 let dir = self.ways.folder(&root, folder);
                 for i in group {
                     let name = &names[*i];
+                    // `a//b` would be taken for `a/b`.
+                    if let Err(why) = name.as_path() {
+                        out(*i, Ok(Look::Refused(format!("the name {why}"))));
+                        continue;
+                    }
                     let seen = dir.as_ref().map_err(|e| *e).and_then(|dir| stat(dir, name.base()));
                     out(
                         *i,

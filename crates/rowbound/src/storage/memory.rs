@@ -200,7 +200,7 @@ impl Storage for Memory {
     }
 
     async fn probe(&self) -> Result<Proved> {
-        Ok(Proved { at: Timestamp::now(), delete: Conditional::InBulk, create: true, trash: Kept::Moved })
+        Ok(Proved { at: Timestamp::now(), delete: Conditional::InBulk, create: true, trash: Kept::Moved, exact: false })
     }
 
     fn ahead(&self) -> &Ahead {

@@ -46,6 +46,10 @@ mod wire; // requests, again where that can help
 
 use wire::{Failure, Wire};
 
+/// What is said of a name that this service may take for another one.
+const NOT_EXACT: &str =
+    "the service was not seen to keep keys with `//`, `.`, `..` or a slash at an end apart from others (`rowbound attach` tries it)";
+
 /// A storage in a bucket.
 #[derive(Debug)]
 pub struct S3 {
@@ -171,16 +175,24 @@ impl Storage for S3 {
 
     async fn look(&self, names: &[FileName]) -> Result<PerName<Look>> {
         let inner = &self.inner;
-        inner.prove().await?;
-        let names: Vec<&FileName> = names.iter().collect();
-        let mut done = inner.looked(&names).await;
+        let exact = inner.exact(&inner.prove().await?);
+        let asked: Vec<&FileName> = names.iter().filter(|name| exact || name.as_path().is_ok()).collect();
+        let mut looked = inner.looked(&asked).await.into_iter();
+        let one = |name: &FileName| match exact || name.as_path().is_ok() {
+            true => looked.next().unwrap_or(Ok(Look::Refused("it was not looked at".to_owned()))),
+            false => Ok(Look::Refused(NOT_EXACT.to_owned())),
+        };
+        let mut done: PerName<Look> = names.iter().map(one).collect();
         inner.still_there(&mut done, &Look::Missing).await;
         Ok(done)
     }
 
     async fn read(&self, name: &FileName, limit: usize) -> Result<Option<Vec<u8>>> {
         let inner = &self.inner;
-        inner.prove().await?;
+        let marker = inner.prove().await?;
+        if !inner.exact(&marker) && name.as_path().is_err() {
+            return Err(inner.error(Kind::Storage, NOT_EXACT).with("name", name));
+        }
         if inner.at.prefix.len() + name.as_str().len() > keys::LONGEST_KEY {
             return Err(inner
                 .error(Kind::Storage, "its key has more than 1,024 bytes")
@@ -290,11 +302,11 @@ impl Storage for S3 {
     }
 
     async fn list(&self, prefix: &str, after: Option<FileName>) -> Result<Listing> {
-        self.inner.prove().await?;
+        let exact = self.inner.exact(&self.inner.prove().await?);
         let (pages, listing) = mpsc::channel(list::PAGES_AHEAD);
         let (inner, prefix) = (self.inner.clone(), prefix.to_owned());
         tokio::spawn(async move {
-            if let Err(e) = inner.list(&prefix, after, &pages).await {
+            if let Err(e) = inner.list(&prefix, after, exact, &pages).await {
                 let _ = pages.send(Err(e)).await; // nobody listens any more
             }
         });
@@ -377,6 +389,11 @@ impl Inner {
             Some(proved) => Ok(proved),
             None => self.proved.get_or_try_init(|| self.probe()).await.cloned(),
         }
+    }
+
+    /// Whether the service was seen to keep names that are no paths apart from others.
+    fn exact(&self, marker: &Marker) -> bool {
+        marker.proved.as_ref().is_some_and(|proved| proved.exact)
     }
 
     fn mode(&self, proved: &Proved) -> Result<Mode> {

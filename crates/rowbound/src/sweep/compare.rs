@@ -66,7 +66,7 @@ impl Work<'_> {
         let no_files = |e: Error| brake("the listing of the storage could not be completed", &e, name);
         let mut range = self.range.clone();
         range.after = point.at.as_ref().map(ToString::to_string).or(range.after);
-        let after = range.after.as_deref().and_then(|n| FileName::parse(n).ok());
+        let after = range.after.as_deref().and_then(|n| FileName::key(n).ok());
         let mut rows = Rows::begin(self.db, &self.bound, name, &range, unordered, &self.options.state).await.map_err(no_rows)?;
         let mut listing = self.place.list(&range.prefix, after).await.map_err(no_files)?;
         let mut join = Join::default();

@@ -215,7 +215,7 @@ impl Column {
         let mut page = Vec::with_capacity(PAGE);
         for name in sorter.finish().map_err(place)? {
             let name = name.map_err(place)?;
-            page.push(FileName::parse(&name).map_err(|why| place(std::io::Error::other(format!("{name:?} {why}"))))?);
+            page.push(FileName::key(&name).map_err(|why| place(std::io::Error::other(format!("{name:?} {why}"))))?);
             if page.len() == PAGE && self.to.blocking_send(Ok((std::mem::replace(&mut page, Vec::with_capacity(PAGE)), false))).is_err() {
                 return Ok(()); // nobody reads any more
             }

@@ -256,7 +256,7 @@ impl Keeper {
                         wait.insert(name);
                     }
                 }
-                None => wait.extend(FileName::parse(&w.value)),
+                None => wait.extend(FileName::key(&w.value)),
             }
         }
         files.retain(|t| !wait.contains(&t.name));

@@ -91,13 +91,13 @@ impl<'a> Moves<'a> {
         match entry.outcome {
             Outcome::Trashed if entry.at < self.until && !self.ended.contains(&place) => Some(Move {
                 id: entry.id,
-                name: FileName::parse(&entry.name).ok()?,
+                name: FileName::key(&entry.name).ok()?,
                 place,
-                original: entry.key.filter(|_| entry.event == DERIVATIVE).and_then(|key| FileName::parse(&key).ok()),
+                original: entry.key.filter(|_| entry.event == DERIVATIVE).and_then(|key| FileName::key(&key).ok()),
             }),
             Outcome::Restored | Outcome::Dangling | Outcome::Purged | Outcome::Erased => {
                 if entry.outcome == Outcome::Restored
-                    && let Ok(name) = FileName::parse(&entry.name)
+                    && let Ok(name) = FileName::key(&entry.name)
                 {
                     self.restored.entry(name).or_insert(entry.id);
                 }
@@ -383,7 +383,7 @@ pub(crate) async fn reported(
         Filter { storage: Some(storage_name.to_owned()), outcomes: vec![Outcome::Dangling], limit: Some(PAGE), ..Filter::default() };
     let mut moves: Vec<Move> = Vec::new();
     for entry in db.history(&filter).await? {
-        let (Some(place), Ok(name)) = (entry.place, FileName::parse(&entry.name)) else { continue };
+        let (Some(place), Ok(name)) = (entry.place, FileName::key(&entry.name)) else { continue };
         if moves.iter().all(|m| m.place != place) {
             moves.push(Move { id: entry.id, name, place, original: None });
         }

@@ -9,7 +9,7 @@ use crate::{
         Lane,
         verdict::{Decided, Verdict},
     },
-    name::FileName,
+    name::{FileName, Refused},
     queue::{Candidate, Opened, Outcome},
 };
 
@@ -49,7 +49,8 @@ pub(super) fn open_up(b: &Bound, c: &Candidate, decided: &mut Decided) {
 /// The name that a candidate stands for, or what becomes of it without a look at the storage.
 pub(super) fn resolve(bound: &[Bound], lane: &Lane, c: &Candidate) -> Result<FileName, Verdict> {
     let resolved = match c.binding {
-        None => match FileName::from_bytes(&c.value) {
+        None => match std::str::from_utf8(&c.value).map_err(|_| Refused::NotUtf8).and_then(|n| FileName::of(lane.plan.location.names(), n))
+        {
             Ok(name) => Resolved::Name(name),
             Err(why) => Resolved::Refused(why),
         },

@@ -199,7 +199,7 @@ impl Inner {
         done.into_iter().map(|one| one.unwrap_or_else(|| Err(Failure::strange("the deletion was not answered")))).collect()
     }
 
-    async fn delete_one(&self, item: &Doomed<'_>, how: Conditional) -> Result<Gone, Failure> {
+    pub(super) async fn delete_one(&self, item: &Doomed<'_>, how: Conditional) -> Result<Gone, Failure> {
         let client = self.client().await?;
         let condition = item.etag.filter(|_| how != Conditional::No);
         let sent = self

@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 use super::{Inner, keys::HIGHEST};
 use crate::{
     error::Result,
-    name::{FileName, RESERVED},
+    name::{FileName, Names, RESERVED},
     storage::{Listed, OddEntry, Page},
 };
 
@@ -13,8 +13,9 @@ use crate::{
 pub(super) const PAGES_AHEAD: usize = 2;
 
 impl Inner {
-    /// Sends the pages of a listing.
-    pub(super) async fn list(&self, prefix: &str, after: Option<FileName>, pages: &mpsc::Sender<Result<Page>>) -> Result<()> {
+    /// Sends the pages of a listing. Where the service does not keep all names apart (`exact`), those that are no paths are odd entries; so is a key that ends with
+    /// a slash everywhere: consoles make such objects and show them as folders.
+    pub(super) async fn list(&self, prefix: &str, after: Option<FileName>, exact: bool, pages: &mpsc::Sender<Result<Page>>) -> Result<()> {
         let whole = format!("{}{prefix}", self.at.prefix);
         let ours = self.own("");
         let (mut from, mut token) = (after.map(|name| self.key(&name)), None::<String>);
@@ -38,7 +39,8 @@ impl Inner {
                 .filter(|o| !o.key.starts_with(&ours))
                 .map(|o| {
                     let name = &o.key[self.at.prefix.len()..];
-                    FileName::parse(name).map_or_else(|why| Listed::Odd(name.to_owned(), OddEntry::Name(why)), Listed::File)
+                    let names = if exact && !name.ends_with('/') { Names::Keys } else { Names::Paths };
+                    FileName::of(names, name).map_or_else(|why| Listed::Odd(name.to_owned(), OddEntry::Name(why)), Listed::File)
                 })
                 .collect();
             if !entries.is_empty() && pages.send(Ok(Page { entries, last: false })).await.is_err() {

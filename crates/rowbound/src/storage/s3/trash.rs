@@ -236,7 +236,7 @@ impl Inner {
 
     /// What is left of an entry.
     async fn entry_now(&self, entry: &Entry, at: Timestamp) -> Result<Option<Trashed>> {
-        let Ok(name) = FileName::parse(&entry.name) else { return Ok(None) }; // nothing that we wrote
+        let Ok(name) = FileName::key(&entry.name) else { return Ok(None) }; // nothing that we wrote
         let action = match entry.place.as_deref() {
             Some(place) if place.starts_with(copies::PLACE) => "s3:GetObject",
             _ => "s3:ListBucketVersions",

@@ -36,6 +36,9 @@ impl Version {
 
 /// Whether OpenDAL would send exactly this path. If not, the answer says why it must never be sent.
 pub(super) fn exact(path: &str) -> Result<(), &'static str> {
+    if path.split('/').any(|part| matches!(part, "." | "..")) {
+        return Err("it holds a `.` or `..` segment: the service would take another name for it");
+    }
     if raw::normalize_path(path) != path || path.ends_with('/') {
         return Err("it begins or ends with a blank, or holds `//`: the service's library would take another name for it");
     }
