@@ -142,7 +142,8 @@ const NO_PATHS: [&str; 8] = ["a//b.jpg", "./x.jpg", "../x.jpg", "d/./y.jpg", "d/
 /// Those others.
 const THEIR_NEIGHBOURS: [&str; 6] = ["a/b.jpg", "x.jpg", "d/y.jpg", "abs.jpg", "folder", "folder/1.jpg"];
 
-/// Keys that S3 allows are names like any other: each goes with its row, comes back, and is found by a sweep; what a file system would take for it stays.
+/// Keys that S3 allows are names like any other: each goes with its row, comes back, and is found by a sweep; what a file system would take for it stays. So does
+/// an orphan that a row may mean by another spelling, under which nothing lies.
 async fn every_key_is_a_name(prefix: &'static str) {
     let server = S3Server::start(S3Kind::Moto);
     let bucket = server.bucket().await;
@@ -179,11 +180,17 @@ async fn every_key_is_a_name(prefix: &'static str) {
     }
     assert_eq!(files().await, all);
 
-    // Without rows they are orphans; but for what a console shows as a folder.
+    // Without rows they are orphans; but for what a console shows as a folder, and for what a row may mean by another spelling.
+    for (key, value) in [("/meant.jpg", "meant.jpg"), ("deep/plain.jpg", "/deep/plain.jpg")] {
+        shop.bucket.put(&format!("{prefix}{key}"), b"x").await;
+        shop.world.db.exec(&format!("insert into doc (file) values ('{value}')")).await;
+    }
     let swept = shop.rowbound().run(&["sweep", "--delete", "--max-share", "100%", "--format", "json"]).await;
     assert_eq!(swept.json()["storages"][0]["orphans"]["files"], 7, "{}{}", swept.stdout, swept.stderr);
+    assert_eq!(swept.json()["storages"][0]["mentioned"]["files"], 2, "{}", swept.stdout);
+    assert_eq!(swept.json()["storages"][0]["dangling"], 2, "{}", swept.stdout);
     shop.rowbound().run(&["collect", "--retry-now", "--wait", "60s"]).await.expect(0);
-    let left: BTreeSet<String> = neighbours.iter().cloned().chain(["folder/".to_owned()]).collect();
+    let left: BTreeSet<String> = neighbours.iter().cloned().chain(["folder/", "/meant.jpg", "deep/plain.jpg"].map(str::to_owned)).collect();
     assert_eq!(files().await, left);
 }
 

@@ -56,7 +56,7 @@ pub enum Refused {
     /// A URL whose percent-encoding cannot be decoded.
     #[error("has a broken percent-encoding")]
     BrokenEncoding,
-    /// It begins with `http://` or `https://`.
+    /// It begins as a URL does: `https://`, `s3://`.
     #[error("is a URL")]
     Url,
 }
@@ -114,14 +114,17 @@ impl FileName {
     /// ```
     ///
     /// # Errors
-    /// [`Refused::Empty`], [`Refused::Nul`], [`Refused::Reserved`]; [`Refused::Url`], because a row that holds a URL means another host's file.
+    /// [`Refused::Empty`], [`Refused::Nul`], [`Refused::Reserved`]; [`Refused::Url`], because a row that holds a URL does not mean a key that looks like one.
     pub fn key(name: &str) -> Result<Self, Refused> {
-        let begins = |scheme: &str| name.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme));
+        // RFC 3986, 3.1.
+        let is_scheme = |text: &str| {
+            text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+        };
         match name {
             "" => Err(Refused::Empty),
             _ if name.contains('\0') => Err(Refused::Nul),
             _ if name.split('/').next() == Some(RESERVED) => Err(Refused::Reserved),
-            _ if begins("http://") || begins("https://") => Err(Refused::Url),
+            _ if name.split_once("://").is_some_and(|(scheme, _)| is_scheme(scheme)) => Err(Refused::Url),
             _ => Ok(FileName(name.into())),
         }
     }
@@ -144,6 +147,23 @@ impl FileName {
     pub fn as_path(&self) -> Result<&str, Refused> {
         Self::path(&self.0)?;
         Ok(&self.0)
+    }
+
+    /// Other names by which a row may mean this key, if a library of the application takes keys for paths: of a key that is no path the path that it comes to, of a
+    /// path the spellings that begin with `/` and `./`.
+    pub(crate) fn other_spellings(&self) -> Vec<FileName> {
+        if self.as_path().is_ok() {
+            return ["/", "./"].iter().map(|begin| FileName(format!("{begin}{}", self.0).into())).collect();
+        }
+        let mut path: Vec<&str> = Vec::new();
+        for segment in self.0.split('/') {
+            match segment {
+                "" | "." => {}
+                ".." => drop(path.pop()),
+                _ => path.push(segment),
+            }
+        }
+        FileName::parse(&path.join("/")).into_iter().collect()
     }
 
     /// The same for bytes out of a row or a directory.
@@ -237,9 +257,9 @@ mod tests {
 
     #[test]
     fn a_key_is_any_text_but_ours_and_urls() {
-        for name in
-            ["a//b", "/a", "//", "a/", ".", "..", "./a", "a/../b", "a/./b", "a", "data:x", "http:/a", ".rowboundx/a", "/.rowbound/a"]
-        {
+        for name in [
+            "a//b", "/a", "//", "a/", ".", "..", "./a", "a/../b", "a/./b", "a", "data:x", "http:/a", "a/http://b", ".rowboundx/a", "/.rowbound/a",
+        ] {
             assert_eq!(FileName::key(name).unwrap().as_str(), name);
             assert_eq!(FileName::key(name).unwrap().as_path().is_ok(), FileName::parse(name).is_ok(), "{name}");
         }
@@ -250,8 +270,26 @@ mod tests {
             (".rowbound//x", Refused::Reserved),
             ("http://a/b.jpg", Refused::Url),
             ("HTTPS://a/b.jpg", Refused::Url),
+            ("s3://bucket/b.jpg", Refused::Url),
+            ("git+ssh://a", Refused::Url),
         ] {
             assert_eq!(FileName::key(name), Err(why), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_has_the_spellings_of_its_path() {
+        let others = |name: &str| FileName::key(name).unwrap().other_spellings().iter().map(ToString::to_string).collect::<Vec<_>>();
+        for (name, want) in [
+            ("a/b", &["/a/b", "./a/b"][..]),
+            ("/a/b", &["a/b"]),
+            ("a//./b/", &["a/b"]),
+            ("a/../../b", &["b"]),
+            ("//", &[]),
+            ("..", &[]),
+            ("/.rowbound/a", &[]),
+        ] {
+            assert_eq!(others(name), want, "{name}");
         }
     }
 

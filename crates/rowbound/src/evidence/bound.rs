@@ -268,7 +268,7 @@ async fn folders(storage: &dyn Storage) -> Result<Vec<String>> {
                 let Listed::File(name) = entry else { continue };
                 if let Some((folder, _)) = name.as_str().split_once('/') {
                     // Whatever lies in a folder is passed over: on behind it.
-                    after = FileName::parse(&format!("{folder}/\u{10ffff}")).ok();
+                    after = FileName::key(&format!("{folder}/\u{10ffff}")).ok();
                     folders.push(folder.to_owned());
                     if after.is_some() {
                         continue 'listing;

@@ -423,7 +423,7 @@ impl Inner {
                     let name = &names[*i];
                     // `a//b` would be taken for `a/b`.
                     if let Err(why) = name.as_path() {
-                        out(*i, Ok(Look::Refused(format!("the name {why}"))));
+                        out(*i, Ok(Look::Refused(why.to_string())));
                         continue;
                     }
                     let seen = dir.as_ref().map_err(|e| *e).and_then(|dir| stat(dir, name.base()));

@@ -31,6 +31,7 @@ use crate::{
     plan::{Bucket, Erase, StoragePlan, Trash},
 };
 
+mod apart; // keys that no path could be
 mod copies; // a trash of copies
 mod keys; // looks, listings and deletions by exact key
 mod list; // every file, in order
@@ -47,8 +48,7 @@ mod wire; // requests, again where that can help
 use wire::{Failure, Wire};
 
 /// What is said of a name that this service may take for another one.
-const NOT_EXACT: &str =
-    "the service was not seen to keep keys with `//`, `.`, `..` or a slash at an end apart from others (`rowbound attach` tries it)";
+const NOT_EXACT: &str = "is no path, and the service was not seen to keep such keys apart from others (`rowbound attach` tries it)";
 
 /// A storage in a bucket.
 #[derive(Debug)]
@@ -175,11 +175,13 @@ impl Storage for S3 {
 
     async fn look(&self, names: &[FileName]) -> Result<PerName<Look>> {
         let inner = &self.inner;
-        let exact = inner.exact(&inner.prove().await?);
-        let asked: Vec<&FileName> = names.iter().filter(|name| exact || name.as_path().is_ok()).collect();
+        let exact = exact(&inner.prove().await?);
+        // Where nothing is changed, a column that leads to a file by whatever spelling is evidence: `attach` looks before it knows what the service keeps apart.
+        let taken = |name: &FileName| inner.expected.surveyed() || takes(exact, name);
+        let asked: Vec<&FileName> = names.iter().filter(|name| taken(name)).collect();
         let mut looked = inner.looked(&asked).await.into_iter();
-        let one = |name: &FileName| match exact || name.as_path().is_ok() {
-            true => looked.next().unwrap_or(Ok(Look::Refused("it was not looked at".to_owned()))),
+        let one = |name: &FileName| match taken(name) {
+            true => looked.next().expect("every name that is taken was looked at"),
             false => Ok(Look::Refused(NOT_EXACT.to_owned())),
         };
         let mut done: PerName<Look> = names.iter().map(one).collect();
@@ -190,9 +192,7 @@ impl Storage for S3 {
     async fn read(&self, name: &FileName, limit: usize) -> Result<Option<Vec<u8>>> {
         let inner = &self.inner;
         let marker = inner.prove().await?;
-        if !inner.exact(&marker) && name.as_path().is_err() {
-            return Err(inner.error(Kind::Storage, NOT_EXACT).with("name", name));
-        }
+        inner.must_take(exact(&marker), name)?;
         if inner.at.prefix.len() + name.as_str().len() > keys::LONGEST_KEY {
             return Err(inner
                 .error(Kind::Storage, "its key has more than 1,024 bytes")
@@ -230,6 +230,7 @@ impl Storage for S3 {
             return Ok(Vec::new());
         }
         let proved = inner.proved(marker).await?;
+        items.iter().try_for_each(|(name, _)| inner.must_take(proved.exact, name))?;
         inner.look_for_unfinished();
         let mut done = inner.remove(&proved, items).await?;
         inner.still_there(&mut done, &Removed::Missing).await;
@@ -302,7 +303,7 @@ impl Storage for S3 {
     }
 
     async fn list(&self, prefix: &str, after: Option<FileName>) -> Result<Listing> {
-        let exact = self.inner.exact(&self.inner.prove().await?);
+        let exact = exact(&self.inner.prove().await?);
         let (pages, listing) = mpsc::channel(list::PAGES_AHEAD);
         let (inner, prefix) = (self.inner.clone(), prefix.to_owned());
         tokio::spawn(async move {
@@ -316,6 +317,16 @@ impl Storage for S3 {
     fn requests(&self) -> u64 {
         self.inner.wire.sent()
     }
+}
+
+/// Whether the service was seen to keep names that are no paths apart from others.
+fn exact(marker: &Marker) -> bool {
+    marker.proved.as_ref().is_some_and(|proved| proved.exact)
+}
+
+/// Whether the service takes this name for itself alone.
+fn takes(exact: bool, name: &FileName) -> bool {
+    exact || name.as_path().is_ok()
 }
 
 /// Divides what is asked for so that no name is twice in a part: many names at once, but each name's items one after the other.
@@ -391,9 +402,16 @@ impl Inner {
         }
     }
 
-    /// Whether the service was seen to keep names that are no paths apart from others.
-    fn exact(&self, marker: &Marker) -> bool {
-        marker.proved.as_ref().is_some_and(|proved| proved.exact)
+    /// # Errors
+    /// [`Kind::Storage`] for a name that the service may take for another one.
+    fn must_take(&self, exact: bool, name: &FileName) -> Result<()> {
+        match takes(exact, name) {
+            true => Ok(()),
+            false => Err(self
+                .error(Kind::Storage, &format!("the name {NOT_EXACT}"))
+                .with("name", name)
+                .hint("give the file a name without `//`, `.`, `..` and slashes at its ends")),
+        }
     }
 
     fn mode(&self, proved: &Proved) -> Result<Mode> {

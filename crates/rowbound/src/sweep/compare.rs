@@ -26,7 +26,7 @@ use crate::{
     crash,
     database::{ColumnSearch, Scan},
     error::{Error, Kind, Result},
-    name::FileName,
+    name::{FileName, Names as Allowed},
     originals::living_originals,
     storage::{Listed, Look, Seen},
 };
@@ -170,9 +170,9 @@ impl Work<'_> {
         for batch in files.chunks(BATCH) {
             orphans.append(&mut self.orphans(batch, spool.started, counts).await?);
         }
-        let mentioned = self.mentioned(&orphans).await?;
+        let (mentioned, meant) = (self.mentioned(&orphans).await?, self.meant(&orphans).await?);
         for orphan in orphans {
-            if mentioned.contains(&orphan.name) {
+            if mentioned.contains(&orphan.name) || meant.contains(&orphan.name) {
                 counts.mentioned.add(orphan.size);
             } else {
                 counts.orphans.add(orphan.size);
@@ -259,24 +259,73 @@ impl Work<'_> {
         Ok(mentioned)
     }
 
+    /// Those that a row may mean all the same, where keys need not be paths: it references another spelling, and nothing lies under that. A library of the application
+    /// may take `/a/b.jpg` and `a//b.jpg` for `a/b.jpg`, or have made one of them.
+    async fn meant(&self, orphans: &[Orphan]) -> Result<HashSet<FileName>> {
+        let failed = |e: Error| brake("another spelling of an orphan's name could not be looked for", &e, &self.storage.name);
+        let mut meant = HashSet::new();
+        if self.storage.location.names() == Allowed::Paths {
+            return Ok(meant);
+        }
+        let mut spelled: BTreeMap<FileName, Vec<&FileName>> = BTreeMap::new();
+        for orphan in orphans {
+            for other in orphan.name.other_spellings() {
+                spelled.entry(other).or_default().push(&orphan.name);
+            }
+        }
+        let others: Vec<FileName> = spelled.keys().cloned().collect();
+        for some in others.chunks(ROWS) {
+            let found = self.db.holders(&self.searches(some), HOLDERS).await.map_err(failed)?;
+            // A column with more rows than were asked for does not tell all that it references.
+            let cut = self.bound.iter().any(|b| found.iter().filter(|h| h.binding == b.id).count() >= HOLDERS as usize);
+            let held = found.iter().filter_map(|h| {
+                let b = self.bound.iter().find(|b| b.id == h.binding)?;
+                match b.binding.resolve(h.value.as_bytes()) {
+                    Resolved::Name(name) if spelled.contains_key(&name) => Some(name),
+                    _ => None,
+                }
+            });
+            let held: BTreeSet<FileName> = if cut { some.iter().cloned().collect() } else { held.collect() };
+            let held: Vec<FileName> = held.into_iter().collect();
+            if held.is_empty() {
+                continue;
+            }
+            for (name, look) in held.iter().zip(self.place.look(&held).await.map_err(failed)?) {
+                if !matches!(look.map_err(failed)?, Look::Seen(_)) {
+                    meant.extend(spelled[name].iter().map(|orphan| (*orphan).clone()));
+                }
+            }
+        }
+        Ok(meant)
+    }
+
+    /// What to look for to find the rows that reference these names.
+    fn searches(&self, names: &[FileName]) -> Vec<ColumnSearch> {
+        self.bound.iter().filter(|b| b.binding.storage == self.storage.name).map(|b| ColumnSearch::of_read(b, names)).collect()
+    }
+
     async fn dangling(&self, names: &[FileName], counts: &mut Counts, found: &mut Vec<Finding>) -> Result<()> {
         let failed = |e: Error| brake("a reference could not be looked up once more", &e, &self.storage.name);
         // The file may have come since the listing passed its name.
         let looks = self.place.look(names).await.map_err(failed)?;
-        let mut absent = Vec::new();
+        let (mut absent, mut refused) = (Vec::new(), 0);
         for (name, look) in names.iter().zip(looks) {
-            if look.map_err(failed)? == Look::Missing {
-                absent.push(name.clone());
+            match look.map_err(failed)? {
+                Look::Missing => absent.push(name.clone()),
+                Look::Refused(_) if name.as_path().is_err() => refused += 1,
+                Look::Refused(_) | Look::Seen(_) => {}
             }
+        }
+        if refused > 0 {
+            let storage = &self.storage.name;
+            tracing::warn!(%storage, names = refused, "rows reference keys that the service was not seen to keep apart from others");
         }
         if absent.is_empty() {
             return Ok(());
         }
         // The row may have gone; and it has a key.
-        let searches: Vec<_> =
-            self.bound.iter().filter(|b| b.binding.storage == self.storage.name).map(|b| ColumnSearch::of_read(b, &absent)).collect();
         let mut held: BTreeMap<FileName, (String, Option<String>)> = BTreeMap::new();
-        for holder in self.db.holders(&searches, HOLDERS).await.map_err(failed)? {
+        for holder in self.db.holders(&self.searches(&absent), HOLDERS).await.map_err(failed)? {
             let Some(b) = self.bound.iter().find(|b| b.id == holder.binding) else { continue };
             if let Resolved::Name(name) = b.binding.resolve(holder.value.as_bytes()) {
                 held.entry(name).or_insert_with(|| (b.binding.column.to_string(), holder.key.clone()));

@@ -95,7 +95,7 @@ pub struct Report {
     pub young: Amount,
     /// Files that no row names, but made from one that is there.
     pub derived: Amount,
-    /// Files that no row names, but that a text, a JSON value or an array mentions outside of what its binding reads.
+    /// Files that no row names, but that a text, a JSON value or an array mentions outside of what its binding reads, or, on S3, a row may mean by another spelling.
     pub mentioned: Amount,
     /// Files that no row names, under a `keep` or an `ignore` pattern.
     pub protected: u64,

@@ -101,10 +101,6 @@ impl Inner {
         let versioning = self.told_versioning(&key, first.version_id()).await;
         let tried = self.probe_with(&key, versioning).await;
         // Whatever was found, nothing of it stays.
-        for odd in self.odd_keys(&key) {
-            // What was refused is not there; what is left lies beneath `.rowbound/`.
-            let _ = self.erase_own(&odd, versioning != Versioning::Off).await;
-        }
         let copy = format!("{key}.copy");
         for key in [&key, &copy] {
             let erased = self.erase_own(key, versioning != Versioning::Off).await;
@@ -145,7 +141,7 @@ impl Inner {
         }
         let create = self.honours_create(key).await?;
         let delete = self.honours_delete(key).await?;
-        let exact = self.keeps_apart(key).await?;
+        let exact = self.keeps_apart(key, versioning).await;
         match trash {
             Kept::Versions => self.try_versions(key).await?,
             Kept::Copied => self.try_copy(key).await?,
@@ -164,69 +160,6 @@ impl Inner {
                     return Err(self.wire.error(&failure, "s3:PutObject", "cannot write"));
                 }
                 Err(_) => return Ok(false),
-            }
-        }
-        Ok(true)
-    }
-
-    /// A key, and keys that a file system, a proxy or a client takes for it.
-    fn odd_keys(&self, key: &str) -> Vec<String> {
-        let mut keys: Vec<String> = ["a", "/a", "./a", "x/../a", "a/"].iter().map(|odd| format!("{key}.odd/{odd}")).collect();
-        if self.at.prefix.is_empty() {
-            keys.push(format!("/{key}.odd/a"));
-        }
-        keys
-    }
-
-    /// Whether each of these keys is an object of its own for everything that is done by key: written, looked at, listed, deleted alone and with others. A service
-    /// that refuses one of them is not relied on for any.
-    async fn keeps_apart(&self, key: &str) -> Result<bool> {
-        match self.try_apart(&self.odd_keys(key)).await {
-            Ok(apart) => Ok(apart),
-            Err(failure) => {
-                tracing::debug!(?failure, storage = self.name, "keys that S3 allows are refused");
-                Ok(false)
-            }
-        }
-    }
-
-    async fn try_apart(&self, keys: &[String]) -> Result<bool, Failure> {
-        let version = async |key: &str| Ok::<_, Failure>(self.head(key).await?.map(|seen| seen.version));
-        let listed = async || {
-            let slice = self.slice(&keys[0][..keys[0].len() - 1], None, None).await?;
-            Ok::<Vec<_>, Failure>(slice.objects.into_iter().map(|o| (o.key, o.seen.map(|seen| seen.version))).collect())
-        };
-        let mut written: Vec<(String, Option<String>)> = Vec::new();
-        for (i, key) in keys.iter().enumerate() {
-            self.write_own(key, format!("probe {i}\n").as_bytes(), Only::Always).await?;
-            written.push((key.clone(), version(key).await?));
-            // The first is still what was written first.
-            if version(&keys[0]).await? != written[0].1 || written[i].1.is_none() || i > 0 && written[i].1 == written[0].1 {
-                return Ok(false);
-            }
-        }
-        for (key, etag) in &written {
-            if version(key).await? != *etag {
-                return Ok(false);
-            }
-        }
-        let mut below: Vec<_> = written.iter().filter(|(key, _)| !key.starts_with('/')).cloned().collect();
-        below.sort();
-        if listed().await? != below {
-            return Ok(false);
-        }
-        let doomed: Vec<Doomed> = keys[1..].iter().map(|key| Doomed { key, etag: None, version: None }).collect();
-        for alone in [false, true] {
-            if alone {
-                for item in &doomed {
-                    self.write_own(item.key, b"again\n", Only::Always).await?;
-                    self.delete_one(item, Conditional::No).await?;
-                }
-            } else {
-                self.delete(&doomed, Conditional::No).await.into_iter().collect::<Result<Vec<_>, _>>()?;
-            }
-            if listed().await? != written[..1] || version(&keys[keys.len() - 1]).await?.is_some() {
-                return Ok(false);
             }
         }
         Ok(true)

@@ -269,6 +269,7 @@ impl Inner {
 
     /// Brings a file back.
     pub(super) async fn restore(&self, proved: &Proved, item: &Trashed) -> Result<Restored> {
+        self.must_take(proved.exact, &item.name)?;
         match (item.place.strip_prefix(versions::PLACE), item.place.strip_prefix(copies::PLACE)) {
             (Some(id), _) => self.uncover(item, id).await,
             (_, Some(place)) => self.copy_back(proved, item, place).await,

@@ -48,6 +48,8 @@ pub(super) struct Incoming {
     about: About,
     /// Whether the service was seen to write only where nothing is.
     create: bool,
+    /// Whether it was seen to keep names that are no paths apart from others.
+    exact: bool,
     waiting: BytesMut,
     /// Begun when there are too many bytes for one request.
     parts: Parts,
@@ -90,7 +92,8 @@ impl Incoming {
         let marker = inner.prove().await?;
         inner.short_enough(name)?;
         let proved = inner.proved(marker).await?;
-        let create = proved.create;
+        inner.must_take(proved.exact, name)?;
+        let (create, exact) = (proved.create, proved.exact);
         let parts = Parts {
             name: name.clone(),
             key: inner.key(name),
@@ -102,7 +105,7 @@ impl Incoming {
             inner: inner.clone(),
             open: false,
         };
-        Ok(Incoming { inner: inner.clone(), about: about.clone(), create, waiting: BytesMut::new(), parts })
+        Ok(Incoming { inner: inner.clone(), about: about.clone(), create, exact, waiting: BytesMut::new(), parts })
     }
 
     fn part_size(&self) -> usize {
@@ -218,6 +221,7 @@ impl Upload for Incoming {
             return self.complete(name, over).await;
         }
         let inner = self.inner.clone();
+        inner.must_take(self.exact, name)?;
         inner.short_enough(name)?;
         let failed = |failure: &Failure| inner.failed(failure, "s3:PutObject", "cannot write the file", name);
         // Asked first even where a condition is honoured: it spares sending the bytes in vain.
@@ -295,7 +299,8 @@ impl Inner {
 
     /// A whole object as it comes. A connection that is cut off is an error of the body, which is not begun anew: its reader has had a part of it.
     pub(super) async fn fetch(&self, name: &FileName) -> Result<Option<Fetched>> {
-        self.prove().await?;
+        let marker = self.prove().await?;
+        self.must_take(super::exact(&marker), name)?;
         self.short_enough(name)?;
         let failed = |failure: &Failure| self.failed(failure, "s3:GetObject", "cannot read the object", name);
         let client = self.client().await.map_err(|f| failed(&f))?;
@@ -333,6 +338,7 @@ impl Inner {
     /// A signed URL; only the credentials are asked for, no request is sent but for the marker.
     pub(super) async fn sign(&self, name: &FileName, access: &Access, ttl: Duration) -> Result<Signed> {
         let marker = self.prove().await?;
+        self.must_take(super::exact(&marker), name)?;
         self.short_enough(name)?;
         if ttl.is_zero() || ttl > LONGEST_SIGNED {
             return Err(self
