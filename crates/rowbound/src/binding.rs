@@ -499,9 +499,10 @@ impl Keep {
         set.build().map(Keep).map_err(|e| Error::new(Kind::Config, "the `keep` patterns are too large").because(e))
     }
 
-    /// Whether `name` must never be deleted.
+    /// Whether `name` must never be deleted. A key that is no path is protected with its path, too.
     pub fn protects(&self, name: &FileName) -> bool {
-        self.0.is_match(name.as_str())
+        let with_path = || name.as_path().is_err() && name.other_spellings().iter().any(|path| self.0.is_match(path.as_str()));
+        self.0.is_match(name.as_str()) || with_path()
     }
 }
 
@@ -564,6 +565,9 @@ mod tests {
             [("defaults/a.png", true), ("defaults/x/a.png", true), ("logo.svg", true), ("my/logo.svg", false), ("defaults", false)]
         {
             assert_eq!(keep.protects(&FileName::parse(name).unwrap()), protected, "{name}");
+        }
+        for (key, protected) in [("/defaults/a.png", true), ("./logo.svg", true), ("defaults//a.png", true), ("/my/logo.svg", false)] {
+            assert_eq!(keep.protects(&FileName::key(key).unwrap()), protected, "{key}");
         }
         let bad = Binding::name("t.c", "default").unwrap().keep(["a[", "b"]);
         assert!(Keep::new([&bad]).unwrap_err().to_string().contains("\"a[\""));

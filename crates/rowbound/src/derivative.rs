@@ -95,9 +95,12 @@ impl Derivatives {
         self.0.is_empty()
     }
 
-    /// What is to be listed for `original`.
+    /// What is to be listed for `original`. Nothing is made from a key that ends with a slash: without a name of its own, a pattern would take what others made.
     pub fn of(&self, original: &FileName) -> Vec<Wanted> {
-        self.0.iter().map(|p| p.of(original)).collect()
+        match original.base() {
+            "" => Vec::new(),
+            _ => self.0.iter().map(|p| p.of(original)).collect(),
+        }
     }
 
     /// Every original of which `name` could be a derivative by one of the patterns. None is left out.
@@ -127,6 +130,13 @@ fn preset(word: &str) -> Result<&'static [&'static str]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_that_ends_with_a_slash_has_no_derivatives() {
+        let derivatives = Derivatives::new([&Binding::name("t.f", "default").unwrap().derivatives(["{dir}/{base}_*"])]).unwrap();
+        assert!(derivatives.of(&FileName::key("uploads/").unwrap()).is_empty());
+        assert_eq!(derivatives.of(&FileName::key("uploads//a.jpg").unwrap())[0].prefix, "uploads//a.jpg_");
+    }
 
     #[test]
     fn presets_are_known_and_the_others_are_explained() {
