@@ -191,11 +191,13 @@ mod tests {
         /// The way back finds the original again, whatever was put for the stars; so nothing that is shared looks like one's own.
         #[test]
         fn the_original_is_among_the_originals(n in 0..PATTERNS.len(), original in "[a*._/\\[{]{1,8}", star in "[a._\\[*]{0,4}") {
-            let Ok(original) = FileName::parse(&original) else { return Ok(()) };
+            // Keys of S3, paths among them.
+            let Ok(original) = FileName::key(&original) else { return Ok(()) };
             let pattern = pattern(PATTERNS[n]);
             let made: String = pattern.expand(&original).into_iter().map(|c| c.map_or(star.clone(), String::from)).collect();
-            let Ok(made) = FileName::parse(&made) else { return Ok(()) };
-            if made == original {
+            let Ok(made) = FileName::key(&made) else { return Ok(()) };
+            // Nothing is made from what ends with a slash.
+            if made == original || original.base().is_empty() {
                 return Ok(());
             }
             prop_assert!(pattern.of(&original).matches(&made));
