@@ -184,7 +184,7 @@ impl Reading {
 
 /// A value that is a name, or what an application stores in such a column instead: a URL of another host (an avatar), a picture as a `data:` URI. These name
 /// no file here, but only if they cannot be a name: `data:image/png;base64,x` can, and then a file of that name is looked for. An `http://` cannot, because a
-/// name holds no empty segment.
+/// path holds no empty segment, and no key is a URL.
 fn bare(value: &[u8], names: Names) -> Resolved {
     match name(value, names) {
         Resolved::Refused(_) if is_elsewhere(value) => Resolved::Nothing,
