@@ -261,6 +261,47 @@ async fn a_name_taken_by_another_column_needs_a_word_on_sqlite() {
     name_taken_by_another_column(Backend::Sqlite).await;
 }
 
+/// A table goes to another database, by the steps of docs/databases.md. The server refuses it as long as a trigger stands on the table.
+async fn table_goes_to_another_database(backend: Backend) {
+    let (mut world, daemon) = running(backend).await;
+    let said = Rowbound::new(BINARY, &world).run(&["attach"]).await.expect(0);
+    assert!((said.stdout + &said.stderr).contains("1435"), "`attach` says it beforehand");
+    let other = world.db.second_schema().await.expect("a database beside it");
+    let rename = format!("rename table doc to {other}.doc");
+    let refused = world.db.try_exec(&rename).await.unwrap_err();
+    assert!(refused.to_string().contains("1435"), "{refused}");
+
+    daemon.terminate();
+    daemon.wait(DEADLINE).await.expect(0);
+    let show = "select trigger_name from information_schema.triggers where event_object_schema = database() and event_object_table = 'doc' \
+                and trigger_name like 'rowbound%'";
+    for trigger in world.db.query_strings(show).await.into_iter().flatten() {
+        world.db.exec(&format!("drop trigger {trigger}")).await;
+    }
+    world.db.exec(&rename).await;
+    world.bindings = vec![rowbound::Binding::name(&format!("{other}.doc.file"), "default").expect("a column")];
+    let rowbound = Rowbound::new(BINARY, &world);
+    // What was attached would count as references no longer: that is to be said.
+    assert_eq!(rowbound.run(&["attach"]).await.code, Some(4));
+    rowbound.run(&["attach", "--drop", "doc.file"]).await.expect(0);
+
+    world.db.exec(&format!("delete from {other}.doc where file = 'b.jpg'")).await;
+    rowbound.run(&["collect"]).await.expect(0);
+    assert_eq!(world.files(), ["a.jpg", "c.jpg"]);
+    rowbound.run(&["detach"]).await.expect(0);
+    world.db.exec(&format!("rename table {other}.doc to doc")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mariadb_a_table_goes_to_another_database() {
+    table_goes_to_another_database(Backend::Mariadb).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mysql_a_table_goes_to_another_database() {
+    table_goes_to_another_database(Backend::Mysql).await;
+}
+
 macro_rules! on {
     ($($module:ident $backend:ident),*) => { $(
         mod $module {

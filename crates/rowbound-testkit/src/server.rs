@@ -71,6 +71,14 @@ impl OwnServer {
         Self::start_by(Backend::Mysql, "start", ("ROWBOUND_MYSQLD_OPTIONS", options))
     }
 
+    /// The same for MariaDB.
+    ///
+    /// # Panics
+    /// As [`OwnServer::start`].
+    pub fn mariadb_with(options: &str) -> OwnServer {
+        Self::start_by(Backend::Mariadb, "start", ("ROWBOUND_MARIADBD_OPTIONS", options))
+    }
+
     /// The same with the server's own defaults, so that a commit waits for the disk: for benchmarks.
     ///
     /// # Panics

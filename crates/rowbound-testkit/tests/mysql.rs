@@ -46,6 +46,10 @@ on_both! {
     the_application_sees_its_own_ids_and_warnings_only
     a_long_delete_of_an_ancestor_does_not_hold_up_others
     claim_and_settlement_never_block_a_delete
+    ancestors_make_no_deadlocks
+    statements_that_use_the_children_themselves_are_captured
+    an_index_that_went_away_fails_no_write
+    json_columns_are_captured_and_read
     detach_leaves_the_schema_as_it_was
     a_repeated_attach_waits_for_no_lock_and_changes_nothing
     attach_gives_up_on_a_busy_table_and_lets_the_application_pass_meanwhile
@@ -600,6 +604,129 @@ fn claim_and_settlement_never_block_a_delete(server: &Server) {
         );
         own.exec("commit").await;
         assert_eq!(own.released().await, ["delete 1 f"]);
+        own
+    });
+}
+
+/// A statement that works on a table itself lets no trigger lock it for writing (error 1442): then it is read with a shared lock.
+fn statements_that_use_the_children_themselves_are_captured(server: &Server) {
+    on(server, |mut own| async {
+        own.exec(
+            "create table up (id int primary key, n int);
+             create table t (id int primary key, up int, f varchar(50), foreign key (up) references up (id) on delete cascade);
+             create table tree (id int primary key, up int, parent int, f varchar(50), foreign key (up) references up (id) on delete cascade,
+                foreign key (parent) references tree (id) on delete cascade);
+             insert into up values (1, 1), (2, 2), (3, 3), (4, 4), (5, 5); insert into t values (1, 1, 'a'), (2, 2, 'b'), (3, 3, 'c'), (4, 4, 'd');
+             insert into tree values (1, 5, null, 'r1'), (2, null, 1, 'r2'), (3, null, 2, 'r3'), (4, null, null, 's1'), (5, null, 4, 's2')",
+        )
+        .await;
+        own.attach(&["t.f", "tree.f"]).await;
+        own.exec("delete up, t from up join t on t.up = up.id where up.id = 1").await;
+        let both = own.released().await;
+        assert!(both.iter().all(|r| r.ends_with(" 1 a")) && !both.is_empty(), "{both:?}");
+        own.exec("delete from up where id in (select up from t where f = 'b')").await;
+        assert_eq!(own.released().await, ["cascade 1 b"]);
+        own.exec("update up join t on t.up = up.id set up.n = 0, t.f = 'cc' where up.id = 3; delete up from up join t on t.up = up.id where t.f = 'cc'").await;
+        assert_eq!(own.released().await, ["cascade 1 cc", "update 1 c"]);
+        own.exec("replace into up (id, n) select id + 3, 9 from t where false; replace into up (id, n) select up, 9 from t where id = 4")
+            .await;
+        assert_eq!(own.released().await, ["cascade 1 d"]);
+        // Its own table can be read with a shared lock only, and what lies below with the other.
+        own.exec("delete from up where id = 5").await;
+        assert_eq!(own.released().await, ["cascade 2 r1", "cascade 2 r2", "cascade 2 r3"]);
+        own.exec("delete from tree where id = 4").await;
+        assert_eq!(own.released().await, ["cascade 2 s2", "delete 2 s1"]);
+        let warnings = sqlx::raw_sql("show warnings").fetch_all(&mut own.admin).await.unwrap();
+        assert!(warnings.is_empty(), "the application sees {} warnings", warnings.len());
+        own
+    });
+}
+
+/// Triggers name the index by which they find the children.
+fn an_index_that_went_away_fails_no_write(server: &Server) {
+    on(server, |mut own| async {
+        own.exec(
+            "create table up (id int primary key);
+             create table t (id int primary key, up int, f varchar(50), constraint by_up foreign key (up) references up (id) on delete cascade);
+             create table n (up int, id int, f varchar(50), primary key (up, id), foreign key (up) references up (id) on delete cascade);
+             insert into up values (1), (2), (3); insert into t values (1, 1, 'a'), (2, 2, 'b'), (3, 3, 'c'); insert into n values (1, 1, 'n')",
+        )
+        .await;
+        let (db, bound, _) = own.attach(&["t.f", "n.f"]).await;
+        let named = "select action_statement from information_schema.triggers where event_object_table = 'up' and event_manipulation = 'DELETE' and trigger_schema = database()";
+        let body = own.column(named).await.remove(0);
+        assert!(body.contains("force index (`by_up`)") && body.contains("force index (`PRIMARY`)"), "{body}");
+        own.exec("delete from up where id = 1").await;
+        assert_eq!(own.released().await, ["cascade 1 a", "cascade 2 n"]);
+        // Another one of the same column takes its place.
+        own.exec("create index another on t (up)").await;
+        if own
+            .column("select index_name from information_schema.statistics where table_schema = database() and table_name = 't'")
+            .await
+            .iter()
+            .any(|i| i == "by_up")
+        {
+            own.exec("alter table t drop index by_up").await;
+        }
+        own.exec("delete from up where id = 2").await;
+        assert_eq!(own.released().await, ["cascade 1 b"]);
+        db.install(&bound, &record()).await.unwrap();
+        assert!(own.column(named).await[0].contains("force index (`another`)"), "{:?}", own.column(named).await);
+        own.exec("delete from up where id = 3").await;
+        assert_eq!(own.released().await, ["cascade 1 c"]);
+        own
+    });
+}
+
+/// Every JSONField of Django on MySQL is a column of that type.
+fn json_columns_are_captured_and_read(server: &Server) {
+    on(server, |mut own| async {
+        own.exec(
+            "create table up (id int primary key);
+             create table t (id int primary key, up int, j json, g json, n int, foreign key (up) references up (id) on delete cascade);
+             insert into up values (1); insert into t values (1, 1, '[\"a.jpg\", \"é 😀.jpg\"]', '{\"html\": \"<img src=/m/b.jpg>\"}', 0),
+                 (2, null, '[\"a.jpg\"]', null, 0), (3, null, '[]', 'null', 0)",
+        )
+        .await;
+        let db = own.open().await;
+        let kinds = [Binding::json("t.j", "default", "$[*]").unwrap(), Binding::text("t.g", "default", ["/m/"]).unwrap()];
+        let bound: Vec<Bound> = kinds.into_iter().zip(1..).map(|(binding, id)| Bound { id, binding }).collect();
+        if own.backend == Backend::Mysql {
+            let e = db.inspect(&[Bound { id: 1, binding: Binding::name("t.j", "default").unwrap() }]).await.unwrap_err();
+            assert!(e.kind() == Kind::Schema && e.hint_text().unwrap().contains("kind = \"json\""), "{}", e.full());
+        }
+        db.inspect(&bound).await.unwrap();
+        let record = db.install(&bound, &record()).await.unwrap();
+        own.exec("update t set n = 1; update t set j = j, g = g").await;
+        assert_eq!(own.released().await, Vec::<String>::new());
+        own.exec("update t set j = json_array_append(j, '$', 'c.jpg') where id = 2").await;
+        assert_eq!(own.released().await, ["update 1 [\"a.jpg\"]"]);
+        own.exec("update t set j = null where id = 3").await;
+        assert_eq!(own.released().await, ["update 1 []"]);
+        let names: Vec<FileName> = ["a.jpg", "é 😀.jpg", "b.jpg", "none.jpg"].iter().map(|n| FileName::parse(n).unwrap()).collect();
+        let searches: Vec<_> = bound
+            .iter()
+            .map(|b| ColumnSearch { binding: b.id, column: b.binding.column.clone(), search: b.binding.search(&names), query: None })
+            .collect();
+        let found = async || {
+            let found = db.check(&bound, &record.snapshot, &searches).await.unwrap().found;
+            let mut found: Vec<_> = found.iter().map(|f| format!("{} {}", f.binding, String::from_utf8_lossy(&f.value))).collect();
+            found.sort();
+            found
+        };
+        assert_eq!(found().await, ["1 a.jpg", "1 é 😀.jpg", "2 b.jpg"]);
+        let holders = db.holders(&searches, 10).await.unwrap();
+        assert!(holders.iter().any(|h| h.binding == 2 && h.key.as_deref() == Some("1")), "{holders:?}");
+        own.exec("delete from up").await;
+        let released = own.released().await;
+        assert!(released.len() == 2 && released[0].contains("é 😀.jpg") && released[1].contains("/m/b.jpg"), "{released:?}");
+        assert_eq!(found().await, ["1 a.jpg"]);
+        own.exec("delete from t where id = 2").await;
+        assert_eq!(own.released().await.len(), 1);
+        // Another type under the same name is another column.
+        own.exec("alter table t modify j longtext").await;
+        let drift = record.snapshot.drift(&db.snapshot(&bound).await.unwrap());
+        assert!(!drift.is_empty());
         own
     });
 }
@@ -1227,6 +1354,9 @@ fn mysql_own_server_with_native_foreign_keys_captures_cascades() {
         an_application_without_any_right_on_the_queue_is_captured,
         claim_and_settlement_never_block_a_delete,
         the_ledger_keeps_what_was_decided,
+        ancestors_make_no_deadlocks,
+        statements_that_use_the_children_themselves_are_captured,
+        json_columns_are_captured_and_read,
     ] {
         test(own.server());
     }
@@ -1237,3 +1367,10 @@ fn mysql_own_server_with_native_foreign_keys_captures_cascades() {
 /// With servers of their own, because server-wide settings hold for every other test too.
 #[path = "mysql/sessions.rs"]
 mod sessions;
+
+#[path = "mysql/servers.rs"]
+mod servers;
+
+#[path = "mysql/deadlocks.rs"]
+mod deadlocks;
+use deadlocks::ancestors_make_no_deadlocks;

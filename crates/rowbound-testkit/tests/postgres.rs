@@ -16,7 +16,7 @@ use rowbound::{
     capture::{Bound, Snapshot},
     database::{ColumnSearch, Database, OpenTransaction, Options, postgres::Postgres},
     ledger::Filter,
-    queue::{Candidate, Outcome},
+    queue::{Candidate, Outcome, PutBack},
 };
 use rowbound_testkit::{
     Backend, OwnServer, TestDb,
@@ -977,6 +977,30 @@ mod barrier {
     }
 }
 
+mod settings {
+    use super::*;
+
+    /// Made for requests. A check may read a whole table, and one that is cut short is cut short for ever.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_roles_statement_timeout_does_not_hold_for_ours() {
+        let f = fixture(DOC).await;
+        let role = Role::new(&f, &["grant pg_read_all_stats", "grant select, trigger on doc"]).await;
+        f.db.exec(&format!("grant create on database {} to {}", f.db.name(), role.name)).await;
+        f.db.exec(&format!("alter role {} set statement_timeout = '150ms'", role.name)).await;
+        let db = role.open().await;
+        let slow = Binding::query("slow", "default", "select file from public.doc, pg_sleep(0.4) where id = 1");
+        let bound = number(vec![name("doc.file"), slow]);
+        ok(db.inspect(&bound).await);
+        let record = ok(db.install(&bound, &fresh_record(&db, &bound).await).await);
+        let names = [rowbound_testkit::World::file_name("a.jpg")];
+        let searches: Vec<_> = bound.iter().map(|b| ColumnSearch::of(b, &names)).collect();
+        assert_eq!(ok(db.check(&bound, &record.snapshot, &searches).await).found.len(), 2);
+        ok(db.remove().await);
+        db.close().await;
+        role.drop(&f).await;
+    }
+}
+
 mod own_server {
     use super::*;
 
@@ -1102,6 +1126,76 @@ mod own_server {
         .await;
         from.close().await;
         app.close().await;
+    }
+
+    /// Debezium's default, and that of blue/green deployments: every table is published, ours too. A claim was refused for ever then, because nothing told the
+    /// queue's rows apart; and a subscriber stops at the first row of a table that it does not have.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_publication_of_all_tables_stops_nobody() {
+        let own = OwnServer::start(Backend::Postgres);
+        let (f, subscriber) = (Fixture::new(TestDb::on(own.server()).await), TestDb::on(own.server()).await);
+        f.db.exec("alter system set wal_level = logical").await;
+        f.db.close_app().await;
+        own.restart();
+        f.db.exec(DOC).await;
+        f.db.exec("create publication everything for all tables").await;
+        f.db.query_strings("select pg_create_logical_replication_slot('sub', 'pgoutput')").await;
+        subscriber.exec("create table doc (id int primary key, file text, title text)").await;
+        let subscribe = format!(
+            "create subscription sub connection '{}' publication everything with (create_slot = false, slot_name = 'sub')",
+            f.db.url()
+        );
+        subscriber.exec(&subscribe).await;
+        let rows = async || subscriber.query_strings("select id from doc order by id").await.len();
+        wait_until(DEADLINE, "the rows are copied", async || rows().await == 3).await;
+
+        let a = f.attach(&["doc.file"]).await;
+        let warnings = ok(a.database.inspect(&a.bound).await).warnings;
+        assert!(warnings.iter().any(|w| w.contains("publication \"everything\"") && w.contains("#logical-replication")), "{warnings:?}");
+        f.db.exec("delete from doc where id = 1; update doc set file = 'z.jpg' where id = 2").await;
+        let claimed = ok(a.database.claim(&a.claim()).await);
+        assert_eq!(claimed.len(), 2);
+        let (settled, back) = claimed.split_at(1);
+        let mut settlement = settle_all(settled, Outcome::Kept);
+        settlement.back = back
+            .iter()
+            .map(|c| PutBack { id: c.id, wait: Duration::ZERO, attempts: c.attempts + 1, note: "later".into(), waits: None })
+            .collect();
+        ok(a.database.settle(&settlement, None).await);
+        f.db.exec("delete from doc where id = 3; truncate doc").await;
+
+        // The recipe of docs/databases.md: the subscriber waits at our first row, and goes on when it has our tables.
+        let errors = "select 1 from pg_stat_subscription_stats where subname = 'sub' and apply_error_count > 0";
+        wait_until(DEADLINE, "the subscriber stops", async || !subscriber.query_strings(errors).await.is_empty()).await;
+        assert_eq!(rows().await, 3);
+        let schema = Command::new("sh")
+            .args([
+                "-c",
+                "pg_dump --schema-only --schema=rowbound --no-owner --no-privileges \"$1\" | psql -q -v ON_ERROR_STOP=1 \"$2\"",
+                "sh",
+            ])
+            .args([f.db.url(), subscriber.url()])
+            .output()
+            .expect("sh");
+        assert!(schema.status.success(), "{}", String::from_utf8_lossy(&schema.stderr));
+        wait_until(DEADLINE, "the subscriber goes on", async || rows().await == 0).await;
+        let ours = subscriber.query_strings("select id from rowbound.candidate").await;
+        assert!(ours.is_empty(), "what it is not subscribed to is not copied: {ours:?}");
+
+        // What an earlier version made has no identity: it is said, and mended.
+        f.db.exec("alter table rowbound.candidate replica identity default; insert into doc values (9, 'y.jpg'); delete from doc").await;
+        let e = refused(a.database.claim(&a.claim()).await, "nothing tells a row");
+        assert!(e.hint_text().is_some_and(|hint| hint.contains("rowbound attach")), "{}", e.full());
+        let again = f.attach(&["doc.file"]).await;
+        assert!(again.values().await.contains(&"y.jpg".to_owned()));
+
+        subscriber.exec("alter subscription sub disable").await;
+        subscriber.exec("alter subscription sub set (slot_name = none)").await;
+        subscriber.exec("drop subscription sub").await;
+        wait_until(DEADLINE, "the slot is free", async || {
+            f.db.app().await.try_exec("select pg_drop_replication_slot('sub')").await.is_ok()
+        })
+        .await;
     }
 }
 

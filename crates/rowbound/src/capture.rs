@@ -142,6 +142,9 @@ pub struct Inspection {
     pub blind: Vec<Blind>,
     /// What the person should know: no index on a big table, values outside the URL prefix, ...
     pub warnings: Vec<String>,
+    /// What was attached and does not work any more: `attach` mends it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub broken: Vec<String>,
 }
 
 #[cfg(test)]

@@ -204,6 +204,9 @@ async fn bypasses(x: &mut Examination<'_>) {
         // `attach` would refuse; what is attached already goes on.
         Err(e) => return x.error("bypasses", State::Warning, &e),
     };
+    for broken in &seen.broken {
+        x.find("capture", State::Danger, broken.clone(), Some("`rowbound attach` mends it"));
+    }
     for blind in &seen.blind {
         x.find_about("bypasses", State::Note, &blind.table, &format!("no trigger sees {}", blind.event), Some(&blind.advice));
     }

@@ -258,7 +258,21 @@ mod tests {
     #[test]
     fn a_key_is_any_text_but_ours_and_urls() {
         for name in [
-            "a//b", "/a", "//", "a/", ".", "..", "./a", "a/../b", "a/./b", "a", "data:x", "http:/a", "a/http://b", ".rowboundx/a", "/.rowbound/a",
+            "a//b",
+            "/a",
+            "//",
+            "a/",
+            ".",
+            "..",
+            "./a",
+            "a/../b",
+            "a/./b",
+            "a",
+            "data:x",
+            "http:/a",
+            "a/http://b",
+            ".rowboundx/a",
+            "/.rowbound/a",
         ] {
             assert_eq!(FileName::key(name).unwrap().as_str(), name);
             assert_eq!(FileName::key(name).unwrap().as_path().is_ok(), FileName::parse(name).is_ok(), "{name}");

@@ -20,6 +20,7 @@ mod assign; // a row is found, its column is set
 mod cascade; // foreign keys -> what a delete or update of an ancestor reaches
 mod catalog; // information_schema -> tables, columns, keys, triggers, as they are now
 mod check; // references and who holds them
+mod definer; // the account that triggers run as, and a proof that they can
 mod deliver; // followers and what they have yet to hear
 mod fault; // a server's error -> Error
 mod forget; // old entries leave the ledger
@@ -134,11 +135,11 @@ impl Mysql {
         let place = |e: Error| e.with("database", &url);
         let (lead, connect) = Lead::of(pool);
         // The pool would try again for as long as it may, and then not say why.
-        open_one(&ours(connect.clone()), options).await.map_err(place)?.close().await.map_err(|e| place(fault(e)))?;
+        goodbye(open_one(&ours(connect.clone()), options).await.map_err(place)?).await;
         let mut conn = pool::alike(pool, options.connect_timeout).await.map_err(|e| place(fault(e)))?;
         let row = sqlx::query("select database()").fetch_one(&mut conn).await.map_err(|e| place(fault(e)))?;
         let database = maybe_text(&row, 0)?;
-        conn.close().await.map_err(|e| place(fault(e)))?;
+        goodbye(conn).await;
         let Some(database) = database.filter(|name| !name.is_empty()) else {
             return Err(place(
                 Error::new(Kind::Config, "the application's pool is in no database").hint("name one in what the pool connects with"),
@@ -151,10 +152,14 @@ impl Mysql {
         let connect = ours(connect);
         // A first connection of its own: the pool would try again for as long as it may, and then not say why.
         let mut first = open_one(&connect, options).await?;
-        let row = sqlx::query("select version(), database()").fetch_one(&mut first).await.map_err(fault)?;
-        let (version, database) = (text(&row, 0)?, text(&row, 1)?);
+        let sql = "select version(), database(), cast(@@global.read_only as char)";
+        let row = sqlx::query(sql).fetch_one(&mut first).await.map_err(fault)?;
+        let (version, database, read_only) = (text(&row, 0)?, text(&row, 1)?, text(&row, 2)?);
         watch::can_ignore(&mut first, options).await?;
-        first.close().await.map_err(fault)?;
+        goodbye(first).await;
+        if !["0", "OFF"].contains(&read_only.as_str()) {
+            return Err(fault::read_only());
+        }
         let flavor = if version.to_ascii_lowercase().contains("mariadb") { Flavor::Mariadb } else { Flavor::Mysql };
         // JSON_TABLE settles a batch; MariaDB has it since 10.6, MySQL since 8.0.
         let number: Vec<u32> = version.split(['.', '-']).map_while(|part| part.parse().ok()).collect();
@@ -244,6 +249,14 @@ async fn open_one(connect: &MySqlConnectOptions, options: &Options) -> Result<My
         Ok(done) => done.map_err(fault),
         Err(_) => Err(Error::new(Kind::DatabaseUnreachable, "the database did not answer in time")
             .with("connect_timeout", format_args!("{:?}", options.connect_timeout))),
+    }
+}
+
+/// Closes a connection. What the server makes of it does not matter: it closes its end as soon as it reads our goodbye, and over TLS on a Unix socket
+/// the rest of the goodbye is then an error ("Broken pipe").
+async fn goodbye(conn: MySqlConnection) {
+    if let Err(e) = conn.close().await {
+        tracing::debug!(error = %e, "a connection was not closed politely");
     }
 }
 

@@ -50,6 +50,7 @@ const OLDEST: i32 = 140_000;
 ///
 /// `synchronous_commit`: what a claim or a check saw must be on disk before a file goes. Another session may commit without waiting
 /// for that, and after a crash its row would be back; our own commit, which comes later, takes everything before it to the disk.
+/// `statement_timeout`: made for requests. A check may have to read a whole table, and one that is cut short is cut short for ever.
 /// The role's `search_path` is kept for unqualified tables and then closed, so that no function or operator of ours means another's.
 const SESSION: &str = "
     select set_config('rowbound.schemas', current_schemas(false)::text, false);
@@ -57,6 +58,7 @@ const SESSION: &str = "
         set_config('synchronous_commit', case current_setting('synchronous_commit') when 'remote_apply' then 'remote_apply' else 'on' end, false),
         set_config('default_transaction_isolation', 'read committed', false),
         set_config('standard_conforming_strings', 'on', false),
+        set_config('statement_timeout', '0', false),
         set_config('jit', 'off', false)";
 
 /// A PostgreSQL database.
@@ -106,7 +108,7 @@ impl Postgres {
             let mut conn = pool::alike(pool, options.connect_timeout).await?;
             let (role, search_path) =
                 sqlx::query_as("select current_setting('role'), current_setting('search_path')").fetch_one(&mut conn).await?;
-            conn.close().await?;
+            goodbye(conn).await;
             Ok(Manner { role, search_path })
         };
         let manner = manner.await.map_err(|e| place(failed("cannot connect as the application's pool does", e)))?;
@@ -157,6 +159,13 @@ fn ours(connect: PgConnectOptions) -> PgConnectOptions {
     connect.application_name(APPLICATION).disable_statement_logging() // whole statements have no place in a log
 }
 
+/// Closes a connection. What was asked has been answered, so a goodbye that fails does not matter.
+async fn goodbye(conn: PgConnection) {
+    if let Err(e) = conn.close().await {
+        tracing::debug!(error = %e, "a connection was not closed politely");
+    }
+}
+
 /// Whether this is a server, and a database, that we can work on. The pool would hide why a connection fails: this one is made without it.
 async fn look(connect: &PgConnectOptions, options: &Options) -> Result<()> {
     let first = async {
@@ -167,7 +176,7 @@ async fn look(connect: &PgConnectOptions, options: &Options) -> Result<()> {
         )
         .fetch_one(&mut conn)
         .await?;
-        conn.close().await?;
+        goodbye(conn).await;
         Ok(row)
     };
     let (standby, version, shown, encoding, role) = match tokio::time::timeout(options.connect_timeout, first).await {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{AssertSqlSafe, MySqlConnection, mysql::MySqlRow};
 
-use super::{bytes, fault, int, literal, maybe_text, quote, text};
+use super::{Flavor, bytes, fault, int, literal, maybe_text, quote, text};
 use crate::{
     binding::Column,
     capture::Bound,
@@ -35,6 +35,8 @@ pub(super) enum Class {
     Text { charset: String, collation: String },
     /// Bytes.
     Bytes,
+    /// A JSON document, which is a type of MySQL's. MariaDB's is a text.
+    Json,
     /// Something else, by its type.
     Other(String),
 }
@@ -88,6 +90,8 @@ pub(super) struct ForeignKey {
     pub columns: Vec<(String, String)>,
     pub on_delete: Action,
     pub on_update: Action,
+    /// The child's index by which its rows are found: see [`Catalog::find_indexes`].
+    pub index: Option<String>,
 }
 
 /// A trigger of ours.
@@ -219,6 +223,7 @@ impl Catalog {
                 }
                 // `binary(n)` is none: it pads names with NUL bytes, and a padded name is another.
                 ("varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob", ..) => Class::Bytes,
+                ("json", ..) => Class::Json,
                 _ => Class::Other(data_type),
             };
             let info = ColumnInfo { name: text(&row, 2)?, class };
@@ -272,7 +277,7 @@ impl Catalog {
             }
             parents.insert(parent.clone());
             keys.entry((child.clone(), name.clone()))
-                .or_insert_with(|| ForeignKey { name, child, parent, columns: Vec::new(), on_delete, on_update })
+                .or_insert_with(|| ForeignKey { name, child, parent, columns: Vec::new(), on_delete, on_update, index: None })
                 .columns
                 .push((column, text(&row, 6)?));
         }
@@ -287,6 +292,39 @@ impl Catalog {
         }
         let filter = among("event_object_schema", "event_object_table", &names);
         self.triggers = read_triggers(conn, &filter).await?;
+        Ok(())
+    }
+
+    /// Finds each key's index, which a trigger's body names. For those who make triggers: a batch does not ask.
+    pub(super) async fn find_indexes(&mut self, conn: &mut MySqlConnection, flavor: Flavor) -> Result<()> {
+        let children: BTreeSet<_> = self.keys.iter().map(|k| k.child.clone()).collect();
+        if children.is_empty() {
+            return Ok(());
+        }
+        let used = match flavor {
+            Flavor::Mysql => "is_visible = 'YES'",
+            Flavor::Mariadb => "ignored = 'NO'",
+        };
+        let sql = format!(
+            "select table_schema, table_name, index_name, column_name, sub_part is null from information_schema.statistics \
+             where ({}) and index_type = 'BTREE' and {used} order by table_schema, table_name, index_name, seq_in_index",
+            among("table_schema", "table_name", &children)
+        );
+        let mut indexes: BTreeMap<(TableName, String), Vec<Option<String>>> = BTreeMap::new();
+        for row in ask(conn, sql).await? {
+            let table = TableName { schema: text(&row, 0)?, table: text(&row, 1)? };
+            // Neither an expression nor a part of a column is of use to a foreign key.
+            let column = maybe_text(&row, 3)?.filter(|_| int(&row, 4).is_ok_and(|whole| whole != 0));
+            indexes.entry((table, text(&row, 2)?)).or_default().push(column);
+        }
+        for key in &mut self.keys {
+            let leads = |columns: &[Option<String>]| {
+                columns.len() >= key.columns.len() && key.columns.iter().zip(columns).all(|((wanted, _), is)| is.as_ref() == Some(wanted))
+            };
+            let fit = indexes.iter().filter(|((table, _), columns)| *table == key.child && leads(columns)).map(|((_, name), _)| name);
+            // InnoDB goes through a table's indexes and takes the first that fits. The clustered one is the first; then the key's own, which was made for it.
+            key.index = fit.min_by_key(|name| (*name != "PRIMARY", **name != key.name, *name)).cloned();
+        }
         Ok(())
     }
 

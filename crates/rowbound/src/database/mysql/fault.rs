@@ -20,28 +20,7 @@ pub(super) fn is_lock_wait(number: u16) -> bool {
 pub(super) fn fault(error: sqlx::Error) -> Error {
     let message = match &error {
         sqlx::Error::Database(inner) => inner.message().to_owned(),
-        _ => {
-            let kind = match &error {
-                sqlx::Error::Io(_)
-                | sqlx::Error::Tls(_)
-                | sqlx::Error::PoolTimedOut
-                | sqlx::Error::PoolClosed
-                | sqlx::Error::WorkerCrashed => Kind::DatabaseUnreachable,
-                sqlx::Error::Configuration(_) => Kind::Config,
-                _ => Kind::Database,
-            };
-            let what = match kind {
-                Kind::DatabaseUnreachable => "the database cannot be reached",
-                Kind::Config => "the database's URL cannot be used",
-                _ => "the database's answer was not understood",
-            };
-            let fault = Error::new(kind, what).because(error);
-            return match kind {
-                Kind::DatabaseUnreachable => fault.hint("check host and port, and that the server is running"),
-                Kind::Config => fault.hint("write mysql://user:password@host:3306/name"),
-                _ => fault,
-            };
-        }
+        _ => return without_number(error),
     };
     let number = number(&error).unwrap_or(0);
     let plain = |kind, what: &str| Error::new(kind, what.to_owned()).with("error", number);
@@ -55,11 +34,60 @@ pub(super) fn fault(error: sqlx::Error) -> Error {
         }
         n if is_lock_wait(n) || n == 1412 => plain(Kind::Busy, "a lock was not had in time"),
         1049 | 1054 | 1146 => plain(Kind::Schema, "a table or column does not exist"),
+        1290 if message.contains("read-only") || message.contains("read_only") => read_only(),
+        1792 | 1836 => read_only(),
+        1665 => plain(Kind::Database, "the binary log is written as statements, and InnoDB writes under READ COMMITTED only as rows")
+            .hint("SET GLOBAL binlog_format = ROW (MariaDB: or MIXED), then let the application connect anew and restart `rowbound run`"),
         // Disk or memory full, table full.
         1021 | 1037 | 1041 | 1114 => plain(Kind::Database, "the database has no room").retry(Retry::Later),
         _ => plain(Kind::Database, "a statement failed"),
     }
     .because(error)
+}
+
+/// A server that takes no writes: a replica, as a rule, and its rows may be older than the files.
+pub(super) fn read_only() -> Error {
+    Error::new(Kind::DatabaseUnreachable, "this server takes no writes (read_only): it is a replica, or its writes are stopped")
+        .hint("name the primary's host in `database`, or SET GLOBAL read_only = OFF; Rowbound goes on by itself then")
+}
+
+/// What is said of a connection that TLS does not let come about, and what to look at.
+const TLS: (&str, &str) = (
+    "the database cannot be reached by TLS",
+    "see `ssl-mode`, `ssl-ca`, `ssl-cert` and `ssl-key` in docs/configuration.md; verify_identity needs a certificate with the host's name",
+);
+
+/// An error of the driver or of the way to the server.
+fn without_number(error: sqlx::Error) -> Error {
+    let text = error.to_string();
+    let (kind, what, hint) = match &error {
+        // sqlx was built without RSA, by which a password could be sent without TLS: to whoever answers, because nothing proves the key that he sends.
+        sqlx::Error::Configuration(_) if text.contains("RSA") => (
+            Kind::Config,
+            "the account's password is not sent without TLS (caching_sha2_password, sha256_password)",
+            "take `ssl-mode=disabled` out of `database`, and let the server offer TLS; on the server's own machine connect by `?socket=PATH`, with TLS too",
+        ),
+        sqlx::Error::Configuration(_) => (
+            Kind::Config,
+            "the database's URL cannot be used",
+            "write mysql://user:password@host:3306/name; docs/configuration.md lists the options",
+        ),
+        sqlx::Error::Protocol(_) if text.contains("authentication plugin") => (
+            Kind::Permission,
+            "the account logs in by a plugin that Rowbound does not know",
+            "use an account with caching_sha2_password, sha256_password, mysql_native_password, or the one of the Unix socket",
+        ),
+        sqlx::Error::Tls(_) => (Kind::DatabaseUnreachable, TLS.0, TLS.1),
+        // A certificate that is not accepted: what rustls refuses within a handshake comes so.
+        sqlx::Error::Io(e) if e.kind() == std::io::ErrorKind::InvalidData => (Kind::DatabaseUnreachable, TLS.0, TLS.1),
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => (
+            Kind::DatabaseUnreachable,
+            "the database cannot be reached",
+            "check host and port, or the paths of the socket and of certificates, and that the server is running",
+        ),
+        _ => return Error::new(Kind::Database, "the database's answer was not understood").because(error),
+    };
+    Error::new(kind, what).because(error).hint(hint)
 }
 
 /// Names the GRANT that the message asks for.
@@ -89,7 +117,14 @@ fn hint(number: u16, message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::hint;
+    use super::{fault, hint};
+
+    #[test]
+    fn a_certificate_that_is_refused_is_told_from_a_server_that_is_away() {
+        let hint = |kind: std::io::ErrorKind| fault(sqlx::Error::Io(kind.into())).hint_text().unwrap_or_default().to_owned();
+        assert!(hint(std::io::ErrorKind::InvalidData).contains("`ssl-ca`"));
+        assert!(hint(std::io::ErrorKind::ConnectionRefused).contains("host and port"));
+    }
 
     #[test]
     fn the_hint_names_the_grant() {

@@ -1,6 +1,6 @@
 //! What a person should know before anything is changed: what is missing, what no trigger sees, what will be slow.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{AssertSqlSafe, Connection};
 
@@ -9,7 +9,7 @@ use super::{
     cascade::Reach,
     catalog::{self, Catalog, Class, TableName},
     check::QUERIED,
-    fault,
+    definer, fault,
     grants::Grants,
     install, int, text, triggers,
 };
@@ -43,13 +43,15 @@ pub(super) async fn inspect(db: &Mysql, bound: &[Bound]) -> Result<Inspection> {
         sqlx::query(AssertSqlSafe(sql)).persistent(false).fetch_all(&mut *tx).await.map_err(|e| unusable_query(b, fault(e)))?;
         tx.rollback().await.map_err(fault)?;
     }
+    binary_log(db, &mut conn, &grants).await?;
     let bound = &with_tables(bound);
     let gtid_consistency = db.flavor == Flavor::Mysql && {
         let row =
             sqlx::query("select cast(@@global.enforce_gtid_consistency as char) = 'ON'").fetch_one(&mut *conn).await.map_err(fault)?;
         int(&row, 0)? != 0
     };
-    let catalog = Catalog::load(&mut conn, &db.database, bound, &db.known).await?;
+    let mut catalog = Catalog::load(&mut conn, &db.database, bound, &db.known).await?;
+    catalog.find_indexes(&mut conn, db.flavor).await?;
     let mut found = Inspection::default();
     let mut seen = BTreeSet::new();
     for b in bound {
@@ -76,13 +78,15 @@ pub(super) async fn inspect(db: &Mysql, bound: &[Bound]) -> Result<Inspection> {
                 .with("binding", &b.binding.column)
                 .hint("a list that is stored as JSON is kind = \"json\" with path = \"$[*]\""));
         }
-        if let Class::Other(kind) = &column.class {
-            let hint = if kind == "binary" {
-                "BINARY(n) pads names with NUL bytes: make it VARBINARY(n)"
-            } else {
-                "a column that names files is CHAR, VARCHAR, TEXT, VARBINARY or BLOB"
-            };
-            return Err(Error::new(Kind::Schema, "a binding's column is of a type that holds no names")
+        let hint = match &column.class {
+            Class::Json if b.binding.scans() => None,
+            Class::Json => Some(("json", "write kind = \"json\" and a `path`, or kind = \"text\"")),
+            Class::Other(kind) if kind == "binary" => Some((kind.as_str(), "BINARY(n) pads names with NUL bytes: make it VARBINARY(n)")),
+            Class::Other(kind) => Some((kind.as_str(), "a column that names files is CHAR, VARCHAR, TEXT, VARBINARY, BLOB or JSON")),
+            Class::Text { .. } | Class::Bytes => None,
+        };
+        if let Some((kind, hint)) = hint {
+            return Err(Error::new(Kind::Schema, "a binding's column is of a type that holds no names of this kind")
                 .with("binding", &b.binding.column)
                 .with("type", kind)
                 .hint(hint));
@@ -98,7 +102,10 @@ pub(super) async fn inspect(db: &Mysql, bound: &[Bound]) -> Result<Inspection> {
         }
     }
     let wanted = triggers::wanted(&catalog, bound);
-    rights(db, &mut conn, &catalog, &wanted, &grants).await?;
+    let needs = definer::needs(db, &catalog, &wanted);
+    let account = definer::own_account(db, &grants, &needs);
+    rights(db, &mut conn, &catalog, &wanted, &grants, account.as_deref()).await?;
+    found.broken = definer::lacking(&mut conn, &catalog, &db.database, &wanted, &needs).await?;
     let reach = Reach::of(&catalog, bound);
     let ancestors: BTreeSet<_> = reach.causes().into_iter().map(|cause| reach.effects[cause].table.to_string()).collect();
     if !ancestors.is_empty() {
@@ -107,21 +114,74 @@ pub(super) async fn inspect(db: &Mysql, bound: &[Bound]) -> Result<Inspection> {
             ancestors.into_iter().collect::<Vec<_>>().join(", ")
         ));
     }
-    found.warnings.push(if grants.makes_accounts() {
-        format!(
-            "triggers run as the locked account `{}`@`localhost`; where a dump of this database is restored, writes to bound tables fail until \
-             that account exists: run `rowbound attach` there, or `rowbound detach` before the dump",
-            install::account(&db.database)
-        )
-    } else {
-        format!(
+    found.warnings.push(match &account {
+        Some(account) => format!(
+            "triggers run as the locked account `{account}`@`localhost`; where a dump of this database is restored, writes to bound tables fail until \
+             that account exists: run `rowbound attach` there, or `rowbound detach` before the dump"
+        ),
+        None => format!(
             "triggers run as {}: if that account is ever dropped, every write to a bound table fails (error 1449). Attach once with an account \
-             that has CREATE USER, {} and GRANT OPTION to give them an account of their own",
+             that has {} to give them an account of their own",
             me(&mut conn).await?,
-            if db.flavor == Flavor::Mariadb { "SET USER" } else { "SET_ANY_DEFINER" }
-        )
+            definer::to_make_it(db, &needs)
+        ),
     });
+    found.warnings.push(
+        "RENAME TABLE .. TO another database fails for these tables (error 1435), as for every table with triggers; docs/databases.md has the steps"
+            .to_owned(),
+    );
+    found.warnings.extend(unsafe_login(db, &mut conn).await?);
     Ok(found)
+}
+
+/// Refuses a binary log with which triggers or our own sessions do not work.
+async fn binary_log(db: &Mysql, conn: &mut sqlx::MySqlConnection, grants: &Grants) -> Result<()> {
+    // Asked by name: the format is to go in a later MySQL.
+    let mut on = BTreeMap::new();
+    let asked = "show global variables where variable_name in ('log_bin', 'binlog_format', 'log_bin_trust_function_creators')";
+    for row in sqlx::raw_sql(asked).fetch_all(conn).await.map_err(fault)? {
+        on.insert(text(&row, 0)?.to_ascii_lowercase(), text(&row, 1)?.to_ascii_uppercase());
+    }
+    let is = |name: &str, value: &str| on.get(name).is_some_and(|v| v == value);
+    if !is("log_bin", "ON") {
+        return Ok(());
+    }
+    if is("binlog_format", "STATEMENT") {
+        return Err(Error::new(Kind::Config, "the server writes its binary log as statements (binlog_format = STATEMENT)").hint(format!(
+            "Rowbound works under READ COMMITTED, where InnoDB refuses to write then (error 1665), and a replica that runs the application's statements \
+             gives its candidates other numbers. SET GLOBAL binlog_format = {}, also in the server's configuration, and let the application connect anew",
+            if db.flavor == Flavor::Mariadb { "MIXED (or ROW)" } else { "ROW" }
+        )));
+    }
+    if is("log_bin_trust_function_creators", "OFF") && !grants.everywhere("SUPER") {
+        return Err(Error::new(Kind::Permission, "with the binary log on, this account may not make triggers")
+            .hint("SET GLOBAL log_bin_trust_function_creators = 1, or attach with an account that has SUPER"));
+    }
+    Ok(())
+}
+
+/// A login that works only while the server remembers it. On a socket the server is content with a password in the clear, but sqlx sends none there.
+async fn unsafe_login(db: &Mysql, conn: &mut sqlx::MySqlConnection) -> Result<Option<String>> {
+    if db.flavor == Flavor::Mariadb {
+        return Ok(None);
+    }
+    let row = sqlx::raw_sql("show session status like 'Ssl_cipher'").fetch_optional(&mut *conn).await.map_err(fault)?;
+    if row.is_some_and(|row| text(&row, 1).is_ok_and(|cipher| !cipher.is_empty())) {
+        return Ok(None);
+    }
+    // Everybody may ask this of himself. A server that answers no: then there is no warning, and nothing is refused for that.
+    let row = match sqlx::raw_sql("show create user current_user()").fetch_one(conn).await {
+        Err(sqlx::Error::Database(_)) => return Ok(None),
+        row => row.map_err(fault)?,
+    };
+    let plugins = ["caching_sha2_password", "sha256_password"];
+    let definition = text(&row, 0)?;
+    Ok(plugins.into_iter().find(|plugin| definition.contains(&format!("'{plugin}'"))).map(|plugin| {
+        format!(
+            "the connection has no TLS, and the account logs in by {plugin}: that works only as long as the server remembers an earlier login, not after its \
+             restart or FLUSH PRIVILEGES. Take `ssl-mode=disabled` out of `database`"
+        )
+    }))
 }
 
 async fn me(conn: &mut sqlx::MySqlConnection) -> Result<String> {
@@ -161,6 +221,7 @@ async fn rights(
     catalog: &Catalog,
     wanted: &[triggers::Wanted],
     grants: &Grants,
+    account: Option<&str>,
 ) -> Result<()> {
     let mut missing: BTreeSet<String> = BTreeSet::new();
     let ours = |right: &str| grants.on(right, &db.database, "rowbound_candidate");
@@ -182,24 +243,25 @@ async fn rights(
             missing.insert(format!("{right} ON {}.{}", super::quote(&table.schema), super::quote(&table.table)));
         }
     }
+    let lock = |table: &TableName| format!("LOCK TABLES ON {}.*", super::quote(&table.schema));
+    // The rows that an ancestor's trigger reads with a lock, which MySQL lets only these do.
     for table in catalog.keys.iter().map(|k| &k.child).filter(|_| db.flavor == Flavor::Mysql) {
-        // What an ancestor's trigger reads with a lock, which MySQL before 8.0.22 lets only these do.
         if !["UPDATE", "DELETE", "LOCK TABLES"].iter().any(|right| grants.on(right, &table.schema, &table.table)) {
-            missing.insert(format!("LOCK TABLES ON {}.*", super::quote(&table.schema)));
+            missing.insert(lock(table));
+        }
+    }
+    if db.flavor == Flavor::Mysql && missing.is_empty() {
+        // MySQL has no CREATE OR REPLACE TRIGGER: a trigger is replaced while the table is locked.
+        for table in install::replaced(db, &mut *conn, wanted, account).await? {
+            if !grants.on("LOCK TABLES", &table.schema, &table.table) {
+                missing.insert(lock(table));
+            }
         }
     }
     if !missing.is_empty() {
         let me = me(conn).await?;
         let grants: Vec<_> = missing.iter().map(|m| format!("GRANT {m} TO {me}")).collect();
         return Err(Error::new(Kind::Permission, "the account lacks rights that capture needs").hint(grants.join("; ")));
-    }
-    let row = sqlx::query("select cast(@@global.log_bin and not @@global.log_bin_trust_function_creators as signed)")
-        .fetch_one(conn)
-        .await
-        .map_err(fault)?;
-    if int(&row, 0)? != 0 && !grants.everywhere("SUPER") {
-        return Err(Error::new(Kind::Permission, "with the binary log on, this account may not make triggers")
-            .hint("SET GLOBAL log_bin_trust_function_creators = 1, or attach with an account that has SUPER"));
     }
     Ok(())
 }

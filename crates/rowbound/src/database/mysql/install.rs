@@ -4,21 +4,19 @@
 //! lock. DDL commits by itself here, so the order is the promise: tables before the triggers that write into them, triggers gone before their
 //! tables, and no moment at which a trigger that is being replaced is missing.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use rand::Rng;
-use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
+use sqlx::{AssertSqlSafe, MySqlConnection};
 
 use super::{
     Flavor, Mysql, Options,
     catalog::{self, Catalog, Trigger},
+    definer::{self, PROOF, Proof},
     fault,
     fault::{is_lock_wait, number},
+    goodbye,
     grants::Grants,
-    literal, maybe_text, quote, text,
+    literal, quote, text,
     triggers::{self, Wanted},
 };
 use crate::{
@@ -31,30 +29,55 @@ use crate::{
 
 /// Statements that belong together.
 #[derive(Debug)]
-struct Step {
-    sql: Vec<String>,
+pub(super) struct Step {
+    pub sql: Vec<String>,
     /// The table that is waited for, as messages show it. Only such a step is tried again and again.
-    locks: Option<String>,
+    pub locks: Option<String>,
 }
 
 impl Step {
-    fn free(sql: impl Into<String>) -> Step {
+    pub(super) fn free(sql: impl Into<String>) -> Step {
         Step { sql: vec![sql.into()], locks: None }
     }
+}
+
+/// What `install` does, in this order.
+#[derive(Debug, Default)]
+struct Steps {
+    /// Our tables and the account.
+    ground: Vec<Step>,
+    /// That the triggers which follow can do their work. `None` where none is made.
+    proof: Option<Proof>,
+    triggers: Vec<Step>,
 }
 
 /// What `install` would run now.
 pub(super) async fn script(db: &Mysql, bound: &[Bound]) -> Result<Vec<String>> {
     let mut conn = db.pool().acquire().await.map_err(fault)?;
-    Ok(install_steps(db, &mut conn, bound).await?.into_iter().flat_map(|s| s.sql).collect())
+    let steps = install_steps(db, &mut conn, bound).await?;
+    Ok(steps.ground.into_iter().chain(steps.triggers).flat_map(|s| s.sql).collect())
 }
 
 /// Puts tables and triggers in place.
 pub(super) async fn install(db: &Mysql, bound: &[Bound]) -> Result<()> {
     let mut conn = db.pool().acquire().await.map_err(fault)?;
-    let steps = install_steps(db, &mut conn, bound).await?;
+    let Steps { ground, proof, triggers } = install_steps(db, &mut conn, bound).await?;
     drop(conn);
-    run(db, steps).await
+    run(db, ground).await?;
+    if let Some(proof) = proof {
+        prove(db, &proof).await?;
+    }
+    run(db, triggers).await
+}
+
+/// Proves that triggers can do their work, while none stands that could fail a write of the application.
+async fn prove(db: &Mysql, proof: &Proof) -> Result<()> {
+    run(db, vec![proof.trigger()]).await?;
+    let mut conn = db.own_connection().await?;
+    let proved = proof.fire(&mut conn).await;
+    goodbye(conn).await;
+    // First what was found out: it is the cause of whatever follows.
+    proved.and(run(db, vec![Proof::end()]).await)
 }
 
 /// What `remove` would run now.
@@ -69,18 +92,6 @@ pub(super) async fn remove(db: &Mysql) -> Result<()> {
     let steps = remove_steps(db, &mut conn).await?;
     drop(conn);
     run(db, steps).await
-}
-
-/// The account that the triggers of a database run as, where we may make one: at `localhost`, locked, with the rights that triggers need and no
-/// other. Permanent, because with a definer that was dropped every write of the application fails (error 1449).
-pub(super) fn account(database: &str) -> String {
-    // A user's name has at most 32 characters on MySQL.
-    let readable = format!("rowbound_{database}");
-    if readable.chars().count() <= 32 {
-        return readable;
-    }
-    let hash = database.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
-    format!("rowbound_{hash:016x}")
 }
 
 /// The words of all outcomes, as literals.
@@ -150,45 +161,75 @@ fn older_checks(definition: &str) -> Vec<String> {
 async fn standing(db: &Mysql, conn: &mut MySqlConnection, wanted: &[Wanted]) -> Result<Vec<Trigger>> {
     let all = catalog::read_triggers(conn, "trigger_schema not in ('mysql', 'sys', 'information_schema', 'performance_schema')").await?;
     let named = |t: &Trigger| wanted.iter().any(|w| w.table.schema == t.schema && w.name == t.name);
-    Ok(all.into_iter().filter(|t| named(t) || triggers::is_ours(&db.database, &t.schema, &t.body)).collect())
+    Ok(all.into_iter().filter(|t| t.name != PROOF && (named(t) || triggers::is_ours(&db.database, &t.schema, &t.body))).collect())
 }
 
-async fn install_steps(db: &Mysql, conn: &mut MySqlConnection, bound: &[Bound]) -> Result<Vec<Step>> {
+/// Whether a trigger stands where it should, whatever it does there.
+fn same_place(t: &Trigger, w: &Wanted) -> bool {
+    t.schema == w.table.schema && t.name == w.name && t.table == w.table && t.event == w.event
+}
+
+/// Whether it does what it should, as whom it should.
+fn is_fine(t: &Trigger, w: &Wanted, definer: Option<&str>) -> bool {
+    t.body == w.body && definer.is_none_or(|account| t.definer == format!("{account}@localhost"))
+}
+
+/// The tables whose triggers stand and are to be replaced. MySQL asks for LOCK TABLES there.
+pub(super) async fn replaced<'w>(
+    db: &Mysql,
+    conn: &mut MySqlConnection,
+    wanted: &'w [Wanted],
+    definer: Option<&str>,
+) -> Result<Vec<&'w catalog::TableName>> {
+    let standing = standing(db, conn, wanted).await?;
+    let replaced = |w: &&Wanted| standing.iter().any(|t| same_place(t, w) && !is_fine(t, w, definer));
+    Ok(wanted.iter().filter(replaced).map(|w| &w.table).collect())
+}
+
+async fn install_steps(db: &Mysql, conn: &mut MySqlConnection, bound: &[Bound]) -> Result<Steps> {
     let bound = &with_tables(bound);
-    let catalog = Catalog::load(conn, &db.database, bound, &db.known).await?;
+    let mut catalog = Catalog::load(conn, &db.database, bound, &db.known).await?;
+    catalog.find_indexes(conn, db.flavor).await?;
     for b in bound {
         let (_, table) = catalog.table_of(&b.binding.column).ok_or_else(|| catalog::missing(b, "table"))?;
         table.column(&b.binding.column.column).ok_or_else(|| catalog::missing(b, "column"))?;
     }
-    let mut steps = Vec::new();
+    let mut steps = Steps::default();
     for (name, sql) in tables() {
         if !catalog.ours.contains(&name) {
-            steps.push(Step::free(sql));
+            steps.ground.push(Step::free(sql));
         }
     }
-    steps.extend(upgrade_steps(db, conn, &catalog).await?);
-    let identity = "trigger_schema = database() and event_object_schema = database() and event_object_table = 'rowbound_installation' \
-                    and trigger_name = 'rowbound_identity'";
-    if catalog::read_triggers(conn, identity).await?.is_empty() {
+    steps.ground.extend(upgrade_steps(db, conn, &catalog).await?);
+    let ours = "trigger_schema = database() and event_object_schema = database() and event_object_table = 'rowbound_installation'";
+    let ours = catalog::read_triggers(conn, ours).await?;
+    if ours.iter().any(|t| t.name == PROOF) {
+        // Left by an attach that was killed.
+        steps.ground.push(Proof::end());
+    }
+    if !ours.iter().any(|t| t.name == "rowbound_identity") {
         // It does nothing; the time at which it was made tells this database from a restored dump.
-        steps.push(Step::free("create trigger rowbound_identity before delete on rowbound_installation for each row begin end"));
+        steps.ground.push(Step::free("create trigger rowbound_identity before delete on rowbound_installation for each row begin end"));
     }
     let wanted = triggers::wanted(&catalog, bound);
-    let definer = account_steps(db, conn, &catalog, &wanted, &mut steps).await?;
+    let needs = definer::needs(db, &catalog, &wanted);
+    let grants = Grants::own(conn).await?;
+    let account = definer::own_account(db, &grants, &needs);
     let standing = standing(db, conn, &wanted).await?;
-    let same_place = |t: &Trigger, w: &Wanted| t.schema == w.table.schema && t.name == w.name && t.table == w.table && t.event == w.event;
     for t in &standing {
         if !wanted.iter().any(|w| same_place(t, w)) {
-            steps.push(drop_trigger(t));
+            steps.triggers.push(drop_trigger(t));
         }
     }
     for w in &wanted {
         let now = standing.iter().find(|t| same_place(t, w));
-        let fine =
-            now.is_some_and(|t| t.body == w.body && definer.as_ref().is_none_or(|account| t.definer == format!("{account}@localhost")));
-        if !fine {
-            steps.push(create_trigger(db.flavor, &db.database, w, definer.as_deref(), now.is_some()));
+        if !now.is_some_and(|t| is_fine(t, w, account.as_deref())) {
+            steps.triggers.push(create_trigger(db.flavor, &db.database, w, account.as_deref(), now.is_some()));
+            steps.proof.get_or_insert_with(|| Proof::of(db, &catalog, &wanted, account.as_deref()));
         }
+    }
+    if let Some(account) = &account {
+        steps.ground.extend(definer::steps(db, conn, &catalog, &grants, account, &needs, steps.proof.is_some()).await?);
     }
     Ok(steps)
 }
@@ -218,69 +259,6 @@ fn create_trigger(flavor: Flavor, home: &str, w: &Wanted, definer: Option<&str>,
     Step { sql, locks: Some(w.table.to_string()) }
 }
 
-/// The account that triggers run as, if we may make it, and the steps that make it and give it what it lacks.
-async fn account_steps(
-    db: &Mysql,
-    conn: &mut MySqlConnection,
-    catalog: &Catalog,
-    wanted: &[Wanted],
-    steps: &mut Vec<Step>,
-) -> Result<Option<String>> {
-    if !Grants::own(conn).await?.makes_accounts() {
-        return Ok(None);
-    }
-    let account = account(&db.database);
-    let who = format!("{}@'localhost'", literal(&account));
-    let has = match Grants::of(conn, &account).await? {
-        Some(grants) => grants,
-        None => {
-            // Locked, and nobody knows the password.
-            let mut random = rand::rng();
-            let secret: String = (0..32).map(|_| char::from(random.sample(rand::distr::Alphanumeric))).collect();
-            steps.push(Step::free(format!("create user {who} identified by 'aA1!{secret}' account lock")));
-            Grants::default()
-        }
-    };
-    if !has.on("INSERT", &db.database, "rowbound_candidate") {
-        steps.push(Step::free(format!("grant insert on {}.rowbound_candidate to {who}", quote(&db.database))));
-    }
-    // On whole schemas: rights on a table do not go with it when it is renamed, and without TRIGGER on its new name every write to it would fail
-    // (error 1142). SELECT is for the rows of triggers, and for what those of ancestors look up.
-    let mut schemas: BTreeSet<(&str, &str)> = BTreeSet::new();
-    for w in wanted {
-        schemas.extend([(w.table.schema.as_str(), "select"), (w.table.schema.as_str(), "trigger")]);
-    }
-    schemas.extend(catalog.keys.iter().map(|k| (k.child.schema.as_str(), "select")));
-    if db.flavor == Flavor::Mysql {
-        // MySQL before 8.0.22 asks this of a locking read; it is the least of the rights that it takes for it.
-        schemas.extend(catalog.keys.iter().map(|k| (k.child.schema.as_str(), "lock tables")));
-    }
-    for (schema, right) in schemas {
-        if !has.on(&right.to_uppercase(), schema, "") {
-            // In a right on a schema `_` and `%` are wildcards.
-            let exact = schema.replace('\\', "\\\\").replace('_', "\\_").replace('%', "\\%");
-            steps.push(Step::free(format!("grant {right} on {}.* to {who}", quote(&exact))));
-        }
-    }
-    if recorded_account(db, conn, catalog).await?.as_ref() != Some(&account) {
-        let name = literal(&account);
-        steps.push(Step::free(format!(
-            "insert into rowbound_installation (id, account, record) values (1, {name}, '') on duplicate key update account = {name}"
-        )));
-    }
-    Ok(Some(account))
-}
-
-/// The account that an earlier `attach` made.
-async fn recorded_account(db: &Mysql, conn: &mut MySqlConnection, catalog: &Catalog) -> Result<Option<String>> {
-    if !catalog.ours.contains("rowbound_installation") {
-        return Ok(None);
-    }
-    let sql = format!("select account from {}.rowbound_installation where id = 1", quote(&db.database));
-    let row = sqlx::query(AssertSqlSafe(sql)).fetch_optional(conn).await.map_err(fault)?;
-    row.map_or(Ok(None), |row| maybe_text(&row, 0))
-}
-
 async fn remove_steps(db: &Mysql, conn: &mut MySqlConnection) -> Result<Vec<Step>> {
     let catalog = Catalog::load(conn, &db.database, &[], &db.known).await?;
     let mut steps: Vec<Step> = standing(db, conn, &[]).await?.iter().map(drop_trigger).collect();
@@ -291,7 +269,7 @@ async fn remove_steps(db: &Mysql, conn: &mut MySqlConnection) -> Result<Vec<Step
         }
     }
     // A copy on the same server carries the record of the original's account, as which the original's triggers go on running.
-    if let Some(account) = recorded_account(db, conn, &catalog).await?.filter(|recorded| *recorded == account(&db.database)) {
+    if let Some(account) = definer::recorded(db, conn, &catalog).await?.filter(|recorded| *recorded == definer::account(&db.database)) {
         steps.push(Step::free(format!("drop user if exists {}@'localhost'", literal(&account))));
     }
     // The last: it knows of the account.
@@ -320,7 +298,8 @@ async fn run(db: &Mysql, steps: Vec<Step>) -> Result<()> {
             }
         }
     }
-    conn.close().await.map_err(fault)
+    goodbye(conn).await;
+    Ok(())
 }
 
 /// Limits how long a statement waits for a table: behind us waits every statement of the application on that table.
@@ -400,12 +379,6 @@ mod tests {
         };
         assert_eq!(older_checks(&of("_utf8mb4'erased',_utf8mb4'trashed'")), ["a`b"]);
         assert_eq!(older_checks(&of(&outcomes())), [""; 0]);
-    }
-
-    #[test]
-    fn an_account_has_room_for_its_name() {
-        assert_eq!(account("shop"), "rowbound_shop");
-        assert!(account(&"x".repeat(64)).len() <= 32);
     }
 
     #[test]

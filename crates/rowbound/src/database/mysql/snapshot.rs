@@ -55,6 +55,7 @@ fn describe(class: &Class) -> String {
     match class {
         Class::Text { charset, collation } => format!("text {charset} {collation}"),
         Class::Bytes => "bytes".to_owned(),
+        Class::Json => "json".to_owned(),
         Class::Other(what) => format!("other {what}"),
     }
 }
@@ -66,6 +67,7 @@ pub(super) fn class(snapshot: &Snapshot, column: &Column) -> Option<Class> {
     Some(match (words.next(), words.next(), words.next()) {
         (Some("text"), Some(charset), Some(collation)) => Class::Text { charset: charset.to_owned(), collation: collation.to_owned() },
         (Some("bytes"), ..) => Class::Bytes,
+        (Some("json"), ..) => Class::Json,
         _ => Class::Other(text.clone()),
     })
 }

@@ -27,6 +27,8 @@ pub(super) fn failed(what: &str, e: sqlx::Error) -> Error {
             "42501" => make(Kind::Permission)
                 .hint("GRANT the connecting role what the message names: SELECT, TRIGGER on bound tables, USAGE on their schemas, CREATE on the database"),
             "42P01" | "42703" | "3F000" => make(Kind::Schema).hint("run `rowbound attach` after a migration"),
+            // A publication of all tables, and a queue that an earlier version made.
+            "55000" if e.to_string().contains("replica identity") => make(Kind::Database).hint("run `rowbound attach`: it gives the table one"),
             // statement_timeout, disk full, out of memory
             "57014" | "53100" | "53200" => make(Kind::Database).retry(Retry::Later),
             c if c.starts_with("28") => make(Kind::Permission).hint("check user and password in `database`, and the server's pg_hba.conf; or GRANT CONNECT ON DATABASE"),

@@ -60,6 +60,17 @@ pub(super) async fn inspect(conn: &mut PgConnection, bound: &[Bound]) -> Result<
             ident(&database)
         ));
     }
+    let published: Vec<String> = sqlx::query_scalar("select pubname::text from pg_publication where puballtables order by 1")
+        .fetch_all(&mut *conn)
+        .await
+        .map_err(|e| failed("cannot look at the publications", e))?;
+    if !published.is_empty() {
+        inspection.warnings.push(format!(
+            "{} publishes every table of this database, and so Rowbound's. A subscriber that has no schema rowbound stops at its first row, and goes \
+             on once it has one: docs/databases.md#logical-replication",
+            published.iter().map(|name| format!("publication {}", ident(name))).collect::<Vec<_>>().join(", ")
+        ));
+    }
     for table in tables::tables(conn, bound).await? {
         for m in &table.members {
             for (has, right) in [(m.can_select, "SELECT"), (m.can_trigger, "TRIGGER")] {

@@ -38,6 +38,10 @@ create table rowbound.candidate (
     autovacuum_analyze_threshold = 20000
 );
 
+-- All columns tell a row apart, because no key does: else a publication FOR ALL TABLES would refuse every claim. It costs nothing but under
+-- wal_level = logical, where the log then has a changed row's old values too.
+alter table rowbound.candidate replica identity full;
+
 -- A claim reads the oldest of each kind, and nothing of another storage that may have a backlog of a million.
 create index candidate_fresh on rowbound.candidate (storage, released_at) where due_at is null;
 

@@ -115,20 +115,24 @@ pub(super) async fn ours(conn: &mut PgConnection) -> Result<Ours> {
 /// and we for it. Each takes no longer for many rows than for none.
 async fn upgrade_steps(conn: &mut PgConnection) -> Result<Vec<Step>> {
     let error = |e| failed("cannot look at the tables in schema rowbound", e);
-    let found: Option<(Option<i64>, Option<i64>)> = sqlx::query_as(
+    let found: Option<(Option<i64>, Option<i64>, Option<i64>)> = sqlx::query_as(
         "select
              (select oid::int8 from pg_class c where c.relname = 'candidate' and c.relnamespace = n.oid
                  and not exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'waits')),
+             (select oid::int8 from pg_class c where c.relname = 'candidate' and c.relnamespace = n.oid and c.relreplident <> 'f'),
              (select oid::int8 from pg_class c where c.relname = 'ledger' and c.relnamespace = n.oid)
          from pg_namespace n where n.nspname = 'rowbound'",
     )
     .fetch_optional(&mut *conn)
     .await
     .map_err(error)?;
-    let Some((queue, ledger)) = found else { return Ok(Vec::new()) };
+    let Some((queue, unidentified, ledger)) = found else { return Ok(Vec::new()) };
     let mut steps = Vec::new();
     if queue.is_some() {
         steps.push(Step { sql: "alter table rowbound.candidate add column waits text".to_owned(), locks: queue });
+    }
+    if unidentified.is_some() {
+        steps.push(Step { sql: "alter table rowbound.candidate replica identity full".to_owned(), locks: unidentified });
     }
     let checks: Vec<(String, String)> = sqlx::query_as(
         "select conname::text, pg_get_constraintdef(oid) from pg_constraint where conrelid = $1::oid and contype = 'c' order by 1",
