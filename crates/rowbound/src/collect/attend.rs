@@ -23,7 +23,7 @@ use crate::{
 const LOOK_AFTER: Duration = Duration::from_secs(3);
 const READ_AFTER: Duration = Duration::from_secs(60);
 
-/// So many files may wait for their second barrier in a worker's memory before it claims no more: each takes about 1 kB.
+/// So many files may wait for their second barrier in a worker's memory before it claims no more: each takes about 1.3 kB.
 const MOVED: usize = 20_000;
 
 /// How often open transactions are looked at while a moved batch waits for them.
