@@ -239,7 +239,7 @@ async fn one_that_ends_its_worker(backend: Backend, good: usize) {
     rowbound.run(&["attach"]).await.expect(0);
     world.db.exec("delete from doc").await;
     let deadly = rowbound.clone().env("ROWBOUND_CRASH_OF", "ends-it.jpg");
-    let note = format!("select note from {} where note like 'a worker died each of%'", world.own_table("candidate"));
+    let note = format!("select note from {} where note like 'its worker came to no end the last%'", world.own_table("candidate"));
     let left = || world.files().iter().filter(|f| f.starts_with("good/")).count();
     let is_apart = || async { left() == 0 && !world.db.query_strings(&note).await.is_empty() };
     let mut deaths = 0;
@@ -256,7 +256,7 @@ async fn one_that_ends_its_worker(backend: Backend, good: usize) {
     assert_eq!(world.files(), ["ends-it.jpg"]);
     let status = rowbound.run(&["status"]).await;
     assert_eq!(status.code, Some(1), "{}", status.stdout);
-    assert!(status.stdout.contains("a worker died each of the last"), "{}", status.stdout);
+    assert!(status.stdout.contains("its worker came to no end the last"), "{}", status.stdout);
     // With the fault mended, whoever asks does not wait.
     wait_until(DEADLINE, "the last one is gone", async || {
         rowbound.run(&["collect", "--retry-now"]).await;

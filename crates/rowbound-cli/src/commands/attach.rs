@@ -51,8 +51,9 @@ fn text(done: &Attached) -> String {
         out.push_str(&format!("nothing changed: {bindings} as before, and capture is complete\n"));
     }
     for (key, id) in &done.installation.bindings {
-        if done.changed && done.installation.active.contains(id) {
-            let shadow = if done.installation.shadow.contains_key(id) { " (shadow mode: nothing is deleted)" } else { "" };
+        let in_shadow = done.installation.shadow.contains_key(id);
+        if (done.changed || in_shadow) && done.installation.active.contains(id) {
+            let shadow = if in_shadow { " (shadow mode: nothing is deleted)" } else { "" };
             out.push_str(&format!("attached  {key}{shadow}\n"));
         }
     }

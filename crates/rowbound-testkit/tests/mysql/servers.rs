@@ -281,7 +281,7 @@ async fn an_account_that_may_make_accounts(mut own: Own) -> Own {
     let account_of_theirs = format!("rowbound_{}@localhost", own.name);
     let definers =
         "select distinct definer from information_schema.triggers where trigger_schema = database() and event_object_table in ('t', 'up')";
-    assert_eq!(own.column(definers).await, [account_of_theirs.clone()]);
+    assert_eq!(own.column(definers).await, std::slice::from_ref(&account_of_theirs));
     application_writes(&mut own).await;
     assert_eq!(own.released().await, CAPTURED);
     assert_eq!(db.script(&bound).await.unwrap(), Vec::<String>::new(), "nothing is to be done a second time");

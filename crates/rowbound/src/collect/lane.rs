@@ -16,7 +16,7 @@ use super::{
     health::Troubles,
     moved_twice::Unsettled,
     pace::{FIRST, FIRST_CHUNK, LISTED},
-    suspects::Ended,
+    suspects::Turn,
 };
 use crate::{
     binding::Keep,
@@ -54,7 +54,7 @@ pub(super) struct Lane {
     /// Somebody claimed candidates: there may be more.
     pub(super) claimed: Notify,
     /// One at a time takes what may have ended a worker.
-    pub(super) suspects: tokio::sync::Mutex<Ended>,
+    pub(super) suspects: Mutex<Turn>,
     /// Whether a claim of both takes them, and not the others.
     pub(super) suspects_first: AtomicBool,
     /// SQLite: whether the next claim is counted in the rows. The first one of a process always is: that its predecessor died says nobody else.
@@ -113,7 +113,7 @@ impl Lane {
             scans: own.iter().any(|b| b.binding.scans()),
             scan_at: Mutex::new(None),
             claimed: Notify::new(),
-            suspects: tokio::sync::Mutex::default(),
+            suspects: Mutex::default(),
             suspects_first: AtomicBool::new(false),
             counts: AtomicBool::new(true),
             rest: Mutex::new(None),

@@ -7,7 +7,10 @@
 //! An error and a panic come with an end, and are [`super::narrow`]'s. These here have none: memory that ran out, a stack that overflowed, a fault in a library of
 //! the system. Most that are found here had no part in it.
 
-use std::{sync::atomic::Ordering::Relaxed, time::Duration};
+use std::{
+    sync::{Mutex, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
 
 use super::{
     Batch, Claimant, Collector, Lane, Moved,
@@ -38,7 +41,7 @@ const APART: u32 = 7;
 const NEXT: Duration = Duration::from_secs(1);
 
 /// What a process has seen of suspects: how many pieces of those with one number of tries have come to an end, and how many had the last.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Ended {
     tries: u32,
     pieces: u32,
@@ -61,6 +64,41 @@ impl Ended {
     fn add(&mut self, tries: u32, count: usize) {
         let before = if self.tries == tries { self.pieces } else { 0 };
         *self = Ended { tries, pieces: before + 1, last: count };
+    }
+}
+
+/// Whose turn it is among the workers of a process: one batch has suspects at a time, and what became of earlier ones.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    since: Option<Instant>,
+    seen: Ended,
+}
+
+/// A batch has its turn until this is dropped, but no longer than a lease: one that hangs keeps no other from them.
+struct Taken<'a> {
+    turn: &'a Mutex<Turn>,
+    at: Instant,
+    seen: Ended,
+}
+
+impl<'a> Taken<'a> {
+    fn new(turn: &'a Mutex<Turn>, lease: Duration) -> Option<Self> {
+        let mut now = turn.lock().unwrap_or_else(|e| e.into_inner());
+        if now.since.is_some_and(|since| since.elapsed() < lease) {
+            return None;
+        }
+        let at = Instant::now();
+        now.since = Some(at);
+        Some(Taken { turn, at, seen: now.seen })
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        let mut now = self.turn.lock().unwrap_or_else(|e| e.into_inner());
+        if now.since == Some(self.at) {
+            *now = Turn { since: None, seen: self.seen };
+        }
     }
 }
 
@@ -106,7 +144,7 @@ impl Collector {
         let back = if suspects_now { back } else { std::mem::replace(&mut taken, back) };
         let mut decided = Decided::new(claimant, &lane.plan.name);
         for c in &back {
-            decided.one(c, None, Verdict::again("a worker died while it had some of these: they are tried apart from others"));
+            decided.one(c, None, Verdict::again("a worker that had some of these came to no end: they are tried apart from others"));
         }
         batch.again += decided.again;
         self.finish(lane, Settled(decided), None).await?;
@@ -126,20 +164,24 @@ impl Collector {
         waiting: &mut Vec<Moved>,
     ) -> Result<()> {
         let mut decided = Decided::new(&claimant, &lane.plan.name);
-        let Ok(mut seen) = lane.suspects.try_lock() else {
+        let Some(mut turn) = Taken::new(&lane.suspects, self.settings.lease) else {
             for c in &suspects {
                 decided.one(
                     c,
                     None,
-                    Verdict::wait(NEXT, "a worker died while it had this one and others: they are tried again, fewer at a time"),
+                    Verdict::wait(NEXT, "a worker that had this one and others came to no end: they are tried again, fewer at a time"),
                 );
             }
             batch.summary.add(&decided.summary);
             return self.finish(lane, Settled(decided), None).await;
         };
-        let Split { now, later, apart } = split(suspects, limit, &seen, self.settings.retry_now);
+        let Split { now, later, apart } = split(suspects, limit, &turn.seen, self.settings.retry_now);
         for c in &later {
-            decided.one(c, None, Verdict::again("a worker died while it had this one and others: they are tried again, fewer at a time"));
+            decided.one(
+                c,
+                None,
+                Verdict::again("a worker that had this one and others came to no end: they are tried again, fewer at a time"),
+            );
         }
         for c in &apart {
             set_apart(&mut decided, c);
@@ -151,7 +193,7 @@ impl Collector {
         let count = now.len();
         self.pieces(lane, record, now, limit, claimant.again(self), batch, waiting).await?;
         self.see_through(lane, waiting, batch).await?;
-        seen.add(tries, count);
+        turn.seen.add(tries, count);
         Ok(())
     }
 }
@@ -160,8 +202,8 @@ impl Collector {
 fn set_apart(decided: &mut Decided, c: &Candidate) {
     let tries = c.unended();
     let note = format!(
-        "a worker died each of the last {tries} times that it was tried, and what was tried with it has ended since: look at its file, and into the log of \
-         the system (memory?); `rowbound collect --retry-now` tries it at once"
+        "its worker came to no end the last {tries} times that it was tried (it died, or its lease ran out), and what was tried with it has ended since: look at \
+         its file, and into the log of the system (memory?); `rowbound collect --retry-now` tries it at once"
     );
     let before = c.waits.clone().unwrap_or_else(|| Waits { young: true, ..Waits::default() });
     decided.summary.failed += 1;

@@ -184,6 +184,8 @@ pub(super) const PROOF: &str = "rowbound_proof";
 pub(super) struct Proof {
     definer: Option<String>,
     create: String,
+    /// Whether a trigger that runs as ourselves keeps our session's role, and in another's session has none.
+    drops_role: bool,
 }
 
 impl Proof {
@@ -201,7 +203,7 @@ impl Proof {
              rowbound_candidate (storage, value, event, released_at) select '', '', '', utc_timestamp(6) from dual where false;\nend",
             reads.collect::<String>()
         );
-        Proof { definer: definer.map(str::to_owned), create }
+        Proof { definer: definer.map(str::to_owned), create, drops_role: definer.is_none() && db.flavor == Flavor::Mariadb }
     }
 
     /// What makes the trigger.
@@ -220,9 +222,19 @@ impl Proof {
     /// [`Kind::Permission`] says what every write to a bound table would fail with.
     pub(super) async fn fire(&self, conn: &mut MySqlConnection) -> Result<()> {
         let fire = "insert into rowbound_installation (id, record) values (1, '') on duplicate key update record = record";
+        let role = match self.drops_role {
+            true => maybe_text(&sqlx::query("select current_role()").fetch_one(&mut *conn).await.map_err(fault)?, 0)?,
+            false => None,
+        };
+        if role.is_some() {
+            sqlx::raw_sql("set role none").execute(&mut *conn).await.map_err(fault)?;
+        }
         sqlx::raw_sql("start transaction").execute(&mut *conn).await.map_err(fault)?;
         let fired = sqlx::raw_sql(fire).execute(&mut *conn).await;
-        sqlx::raw_sql("rollback").execute(conn).await.map_err(fault)?;
+        sqlx::raw_sql("rollback").execute(&mut *conn).await.map_err(fault)?;
+        if let Some(role) = role {
+            sqlx::raw_sql(AssertSqlSafe(format!("set role {}", quote(&role)))).execute(conn).await.map_err(fault)?;
+        }
         let Err(e) = fired else { return Ok(()) };
         if !matches!(number(&e), Some(1044 | 1142 | 1143 | 1227 | 1370 | 1449)) {
             return Err(fault(e));
