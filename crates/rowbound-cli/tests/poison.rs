@@ -220,6 +220,27 @@ async fn kills_its_worker(backend: Backend) {
     assert!(world.files().is_empty());
 }
 
+/// On SQLite a claim counts in the rows only where a worker may have died: what a batch then gives back because too much of it failed was not tried.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_given_back_on_sqlite_was_not_tried() {
+    let world = World::new(Backend::Sqlite).await.with_docs().await.storage(|s| s.trash(DAY));
+    for n in 0..100 {
+        world.put_doc(&format!("{n}.jpg")).await;
+    }
+    let rowbound = Rowbound::new(BINARY, &world);
+    rowbound.run(&["attach"]).await.expect(0);
+    world.db.exec("delete from doc").await;
+    world.ledger_refuses("%").await;
+    for _ in 0..2 {
+        rowbound.run(&["collect", "--retry-now", "--workers", "1"]).await.expect(1);
+    }
+    let tried = world.count(&format!("{} where attempts > 0", world.own_table("candidate"))).await;
+    assert!((1..=40).contains(&tried), "{tried} of 100 count as tried, and few were alone when the ledger refused them");
+    world.ledger_takes_all().await;
+    rowbound.run(&["collect", "--retry-now"]).await.expect(0);
+    assert!(world.files().is_empty(), "{:?}", world.files());
+}
+
 /// Whether a process of ours has ended, and was not waited for yet.
 fn is_dead(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

@@ -387,7 +387,7 @@ impl Collector {
             owner: self.owner.clone(),
             lease: self.settings.lease,
             not_due_too: self.settings.retry_now,
-            counted: false,
+            counted: lane.counts.load(Relaxed),
         }
     }
 

@@ -63,18 +63,21 @@ pub(super) struct Claimant {
     pub(super) traced: trace::Batch,
     /// When it began, for a trace.
     pub(super) began: u64,
+    /// Whether its claim stands in the candidates' rows: a lease, or on SQLite a counted try.
+    written: bool,
 }
 
 impl Claimant {
-    fn new(c: &Collector) -> Self {
+    fn new(c: &Collector, counted: bool) -> Self {
         let number = c.batches.fetch_add(1, Relaxed) + 1;
-        Claimant { owner: format!("{}:{number}", c.owner), traced: trace::Batch::new(&c.owner, number), began: trace::now() }
+        let written = counted || c.db.dialect() != Dialect::Sqlite;
+        Claimant { owner: format!("{}:{number}", c.owner), traced: trace::Batch::new(&c.owner, number), began: trace::now(), written }
     }
 
     /// The same for a part of its batch that is begun anew. For a trace it is another batch, which claims what that one gave back.
     pub(super) fn again(&self, c: &Collector) -> Self {
         let number = c.batches.fetch_add(1, Relaxed) + 1;
-        Claimant { owner: self.owner.clone(), traced: trace::Batch::new(&c.owner, number), began: self.began }
+        Claimant { owner: self.owner.clone(), traced: trace::Batch::new(&c.owner, number), began: self.began, written: self.written }
     }
 }
 
@@ -123,9 +126,9 @@ impl Collector {
 
         // 1. Claim.
         let limit = lane.batch.load(Relaxed);
-        let claimant = Claimant::new(self);
-        let counted = lane.counts.load(Relaxed);
-        let candidates = self.db.claim(&Claim { owner: claimant.owner.clone(), counted, ..self.claim(lane, limit) }).await?;
+        let claim = self.claim(lane, limit);
+        let claimant = Claimant::new(self, claim.counted);
+        let candidates = self.db.claim(&Claim { owner: claimant.owner.clone(), ..claim }).await?;
         let count = candidates.len();
         let mut batch = Batch { claimed: count, full: count as u32 == limit, ..Batch::default() };
         if candidates.is_empty() {
@@ -261,7 +264,7 @@ impl Collector {
     /// What is left of a batch failed as a whole. A claim that was written goes back at once; if that fails too, the lease runs out.
     async fn give_back(&self, lane: &Lane, left: Vec<Candidate>, claimant: &Claimant, e: Error) -> Error {
         let began = trace::now();
-        if self.db.dialect() == Dialect::Sqlite {
+        if !claimant.written {
             claimant.traced.gave_back(began);
             return e;
         }

@@ -43,7 +43,7 @@ use std::{collections::HashSet, time::Duration};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::{
-    ConnectOptions, Connection, MySqlConnection, MySqlPool, Row,
+    ConnectOptions, MySqlConnection, MySqlPool, Row,
     mysql::{MySqlConnectOptions, MySqlPoolOptions},
 };
 
@@ -135,11 +135,11 @@ impl Mysql {
         let place = |e: Error| e.with("database", &url);
         let (lead, connect) = Lead::of(pool);
         // The pool would try again for as long as it may, and then not say why.
-        goodbye(open_one(&ours(connect.clone()), options).await.map_err(place)?).await;
+        pool::goodbye(open_one(&ours(connect.clone()), options).await.map_err(place)?).await;
         let mut conn = pool::alike(pool, options.connect_timeout).await.map_err(|e| place(fault(e)))?;
         let row = sqlx::query("select database()").fetch_one(&mut conn).await.map_err(|e| place(fault(e)))?;
         let database = maybe_text(&row, 0)?;
-        goodbye(conn).await;
+        pool::goodbye(conn).await;
         let Some(database) = database.filter(|name| !name.is_empty()) else {
             return Err(place(
                 Error::new(Kind::Config, "the application's pool is in no database").hint("name one in what the pool connects with"),
@@ -156,7 +156,7 @@ impl Mysql {
         let row = sqlx::query(sql).fetch_one(&mut first).await.map_err(fault)?;
         let (version, database, read_only) = (text(&row, 0)?, text(&row, 1)?, text(&row, 2)?);
         watch::can_ignore(&mut first, options).await?;
-        goodbye(first).await;
+        pool::goodbye(first).await;
         if !["0", "OFF"].contains(&read_only.as_str()) {
             return Err(fault::read_only());
         }
@@ -249,14 +249,6 @@ async fn open_one(connect: &MySqlConnectOptions, options: &Options) -> Result<My
         Ok(done) => done.map_err(fault),
         Err(_) => Err(Error::new(Kind::DatabaseUnreachable, "the database did not answer in time")
             .with("connect_timeout", format_args!("{:?}", options.connect_timeout))),
-    }
-}
-
-/// Closes a connection. What the server makes of it does not matter: it closes its end as soon as it reads our goodbye, and over TLS on a Unix socket
-/// the rest of the goodbye is then an error ("Broken pipe").
-async fn goodbye(conn: MySqlConnection) {
-    if let Err(e) = conn.close().await {
-        tracing::debug!(error = %e, "a connection was not closed politely");
     }
 }
 

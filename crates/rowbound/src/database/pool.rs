@@ -124,6 +124,14 @@ pub(super) async fn alike<DB: sqlx::Database>(pool: &sqlx::Pool<DB>, patience: D
     one.acquire().await.map(PoolConnection::detach)
 }
 
+/// Closes a connection. What was asked has been answered, so a goodbye that fails does not matter. A MySQL server closes its end as soon as it reads ours, and over
+/// TLS on a Unix socket the rest of the goodbye is then an error ("Broken pipe").
+pub(super) async fn goodbye(conn: impl Connection) {
+    if let Err(e) = conn.close().await {
+        tracing::debug!(error = %e, "a connection was not closed politely");
+    }
+}
+
 /// Refuses a pool that the application has closed.
 pub(super) fn open<DB: sqlx::Database>(pool: &sqlx::Pool<DB>) -> Result<()> {
     match pool.is_closed() {

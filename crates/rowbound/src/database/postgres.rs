@@ -108,7 +108,7 @@ impl Postgres {
             let mut conn = pool::alike(pool, options.connect_timeout).await?;
             let (role, search_path) =
                 sqlx::query_as("select current_setting('role'), current_setting('search_path')").fetch_one(&mut conn).await?;
-            goodbye(conn).await;
+            pool::goodbye(conn).await;
             Ok(Manner { role, search_path })
         };
         let manner = manner.await.map_err(|e| place(failed("cannot connect as the application's pool does", e)))?;
@@ -159,13 +159,6 @@ fn ours(connect: PgConnectOptions) -> PgConnectOptions {
     connect.application_name(APPLICATION).disable_statement_logging() // whole statements have no place in a log
 }
 
-/// Closes a connection. What was asked has been answered, so a goodbye that fails does not matter.
-async fn goodbye(conn: PgConnection) {
-    if let Err(e) = conn.close().await {
-        tracing::debug!(error = %e, "a connection was not closed politely");
-    }
-}
-
 /// Whether this is a server, and a database, that we can work on. The pool would hide why a connection fails: this one is made without it.
 async fn look(connect: &PgConnectOptions, options: &Options) -> Result<()> {
     let first = async {
@@ -176,7 +169,7 @@ async fn look(connect: &PgConnectOptions, options: &Options) -> Result<()> {
         )
         .fetch_one(&mut conn)
         .await?;
-        goodbye(conn).await;
+        pool::goodbye(conn).await;
         Ok(row)
     };
     let (standby, version, shown, encoding, role) = match tokio::time::timeout(options.connect_timeout, first).await {

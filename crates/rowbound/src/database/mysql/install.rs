@@ -14,9 +14,8 @@ use super::{
     definer::{self, PROOF, Proof},
     fault,
     fault::{is_lock_wait, number},
-    goodbye,
     grants::Grants,
-    literal, quote, text,
+    literal, pool, quote, text,
     triggers::{self, Wanted},
 };
 use crate::{
@@ -72,10 +71,11 @@ pub(super) async fn install(db: &Mysql, bound: &[Bound]) -> Result<()> {
 
 /// Proves that triggers can do their work, while none stands that could fail a write of the application.
 async fn prove(db: &Mysql, proof: &Proof) -> Result<()> {
-    run(db, vec![proof.trigger()]).await?;
+    // Before the trigger: without a connection it would be left behind.
     let mut conn = db.own_connection().await?;
+    run(db, vec![proof.trigger()]).await?;
     let proved = proof.fire(&mut conn).await;
-    goodbye(conn).await;
+    pool::goodbye(conn).await;
     // First what was found out: it is the cause of whatever follows.
     proved.and(run(db, vec![Proof::end()]).await)
 }
@@ -298,7 +298,7 @@ async fn run(db: &Mysql, steps: Vec<Step>) -> Result<()> {
             }
         }
     }
-    goodbye(conn).await;
+    pool::goodbye(conn).await;
     Ok(())
 }
 

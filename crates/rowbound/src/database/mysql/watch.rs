@@ -15,7 +15,7 @@ use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 
 use super::{Mysql, Options, fault, int, maybe_text, text};
 use crate::{
-    database::{OpenTransaction, Who},
+    database::{OpenTransaction, Who, pool},
     error::{Error, Kind, Result},
     plan::Ignored,
 };
@@ -45,7 +45,7 @@ impl Watch {
     pub(super) async fn close(&mut self) {
         if let Some(conn) = self.conn.take() {
             // The server frees what the connection held, whether it says goodbye or not.
-            let _ = conn.close().await;
+            pool::goodbye(conn).await;
         }
     }
 }
