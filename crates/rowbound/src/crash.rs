@@ -91,15 +91,17 @@ pub fn point(name: &str) {
     let _ = name;
 }
 
-/// Kills this process by SIGKILL if `ROWBOUND_CRASH_OF` is `name`: a candidate that ends every worker.
+/// Kills this process by SIGKILL if one of the names is `ROWBOUND_CRASH_OF`: a candidate that ends every worker.
 #[inline]
-pub(crate) fn of(name: &str) {
+pub(crate) fn of<'a>(names: impl Iterator<Item = &'a str>) {
     #[cfg(feature = "crash-points")]
-    if std::env::var_os("ROWBOUND_CRASH_OF").is_some_and(|of| of == name) {
+    if let Ok(of) = std::env::var("ROWBOUND_CRASH_OF")
+        && { names }.any(|name| name == of)
+    {
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     }
     #[cfg(not(feature = "crash-points"))]
-    let _ = name;
+    let _ = names;
 }
 
 /// How long a file is held without a trash: `usual`, unless a test sets `ROWBOUND_HOLD`, in milliseconds.

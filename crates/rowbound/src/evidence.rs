@@ -16,7 +16,7 @@ use crate::{
     clock,
     database::{
         Database,
-        survey::{Class, TextColumn},
+        survey::{Class, Sample, TextColumn},
     },
     error::{Kind, Result},
     name::FileName,
@@ -156,15 +156,10 @@ pub async fn survey(
     columns.sort_by_key(|c| !speaks_of_files(&c.column.column));
     let mut survey = Survey::default();
     for column in columns {
-        if Instant::now() > end {
-            survey.unread.push(Unread { column, why: format!("the {:?} for looking at columns were over", limits.time) });
-            continue;
-        }
-        let sample = match db.sample(&column, limits.values).await {
+        let sample = match sampled(db, &column, limits, end).await? {
             Ok(sample) => sample,
-            Err(e) if e.kind() == Kind::DatabaseUnreachable => return Err(e),
-            Err(e) => {
-                survey.unread.push(Unread { column, why: e.full() });
+            Err(why) => {
+                survey.unread.push(Unread { column, why });
                 continue;
             }
         };
@@ -179,7 +174,7 @@ pub async fn survey(
         }
         let before = survey.evidence.len();
         for (name, storage) in storages {
-            let few = if storage.quick() { &sample.values[..] } else { &sample.values[..sample.values.len().min(REMOTE.0)] };
+            let few = few(storage.as_ref(), &sample.values);
             if let Some(mut seen) = look(storage.as_ref(), &column, few).await? {
                 seen.storage.clone_from(name);
                 seen.partial = sample.partial || few.len() < sample.values.len();
@@ -195,6 +190,25 @@ pub async fn survey(
         }
     }
     Ok(survey)
+}
+
+/// A sample of a column, if there is time until `end`; or why there is none.
+///
+/// # Errors
+/// [`Kind::DatabaseUnreachable`]: no other column can be read either.
+async fn sampled(db: &dyn Database, column: &TextColumn, limits: Limits, end: Instant) -> Result<std::result::Result<Sample, String>> {
+    if Instant::now() > end {
+        return Ok(Err(format!("the {:?} for looking at columns were over", limits.time)));
+    }
+    match db.sample(column, limits.values).await {
+        Err(e) if e.kind() == Kind::DatabaseUnreachable => Err(e),
+        sample => Ok(sample.map_err(|e| e.full())),
+    }
+}
+
+/// The values of a sample that are looked up in a storage: where each look costs a request, not all.
+fn few<'v>(storage: &dyn Storage, values: &'v [String]) -> &'v [String] {
+    if storage.quick() { values } else { &values[..values.len().min(REMOTE.0)] }
 }
 
 /// Whether a column's name speaks of files.

@@ -52,6 +52,22 @@ impl Candidate {
     pub(crate) fn unended(&self) -> u32 {
         self.attempts.saturating_sub(self.waits.as_ref().map_or(0, |w| w.ended))
     }
+
+    /// One that nobody has tried, for tests.
+    #[cfg(test)]
+    pub(crate) fn sample(id: i64) -> Self {
+        Candidate {
+            id,
+            binding: None,
+            value: id.to_string().into_bytes(),
+            key: None,
+            event: "delete".to_owned(),
+            released_at: Timestamp::UNIX_EPOCH,
+            attempts: 0,
+            opened: false,
+            waits: None,
+        }
+    }
 }
 
 /// The transactions whose end a candidate waits for: those that were open at one moment. They are remembered with the candidate and never noted anew, so

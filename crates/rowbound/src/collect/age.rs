@@ -213,15 +213,11 @@ mod tests {
 
     fn candidate(event: &str, released: Timestamp, sight: Option<Sight>) -> Candidate {
         Candidate {
-            id: 1,
-            binding: None,
             value: b"a.jpg".to_vec(),
-            key: None,
             event: event.to_owned(),
             released_at: released,
-            attempts: 0,
-            opened: false,
             waits: sight.map(|sight| Waits { young: true, sight: Some(sight), ..Waits::default() }),
+            ..Candidate::sample(1)
         }
     }
 

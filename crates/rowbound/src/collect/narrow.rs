@@ -177,30 +177,14 @@ impl Collector {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
-
     use super::*;
 
     const LEASE: Duration = Duration::from_secs(60);
 
-    fn candidate(id: i64) -> Candidate {
-        Candidate {
-            id,
-            binding: None,
-            value: id.to_string().into_bytes(),
-            key: None,
-            event: "delete".to_owned(),
-            released_at: Timestamp::UNIX_EPOCH,
-            attempts: 0,
-            opened: false,
-            waits: None,
-        }
-    }
-
     /// What becomes of `count` candidates of which those in `bad` fail, however many are with them: collected, failed alone, left; and how
     /// many pieces that took.
     fn run(count: i64, bad: &[i64], kind: Kind) -> (Vec<i64>, Vec<i64>, usize, usize) {
-        let mut pieces = Pieces::of((0..count).map(candidate).collect(), LEASE);
+        let mut pieces = Pieces::of((0..count).map(Candidate::sample).collect(), LEASE);
         let (mut good, mut alone, mut left, mut tries) = (Vec::new(), Vec::new(), 0, 0);
         while let Some(piece) = pieces.next() {
             tries += 1;

@@ -174,7 +174,7 @@ impl Clear {
         let (now, skew) = (c.db.now().await?, lane.clocks.get().await?);
         let shadow = Shadow::of(&record, c.guard.on(&lane.plan.name));
         let names: Vec<FileName> = groups.keys().cloned().collect();
-        names.iter().for_each(|name| crash::of(name.as_str()));
+        crash::of(names.iter().map(FileName::as_str));
         let began = trace::now();
         let looks = lane.storage.look(&names).await?;
         crash::point("looked");

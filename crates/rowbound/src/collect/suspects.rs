@@ -37,6 +37,9 @@ const WIDER: usize = 4;
 /// One that is left alone after so many tries is set apart: a worker may have died of something else some of the times.
 const APART: u32 = 7;
 
+/// Said of those whose turn has not come.
+const LATER: &str = "a worker that had this one and others came to no end: they are tried again, fewer at a time";
+
 /// While another worker of this process tries some: it may be ended with them.
 const NEXT: Duration = Duration::from_secs(1);
 
@@ -166,22 +169,14 @@ impl Collector {
         let mut decided = Decided::new(&claimant, &lane.plan.name);
         let Some(mut turn) = Taken::new(&lane.suspects, self.settings.lease) else {
             for c in &suspects {
-                decided.one(
-                    c,
-                    None,
-                    Verdict::wait(NEXT, "a worker that had this one and others came to no end: they are tried again, fewer at a time"),
-                );
+                decided.one(c, None, Verdict::wait(NEXT, LATER));
             }
             batch.summary.add(&decided.summary);
             return self.finish(lane, Settled(decided), None).await;
         };
         let Split { now, later, apart } = split(suspects, limit, &turn.seen, self.settings.retry_now);
         for c in &later {
-            decided.one(
-                c,
-                None,
-                Verdict::again("a worker that had this one and others came to no end: they are tried again, fewer at a time"),
-            );
+            decided.one(c, None, Verdict::again(LATER));
         }
         for c in &apart {
             set_apart(&mut decided, c);
@@ -221,28 +216,13 @@ fn set_apart(decided: &mut Decided, c: &Candidate) {
 mod tests {
     use std::collections::BTreeMap;
 
-    use jiff::Timestamp;
-
     use super::*;
-
-    fn candidate(id: i64) -> Candidate {
-        Candidate {
-            id,
-            binding: None,
-            value: id.to_string().into_bytes(),
-            key: None,
-            event: "delete".to_owned(),
-            released_at: Timestamp::UNIX_EPOCH,
-            attempts: 0,
-            opened: false,
-            waits: None,
-        }
-    }
 
     /// Collects `count` candidates of which some end their worker, and all have had so many tries without an end; a claim takes those with the lowest ids. Returns the
     /// deaths, how often others than the culprits were set apart, and the batches.
     fn run(count: i64, tries: u32, culprits: &[i64], limit: u32) -> (u32, u32, u32) {
-        let mut queue: BTreeMap<i64, Candidate> = (0..count).map(|id| (id, Candidate { attempts: tries, ..candidate(id) })).collect();
+        let mut queue: BTreeMap<i64, Candidate> =
+            (0..count).map(|id| (id, Candidate { attempts: tries, ..Candidate::sample(id) })).collect();
         let (mut deaths, mut innocent, mut rounds, mut turn) = (0, 0, 0, false);
         let mut seen = Ended::default();
         while queue.keys().any(|id| !culprits.contains(id)) || queue.values().any(|c| c.waits.as_ref().is_none_or(|w| w.apart == 0)) {
@@ -302,17 +282,17 @@ mod tests {
 
     #[test]
     fn what_was_set_apart_is_tried_again_and_set_apart_again_if_it_does_not_end() {
-        let mut c = Candidate { attempts: APART, ..candidate(1) };
+        let mut c = Candidate { attempts: APART, ..Candidate::sample(1) };
         assert_eq!(split(vec![c.clone()], 4_000, &Ended::default(), false).apart.len(), 1);
         assert_eq!(split(vec![c.clone()], 4_000, &Ended::default(), true).now.len(), 1, "a person asks");
         c.waits = Some(Waits { young: true, apart: c.attempts, ..Waits::default() });
-        assert_eq!(split(vec![c.clone(), candidate(2)], 4_000, &Ended::default(), false).now, [candidate(2)]);
+        assert_eq!(split(vec![c.clone(), Candidate::sample(2)], 4_000, &Ended::default(), false).now, [Candidate::sample(2)]);
         assert_eq!(split(vec![c.clone()], 4_000, &Ended::default(), false).now.len(), 1);
         // The claim of that try counted, and it had no end.
         c.attempts += 1;
         assert_eq!(split(vec![c], 4_000, &Ended::default(), false).apart.len(), 1);
         // Failures have an end.
-        let failing = Candidate { attempts: 9, waits: Some(Waits { young: true, ended: 9, ..Waits::default() }), ..candidate(3) };
+        let failing = Candidate { attempts: 9, waits: Some(Waits { young: true, ended: 9, ..Waits::default() }), ..Candidate::sample(3) };
         assert_eq!(failing.unended(), 0);
     }
 }

@@ -236,17 +236,7 @@ mod tests {
     #[test]
     fn what_was_moved_is_known_by_its_name_whatever_the_settlement_stores() {
         let name = FileName::parse("a.jpg").unwrap();
-        let candidate = |value: &str| Candidate {
-            id: 1,
-            binding: Some(1),
-            value: value.into(),
-            key: None,
-            event: "delete".into(),
-            released_at: Timestamp::UNIX_EPOCH,
-            attempts: 0,
-            opened: false,
-            waits: None,
-        };
+        let candidate = |value: &str| Candidate { binding: Some(1), value: value.into(), ..Candidate::sample(1) };
         // A value that is the name itself is not stored a second time.
         for value in ["a.jpg", "/media/a.jpg"] {
             let mut decided = Decided::default();
@@ -261,17 +251,8 @@ mod tests {
         let sight = Sight { at: Timestamp::UNIX_EPOCH, content: "1".to_owned() };
         let young = Waits { young: true, sight: Some(sight), ..Waits::default() };
         let moved = Waits { moved: true, ..young.clone() };
-        let candidate = |waits: &Waits| Candidate {
-            id: 1,
-            binding: Some(1),
-            value: b"a.jpg".to_vec(),
-            key: None,
-            event: "delete".into(),
-            released_at: Timestamp::UNIX_EPOCH,
-            attempts: 0,
-            opened: false,
-            waits: Some(waits.clone()),
-        };
+        let candidate =
+            |waits: &Waits| Candidate { binding: Some(1), value: b"a.jpg".to_vec(), waits: Some(waits.clone()), ..Candidate::sample(1) };
         let failed = |c: &Candidate| Verdict::failure(c, &crate::error::Error::new(crate::error::Kind::Storage, "refused"));
         for (waits, kept) in [(&young, Some(&young)), (&moved, None)] {
             let c = candidate(waits);

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Evidence, Limits, REMOTE, Reading, Unread, look, short};
+use super::{Evidence, Limits, REMOTE, Reading, Unread, few, look, sampled, short};
 use crate::{
     binding::{Binding, Reading as BindingReading, Resolved},
     clock,
@@ -18,7 +18,7 @@ use crate::{
         Database,
         survey::{Class, TextColumn},
     },
-    error::{Kind, Result},
+    error::Result,
     name::FileName,
     plan::{Location, StoragePlan},
     storage::{Listed, Look, Storage},
@@ -141,19 +141,14 @@ pub async fn unfit<'a>(
         // What is no text column (bytes, a number) is not sampled.
         let Some(column) = columns.iter().find(|c| c.is(&binding.column)) else { continue };
         let Some(storage) = storages.get(&binding.storage) else { continue };
-        if Instant::now() > end {
-            unread.push(Unread { column: column.clone(), why: format!("the {:?} for looking at columns were over", limits.time) });
-            continue;
-        }
-        let values = match db.sample(column, limits.values).await {
+        let values = match sampled(db, column, limits, end).await? {
             Ok(sample) => sample.values,
-            Err(e) if e.kind() == Kind::DatabaseUnreachable => return Err(e),
-            Err(e) => {
-                unread.push(Unread { column: column.clone(), why: e.full() });
+            Err(why) => {
+                unread.push(Unread { column: column.clone(), why });
                 continue;
             }
         };
-        let few = if storage.quick() { &values[..] } else { &values[..values.len().min(REMOTE.0)] };
+        let few = few(storage.as_ref(), &values);
         let (meant, names) = names_of(binding, column, few);
         let Some(value) = meant.first().map(|value| short(value)) else { continue };
         if any(storage.as_ref(), &names).await? {
