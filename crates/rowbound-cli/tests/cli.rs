@@ -915,8 +915,11 @@ fn the_tests_that_the_documentation_names_exist() {
         "http" => vec!["crates/rowbound-web/tests/http.rs".to_owned(), "examples/blog/tests/http.rs".to_owned()],
         "names" | "head" | "multipart" => ["files", "web"].iter().map(|of| format!("crates/rowbound-{of}/src/{module}.rs")).collect(),
         "mysql" => {
-            ["mysql", "mysql/sessions", "mysql/servers", "mysql/deadlocks"].map(|m| format!("crates/rowbound-testkit/tests/{m}.rs")).into()
+            let modules = ["mysql", "mysql/sessions", "mysql/servers", "mysql/primaries", "mysql/deadlocks"];
+            modules.map(|m| format!("crates/rowbound-testkit/tests/{m}.rs")).into()
         }
+        "postgres" => ["postgres", "postgres/sessions"].map(|m| format!("crates/rowbound-testkit/tests/{m}.rs")).into(),
+        "kin" => vec!["crates/rowbound/src/database/kin.rs".to_owned()],
         // `s3` is in two: the storage alone, and the command on it.
         other => {
             let crates = ["testkit", "cli", "files", "files-orms", "image", "orm", "web"];

@@ -129,6 +129,70 @@ async fn column_renamed(backend: Backend) {
     assert!(world.files().contains(&"a.jpg".to_owned()) && !world.files().contains(&"c.jpg".to_owned()), "{}{}", end.stdout, end.stderr);
 }
 
+/// Another table takes the bound one's name, which lives on under a name of its own and references files: an archive by year, an online migration.
+async fn table_swapped(backend: Backend) {
+    let mut world = World::new(backend).await.with_docs().await;
+    let rowbound = Rowbound::new(BINARY, &world);
+    rowbound.run(&["attach"]).await.expect(0);
+    for name in ["a.jpg", "a.jpg", "b.jpg", "c.jpg"] {
+        world.put_doc(name).await;
+    }
+    world.db.exec("delete from doc where id = 1").await;
+    match backend {
+        Backend::Mariadb | Backend::Mysql => {
+            world.db.exec("create table doc_new like doc; rename table doc to doc_2026, doc_new to doc").await;
+        }
+        Backend::Postgres => {
+            world
+                .db
+                .exec(
+                    "create table doc_new (like doc including all); alter table doc rename to doc_2026; alter table doc_new rename to doc",
+                )
+                .await
+        }
+        Backend::Sqlite => {
+            let id = backend.id_column();
+            world
+                .db
+                .exec(&format!("alter table doc rename to doc_2026; create table doc (id {id}, file varchar(255), title varchar(255))"))
+                .await;
+        }
+    }
+    for args in [&["collect"][..], &["sweep", "--delete", "--max-share", "1"]] {
+        rowbound.run(args).await.expect(4);
+    }
+    assert_eq!(world.files(), ["a.jpg", "b.jpg", "c.jpg"], "rows of the old table reference them");
+    let said = rowbound.run(&["attach"]).await;
+    assert_eq!((said.code, said.stderr.contains("doc")), (Some(4), true), "{}{}", said.stdout, said.stderr);
+    // A person binds both.
+    world.bindings.push(rowbound::Binding::name("doc_2026.file", "default").expect("a column"));
+    let rowbound = Rowbound::new(BINARY, &world);
+    rowbound.run(&["attach", "--adopt-columns"]).await.expect(0);
+    world.db.exec("delete from doc_2026 where file = 'c.jpg'").await;
+    rowbound.run(&["collect", "--wait", "60s"]).await.expect(0);
+    assert_eq!(world.files(), ["a.jpg", "b.jpg"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_swapped_table_stops_deletion_on_sqlite() {
+    table_swapped(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_swapped_table_stops_deletion_on_postgres() {
+    table_swapped(Backend::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_swapped_table_stops_deletion_on_mariadb() {
+    table_swapped(Backend::Mariadb).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_swapped_table_stops_deletion_on_mysql() {
+    table_swapped(Backend::Mysql).await;
+}
+
 /// The bound column is dropped (SQLite refuses that while it is bound), and its type is altered.
 async fn column_altered_and_dropped(backend: Backend) {
     let (world, daemon) = running(backend).await;

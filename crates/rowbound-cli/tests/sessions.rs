@@ -144,6 +144,118 @@ async fn soak_the_log_names_the_session_that_delays_on_mysql() {
     a_delay_in_the_log(Backend::Mysql).await;
 }
 
+/// What `put` writes is the application's: its transaction is waited for, although the session is one of Rowbound's.
+async fn a_put_is_waited_for(backend: Backend) {
+    let world = World::new(backend).await.with_docs().await.storage(|s: StoragePlan| s.trash(Trash::Keep(DAY)));
+    world.put_doc("a.jpg").await;
+    world.db.exec("insert into doc (file) values (null)").await;
+    let rowbound = Rowbound::new(BINARY, &world);
+    rowbound.run(&["attach"]).await.expect(0);
+    // A trigger of the application that waits at a gate. It is found by the role's own search_path.
+    let gate = format!("gate {}", world.db.name());
+    let (shut, open) = match backend {
+        Backend::Postgres => {
+            world.db.exec("create table gate (n int)").await;
+            world
+                .db
+                .exec("create function pass() returns trigger language plpgsql as $$ begin perform from gate; perform pg_advisory_xact_lock(77); return new; end $$")
+                .await;
+            world.db.exec("create trigger pass before update on doc for each row execute function pass()").await;
+            ("select pg_advisory_lock(77)".to_owned(), "select pg_advisory_unlock(77)".to_owned())
+        }
+        _ => {
+            world.db.exec(&format!("create trigger pass before update on doc for each row do get_lock('{gate}', 60)")).await;
+            (format!("select get_lock('{gate}', 0)"), format!("select release_lock('{gate}')"))
+        }
+    };
+    let mut keeper = world.db.app().await;
+    keeper.query_strings(&shut).await;
+    let file = world.folder().join("new.txt");
+    std::fs::write(&file, "new").expect("a file");
+    let key = world.db.query_strings("select cast(id as char(20)) from doc where file is null").await.remove(0).expect("a key");
+    let put = rowbound.spawn(&["put", "doc.file", key.trim(), file.to_str().expect("a path")]);
+    let waits = match backend {
+        Backend::Postgres => "select 1 from pg_locks where locktype = 'advisory' and objid = 77 and not granted".to_owned(),
+        _ => "select 1 from information_schema.processlist where state = 'User lock'".to_owned(),
+    };
+    put.until(DEADLINE, "put waits in the middle of its transaction", async || !world.db.query_strings(&waits).await.is_empty()).await;
+    world.db.exec("delete from doc where file = 'a.jpg'").await;
+    let waiting = rowbound.run(&["collect", "--patience", "10ms"]).await.expect(1);
+    assert!(waiting.stdout.contains("waits for open transactions"), "{}", waiting.stdout);
+    assert!(world.is_there("a.jpg"));
+    keeper.query_strings(&open).await;
+    put.wait(DEADLINE).await.expect(0);
+    keeper.close().await;
+    rowbound.run(&["collect", "--retry-now", "--wait", "60s"]).await.expect(0);
+    assert_eq!(world.files(), world.refs().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_put_writes_is_waited_for_on_postgres() {
+    a_put_is_waited_for(Backend::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_put_writes_is_waited_for_on_mariadb() {
+    a_put_is_waited_for(Backend::Mariadb).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_put_writes_is_waited_for_on_mysql() {
+    a_put_is_waited_for(Backend::Mysql).await;
+}
+
+/// A session that calls itself as ours do, under our role, is anybody's: `PGAPPNAME=rowbound psql`, for example.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_calls_himself_rowbound_is_waited_for() {
+    let world = World::new(Backend::Postgres).await.with_docs().await.storage(|s: StoragePlan| s.trash(Trash::Keep(DAY)));
+    world.put_doc("a.jpg").await;
+    let rowbound = Rowbound::new(BINARY, &world);
+    rowbound.run(&["attach"]).await.expect(0);
+    let mut app = App::at(&format!("{}?application_name=rowbound", world.db.url())).await;
+    app.begin().await;
+    app.exec("insert into doc (file) values ('a.jpg')").await;
+    world.db.exec("delete from doc").await;
+    let waiting = rowbound.run(&["collect", "--patience", "10ms"]).await.expect(1);
+    assert!(waiting.stdout.contains("waits for open transactions"), "{}", waiting.stdout);
+    app.commit().await;
+    rowbound.run(&["collect", "--retry-now", "--wait", "60s"]).await.expect(0);
+    assert_eq!(world.files(), ["a.jpg"]);
+    app.close().await;
+}
+
+/// Several workers and a sweep do not wait for each other: each knows the sessions of all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sweep_of_another_process_delays_nothing_on_postgres() {
+    let world = World::new(Backend::Postgres).await.with_docs().await.storage(|s: StoragePlan| s.trash(Trash::Keep(DAY)));
+    world.put_doc("a.jpg").await;
+    let rowbound = Rowbound::new(BINARY, &world);
+    rowbound.run(&["attach"]).await.expect(0);
+    // Another process, in the middle of reading a column: more of it than lines have room for.
+    world.db.exec("insert into doc (file) select repeat('x', 200) || n from generate_series(1, 100000) n").await;
+    let other =
+        rowbound::database::open(world.db.url(), &rowbound::database::Options::default()).await.unwrap_or_else(|e| panic!("{}", e.full()));
+    let scan = rowbound::database::Scan {
+        binding: 1,
+        column: rowbound::binding::Column::parse("doc.file").expect("a column"),
+        query: None,
+        reading: rowbound::binding::Reading::Name,
+        ordered: false,
+        after: None,
+        until: None,
+    };
+    let mut values = other.scan(&scan).await.unwrap_or_else(|e| panic!("{}", e.full()));
+    values.pages.recv().await.expect("a page").unwrap_or_else(|e| panic!("{}", e.full()));
+    world.db.exec("delete from doc where file = 'a.jpg'").await;
+    let reads = "select 1 from pg_stat_activity where datname = current_database() and state = 'active' and query like 'copy %'";
+    assert_eq!(world.db.query_strings(reads).await.len(), 1, "this test is only worth something while the column is read");
+    rowbound.run(&["collect", "--wait", "60s"]).await.expect(0);
+    assert!(!world.is_there("a.jpg"));
+    assert_eq!(world.db.query_strings(reads).await.len(), 1, "it is still read");
+    drop(values);
+    other.close().await;
+}
+
 /// What cannot be read, or cannot be had, is said before anything is done.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_entry_that_means_nothing_is_refused() {

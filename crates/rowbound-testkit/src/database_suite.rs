@@ -100,6 +100,14 @@ impl Fixture {
         (self.open)(self.db.url().to_owned(), Options::default()).await
     }
 
+    /// The same by another URL.
+    ///
+    /// # Errors
+    /// The implementation's.
+    pub async fn try_open_at(&self, url: &str) -> Result<Arc<dyn Database>> {
+        (self.open)(url.to_owned(), Options::default()).await
+    }
+
     /// Opens the database, as a process of its own would.
     pub async fn open(&self) -> Arc<dyn Database> {
         self.open_with(Options { lock_patience: DEADLINE, ..Options::default() }).await
@@ -360,7 +368,8 @@ cases! {
         of_several_that_ask_at_once_one_keeps
         a_right_that_ran_out_is_taken_over
         what_is_known_of_a_trash_comes_back
-        what_is_kept_is_entered_with_it;
+        what_is_kept_is_entered_with_it
+        a_history_goes_on;
     follow:
         a_follower_hears_of_what_is_settled_from_then_on
         what_is_rolled_back_is_never_heard

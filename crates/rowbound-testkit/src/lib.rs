@@ -12,12 +12,14 @@ pub mod database_suite; // the contract of a database, sentence by sentence
 pub mod db; // a fresh database, and the application's side of it
 pub mod faults; // an HTTP service that fails as it is told
 mod loopback; // HTTP on a port of one's own
+pub mod pooler; // PgBouncer in front of PostgreSQL
 pub mod process; // the real binary: run, watched, killed
 pub mod receiver; // a web server that webhooks call
 pub mod s3; // S3 servers to stop and kill, and a plain client
 pub mod places; // the storages of this workspace, as the suite wants them
 pub mod server; // servers out of the environment, and servers of one's own to stop and kill
 pub mod services; // WebDAV and SFTP servers
+pub mod sessions; // what a session of the engine is
 pub mod storage_suite; // the contract of a storage, sentence by sentence
 pub mod trace; // what was done, for the checker of the protocol's model
 pub mod world; // a database, a media folder, a plan
@@ -27,6 +29,7 @@ pub use browser::{Browser, View};
 pub use db::{App, Backend, Journal, TestDb};
 pub use faults::{Ask, Fault, FaultProxy, Rule};
 pub use loopback::request;
+pub use pooler::{PoolMode, Pooler};
 pub use process::{Output, Place, Rowbound, Running};
 pub use receiver::{Received, Receiver};
 pub use s3::{S3Bucket, S3Kind, S3Server};

@@ -56,6 +56,7 @@ on_both! {
     attach_repairs_a_lost_an_altered_and_a_swapped_trigger
     a_restored_dump_has_another_identity
     what_cannot_be_bound_is_refused_and_what_is_blind_is_listed
+    an_engine_whose_transactions_nobody_shows_is_refused
     who_cannot_be_reached_and_who_may_not_enter_are_told_apart
     claims_are_disjoint_and_a_lease_that_ran_out_is_taken_over
     what_is_put_back_waits_and_what_is_announced_is_not_taken_early
@@ -68,6 +69,9 @@ on_both! {
     a_transaction_that_began_just_before_is_never_missed_while_others_poll
     a_stale_list_of_transactions_is_never_taken_for_a_fresh_one
     a_transaction_is_known_until_it_ends_through_its_first_write_and_through_xa
+    many_looks_at_once_are_answered_together
+    nobody_keeps_us_out_by_a_lock_of_that_name
+    another_attach_is_waited_for_and_a_stranger_is_not
 }
 
 /// A database of one test, dropped at its end.
@@ -1342,6 +1346,138 @@ fn a_transaction_is_known_until_it_ends_through_its_first_write_and_through_xa(s
     });
 }
 
+/// Workers of one server share what it says of its open transactions; no lock decides whose turn it is.
+fn many_looks_at_once_are_answered_together(server: &Server) {
+    on(server, |mut own| async {
+        own.exec("create table t (id int primary key, f varchar(50))").await;
+        let mut app = own.connect().await;
+        let me = column(&mut app, "select connection_id()").await.remove(0);
+        exec(&mut app, "begin; insert into t values (1, 'x')").await;
+        let mut workers = Vec::new();
+        for _ in 0..12 {
+            workers.push(own.open().await);
+        }
+        let began = Instant::now();
+        for _ in 0..3 {
+            let looks = workers.iter().map(|db| {
+                let db = db.clone();
+                tokio::spawn(async move { db.open_transactions().await })
+            });
+            for look in looks.collect::<Vec<_>>() {
+                let open = look.await.unwrap().unwrap_or_else(|e| panic!("{}", e.full()));
+                assert!(open.iter().any(|t| t.key.starts_with(&format!("connection {me} "))), "{open:?}");
+                // Those who look too have nothing open that could be waited for.
+                assert!(open.iter().all(|t| !t.description.contains("rowbound ")), "{open:?}");
+            }
+        }
+        println!("3 times 12 looks: {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+        own
+    });
+}
+
+/// A look at open transactions once waited for a lock by name: a worker that was stopped, or any account, kept it from every Rowbound of the server.
+fn nobody_keeps_us_out_by_a_lock_of_that_name(server: &Server) {
+    on(server, |mut own| async {
+        own.exec("create table t (id int primary key, f varchar(50))").await;
+        let mut stranger = own.connect().await;
+        assert_eq!(column(&mut stranger, "select get_lock('rowbound_innodb_trx', 0)").await, ["1"]);
+        let (db, ..) = own.attach(&["t.f"]).await;
+        let began = Instant::now();
+        db.open_transactions().await.unwrap_or_else(|e| panic!("{}", e.full()));
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        own
+    });
+}
+
+/// Two attaches at once take turns by a lock by name, because DDL knows no transactions. Another account that holds it is passed by.
+fn another_attach_is_waited_for_and_a_stranger_is_not(server: &Server) {
+    on(server, |mut own| async {
+        own.exec("create table t (id int primary key, f varchar(50))").await;
+        let hash = own.name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+        let lock = format!("select get_lock('rowbound.{hash:016x}', 0)");
+        let user = own.make_user().await;
+        own.grant(&format!("select on {}.*", own.name)).await;
+        let mut stranger = MySqlConnection::connect(&url(&own.server, Some((&user, "aA1!secret")), &own.name)).await.unwrap();
+        assert_eq!(column(&mut stranger, &lock).await, ["1"]);
+        let (db, bound, record) = own.attach(&["t.f"]).await;
+        stranger.close().await.unwrap();
+
+        let mut other = own.connect().await;
+        until("the lock is free", async || {
+            let mut other = own.connect().await;
+            let is = column(&mut other, &lock.replace("get_lock", "is_free_lock").replace(", 0", "")).await.remove(0);
+            is == "1"
+        })
+        .await;
+        assert_eq!(column(&mut other, &lock).await, ["1"]);
+        let hasty: Arc<dyn Database> =
+            Arc::new(Mysql::open(&own.url(), &Options { lock_patience: Duration::from_millis(300), ..Options::default() }).await.unwrap());
+        assert_eq!(hasty.install(&bound, &record).await.unwrap_err().kind(), Kind::Busy);
+        other.close().await.unwrap();
+        db.install(&bound, &record).await.unwrap();
+        own.drop_user().await;
+        own
+    });
+}
+
+/// The barrier reads InnoDB's list. RocksDB's, Spider's or NDB's transactions are not in it, nor what is written into the tables of a MERGE.
+fn an_engine_whose_transactions_nobody_shows_is_refused(server: &Server) {
+    on(server, |mut own| async {
+        own.exec("create table t (f varchar(50)) engine = MyISAM; create table m (f varchar(50)) engine = MERGE union = (t)").await;
+        let db = own.open().await;
+        let e = db.inspect(&bound(&["m.f"])).await.unwrap_err();
+        assert!(
+            e.kind() == Kind::Schema && e.full().to_lowercase().contains("mrg_myisam") && e.hint_text().unwrap().contains("InnoDB"),
+            "{}",
+            e.full()
+        );
+        own
+    });
+}
+
+/// What a check saw must be on disk before a file goes: after a crash the row of a deletion that was only in memory is back.
+fn what_was_seen_is_on_disk(backend: Backend) {
+    let options = "--innodb-flush-log-at-trx-commit=0 --innodb-flush-log-at-timeout=2";
+    let server = if backend == Backend::Mariadb { OwnServer::mariadb_with(options) } else { OwnServer::mysql_with(options) };
+    on(server.server(), |mut own| async {
+        own.exec("create table t (id int auto_increment primary key, f varchar(50))").await;
+        let (db, ..) = own.attach(&["t.f"]).await;
+        let log = "show global status where variable_name in
+            ('Innodb_lsn_current', 'Innodb_lsn_flushed', 'Innodb_redo_log_current_lsn', 'Innodb_redo_log_flushed_to_disk_lsn')";
+        let mut look = own.connect().await;
+        let mut lsn = async || {
+            let rows = sqlx::raw_sql(log).fetch_all(&mut look).await.unwrap();
+            let of = |word: &str| {
+                let row = rows.iter().find(|r| r.try_get_unchecked::<String, _>(0).unwrap().to_lowercase().contains(word)).unwrap();
+                row.try_get_unchecked::<String, _>(1).unwrap().parse::<u64>().unwrap()
+            };
+            (of("current"), of("flushed"))
+        };
+        let mut behind = 0;
+        for n in 0..3 {
+            own.exec(&format!("insert into t (f) values ('{n}.jpg')")).await;
+            own.exec("delete from t").await;
+            let (wanted, there) = lsn().await;
+            behind += u32::from(there < wanted);
+            db.flushed().await.unwrap_or_else(|e| panic!("{}", e.full()));
+            assert!(lsn().await.1 >= wanted);
+        }
+        assert!(behind > 0, "this test is only worth something if the server takes its time");
+        own
+    });
+}
+
+#[test]
+fn mariadb_own_server_has_written_what_a_check_saw() {
+    what_was_seen_is_on_disk(Backend::Mariadb);
+}
+
+#[test]
+fn mysql_own_server_has_written_what_a_check_saw() {
+    what_was_seen_is_on_disk(Backend::Mysql);
+}
+
 /// MySQL's other flavour: foreign keys as InnoDB itself carries them out, no binary log, no GTID.
 #[test]
 fn mysql_own_server_with_native_foreign_keys_captures_cascades() {
@@ -1374,3 +1510,8 @@ mod servers;
 #[path = "mysql/deadlocks.rs"]
 mod deadlocks;
 use deadlocks::ancestors_make_no_deadlocks;
+
+// -- of which others take writes too ------------------------------------------------------------------------------------------------
+
+#[path = "mysql/primaries.rs"]
+mod primaries;

@@ -19,7 +19,7 @@ use rowbound::{
     queue::{Candidate, Outcome, PutBack},
 };
 use rowbound_testkit::{
-    Backend, OwnServer, TestDb,
+    App, Backend, OwnServer, TestDb,
     database_suite::{Attached, DEADLINE, Fixture, equal, fresh_record, number, ok, refused, settle_all},
     wait_until,
 };
@@ -103,6 +103,44 @@ fn hasty(patience: Duration) -> Options {
 
 mod locks {
     use super::*;
+
+    /// "rowbound" in ASCII was once the number of the lock by which one attach at a time works, and everybody may take any number.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_strangers_advisory_lock_keeps_no_attach() {
+        let f = fixture(DOC).await;
+        let mut stranger = f.db.app().await;
+        stranger.query_strings("select pg_advisory_lock(8245940707399134820)").await;
+        let db = f.open_with(hasty(Duration::from_millis(300))).await;
+        let bound = bound(&["doc.file"]);
+        let record = ok(db.install(&bound, &fresh_record(&*db, &bound).await).await);
+        // A table of ours is what it holds now, and what another attach holds it waits for.
+        let mut other = f.db.app().await;
+        other.exec("begin; lock table rowbound.installation in share row exclusive mode").await;
+        let e = refused(db.install(&bound, &record).await, "another attach");
+        assert!(e.kind() == Kind::Busy && e.full().contains("another attach or detach"), "{}", e.full());
+        other.rollback().await;
+        ok(db.install(&bound, &record).await);
+        stranger.close().await;
+    }
+
+    /// Of several that attach at once for the first time each ends well, one after another.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn several_first_attaches_at_once_take_turns() {
+        let f = fixture(DOC).await;
+        let mut all = Vec::new();
+        for _ in 0..4 {
+            let db = f.open().await;
+            all.push(tokio::spawn(async move {
+                let bound = bound(&["doc.file"]);
+                let record = fresh_record(&*db, &bound).await;
+                db.install(&bound, &record).await.map(|record| (db, record))
+            }));
+        }
+        for one in all {
+            let (db, record) = ok(one.await.unwrap());
+            assert_eq!(ok(db.snapshot(&bound(&["doc.file"])).await), record.snapshot);
+        }
+    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_repeated_attach_takes_no_lock_on_the_tables() {
@@ -877,8 +915,10 @@ mod barrier {
         writer.exec("begin; insert into doc values (9, 'n.jpg')").await;
         let mut prepared = f.db.app().await;
         prepared.exec(&format!("begin; insert into doc values (8, 'p.jpg'); prepare transaction '{}'", f.db.name())).await;
-        let mut named = f.db.app().await; // called as we are, but not our role
+        let mut named = f.db.app().await; // called as we are
         named.exec("set application_name = 'rowbound'; begin").await;
+        let mut alike = App::at(&format!("{}?application_name=rowbound", role.url)).await; // and of our role
+        alike.begin().await;
         let other = fixture("").await; // in another database
         let mut elsewhere = other.db.app().await;
         elsewhere.begin().await;
@@ -886,13 +926,15 @@ mod barrier {
         idle.exec("select 1").await;
 
         let open = keys(&db).await;
-        assert_eq!(open.len(), 4, "{:?}", ok(db.open_transactions().await));
+        assert_eq!(open.len(), 5, "{:?}", ok(db.open_transactions().await));
         // The next transaction of the same session is another one.
         reader.exec("commit; begin").await;
         let now = keys(&db).await;
-        assert_eq!((now.len(), now.iter().filter(|k| open.contains(k)).count()), (4, 3));
+        assert_eq!((now.len(), now.iter().filter(|k| open.contains(k)).count()), (5, 4));
         writer.rollback().await;
         named.rollback().await;
+        alike.rollback().await;
+        alike.close().await;
         reader.rollback().await;
         assert_eq!(keys(&db).await.len(), 1);
         prepared.exec(&format!("commit prepared '{}'", f.db.name())).await;
@@ -1252,3 +1294,8 @@ mod speed {
         assert!(times[15] < Duration::from_millis(500), "{times:?}");
     }
 }
+
+// -- what a session of ours is ------------------------------------------------------------------------------------------------------
+
+#[path = "postgres/sessions.rs"]
+mod sessions;

@@ -16,7 +16,7 @@ use crate::{
     delivery::{Pending, Receipt, Registered, Turn},
     error::{Error, Kind, Result},
     heartbeat::{Beat, Heard},
-    ledger::{Entry, Filter, NewEntry, Total, Upkeep},
+    ledger::{Entry, Filter, NewEntry, Timeline, Total, Upkeep},
     name::FileName,
     plan::{Ignored, Plan},
     queue::{Announce, Backlog, Candidate, Claim, Outcome, Settlement, Waiting, Waits},
@@ -24,6 +24,7 @@ use crate::{
 use survey::{Sample, TextColumn};
 
 mod bound; // bindings as tables, columns and queries
+mod kin; // which server answers, and which only look like it
 pub mod mysql;
 mod pages; // a column's values as they come
 mod pool; // a pool that the application has already
@@ -34,7 +35,7 @@ pub mod survey; // text columns, and samples of them
 mod words; // what our own rows hold as words or JSON
 
 pub use crate::plan::redact;
-pub(crate) use bound::{as_table, by_table, drifted, no_key, query_items, unusable_query, with_tables};
+pub(crate) use bound::{SWAPPED, as_table, by_table, drifted, no_key, query_items, unusable_query, with_tables};
 pub(crate) use pages::Paging;
 pub use pages::{Scan, ValuePage, Values};
 pub use pool::Pool;
@@ -303,6 +304,13 @@ pub trait Database: Send + Sync + std::fmt::Debug {
     /// [`Kind::Drift`] when the snapshot is not `snapshot`; a missing table or column is an error too, never "not found".
     async fn check(&self, bound: &[Bound], snapshot: &Snapshot, searches: &[ColumnSearch]) -> Result<Checked>;
 
+    /// Returns when all that was committed before is on disk, as far as the server itself goes: a row that a check saw deleted is not back after a crash. At once
+    /// where [`Database::check`] has seen to that.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`] when the server does not write its log for ten seconds.
+    async fn flushed(&self) -> Result<()>;
+
     /// Ledger entries in, candidates out, put-backs updated, derivatives announced, and a delivery for each follower that hears of an entry's outcome: all in
     /// one transaction, under `hold` if there is one. A candidate that `owner` no longer holds is left alone. Returns how many were settled; those that left without
     /// an entry do not count.
@@ -419,6 +427,10 @@ pub trait Database: Send + Sync + std::fmt::Debug {
     /// When the values cannot be seen: [`Kind::Permission`], [`Kind::Busy`]. Never an empty sample instead.
     async fn sample(&self, column: &TextColumn, limit: usize) -> Result<Sample>;
 
+    /// Which history the database follows, and how far it has come: another id, or a position behind one that was seen before, says that commits may be gone.
+    /// Two of a row, with a commit between them, are the same history and differ in their positions.
+    async fn timeline(&self) -> Result<Timeline>;
+
     /// The database's clock, by which it says when a name was released.
     async fn now(&self) -> Result<Timestamp>;
 
@@ -460,7 +472,8 @@ pub async fn open(url: &str, options: &Options) -> Result<Arc<dyn Database>> {
 }
 
 /// Opens the database on which an application has a pool, with connections of our own beside it, made of what the pool connects with (also when
-/// `set_connect_options` changes that): at most [`Options::connections`], and on MySQL and MariaDB one more. The pool's own are not touched, because a
+/// `set_connect_options` changes that): at most [`Options::connections`], on MySQL and MariaDB one more, and on PostgreSQL two more while
+/// [`Database::assign`] writes rows. The pool's own are not touched, because a
 /// session of ours has its own isolation level, search path, time zone and locks.
 ///
 /// What the pool's `after_connect` says about where tables are and whose rights hold is taken over: the role and the `search_path` (PostgreSQL), the

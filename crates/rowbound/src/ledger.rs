@@ -96,6 +96,47 @@ pub struct Upkeep {
     pub clearing: Option<Clearing>,
     /// What is about to be erased: after a kill it tells which files were.
     pub erasing: Vec<Erasing>,
+    /// The history that the database followed when this was stored.
+    pub timeline: Option<Timeline>,
+    /// When the database was last seen to follow another history than before, and what came of it.
+    pub rewound: Option<Rewound>,
+}
+
+/// Which history a database follows, and how far it has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timeline {
+    /// Another one after a failover to another server, or a recovery to an earlier moment, as far as the database tells.
+    pub id: String,
+    /// Grows with what is committed, and never falls while the history is the same; 0: it is not known.
+    pub position: u64,
+}
+
+impl Timeline {
+    /// Whether this is not what came after `before`: something that was committed then may be gone.
+    pub fn has_left(&self, before: &Timeline) -> bool {
+        self.id != before.id || self.position != 0 && self.position < before.position
+    }
+}
+
+impl std::fmt::Display for Timeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at {}", self.id, self.position)
+    }
+}
+
+/// A database was seen to follow another history than before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rewound {
+    /// When that was seen, by the database's clock.
+    pub at: Timestamp,
+    /// The history before.
+    pub was: String,
+    /// The history since.
+    pub is: String,
+    /// Files that came back from the trash because a row references them again.
+    pub came_back: u64,
+    /// Files that a row references and that stay in the trash until a person decides.
+    pub stay: u64,
 }
 
 /// The barrier before an erasure: what was due when it was noted goes when these transactions have ended. It is not begun anew, so that transactions which

@@ -21,7 +21,7 @@ use crate::{
     error::{Error, Kind, Result},
     guard::same_bindings,
     heartbeat::Heard,
-    ledger::{Entry, Filter, Total, Upkeep},
+    ledger::{Entry, Filter, Rewound, Total, Upkeep},
     name::FileName,
     originals::living_originals,
     plan::{Plan, StoragePlan},
@@ -74,6 +74,8 @@ pub struct StorageStatus {
     pub read: Option<Timestamp>,
     /// Files that rows reference and that lie in the trash.
     pub stranded: u64,
+    /// When the database was last seen to follow another history than before (a failover, a restored backup), and what came back from the trash then.
+    pub rewound: Option<Rewound>,
 }
 
 /// A binding in [`Status`].
@@ -315,6 +317,7 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
             checked: upkeep.checked,
             read: upkeep.read,
             stranded,
+            rewound: upkeep.rewound,
             name,
         });
     }

@@ -19,7 +19,7 @@ use crate::{
     database::Database,
     error::{Error, Kind, Result},
     guard::Guard,
-    ledger::{NewEntry, Upkeep},
+    ledger::{NewEntry, Timeline, Upkeep},
     name::FileName,
     plan::StoragePlan,
     queue::{Announce, Outcome, RETURN},
@@ -28,6 +28,7 @@ use crate::{
 };
 
 mod erase; // what has waited long enough goes for good
+mod history; // the database's history went back
 mod recheck; // what was moved lately is checked again
 
 pub(crate) use recheck::{reported, stranded};
@@ -77,6 +78,8 @@ pub(crate) struct Keeper {
     /// What is stored, and when checks were made that were not worth a write.
     stored: Upkeep,
     lately: Upkeep,
+    /// The history that the database followed at the last turn.
+    timeline: Option<Timeline>,
     erasing: erase::Progress,
     /// Entries of the ledger from this one on are not checked again.
     before: Option<i64>,
@@ -127,6 +130,7 @@ impl Keeper {
             upkeep: Upkeep::default(),
             stored: Upkeep::default(),
             lately: Upkeep::default(),
+            timeline: None,
             erasing: erase::Progress::default(),
             before: None,
             stuck: None,
@@ -222,6 +226,7 @@ impl Keeper {
         self.upkeep.read = self.upkeep.read.max(self.lately.read);
         self.upkeep.reviewed = self.upkeep.reviewed.max(self.lately.reviewed);
         let now = self.db.now().await?;
+        self.follow_history(now).await?;
         match self.recheck(now).await {
             Ok(()) if self.upkeep.checked == Some(now) || self.upkeep.read == Some(now) => self.stuck = None,
             Ok(()) => {}
@@ -271,6 +276,7 @@ impl Keeper {
         if entries.is_empty() && self.upkeep == self.stored {
             return Ok(true);
         }
+        self.upkeep.timeline = self.timeline.clone().or(self.upkeep.timeline.take());
         let mut stored = self.db.kept(&self.plan.name, &self.owner, &self.upkeep, entries).await?;
         // What took longer than the lease goes on if nobody has taken over meanwhile.
         if !stored && self.db.keep(&self.plan.name, &self.owner, self.lease).await?.is_some_and(|now| now == self.stored) {

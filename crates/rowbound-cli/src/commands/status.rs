@@ -64,6 +64,7 @@ fn text(s: &Status) -> String {
         }
         out.push_str(&backlog(&st.backlog));
         out.push_str(&rechecks(st));
+        out.push_str(&rewound(st));
     }
     for f in &s.followers {
         out.push_str(&follower(f));
@@ -111,6 +112,19 @@ fn rechecks(st: &StorageStatus) -> String {
     let Some(checked) = st.checked else { return String::new() };
     let whole = st.read.map_or(String::new(), |at| format!("; columns that are read whole: {}", output::moment(at)));
     format!("  the trash was checked again at {}{whole}\n", output::moment(checked))
+}
+
+/// What came of a failover, or of a backup that was restored in place.
+fn rewound(st: &StorageStatus) -> String {
+    let Some(r) = &st.rewound else { return String::new() };
+    let stay = if r.stay == 0 { String::new() } else { format!("; {} that rows reference stay there: `rowbound restore`", r.stay) };
+    format!(
+        "  at {} the database followed another history ({}, before {}): {} came back from the trash{stay}\n",
+        output::moment(r.at),
+        r.is,
+        r.was,
+        if r.came_back == 1 { "1 file".to_owned() } else { format!("{} files", r.came_back) }
+    )
 }
 
 /// Who works, or did.

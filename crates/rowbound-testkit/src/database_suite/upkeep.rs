@@ -194,3 +194,19 @@ pub async fn what_is_kept_is_entered_with_it(f: &Fixture) {
     let heard: Vec<_> = ok(db.take_turn(&turn).await).into_iter().filter_map(|p| p.entry).map(|e| e.name).collect();
     assert_eq!(heard, ["b.jpg"], "of the outcomes that it hears of");
 }
+
+/// A database that goes on as databases do follows one history, whoever asks; what is written makes it longer, and nothing makes it shorter.
+pub async fn a_history_goes_on(f: &Fixture) {
+    let a = attached(f).await;
+    let first = ok(a.database.timeline().await);
+    assert!(!first.id.is_empty());
+    let mut last = first.clone();
+    for n in 0..3 {
+        ok(a.database.enter(&[entry(&format!("{n}.jpg"), Outcome::Purged)]).await);
+        let next = ok(f.open().await.timeline().await);
+        assert!(!next.has_left(&last) && next.position > last.position, "{last} then {next}");
+        last = next;
+    }
+    assert!(first.has_left(&last), "going back is noticed");
+    assert!(!ok(a.database.timeline().await).has_left(&last));
+}

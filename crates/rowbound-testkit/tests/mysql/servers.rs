@@ -412,6 +412,9 @@ async fn no_writes(mut own: Own) -> Own {
     own.exec(if own.backend == Backend::Mariadb { "set global read_only = on" } else { "set global super_read_only = on" }).await;
     let e = Mysql::open(&own.url(), &Options::default()).await.unwrap_err();
     assert!(e.kind() == Kind::DatabaseUnreachable && e.hint_text().unwrap().contains("primary"), "{}", e.full());
+    // A process that was there before learns of it before it deletes anything.
+    let e = db.open_transactions().await.unwrap_err();
+    assert!(e.kind() == Kind::DatabaseUnreachable && e.full().contains("takes no writes"), "{}", e.full());
     let e = poor.claim(&claim("other", 1)).await.unwrap_err();
     assert!(e.kind() == Kind::DatabaseUnreachable && e.hint_text().unwrap().contains("primary"), "{}", e.full());
     own.exec(if own.backend == Backend::Mariadb {

@@ -1,15 +1,15 @@
 //! What a session of ours is, whatever the server and its `init_connect` say.
 
-use std::collections::BTreeMap;
-
 use rowbound::{
     Binding, Trash,
     attach::{Consent, attach},
-    binding::{Column, Reading},
     collect::{Collector, Settings},
-    database::{self, Options, Scan},
+    database::{self, Options},
 };
-use rowbound_testkit::{App, Backend, OwnServer, TestDb, World};
+use rowbound_testkit::{
+    App, Backend, OwnServer, TestDb, World,
+    sessions::{left_alone, said_by_its_session},
+};
 
 use super::url;
 
@@ -103,6 +103,7 @@ const BOTH: &[Reset] = &[
     ("sql_select_limit", "3", "18446744073709551615"),
     ("time_zone", "'+05:00'", "+00:00"),
     ("unique_checks", "off", "ON"),
+    ("wait_timeout", "500", "900"),
     // SET NAMES.
     ("character_set_client", "latin1", "utf8mb4"),
     ("character_set_connection", "latin1", "utf8mb4"),
@@ -112,9 +113,13 @@ const BOTH: &[Reset] = &[
 const MARIADB: &[Reset] = &[
     ("check_constraint_checks", "off", "ON"),
     ("collation_connection", "latin1_bin", "utf8mb4_general_ci"),
+    ("idle_readonly_transaction_timeout", "30", "0"),
+    ("idle_transaction_timeout", "30", "60"),
+    ("idle_write_transaction_timeout", "30", "0"),
     ("in_predicate_conversion_threshold", "2", "0"),
     ("max_recursive_iterations", "1", "4294967295"),
     ("max_statement_time", "30", "0.000000"),
+    ("query_cache_type", "on", "OFF"),
     ("system_versioning_asof", "'2020-01-01 00:00:00'", "DEFAULT"),
     ("tx_isolation", "'SERIALIZABLE'", "READ-COMMITTED"),
     ("tx_read_only", "on", "OFF"),
@@ -122,52 +127,20 @@ const MARIADB: &[Reset] = &[
 
 const MYSQL: &[Reset] = &[
     ("collation_connection", "latin1_bin", "utf8mb4_0900_ai_ci"),
+    ("group_replication_consistency", "'EVENTUAL'", "BEFORE_ON_PRIMARY_FAILOVER"),
     ("max_execution_time", "30000", "0"),
     ("show_gipk_in_create_table_and_information_schema", "off", "ON"),
     ("transaction_isolation", "'SERIALIZABLE'", "READ-COMMITTED"),
     ("transaction_read_only", "on", "OFF"),
+    ("use_secondary_engine", "on", "OFF"),
 ];
-
-/// The variables that may be as the server has them.
-fn left_alone(server: &str) -> Vec<String> {
-    let text = include_str!("session_variables.txt").replace("\n    ", " ");
-    let lines = text.lines().filter_map(|line| line.split_once(": ")).filter(|(on, _)| *on == "both" || *on == server);
-    lines.flat_map(|(_, names)| names.split(' ').map(str::to_owned)).collect()
-}
-
-/// Every variable of a session of ours, by a query that is bound.
-async fn variables(url: &str, query: &str) -> BTreeMap<String, String> {
-    let db = database::open(url, &Options::default()).await.unwrap_or_else(|e| panic!("{}", e.full()));
-    let scan = Scan {
-        binding: 1,
-        column: Column::parse("query.variables").unwrap(),
-        query: Some(query.to_owned()),
-        reading: Reading::Name,
-        ordered: false,
-        after: None,
-        until: None,
-    };
-    let mut values = db.scan(&scan).await.unwrap_or_else(|e| panic!("{}", e.full()));
-    let mut found = BTreeMap::new();
-    loop {
-        let page = values.pages.recv().await.expect("a scan ends with a last page").unwrap_or_else(|e| panic!("{}", e.full()));
-        for value in page.values {
-            let value = String::from_utf8(value).unwrap();
-            let (name, value) = value.split_once('=').unwrap();
-            found.insert(name.to_owned(), value.to_owned());
-        }
-        if page.last {
-            db.close().await;
-            return found;
-        }
-    }
-}
 
 /// `sql_select_limit` was overlooked once. So a variable that no list knows makes this fail, and somebody has to look at it.
 async fn every_variable_is_known(backend: Backend) {
     let (server, more, query) = match backend {
         Backend::Mariadb => (
-            OwnServer::start(backend),
+            // Without this the cache cannot be switched on for a session.
+            OwnServer::mariadb_with("--query-cache-type=1"),
             MARIADB,
             "select concat(lower(variable_name), '=', coalesce(session_value, '')) from information_schema.system_variables
              where variable_scope in ('SESSION', 'SESSION ONLY')",
@@ -186,8 +159,11 @@ async fn every_variable_is_known(backend: Backend) {
     // An account without rights, so that `init_connect` runs, and nothing is set that such an account may not set.
     let list = |scope: &str| reset.iter().map(|(name, odd, _)| format!("{scope} {name} = {odd}")).collect::<Vec<_>>().join(", ");
     root.exec(&format!("set global init_connect = \"set timestamp = 1000, {}\"", list("session"))).await;
-    root.exec(&format!("set {}", list("global"))).await;
-    let found = variables(&plain, query).await;
+    // It has no value for the server.
+    root.exec(&format!("set {}", list("global").replace(", global use_secondary_engine = on", ""))).await;
+    let db = database::open(&plain, &Options::default()).await.unwrap_or_else(|e| panic!("{}", e.full()));
+    let found = said_by_its_session(&*db, query).await;
+    db.close().await;
     let wrong: Vec<_> = reset
         .iter()
         .filter(|(name, _, ours)| found.get(*name).is_none_or(|is| is != ours))
@@ -198,7 +174,7 @@ async fn every_variable_is_known(backend: Backend) {
     let known: Vec<_> = reset
         .iter()
         .map(|(name, ..)| (*name).to_owned())
-        .chain(left_alone(if backend == Backend::Mariadb { "mariadb" } else { "mysql" }))
+        .chain(left_alone(include_str!("session_variables.txt"), if backend == Backend::Mariadb { "mariadb" } else { "mysql" }))
         .collect();
     let new: Vec<_> = found.keys().filter(|name| *name != "timestamp" && !known.contains(name)).collect();
     assert!(

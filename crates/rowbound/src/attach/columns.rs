@@ -9,7 +9,7 @@ use super::{number, open_storages};
 use crate::{
     binding::Column,
     capture::{Bound, Drift, Inspection, Installation, Snapshot},
-    database::{Database, Dialect},
+    database::{Database, Dialect, SWAPPED},
     error::{Error, Kind, Result},
     evidence::{Limits, survey, unfit},
     plan::Plan,
@@ -105,8 +105,11 @@ pub(super) fn bound_as_before(bound: &[Bound], before: &Installation) -> Vec<Bou
 }
 
 /// Whether a bound column's name means another column now. PostgreSQL numbers columns: table and number come first in the item. SQLite has no
-/// numbers, but rewrites the triggers of a column that is renamed. MySQL has neither, so there it cannot be told.
+/// numbers, but rewrites the triggers of a column that is renamed. MySQL has neither: there a table is told that has taken another's name, and no column.
 pub(super) fn another_column(d: &Drift, dialect: Dialect, bound: &[Bound]) -> bool {
+    if dialect == Dialect::Mysql {
+        return d.was.is_none() && d.item.ends_with(SWAPPED);
+    }
     let (Some(was), Some(is)) = (&d.was, &d.is) else { return false };
     match dialect {
         Dialect::Postgres => d.item.starts_with("column ") && numbers(was) != numbers(is),

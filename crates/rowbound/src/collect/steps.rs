@@ -390,6 +390,10 @@ impl Checked {
         let mut rest = doomed.into_iter().peekable();
         let mut anything = false;
         let mut stopped: Option<Error> = None;
+        if rest.peek().is_some() {
+            // What the check saw must not be as before after a crash.
+            c.db.flushed().await?;
+        }
         while rest.peek().is_some() && stopped.is_none() {
             // The application's writers wait: what is left goes on in the next batch.
             if taken.lock.as_ref().is_some_and(|(_, since)| since.elapsed() > LOCK_LIMIT) {
@@ -411,6 +415,7 @@ impl Checked {
                 if !moves && checked_at.elapsed() > CHUNK_TIME {
                     checked_at = Instant::now();
                     keep_referenced(c, lane, &record, &groups, &mut items, &origins, &mut decided).await?;
+                    c.db.flushed().await?;
                 }
                 let began = trace::now();
                 take_chunk(lane, &mut taken, &mut items).await.map(|removed| (removed, began))

@@ -18,6 +18,9 @@ pub(crate) fn drifted(drift: &[Drift]) -> Error {
         .hint("if a column or table was renamed, write its new name into rowbound.toml first; then `rowbound attach`")
 }
 
+/// How the item of a bound column ends whose table lives on under another name, while another table has taken its name.
+pub(crate) const SWAPPED: &str = ", to which its table was renamed";
+
 /// The bindings that have a table, and with it capture.
 pub(crate) fn with_tables(bound: &[Bound]) -> Vec<Bound> {
     bound.iter().filter(|b| b.binding.query.is_none()).cloned().collect()

@@ -16,12 +16,14 @@
 //!
 //! A physical copy of the whole server (a volume snapshot, a replica) keeps the identity, as it does on every database; a dump does not.
 
+mod alone; // one attach or detach at a time
 mod assign; // a row is found, its column is set
 mod cascade; // foreign keys -> what a delete or update of an ancestor reaches
 mod catalog; // information_schema -> tables, columns, keys, triggers, as they are now
 mod check; // references and who holds them
 mod definer; // the account that triggers run as, and a proof that they can
 mod deliver; // followers and what they have yet to hear
+mod durable; // the log is on disk
 mod fault; // a server's error -> Error
 mod forget; // old entries leave the ledger
 mod grants; // SHOW GRANTS -> what an account may do
@@ -31,6 +33,7 @@ mod queue; // candidates: claim, settle
 mod record; // the ledger
 mod rows; // what a row holds
 mod scan; // a column from one end to the other
+mod session; // who answers, and what our sessions are
 mod snapshot; // catalog -> what every batch is compared with
 mod survey; // text columns and samples
 mod triggers; // bindings and ancestors -> trigger bodies
@@ -43,7 +46,7 @@ use std::{collections::HashSet, time::Duration};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::{
-    ConnectOptions, MySqlConnection, MySqlPool, Row,
+    MySqlConnection, MySqlPool,
     mysql::{MySqlConnectOptions, MySqlPoolOptions},
 };
 
@@ -61,7 +64,7 @@ use crate::{
     delivery::{Pending, Receipt, Registered, Turn},
     error::{Error, Kind, Result},
     heartbeat::{Beat, Heard},
-    ledger::{Entry, Filter, NewEntry, Total, Upkeep},
+    ledger::{Entry, Filter, NewEntry, Timeline, Total, Upkeep},
     name::FileName,
     queue::{Announce, Backlog, Candidate, Claim, Outcome, Settlement, Waiting, Waits},
 };
@@ -98,8 +101,7 @@ pub struct Mysql {
     /// The database of the URL, as the server spells it.
     database: String,
     known: catalog::Known,
-    /// Looks at open transactions, one at a time and on a connection of its own: it holds a server-wide lock by name, which must go when
-    /// a look is cut short.
+    /// Looks at open transactions, one at a time and on a connection of its own: whatever a look that is cut short has open goes with it.
     watch: tokio::sync::Mutex<watch::Watch>,
 }
 
@@ -135,7 +137,7 @@ impl Mysql {
         let place = |e: Error| e.with("database", &url);
         let (lead, connect) = Lead::of(pool);
         // The pool would try again for as long as it may, and then not say why.
-        pool::goodbye(open_one(&ours(connect.clone()), options).await.map_err(place)?).await;
+        pool::goodbye(session::open(&session::ours(connect.clone()), options).await.map_err(place)?).await;
         let mut conn = pool::alike(pool, options.connect_timeout).await.map_err(|e| place(fault(e)))?;
         let row = sqlx::query("select database()").fetch_one(&mut conn).await.map_err(|e| place(fault(e)))?;
         let database = maybe_text(&row, 0)?;
@@ -149,30 +151,13 @@ impl Mysql {
     }
 
     async fn with(connect: MySqlConnectOptions, lead: Option<Lead<sqlx::MySql>>, options: &Options) -> Result<Self> {
-        let connect = ours(connect);
+        let connect = session::ours(connect);
         // A first connection of its own: the pool would try again for as long as it may, and then not say why.
-        let mut first = open_one(&connect, options).await?;
-        let sql = "select version(), database(), cast(@@global.read_only as char)";
-        let row = sqlx::query(sql).fetch_one(&mut first).await.map_err(fault)?;
-        let (version, database, read_only) = (text(&row, 0)?, text(&row, 1)?, text(&row, 2)?);
-        watch::can_ignore(&mut first, options).await?;
-        pool::goodbye(first).await;
-        if !["0", "OFF"].contains(&read_only.as_str()) {
-            return Err(fault::read_only());
-        }
-        let flavor = if version.to_ascii_lowercase().contains("mariadb") { Flavor::Mariadb } else { Flavor::Mysql };
-        // JSON_TABLE settles a batch; MariaDB has it since 10.6, MySQL since 8.0.
-        let number: Vec<u32> = version.split(['.', '-']).map_while(|part| part.parse().ok()).collect();
-        let least: &[u32] = if flavor == Flavor::Mariadb { &[10, 6] } else { &[8, 0] };
-        if number.len() < 2 || number[..2] < *least {
-            return Err(Error::new(Kind::Config, "this server is too old")
-                .with("version", version)
-                .hint("Rowbound needs MariaDB 10.6 or MySQL 8.0, or later"));
-        }
+        let session::Server { flavor, database } = session::look(&connect, options).await?;
         let pool = MySqlPoolOptions::new()
             .max_connections(options.connections.max(1))
             .acquire_timeout(options.connect_timeout)
-            .after_connect(|conn, _| Box::pin(async move { prepare(conn).await }))
+            .after_connect(|conn, _| Box::pin(async move { session::prepare(conn).await }))
             .connect_lazy_with(connect);
         Ok(Mysql {
             pool,
@@ -188,35 +173,14 @@ impl Mysql {
     /// The pool, which connects as the application does now.
     fn pool(&self) -> &MySqlPool {
         if let Some(connect) = self.lead.as_ref().and_then(Lead::changed) {
-            self.pool.set_connect_options(ours(connect.database(&self.database)));
+            self.pool.set_connect_options(session::ours(connect.database(&self.database)));
         }
         &self.pool
     }
 
     /// A connection that belongs to no pool: whatever state it holds goes with it.
     async fn own_connection(&self) -> Result<MySqlConnection> {
-        open_one(&self.pool().connect_options(), &self.options).await
-    }
-
-    /// The right to be the only one that attaches or detaches here, as long as what this returns is kept: DDL commits by itself, so that no transaction could give
-    /// it. `None` where a server has no such locks (Galera); then the record's own lock tells, at the end.
-    async fn alone(&self) -> Result<Option<MySqlConnection>> {
-        let mut conn = self.own_connection().await?;
-        let name = format!(
-            "rowbound.{:016x}",
-            self.database.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
-        );
-        let had =
-            sqlx::query("select get_lock(?, ?)").bind(name).bind(self.options.lock_patience.as_secs().max(1)).fetch_one(&mut conn).await;
-        match had {
-            Err(e) => {
-                tracing::debug!(error = %e, "this server has no named locks");
-                Ok(None)
-            }
-            Ok(row) if row.try_get_unchecked::<Option<i64>, _>(0).map_err(fault)? == Some(1) => Ok(Some(conn)),
-            Ok(_) => Err(Error::new(Kind::Busy, "another attach or detach is at work on this database")
-                .hint("nothing was changed; try again when it has ended")),
-        }
+        session::open(&self.pool().connect_options(), &self.options).await
     }
 
     /// Whether a table of ours stands in our database.
@@ -229,37 +193,6 @@ impl Mysql {
             .map_err(fault)?;
         Ok(found.is_some())
     }
-}
-
-/// What our connections have in common.
-fn ours(connect: MySqlConnectOptions) -> MySqlConnectOptions {
-    // A statement that looks for names holds all of them: nothing for a log. `prepare` names the character set, without the collation that an
-    // application may have named for another one.
-    let connect = connect.disable_statement_logging().charset("utf8mb4").set_names(false);
-    connect.timezone(Some("+00:00".to_owned())).pipes_as_concat(false).no_engine_substitution(false)
-}
-
-async fn open_one(connect: &MySqlConnectOptions, options: &Options) -> Result<MySqlConnection> {
-    let opened = tokio::time::timeout(options.connect_timeout, async {
-        let mut conn = connect.connect().await?;
-        prepare(&mut conn).await?;
-        Ok::<_, sqlx::Error>(conn)
-    });
-    match opened.await {
-        Ok(done) => done.map_err(fault),
-        Err(_) => Err(Error::new(Kind::DatabaseUnreachable, "the database did not answer in time")
-            .with("connect_timeout", format_args!("{:?}", options.connect_timeout))),
-    }
-}
-
-/// What every session of ours is, whatever the server's defaults and `init_connect` say: it runs after both. Every variable is set that decides
-/// which rows or values come, or how a statement ends, and that an ordinary account may set.
-///
-/// Named values, because `DEFAULT` is the server-wide setting here, which is just what is to be undone. `tests/mysql.rs` compares every variable of a
-/// session with what it should be.
-async fn prepare(conn: &mut MySqlConnection) -> sqlx::Result<()> {
-    sqlx::raw_sql(include_str!("mysql/session.sql")).execute(conn).await?;
-    Ok(())
 }
 
 /// `name` as an identifier.
@@ -348,7 +281,7 @@ impl Database for Mysql {
     }
 
     async fn install(&self, bound: &[Bound], record: &Installation) -> Result<Installation> {
-        let alone = self.alone().await?;
+        let alone = alone::alone(self).await?;
         install::install(self, bound).await?;
         let record = Installation { snapshot: self.snapshot(bound).await?, ..record.clone() };
         let stored = self.store(|standing| over(standing, &record)).await;
@@ -357,7 +290,7 @@ impl Database for Mysql {
     }
 
     async fn install_after(&self, before: Option<&Installation>, bound: &[Bound], record: &Installation) -> Result<Installation> {
-        let alone = self.alone().await?;
+        let alone = alone::alone(self).await?;
         let standing = self.installation().await?.map(|record| serde_json::to_string(&record).unwrap_or_default());
         unchanged(standing.as_deref(), before)?;
         install::install(self, bound).await?;
@@ -393,7 +326,7 @@ impl Database for Mysql {
     }
 
     async fn remove(&self) -> Result<()> {
-        let alone = self.alone().await?;
+        let alone = alone::alone(self).await?;
         let removed = install::remove(self).await;
         drop(alone);
         removed
@@ -405,8 +338,7 @@ impl Database for Mysql {
 
     async fn snapshot(&self, bound: &[Bound]) -> Result<Snapshot> {
         let mut conn = self.pool().acquire().await.map_err(fault)?;
-        let catalog = catalog::Catalog::load(&mut conn, &self.database, bound, &self.known).await?;
-        Ok(snapshot::of(&catalog, bound))
+        snapshot::read(&mut conn, self, bound).await
     }
 
     async fn claim(&self, claim: &Claim) -> Result<Vec<Candidate>> {
@@ -427,6 +359,10 @@ impl Database for Mysql {
 
     async fn check(&self, bound: &[Bound], snapshot: &Snapshot, searches: &[ColumnSearch]) -> Result<Checked> {
         check::check(self, bound, snapshot, searches).await
+    }
+
+    async fn flushed(&self) -> Result<()> {
+        durable::flushed(self).await
     }
 
     async fn settle(&self, settlement: &Settlement, hold: Option<Hold>) -> Result<u64> {
@@ -554,6 +490,10 @@ impl Database for Mysql {
 
     async fn sample(&self, column: &TextColumn, limit: usize) -> Result<Sample> {
         survey::sample(self, column, limit).await
+    }
+
+    async fn timeline(&self) -> Result<Timeline> {
+        upkeep::timeline(self).await
     }
 
     async fn now(&self) -> Result<Timestamp> {

@@ -7,13 +7,14 @@
 use std::str::FromStr;
 
 use sqlx::{
-    ConnectOptions as _, Connection as _, Executor as _, PgConnection, PgPool, Row,
+    PgConnection, PgPool, Row,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
 use self::{
-    fault::{failed, standing_by},
+    fault::failed,
     install::Job,
+    session::{Manner, Since, Work},
     tables::ident,
 };
 use super::{
@@ -35,46 +36,23 @@ mod inspect; // what is said before anything changes
 mod install; // the transaction of attach and detach
 mod queue; // candidates and the ledger
 mod scan; // a column from one end to the other
+mod session; // who answers, and what our sessions are
 mod survey; // text columns and samples
 mod tables; // what the catalogs say
 mod triggers; // what must stand, and the statements that get there
 mod upkeep; // who keeps a storage's trash
 
-/// What every session of ours is called in `pg_stat_activity`.
-const APPLICATION: &str = "rowbound";
-
-/// The oldest server whose `CREATE OR REPLACE TRIGGER` we can use.
-const OLDEST: i32 = 140_000;
-
-/// Settings of a session, whatever the role's own are.
-///
-/// `synchronous_commit`: what a claim or a check saw must be on disk before a file goes. Another session may commit without waiting
-/// for that, and after a crash its row would be back; our own commit, which comes later, takes everything before it to the disk.
-/// `statement_timeout`: made for requests. A check may have to read a whole table, and one that is cut short is cut short for ever.
-/// The role's `search_path` is kept for unqualified tables and then closed, so that no function or operator of ours means another's.
-const SESSION: &str = "
-    select set_config('rowbound.schemas', current_schemas(false)::text, false);
-    select set_config('search_path', 'pg_catalog, pg_temp', false),
-        set_config('synchronous_commit', case current_setting('synchronous_commit') when 'remote_apply' then 'remote_apply' else 'on' end, false),
-        set_config('default_transaction_isolation', 'read committed', false),
-        set_config('standard_conforming_strings', 'on', false),
-        set_config('statement_timeout', '0', false),
-        set_config('jit', 'off', false)";
-
 /// A PostgreSQL database.
 #[derive(Debug)]
 pub struct Postgres {
     pool: PgPool,
+    /// For rows of the application.
+    theirs: PgPool,
     /// The application's pool, where there is one.
     lead: Option<Lead<sqlx::Postgres>>,
+    /// Since when what stands is attached, if that was done here.
+    attached: Since,
     options: Options,
-}
-
-/// Where an application's sessions look for tables, and whose rights they have.
-#[derive(Debug, Clone)]
-struct Manner {
-    role: String,
-    search_path: String,
 }
 
 impl Postgres {
@@ -88,8 +66,8 @@ impl Postgres {
         let place = |e: Error| e.with("database", redact(url));
         let connect =
             PgConnectOptions::from_str(url).map_err(|e| place(Error::new(Kind::Config, "`database` is no PostgreSQL URL").because(e)))?;
-        let connect = ours(connect);
-        look(&connect, options).await.map_err(place)?;
+        let connect = session::ours(connect);
+        session::look(&connect, options).await.map_err(place)?;
         Ok(Self::with(connect, None, None, options))
     }
 
@@ -102,8 +80,8 @@ impl Postgres {
         let url = Pool::from(pool).url();
         let place = |e: Error| e.with("database", &url);
         let (lead, connect) = Lead::of(pool);
-        let connect = ours(connect);
-        look(&connect, options).await.map_err(place)?;
+        let connect = session::ours(connect);
+        session::look(&connect, options).await.map_err(place)?;
         let manner = async {
             let mut conn = pool::alike(pool, options.connect_timeout).await?;
             let (role, search_path) =
@@ -116,33 +94,48 @@ impl Postgres {
     }
 
     fn with(connect: PgConnectOptions, manner: Option<Manner>, lead: Option<Lead<sqlx::Postgres>>, options: &Options) -> Self {
-        let pool = PgPoolOptions::new()
-            .max_connections(options.connections.max(2))
-            .acquire_timeout(options.connect_timeout)
-            // A role's settings, its search_path among them, are read when a connection begins.
-            .max_lifetime(Duration::from_secs(1800))
-            .after_connect(move |conn, _| {
-                let manner = manner.clone();
-                Box::pin(async move {
-                    if let Some(Manner { role, search_path }) = manner {
-                        // In this order: "$user" in the path is the role.
-                        for (name, value) in [("role", role), ("search_path", search_path)] {
-                            sqlx::query("select set_config($1, $2, false)").bind(name).bind(value).execute(&mut *conn).await?;
-                        }
-                    }
-                    conn.execute(SESSION).await.map(drop)
+        let attached = Since::default();
+        let since = attached.clone();
+        let sessions = |work, at_most| {
+            let manner = manner.clone();
+            PgPoolOptions::new()
+                .max_connections(at_most)
+                .acquire_timeout(options.connect_timeout)
+                // A role's settings, its search_path among them, are read when a connection begins.
+                .max_lifetime(Duration::from_secs(1800))
+                .after_connect(move |conn, _| {
+                    let manner = manner.clone();
+                    Box::pin(async move { session::prepare(conn, manner.as_ref(), work).await })
                 })
-            })
-            .connect_lazy_with(connect);
-        Postgres { pool, lead, options: options.clone() }
+        };
+        let pool = sessions(Work::Ours, options.connections.max(2)).before_acquire(move |_, meta| {
+            let holds = since.holds(meta.age);
+            Box::pin(async move { Ok(holds) })
+        });
+        let theirs = sessions(Work::Applications, 2).idle_timeout(Duration::from_secs(10));
+        Postgres {
+            pool: pool.connect_lazy_with(connect.clone()),
+            theirs: theirs.connect_lazy_with(connect),
+            lead,
+            attached,
+            options: options.clone(),
+        }
     }
 
     /// The pool, which connects as the application does now.
     fn pool(&self) -> &PgPool {
         if let Some(connect) = self.lead.as_ref().and_then(Lead::changed) {
-            self.pool.set_connect_options(ours(connect));
+            let connect = session::ours(connect);
+            self.theirs.set_connect_options(connect.clone());
+            self.pool.set_connect_options(connect);
         }
         &self.pool
+    }
+
+    /// Sessions that write rows of the application: no barrier may take them for ours.
+    fn theirs(&self) -> &PgPool {
+        self.pool();
+        &self.theirs
     }
 
     async fn conn(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Postgres>> {
@@ -152,46 +145,6 @@ impl Postgres {
     async fn begin(&self, how: &'static str) -> Result<sqlx::Transaction<'static, sqlx::Postgres>> {
         self.pool().begin_with(how).await.map_err(|e| failed("cannot begin a transaction", e))
     }
-}
-
-/// What our connections have in common.
-fn ours(connect: PgConnectOptions) -> PgConnectOptions {
-    connect.application_name(APPLICATION).disable_statement_logging() // whole statements have no place in a log
-}
-
-/// Whether this is a server, and a database, that we can work on. The pool would hide why a connection fails: this one is made without it.
-async fn look(connect: &PgConnectOptions, options: &Options) -> Result<()> {
-    let first = async {
-        let mut conn = PgConnection::connect_with(connect).await?;
-        let row: (bool, i32, String, String, String) = sqlx::query_as(
-            "select pg_is_in_recovery(), current_setting('server_version_num')::int4, current_setting('server_version'),
-                     current_setting('server_encoding'), session_user::text",
-        )
-        .fetch_one(&mut conn)
-        .await?;
-        pool::goodbye(conn).await;
-        Ok(row)
-    };
-    let (standby, version, shown, encoding, role) = match tokio::time::timeout(options.connect_timeout, first).await {
-        Ok(Ok(row)) => row,
-        Ok(Err(e)) => return Err(failed("cannot connect", e)),
-        Err(_) => {
-            return Err(Error::new(Kind::DatabaseUnreachable, format!("no connection within {:?}", options.connect_timeout))
-                .hint("check host and port, and that the server is running"));
-        }
-    };
-    if version < OLDEST {
-        return Err(Error::new(Kind::Config, "this PostgreSQL is too old").with("version", shown).hint("PostgreSQL 14 or later is needed"));
-    }
-    if standby {
-        return Err(standing_by());
-    }
-    if encoding != "UTF8" {
-        return Err(Error::new(Kind::Schema, "the database's encoding is not UTF8: a row could not hold every file's name, byte for byte")
-            .with("encoding", encoding)
-            .hint("dump it and restore it into a database with encoding UTF8"));
-    }
-    options.ignores_no_other_than(&role)
 }
 
 /// Stores `record` over what stands, in the caller's transaction, and returns it as it stands now.
@@ -299,11 +252,15 @@ impl Database for Postgres {
 
     async fn install(&self, bound: &[Bound], record: &Installation) -> Result<Installation> {
         let installed = install::patiently(self.pool(), &self.options, Job::Install(bound, record, None)).await?;
+        self.attached.now();
         installed.ok_or_else(|| Error::new(Kind::Database, "attach left no record"))
     }
 
     async fn install_after(&self, before: Option<&Installation>, bound: &[Bound], record: &Installation) -> Result<Installation> {
         let installed = install::patiently(self.pool(), &self.options, Job::Install(bound, record, Some(before))).await?;
+        if before.is_none_or(|before| before.id != record.id) {
+            self.attached.now();
+        }
         installed.ok_or_else(|| Error::new(Kind::Database, "attach left no record"))
     }
 
@@ -355,6 +312,11 @@ impl Database for Postgres {
 
     async fn check(&self, bound: &[Bound], snapshot: &Snapshot, searches: &[ColumnSearch]) -> Result<Checked> {
         check::check(self.pool(), bound, snapshot, searches).await
+    }
+
+    /// A check ends with a commit of its own, which takes everything before it to the disk.
+    async fn flushed(&self) -> Result<()> {
+        Ok(())
     }
 
     async fn settle(&self, settlement: &Settlement, _hold: Option<Hold>) -> Result<u64> {
@@ -482,6 +444,10 @@ impl Database for Postgres {
         survey::sample(self, column, limit).await
     }
 
+    async fn timeline(&self) -> Result<Timeline> {
+        upkeep::timeline(self.pool()).await
+    }
+
     async fn now(&self) -> Result<Timestamp> {
         survey::now(self).await
     }
@@ -491,7 +457,7 @@ impl Database for Postgres {
     }
 
     async fn assign(&self, column: &Column, key: &str, name: &FileName) -> Result<bool> {
-        assign::assign(self.pool(), column, key, name).await
+        assign::assign(self.theirs(), column, key, name).await
     }
 
     async fn scan(&self, scan: &Scan) -> Result<Values> {
@@ -499,6 +465,7 @@ impl Database for Postgres {
     }
 
     async fn close(&self) {
+        self.theirs.close().await;
         self.pool.close().await;
     }
 }

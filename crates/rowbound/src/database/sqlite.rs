@@ -21,7 +21,7 @@ use rustix::fs::OFlags;
 use sqlx::{
     ConnectOptions as _, Connection as _, Sqlite as Driver,
     pool::PoolConnection,
-    sqlite::{SqliteConnectOptions, SqliteConnection, SqliteLockingMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions},
 };
 
 use super::{
@@ -36,7 +36,7 @@ use crate::{
     delivery::{Pending, Receipt, Registered, Turn},
     error::{Error, Kind, Result},
     heartbeat::{Beat, Heard},
-    ledger::{Entry, Filter, NewEntry, Total, Upkeep},
+    ledger::{Entry, Filter, NewEntry, Timeline, Total, Upkeep},
     name::FileName,
     owner::{self, Owner},
     plan::sqlite_file,
@@ -53,6 +53,7 @@ mod identity; // what tells a file from its copies
 mod install; // attach and detach
 mod queue; // candidates and the ledger
 mod scan; // a column from one end to the other
+mod session; // what our connections are
 mod survey; // text columns and samples
 mod tables; // what the schema says
 mod triggers; // what must stand
@@ -133,7 +134,7 @@ impl Sqlite {
                 return Err(tried.iter().skip(1).fold(none(first, why), e));
             }
         };
-        let connect = SqliteConnectOptions::new().filename(&path).create_if_missing(false).foreign_keys(false);
+        let connect = SqliteConnectOptions::new().filename(&path).create_if_missing(false);
         Self::with(path, connect, options).await
     }
 
@@ -162,9 +163,9 @@ impl Sqlite {
         let path = std::fs::canonicalize(&file)
             .map_err(|e| place(Error::new(Kind::DatabaseUnreachable, "there is no such SQLite file").with("file", &file).because(e)))?;
         let connect = (*pool.connect_options()).clone().filename(&path).in_memory(false).shared_cache(false).create_if_missing(false);
-        let connect = connect.read_only(false).immutable(false).locking_mode(SqliteLockingMode::Normal).foreign_keys(false);
-        // What we have settled stays so; and only a journal of the file's own can roll back. No mode has the name given, so that SQLite changes nothing.
-        let connect = connect.synchronous(SqliteSynchronous::Full).pragma("journal_mode", "unchanged").pragma("query_only", "OFF");
+        let connect = connect.read_only(false).immutable(false);
+        // Only a journal of the file's own can roll back. No mode has the name given, so that SQLite changes nothing.
+        let connect = connect.pragma("journal_mode", "unchanged");
         Self::with(path, connect.optimize_on_close(false, None), options).await
     }
 
@@ -177,7 +178,7 @@ impl Sqlite {
             .with("ignore", format_args!("{:?}", first.to_string())));
         }
         // Nothing is written into the log by the library: it would write the statement, with everything in it.
-        let connect = connect.busy_timeout(Duration::from_secs(5)).disable_statement_logging();
+        let connect = session::ours(connect).disable_statement_logging();
         let open = Self::connect(&path, &connect, options).await?;
         Ok(Sqlite { path, connect, options: options.clone(), open: Mutex::new(open) })
     }
@@ -420,6 +421,11 @@ impl Database for Sqlite {
         check::check(self, bound, snapshot, searches).await
     }
 
+    /// What we settle is on disk, and everything before it; a lock is held until then.
+    async fn flushed(&self) -> Result<()> {
+        Ok(())
+    }
+
     async fn settle(&self, settlement: &Settlement, hold: Option<Hold>) -> Result<u64> {
         queue::settle(self, settlement, hold).await
     }
@@ -552,6 +558,10 @@ impl Database for Sqlite {
 
     async fn sample(&self, column: &TextColumn, limit: usize) -> Result<Sample> {
         survey::sample(self, column, limit).await
+    }
+
+    async fn timeline(&self) -> Result<Timeline> {
+        upkeep::timeline(self).await
     }
 
     async fn now(&self) -> Result<Timestamp> {

@@ -82,6 +82,7 @@ mod tests {
             checked: None,
             read: None,
             stranded: 0,
+            rewound: None,
         }
     }
 

@@ -133,6 +133,7 @@ pub(super) async fn erase_in_place(
     let done = async {
         if taken.lock.is_none() {
             keep_referenced(c, lane, record, groups, &mut stuck, origins, decided).await?;
+            c.db.flushed().await?;
         }
         lane.storage.erase(&stuck).await
     };

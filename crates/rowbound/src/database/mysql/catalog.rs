@@ -137,7 +137,7 @@ async fn ask(conn: &mut MySqlConnection, sql: String) -> Result<Vec<MySqlRow>> {
 }
 
 /// `(a = 'x' and b in ('y', 'z')) or ..`: information_schema is quick only for constant names.
-fn among(schema_column: &str, table_column: &str, tables: &BTreeSet<TableName>) -> String {
+pub(super) fn among(schema_column: &str, table_column: &str, tables: &BTreeSet<TableName>) -> String {
     let mut schemas: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for t in tables {
         schemas.entry(&t.schema).or_default().push(literal(&t.table));

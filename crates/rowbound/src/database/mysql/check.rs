@@ -23,6 +23,9 @@ use crate::{
     name::FileName,
 };
 
+/// How a statement of a check begins: see `watch`.
+const CHECKS: &str = "/* rowbound check */";
+
 /// A name as a literal that compares with the column: in the column's own character set, because a name with characters that it cannot hold
 /// would be an error (1267, "illegal mix of collations"). Those become `?`, which finds too much at worst.
 ///
@@ -68,7 +71,8 @@ fn table_of(db: &Mysql, search: &ColumnSearch) -> String {
 pub(super) async fn check(db: &Mysql, bound: &[Bound], expected: &Snapshot, searches: &[ColumnSearch]) -> Result<Checked> {
     let mut conn = db.pool().acquire().await.map_err(fault)?;
     sqlx::raw_sql("set transaction isolation level repeatable read").execute(&mut *conn).await.map_err(fault)?;
-    let mut tx = conn.begin_with("start transaction with consistent snapshot").await.map_err(fault)?;
+    // Read only, and marked as ours: no barrier of another worker waits for it.
+    let mut tx = conn.begin_with("start transaction with consistent snapshot, read only").await.map_err(fault)?;
     let mut found = Vec::new();
     let mut failed = None;
     for search in searches {
@@ -80,7 +84,7 @@ pub(super) async fn check(db: &Mysql, bound: &[Bound], expected: &Snapshot, sear
     if failed.as_ref().is_some_and(|e| e.kind() == Kind::DatabaseUnreachable) {
         return Err(failed.expect("it was just seen"));
     }
-    let now = snapshot::of(&Catalog::load(&mut tx, &db.database, bound, &db.known).await?, bound);
+    let now = snapshot::read(&mut tx, db, bound).await?;
     tx.rollback().await.map_err(fault)?;
     let drift = expected.drift(&now);
     if !drift.is_empty() {
@@ -99,7 +103,7 @@ async fn read_all(
     scan: &Scan,
     mut take: impl FnMut(&FileName, Option<String>, Held) -> bool + Send,
 ) -> Result<()> {
-    let mut rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch(conn);
+    let mut rows = sqlx::raw_sql(AssertSqlSafe(format!("{CHECKS} {sql}"))).fetch(conn);
     let mut go_on = true;
     while let Some(row) = rows.try_next().await.map_err(fault)? {
         let value = super::bytes(&row, 0)?.unwrap_or_default();
@@ -142,7 +146,7 @@ async fn look(db: &Mysql, conn: &mut MySqlConnection, expected: &Snapshot, searc
     }
     let mut seen = HashSet::new();
     for condition in conditions(&search.search, &search.column.column, &class, db.flavor.in_list()) {
-        let sql = format!("select distinct {value} from {} t where {condition}", table_of(db, search));
+        let sql = format!("{CHECKS} select distinct {value} from {} t where {condition}", table_of(db, search));
         let mut rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch(&mut *conn);
         while let Some(row) = rows.try_next().await.map_err(fault)? {
             if let Some(bytes) = super::bytes(&row, 0)?

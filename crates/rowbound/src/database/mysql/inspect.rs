@@ -23,8 +23,8 @@ use crate::{
 /// From so many rows on, a bound column without an index is worth a warning: a check reads the whole table (0.1 s for half a million rows).
 const BIG: i64 = 500_000;
 
-/// Engines of MySQL whose changes a transaction holds.
-const TRANSACTIONAL: [&str; 2] = ["InnoDB", "ndbcluster"];
+/// Engines that have their transactions in InnoDB's list, or none at all.
+const SEEN: [&str; 6] = ["InnoDB", "MyISAM", "Aria", "MEMORY", "ARCHIVE", "CSV"];
 
 /// See the module.
 pub(super) async fn inspect(db: &Mysql, bound: &[Bound]) -> Result<Inspection> {
@@ -63,7 +63,7 @@ pub(super) async fn inspect(db: &Mysql, bound: &[Bound]) -> Result<Inspection> {
                 .with("is", facts.kind.to_lowercase())
                 .hint("bind the column of the table underneath"));
         }
-        if gtid_consistency && !TRANSACTIONAL.iter().any(|engine| facts.engine.eq_ignore_ascii_case(engine)) {
+        if gtid_consistency && !facts.engine.eq_ignore_ascii_case("InnoDB") {
             return Err(Error::new(Kind::Schema, "a trigger on this table would make the application's writes fail (error 1785)")
                 .with("binding", &b.binding.column)
                 .with("engine", &facts.engine)
@@ -71,6 +71,12 @@ pub(super) async fn inspect(db: &Mysql, bound: &[Bound]) -> Result<Inspection> {
                     "with enforce_gtid_consistency MySQL lets no statement change a table without transactions and one with them, which the queue is: \
                      ALTER TABLE {name} ENGINE = InnoDB"
                 )));
+        }
+        if !SEEN.iter().any(|engine| facts.engine.eq_ignore_ascii_case(engine)) {
+            return Err(Error::new(Kind::Schema, "the server does not show who has open transactions on a table of this engine")
+                .with("binding", &b.binding.column)
+                .with("engine", &facts.engine)
+                .hint(format!("ALTER TABLE {name} ENGINE = InnoDB; or bind the tables in which the rows are stored")));
         }
         let column = table.column(&b.binding.column.column).ok_or_else(|| catalog::missing(b, "column"))?;
         if matches!(b.binding.reading, Reading::Array { .. }) {

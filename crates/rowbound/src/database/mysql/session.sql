@@ -5,6 +5,8 @@ set names utf8mb4;
 set session
     sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00', autocommit = 1,
     innodb_lock_wait_timeout = 20, lock_wait_timeout = 20,
+    -- Longer than a connection of ours is kept idle. What holds something for others has a minute: see session.rs.
+    wait_timeout = 900,
 
     -- Cuts every SELECT without an error. A reference that is not read is a file that is deleted.
     sql_select_limit = 18446744073709551615,
@@ -31,9 +33,17 @@ set session
     system_versioning_asof = default,
     -- Cuts what a recursive bound query finds, with a warning; 1,000 steps by default. (MySQL ends it with an error.)
     max_recursive_iterations = 4294967295,
-    check_constraint_checks = 1, max_statement_time = 0, in_predicate_conversion_threshold = 0 */
+    check_constraint_checks = 1, max_statement_time = 0, in_predicate_conversion_threshold = 0,
+    -- Answers from an earlier answer. What a cascade of a foreign key has changed since is a matter of trust.
+    query_cache_type = 0,
+    -- No transaction of ours is idle for long, but one of a process that was stopped in the middle of it: others must not wait for it for ever.
+    idle_transaction_timeout = 60, idle_readonly_transaction_timeout = 0, idle_write_transaction_timeout = 0 */
 
     /*!80000 , max_execution_time = 0 */
+    -- Reads from a copy of the table in another engine (HeatWave), which comes a moment later.
+    /*!80013 , use_secondary_engine = off */
+    -- The next primary of a group answers only when it has what the last one wrote.
+    /*!80014 , group_replication_consistency = 'BEFORE_ON_PRIMARY_FAILOVER' */
     -- Hides generated keys, which the triggers record.
     /*!80030 , show_gipk_in_create_table_and_information_schema = 1 */;
 

@@ -1,6 +1,6 @@
 //! Who keeps a storage's trash, and what is known of it.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use sqlx::MySqlConnection;
 
@@ -8,7 +8,7 @@ use super::{Mysql, fault, int, interval, record::enter_in, text};
 use crate::{
     database::{read_upkeep, write_upkeep},
     error::Result,
-    ledger::{NewEntry, Upkeep},
+    ledger::{NewEntry, Timeline, Upkeep},
 };
 
 /// See [`super::Database::keep`].
@@ -113,4 +113,22 @@ async fn read(conn: &mut MySqlConnection, storage: &str) -> Result<Option<Upkeep
     let row =
         sqlx::query("select record from rowbound_upkeep where storage = ?").bind(storage).fetch_optional(conn).await.map_err(fault)?;
     row.map(|row| read_upkeep(storage, &text(&row, 0)?)).transpose()
+}
+
+/// Which server it is, and how long its redo log has become. A failover leads to another server; a server that was set back has a shorter log, which a process
+/// that was there before notices. `server_uuid` is MySQL's, `server_uid` MariaDB's since 10.6.16.
+pub(super) async fn timeline(db: &Mysql) -> Result<Timeline> {
+    let mut conn = db.pool().acquire().await.map_err(fault)?;
+    let ask = "show global variables where variable_name in ('server_uuid', 'server_uid', 'server_id', 'hostname', 'port')";
+    let rows = sqlx::raw_sql(ask).fetch_all(&mut *conn).await.map_err(fault)?;
+    let told = rows.iter().map(|row| Ok((text(row, 0)?.to_lowercase(), text(row, 1)?))).collect::<Result<BTreeMap<_, _>>>()?;
+    let its_own = ["server_uuid", "server_uid"].iter().find_map(|name| told.get(*name)).filter(|id| !id.is_empty());
+    let id = match its_own {
+        Some(id) => format!("server {id}"),
+        None => format!("server {}", ["server_id", "hostname", "port"].map(|name| told.get(name).map_or("", String::as_str)).join(" ")),
+    };
+    let ask = "show global status where variable_name in ('Innodb_lsn_current', 'Innodb_redo_log_current_lsn')";
+    let rows = sqlx::raw_sql(ask).fetch_all(&mut *conn).await.map_err(fault)?;
+    let position = rows.first().map(|row| text(row, 1)).transpose()?;
+    Ok(Timeline { id, position: position.and_then(|lsn| lsn.parse().ok()).unwrap_or(0) })
 }

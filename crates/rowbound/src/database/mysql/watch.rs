@@ -2,8 +2,11 @@
 //!
 //! `information_schema.innodb_trx` is a cache that the server fills anew only if nobody has read it for 100 ms (`trx_i_s_possibly_fetch_data_into_cache`
 //! in the server's `trx0i_s.cc`): several readers keep it old for as long as they go on, and a transaction that began since is not in it. So an
-//! answer counts only if it shows our own transaction, running the very query that asks, told by a number that was never used before.
-//! Workers take turns by a lock that the server holds under a name, so that they do not keep each other from a fresh answer.
+//! answer counts only if it shows our own transaction, running a statement of this very look, told by a number that was never used before.
+//!
+//! Workers share what the server says. Each keeps its transaction open until it has its answer, and asks again at the next quarter of a second of the
+//! server's clock: at the same moment as all others who wait. The first of them has the cache filled, and it shows every one's transaction. So no lock is
+//! needed, which a worker that was stopped, or anybody else, could keep from all.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,15 +16,19 @@ use std::{
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection};
 
-use super::{Mysql, Options, fault, int, maybe_text, text};
+use super::{Mysql, Options, fault, int, maybe_text, session, text};
 use crate::{
     database::{OpenTransaction, Who, pool},
     error::{Error, Kind, Result},
     plan::Ignored,
 };
 
-/// A little more than the server's 100 ms.
-const REST: Duration = Duration::from_millis(110);
+/// Waits for the next quarter of a second of the server's clock that is further away than the 100 ms of its cache.
+const REST: &str = "do sleep((250000 - mod(microsecond(sysdate(6)), 250000)) / 1000000
+    + if(mod(microsecond(sysdate(6)), 250000) > 130000, 0.25, 0))";
+
+/// How a statement of a look begins.
+const MARK: &str = "/* rowbound ";
 
 /// How long a fresh answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -56,10 +63,16 @@ struct Seen {
     started: String,
     state: String,
     query: String,
+    read_only: bool,
     who: Who,
 }
 
 impl Seen {
+    /// Another worker's look. It is left out because nothing can be written in a transaction that is read only, whoever calls himself so.
+    fn looks_too(&self) -> bool {
+        self.read_only && self.query.trim_start().starts_with(MARK)
+    }
+
     /// Since when it is open. The server says it in the session's time zone, which is UTC.
     fn since(&self) -> Option<Timestamp> {
         format!("{}Z", self.started.replace(' ', "T")).parse().ok()
@@ -107,20 +120,26 @@ pub(super) async fn can_ignore(conn: &mut MySqlConnection, options: &Options) ->
     }
 }
 
-/// Finds out whose these are. Without it nothing is ignored, so an error counts only where something could be.
+/// Finds out whose these are, and that nobody else's changes come here. Without names nothing is ignored, so that they cannot be had counts only where something
+/// could be.
 async fn name(conn: &mut MySqlConnection, seen: &mut [Seen], ignored: &[Ignored]) -> Result<()> {
     let threads: Vec<String> = seen.iter().filter(|t| t.thread != 0).map(|t| t.thread.to_string()).collect();
-    if threads.is_empty() {
-        return Ok(());
-    }
-    let threads = threads.join(", ");
+    let threads = if threads.is_empty() { "0".to_owned() } else { threads.join(", ") };
     let mut ask = async |sql: String| sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut *conn).await.map_err(fault);
+    let mut servers = Vec::new();
     let named = async {
-        let sql = format!("select cast(id as signed), user, host from information_schema.processlist where id in ({threads})");
+        let sql = format!(
+            "select cast(id as signed), user, host, coalesce(command, ''), coalesce(state, ''), coalesce(info, '') \
+             from information_schema.processlist where user = 'system user' or id in ({threads})"
+        );
         for row in ask(sql).await? {
             let thread = int(&row, 0)?;
+            let user = maybe_text(&row, 1)?;
+            if user.as_deref() == Some("system user") {
+                servers.push([text(&row, 3)?, text(&row, 4)?, text(&row, 5)?]);
+            }
             for t in seen.iter_mut().filter(|t| t.thread == thread) {
-                (t.who.role, t.who.address) = (maybe_text(&row, 1)?, maybe_text(&row, 2)?);
+                (t.who.role, t.who.address) = (user.clone(), maybe_text(&row, 2)?);
             }
         }
         if !Ignored::applications(ignored).is_empty() {
@@ -138,6 +157,7 @@ async fn name(conn: &mut MySqlConnection, seen: &mut [Seen], ignored: &[Ignored]
         Ok(())
     };
     let named = named.await;
+    session::alone_among(conn, &servers).await?;
     if ignored.is_empty() { Ok(()) } else { named }
 }
 
@@ -157,10 +177,10 @@ pub(super) async fn open_transactions(db: &Mysql) -> Result<Vec<OpenTransaction>
             if conn.ping().await.is_ok() {
                 conn
             } else {
-                db.own_connection().await?
+                connect(db).await?
             }
         }
-        None => db.own_connection().await?,
+        None => connect(db).await?,
     };
     let mut seen = fresh(&mut conn).await?;
     // Afterwards: a connection that changes its user ends its transaction first, so that what is seen of it now is at most too much.
@@ -211,45 +231,40 @@ fn remember(watch: &mut Watch, seen: Vec<Seen>) -> Vec<OpenTransaction> {
     open
 }
 
+/// A connection that looks. The transaction of a worker that was stopped in the middle of a look would be waited for by all others.
+async fn connect(db: &Mysql) -> Result<MySqlConnection> {
+    let mut conn = db.own_connection().await?;
+    session::never_silent(&mut conn).await?;
+    Ok(conn)
+}
+
 /// Asks until the answer is fresh.
 async fn fresh(conn: &mut MySqlConnection) -> Result<Vec<Seen>> {
     let until = Instant::now() + PATIENCE;
-    let late = || {
-        Error::new(Kind::Busy, "the server's list of open transactions stayed out of date")
-            .hint("something reads information_schema.innodb_trx more than nine times a second: let it ask less often")
-    };
-    let row = sqlx::query("select cast(get_lock('rowbound_innodb_trx', ?) as signed), cast(connection_id() as signed)")
-        .bind(i64::try_from(PATIENCE.as_secs()).unwrap_or(10))
-        .fetch_one(&mut *conn)
-        .await
-        .map_err(fault)?;
-    if int(&row, 0)? != 1 {
-        return Err(late());
-    }
-    let me = int(&row, 1)?;
-    let found = loop {
-        if let Some(found) = ask(conn, me).await? {
-            break found;
-        }
+    let row = sqlx::raw_sql("select cast(connection_id() as signed)").fetch_one(&mut *conn).await.map_err(fault)?;
+    let me = int(&row, 0)?;
+    let nonce = format!("{MARK}{:032x} */", rand::random::<u128>());
+    // WITH CONSISTENT SNAPSHOT begins a transaction of ours at once, but only under REPEATABLE READ.
+    let begin = "set transaction isolation level repeatable read; start transaction with consistent snapshot, read only";
+    sqlx::raw_sql(begin).execute(&mut *conn).await.map_err(fault)?;
+    let look = format!("{nonce} {}", include_str!("transactions.sql"));
+    // In one go with the look, so that our transaction is never without a statement when all who wait ask at once.
+    let rest_and_look = format!("{nonce} {REST}; {look}");
+    let mut found = ask(conn, me, &nonce, look).await?;
+    while found.is_none() {
         if Instant::now() > until {
-            return Err(late());
+            return Err(Error::new(Kind::Busy, "the server's list of open transactions stayed out of date")
+                .hint("something reads information_schema.innodb_trx more than nine times a second: let it ask less often"));
         }
-        // The lock is kept: nobody of ours asks meanwhile.
-        tokio::time::sleep(REST).await;
-    };
-    sqlx::query("select release_lock('rowbound_innodb_trx')").execute(conn).await.map_err(fault)?;
-    Ok(found)
+        found = ask(conn, me, &nonce, rest_and_look.clone()).await?;
+    }
+    sqlx::raw_sql("rollback").execute(conn).await.map_err(fault)?;
+    Ok(found.unwrap_or_default())
 }
 
-/// One look; `None` if what came is older than the question.
-async fn ask(conn: &mut MySqlConnection, me: i64) -> Result<Option<Vec<Seen>>> {
-    let nonce = format!("/* rowbound {:032x} */", rand::random::<u128>());
-    // WITH CONSISTENT SNAPSHOT begins a transaction of ours at once, but only under REPEATABLE READ.
-    for sql in ["set transaction isolation level repeatable read", "start transaction with consistent snapshot"] {
-        sqlx::raw_sql(sql).execute(&mut *conn).await.map_err(fault)?;
-    }
-    let rows = sqlx::raw_sql(AssertSqlSafe(format!("{nonce} {}", include_str!("transactions.sql")))).fetch_all(&mut *conn).await;
-    sqlx::raw_sql("rollback").execute(&mut *conn).await.map_err(fault)?;
+/// One look; `None` if what came is older than our transaction.
+async fn ask(conn: &mut MySqlConnection, me: i64, nonce: &str, sql: String) -> Result<Option<Vec<Seen>>> {
+    let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut *conn).await;
     let mut ours = false;
     let mut found = Vec::new();
     for row in rows.map_err(fault)? {
@@ -259,12 +274,17 @@ async fn ask(conn: &mut MySqlConnection, me: i64) -> Result<Option<Vec<Seen>>> {
             started: text(&row, 2)?,
             state: text(&row, 3)?,
             query: text(&row, 4)?,
+            read_only: int(&row, 5)? != 0,
             who: Who::default(),
         };
+        // It became a replica under our feet, or is to become one.
+        if !matches!(&*text(&row, 6)?, "0" | "OFF") {
+            return Err(fault::read_only());
+        }
         if t.thread == me {
-            ours |= t.query.contains(&nonce);
+            ours |= t.query.contains(nonce);
         // The server's own reads, without a connection and without a true id (0 on MariaDB, an address above 2^48 on MySQL).
-        } else if t.thread != 0 || !t.id.parse::<u64>().is_ok_and(|id| id == 0 || id >= 1 << 48) {
+        } else if !t.looks_too() && (t.thread != 0 || !t.id.parse::<u64>().is_ok_and(|id| id == 0 || id >= 1 << 48)) {
             found.push(t);
         }
     }
@@ -276,7 +296,15 @@ mod tests {
     use super::*;
 
     fn seen(id: &str, thread: i64, started: &str) -> Seen {
-        Seen { id: id.into(), thread, started: started.into(), state: "RUNNING".into(), query: String::new(), who: Who::default() }
+        Seen {
+            id: id.into(),
+            thread,
+            started: started.into(),
+            state: "RUNNING".into(),
+            query: String::new(),
+            read_only: false,
+            who: Who::default(),
+        }
     }
 
     fn keys(open: &[OpenTransaction]) -> BTreeSet<String> {
@@ -298,6 +326,14 @@ mod tests {
             assert!(!is_ignored(&other, &ignored), "{other:?}");
         }
         assert_eq!(seen("1", 5, "2026-11-21 12:00:00").since(), "2026-11-21T12:00:00Z".parse().ok());
+    }
+
+    #[test]
+    fn only_a_look_that_cannot_write_is_left_out() {
+        let look = |read_only, query: &str| Seen { read_only, query: query.into(), ..seen("0", 5, "2026-11-21 12:00:00") }.looks_too();
+        assert!(look(true, "/* rowbound 00ff */ select 1"));
+        assert!(!look(false, "/* rowbound 00ff */ insert into doc values (1)"));
+        assert!(!look(true, "select 1 /* rowbound 00ff */") && !look(true, ""));
     }
 
     #[test]

@@ -15,11 +15,16 @@ pub(super) async fn has_row(pool: &PgPool, column: &Column, key: &str) -> Result
     Ok(found.is_some())
 }
 
-/// See [`super::Database::assign`].
+/// The application's own triggers run here: they look for tables where its role does, and see the rows that it sees.
+const AS_ITS_ROLE: &str =
+    "select set_config('search_path', current_setting('rowbound.search_path'), true), set_config('row_security', 'on', true)";
+
+/// See [`super::Database::assign`]. `pool` is that of sessions which barriers wait for.
 pub(super) async fn assign(pool: &PgPool, column: &Column, key: &str, name: &FileName) -> Result<bool> {
     let error = |e| failed("cannot set the column", e).with("column", column).with("key", key);
     let mut tx = pool.begin().await.map_err(error)?;
     let (table, is) = by_key(&mut tx, column, key).await?;
+    sqlx::raw_sql(AS_ITS_ROLE).execute(&mut *tx).await.map_err(error)?;
     let sql = format!("update {table} set {} = $1::text where {is}", tables::ident(&column.column));
     let set = sqlx::query(AssertSqlSafe(sql)).persistent(false).bind(name.as_str()).bind(key).execute(&mut *tx).await.map_err(error)?;
     tx.commit().await.map_err(error)?;

@@ -8,7 +8,7 @@ use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row};
 
 use super::{
-    fault::{failed, standing_by},
+    fault::{failed, hides_rows, standing_by},
     queue::without_nul,
     snapshot_of,
     tables::{self, ident},
@@ -111,14 +111,20 @@ pub(super) async fn check(pool: &PgPool, bound: &[Bound], snapshot: &Snapshot, s
         }
     }
     // What this snapshot saw may have been committed without reaching the disk yet. A record of our own and a commit that waits
-    // for it take it there before any file goes; see SESSION.
-    let confirmed: Option<String> =
-        sqlx::query_scalar("select case when not pg_is_in_recovery() then pg_logical_emit_message(true, 'rowbound', 'checked')::text end")
-            .fetch_one(&mut *tx)
-            .await
-            .map_err(|e| failed("cannot confirm the check", e))?;
+    // for it take it there before any file goes; see session.sql.
+    let (confirmed, damaged): (Option<String>, bool) = sqlx::query_as(
+        "select case when not pg_is_in_recovery() then pg_logical_emit_message(true, 'rowbound', 'checked')::text end,
+            'off' <> any (array[current_setting('zero_damaged_pages'), current_setting('ignore_checksum_failure')])",
+    )
+    .fetch_one(&mut *tx)
+    .await
+    .map_err(|e| failed("cannot confirm the check", e))?;
     if confirmed.is_none() {
         return Err(standing_by());
+    }
+    // The configuration was read anew since this session began.
+    if damaged {
+        return Err(hides_rows());
     }
     tx.commit().await.map_err(|e| failed("cannot confirm the check", e))?;
     Ok(Checked { found, hold: None })

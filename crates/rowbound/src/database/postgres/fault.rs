@@ -7,6 +7,17 @@ pub(super) fn standing_by() -> Error {
         .hint("name the primary's host in `database`")
 }
 
+/// Rows on a damaged page would be missing without an error, and the files that they reference would be deleted.
+pub(super) fn hides_rows() -> Error {
+    Error::new(Kind::Config, "this server reads on over damaged pages: rows may be missing without an error")
+        .hint("switch zero_damaged_pages and ignore_checksum_failure off, for the server, the database and the role")
+}
+
+/// Whether something that was to be made was made by somebody else meanwhile.
+pub(super) fn is_there_already(e: &sqlx::Error) -> bool {
+    matches!(e, sqlx::Error::Database(d) if matches!(d.code().as_deref(), Some("23505" | "42P06")))
+}
+
 /// What a failure of `sqlx` means.
 pub(super) fn failed(what: &str, e: sqlx::Error) -> Error {
     let code = match &e {
@@ -24,6 +35,8 @@ pub(super) fn failed(what: &str, e: sqlx::Error) -> Error {
                 .hint("the server takes no writes: connect to the primary, or switch default_transaction_read_only off"),
             "3D000" => make(Kind::Config).hint("create the database, or correct its name in `database`"),
             "55P03" | "40P01" | "40001" => make(Kind::Busy),
+            "42501" if e.as_database_error().is_some_and(|d| d.message().contains("set parameter")) => make(Kind::Permission)
+                .hint("only a superuser may change it back: ALTER ROLE .. RESET, ALTER DATABASE .. RESET, or the server's configuration"),
             "42501" => make(Kind::Permission)
                 .hint("GRANT the connecting role what the message names: SELECT, TRIGGER on bound tables, USAGE on their schemas, CREATE on the database"),
             "42P01" | "42703" | "3F000" => make(Kind::Schema).hint("run `rowbound attach` after a migration"),

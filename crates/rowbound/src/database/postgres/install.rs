@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use super::{
-    fault::failed,
+    fault::{failed, is_there_already},
     snapshot_of, store, tables,
     triggers::{self, Step},
 };
@@ -15,9 +15,6 @@ use crate::{
     database::{Options, unchanged},
     error::{Error, Kind, Result},
 };
-
-/// "rowbound" in ASCII: the advisory lock that lets one attach or detach work at a time.
-const INSTALL_LOCK: i64 = 0x726f_7762_6f75_6e64;
 
 /// What is done under the install lock.
 #[derive(Clone, Copy)]
@@ -63,21 +60,19 @@ async fn attempt(pool: &PgPool, options: &Options, job: Job<'_>, touched: &mut V
 }
 
 async fn work(conn: &mut PgConnection, options: &Options, job: Job<'_>, touched: &mut Vec<i64>) -> Result<Option<Installation>> {
-    let (alone,): (bool,) = sqlx::query_as("select pg_try_advisory_xact_lock($1)")
-        .bind(INSTALL_LOCK)
-        .fetch_one(&mut *conn)
-        .await
-        .map_err(|e| failed("cannot take the install lock", e))?;
-    if !alone {
-        return Err(Error::new(Kind::Busy, "another attach or detach is at work on this database"));
-    }
+    let first = alone(&mut *conn, options).await?;
     let ours = triggers::ours(&mut *conn).await?;
     let steps = match job {
         Job::Install(bound, ..) => triggers::install_steps(&tables::tables(&mut *conn, bound).await?, &ours),
         Job::Remove => triggers::remove_steps(&ours),
     };
     *touched = steps.iter().filter_map(|s| s.locks).collect();
-    run_steps(&mut *conn, &steps, options.lock_timeout).await?;
+    if let Err(e) = run_steps(&mut *conn, &steps, options.lock_timeout).await {
+        return Err(match first && e.was_there {
+            true => at_work().because(e.error),
+            false => e.error,
+        });
+    }
     let record = match job {
         Job::Install(bound, record, before) => {
             let record = Installation { snapshot: snapshot_of(&mut *conn, bound).await?, ..record.clone() };
@@ -87,6 +82,34 @@ async fn work(conn: &mut PgConnection, options: &Options, job: Job<'_>, touched:
         Job::Remove => None,
     };
     Ok(record)
+}
+
+fn at_work() -> Error {
+    Error::new(Kind::Busy, "another attach or detach is at work on this database")
+}
+
+/// Takes the right to be the only one that attaches or detaches here. It is a lock on a table of ours: nobody who may not write there can keep it from us, and
+/// the server takes it from a process that was stopped (`idle_in_transaction_session_timeout`). `true`: there is no such table yet, and of several
+/// the one that makes the schema is the one.
+async fn alone(conn: &mut PgConnection, options: &Options) -> Result<bool> {
+    let there: bool = sqlx::query_scalar(
+        "select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'rowbound' and c.relname = 'installation')",
+    )
+    .fetch_one(&mut *conn)
+    .await
+    .map_err(|e| failed("cannot look for the installation", e))?;
+    if !there {
+        return Ok(true);
+    }
+    let wait = options.lock_timeout.as_millis().clamp(1, 1 << 30);
+    // Whoever only reads the record, with a lock or without one, goes on.
+    let sql = format!("set local lock_timeout = {wait}; lock table rowbound.installation in share row exclusive mode");
+    match sqlx::raw_sql(AssertSqlSafe(sql)).execute(conn).await.map_err(|e| failed("cannot lock the installation", e)) {
+        Ok(_) => Ok(false),
+        // Held; or gone with the detach that held it.
+        Err(e) if matches!(e.kind(), Kind::Busy | Kind::Schema) => Err(at_work().because(e)),
+        Err(e) => Err(e),
+    }
 }
 
 /// Who holds locks on these tables, as far as we may see it.
@@ -112,7 +135,7 @@ async fn blockers(pool: &PgPool, touched: &[i64]) -> Result<Vec<String>> {
 
 /// Runs statements. From the first lock on a table of the application to the last, waiting takes at most `budget` in all:
 /// whoever queues behind us waits no longer.
-async fn run_steps(tx: &mut PgConnection, steps: &[Step], budget: Duration) -> Result<()> {
+async fn run_steps(tx: &mut PgConnection, steps: &[Step], budget: Duration) -> std::result::Result<(), Stopped> {
     let mut began: Option<Instant> = None;
     for step in steps {
         let wait = match step.locks {
@@ -121,10 +144,17 @@ async fn run_steps(tx: &mut PgConnection, steps: &[Step], budget: Duration) -> R
         };
         // Zero would mean for ever.
         let sql = format!("set local lock_timeout = {}; {}", wait.as_millis().clamp(1, 1 << 30), step.sql);
-        sqlx::raw_sql(AssertSqlSafe(sql))
-            .execute(&mut *tx)
-            .await
-            .map_err(|e| failed("a statement failed", e).with("statement", &step.sql))?;
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *tx).await.map_err(|e| Stopped {
+            was_there: is_there_already(&e),
+            error: failed("a statement failed", e).with("statement", &step.sql),
+        })?;
     }
     Ok(())
+}
+
+/// Why the steps ended early.
+struct Stopped {
+    /// What the statement makes was there already.
+    was_there: bool,
+    error: Error,
 }

@@ -4,6 +4,20 @@
 -- Whatever is unknown counts as a transaction: only what certainly cannot write an application's row here is left out. A prepared one always counts:
 -- whoever commits it need not be the one who prepared it.
 -- $1 roles and $2 applications that are ignored
+with lock as materialized (
+    -- Once, so that a lock and the session that holds it are of one moment.
+    select locktype, mode, granted, pid, virtualtransaction, database, (classid::int8 << 32) | objid::int8 as key, objsubid
+    from pg_locks
+), here as materialized (
+    select oid from pg_database where datname = current_database()
+), ours as materialized (
+    -- Sessions of Rowbound's, in whatever process, that never write an application's row: see mark.sql. Their transactions are short, but for a sweep's.
+    select l.pid
+    from lock l
+    where l.locktype = 'advisory' and l.objsubid = 1 and l.mode = 'ShareLock' and l.granted
+        and l.database = (select oid from here)
+        and l.key = nullif(current_setting('rowbound.mark', true), '')::int8
+)
 select
     concat_ws(' ', l.virtualtransaction, l.pid, extract(epoch from pg_postmaster_start_time())) as key,
     concat_ws(
@@ -19,20 +33,24 @@ select
     pg_get_userbyid(a.usesysid)::text as role,
     nullif(a.application_name, '') as application,
     host(a.client_addr) as address,
-    l.pid
-from pg_locks l
+    l.pid,
+    -- The very transaction that asks. An answer without it is none.
+    l.pid = pg_backend_pid() as asking
+from lock l
 left join pg_stat_activity a on a.pid = l.pid
 where l.locktype = 'virtualxid' and l.mode = 'ExclusiveLock' and l.granted
-    and l.pid <> pg_backend_pid()
-    -- another database (0: none)
-    and (a.datid is null or a.datid = (select oid from pg_database where datname = current_database()))
-    -- Only a process of the server itself has an activity without a role: autovacuum, whose work may take hours.
-    and (a.pid is null or a.usesysid is not null)
-    -- Our own transactions are short and never write an application's row.
-    and not coalesce(a.application_name = 'rowbound' and a.usesysid = (select oid from pg_roles where rolname = session_user), false)
-    -- Somebody says that these write no references. A session of which nothing is known is none of them.
-    and not coalesce(pg_get_userbyid(a.usesysid)::text = any ($1::text[]), false)
-    and not coalesce(a.application_name = any ($2::text[]), false)
+    and (
+        l.pid = pg_backend_pid()
+        or
+        -- another database (0: none)
+        (a.datid is null or a.datid = (select oid from here))
+        -- Only a process of the server itself has an activity without a role: autovacuum, whose work may take hours.
+        and (a.pid is null or a.usesysid is not null)
+        and not exists (select from ours o where o.pid = l.pid)
+        -- Somebody says that these write no references. A session of which nothing is known is none of them.
+        and not coalesce(pg_get_userbyid(a.usesysid)::text = any ($1::text[]), false)
+        and not coalesce(a.application_name = any ($2::text[]), false)
+    )
 union all
 select
     concat_ws(' ', 'prepared', p.transaction, extract(epoch from p.prepared)),
@@ -41,6 +59,7 @@ select
     p.owner::text,
     null,
     null,
-    null
+    null,
+    false
 from pg_prepared_xacts p
 where p.database = current_database()

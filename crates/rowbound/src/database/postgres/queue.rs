@@ -11,7 +11,7 @@ use super::fault::failed;
 use crate::{
     capture::Reliance,
     database::{OpenTransaction, Shadowed, Who, YOUNG, by_waits, read_outcome, read_waits},
-    error::Result,
+    error::{Error, Kind, Result},
     ledger::{Entry, Filter, NewEntry, Total},
     name::FileName,
     plan::Ignored,
@@ -101,7 +101,20 @@ pub(super) async fn open_transactions(pool: &PgPool, ignored: &[Ignored]) -> Res
             },
         })
     };
-    rows.iter().map(open).collect::<sqlx::Result<_>>().map_err(error)
+    let (mut asking, mut found) = (false, Vec::new());
+    for row in &rows {
+        match row.try_get("asking").map_err(error)? {
+            true => asking = true,
+            false => found.push(open(row).map_err(error)?),
+        }
+    }
+    match asking {
+        true => Ok(found),
+        false => {
+            Err(Error::new(Kind::Database, "this server does not show its open transactions: not even the one that asks is among them")
+                .hint("pg_locks must list the sessions of every role, as PostgreSQL's own does"))
+        }
+    }
 }
 
 pub(super) async fn waits(pool: &PgPool, claim: &Claim) -> Result<Vec<(Option<Waits>, u64)>> {

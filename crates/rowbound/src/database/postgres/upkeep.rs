@@ -5,13 +5,13 @@ use std::time::Duration;
 use sqlx::PgPool;
 
 use super::{
-    fault::failed,
+    fault::{failed, standing_by},
     queue::{enter_in, micros},
 };
 use crate::{
     database::{read_upkeep, write_upkeep},
     error::Result,
-    ledger::{NewEntry, Upkeep},
+    ledger::{NewEntry, Timeline, Upkeep},
 };
 
 pub(super) async fn keep(pool: &PgPool, storage: &str, owner: &str, lease: Duration) -> Result<Option<Upkeep>> {
@@ -89,4 +89,18 @@ pub(super) async fn upkeep(pool: &PgPool, storage: &str) -> Result<Option<Upkeep
         .await
         .map_err(|e| failed("cannot read what is known of a trash", e))?;
     record.map(|text| read_upkeep(storage, &text)).transpose()
+}
+
+/// The server begins a timeline when a standby is promoted and when a recovery has ended at an earlier moment; each file of the write-ahead log is named after
+/// its own (<https://www.postgresql.org/docs/current/continuous-archiving.html#BACKUP-TIMELINES>). After a crash the log may be shorter than it was seen.
+pub(super) async fn timeline(pool: &PgPool) -> Result<Timeline> {
+    let told: Option<(String, i64)> = sqlx::query_as(
+        "select 'timeline ' || left(pg_walfile_name(w.at), 8), pg_wal_lsn_diff(w.at, '0/0')::int8
+         from (select case when not pg_is_in_recovery() then pg_current_wal_insert_lsn() end as at) w where w.at is not null",
+    )
+    .fetch_optional(pool)
+    .await
+    .map_err(|e| failed("cannot read the server's timeline", e))?;
+    let (id, position) = told.ok_or_else(standing_by)?;
+    Ok(Timeline { id, position: u64::try_from(position).unwrap_or(0) })
 }

@@ -1,10 +1,10 @@
 //! What is known of a storage's trash. Who keeps it is not written: the one worker holds a file lock.
 
-use super::{Sqlite, fault::failed, queue::enter_in};
+use super::{Sqlite, fault::failed, inode, queue::enter_in};
 use crate::{
     database::{read_upkeep, write_upkeep},
     error::Result,
-    ledger::{NewEntry, Upkeep},
+    ledger::{NewEntry, Timeline, Upkeep},
 };
 
 pub(super) async fn kept(db: &Sqlite, storage: &str, upkeep: &Upkeep, entries: &[NewEntry]) -> Result<bool> {
@@ -33,4 +33,15 @@ pub(super) async fn upkeep(db: &Sqlite, storage: &str) -> Result<Option<Upkeep>>
         .await
         .map_err(failed("read what is known of the trash"))?;
     record.map(|text| read_upkeep(storage, &text)).transpose()
+}
+
+/// A backup that was put in the file's place is another file, or its ledger is shorter than it was.
+pub(super) async fn timeline(db: &Sqlite) -> Result<Timeline> {
+    let mut connection = db.acquire().await?;
+    let (_, file) = inode(&db.path)?;
+    let last: i64 = sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM rowbound_ledger")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed("read the end of the ledger"))?;
+    Ok(Timeline { id: format!("file {file}"), position: u64::try_from(last).unwrap_or(0) })
 }

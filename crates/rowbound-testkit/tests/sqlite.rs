@@ -1,0 +1,91 @@
+//! What a connection of ours to SQLite is, whatever the application's pool sets in its own.
+
+use std::sync::Arc;
+
+use rowbound::{
+    Binding,
+    capture::Bound,
+    database::{self, Database, Options},
+    queue::Outcome,
+};
+use rowbound_testkit::{
+    Journal, TestDb,
+    database_suite::{Attached, Fixture, fresh_record, ok, settle_all},
+    sessions::{left_alone, said_by_its_session},
+};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+
+/// A pragma that our connections set: its name, what the application's pool has instead, and what a connection of ours says.
+type Reset = (&'static str, &'static str, &'static str);
+
+const RESET: &[Reset] = &[
+    ("busy_timeout", "1234", "5000"),
+    ("count_changes", "ON", "0"),
+    ("empty_result_callbacks", "ON", "0"),
+    ("foreign_keys", "ON", "0"),
+    ("full_column_names", "ON", "0"),
+    ("ignore_check_constraints", "ON", "0"),
+    ("locking_mode", "EXCLUSIVE", "normal"),
+    // Of the connection that reads a column from end to end, by which the test asks. The others write.
+    ("query_only", "ON", "1"),
+    ("read_uncommitted", "ON", "0"),
+    ("reverse_unordered_selects", "ON", "0"),
+    ("short_column_names", "OFF", "1"),
+    ("synchronous", "OFF", "2"),
+    ("writable_schema", "ON", "0"),
+];
+
+/// A pool that connects with every odd pragma that [`RESET`] has.
+async fn odd_pool(db: &TestDb) -> sqlx::SqlitePool {
+    let connect: SqliteConnectOptions =
+        ok(db.url().parse().map_err(|e: sqlx::Error| rowbound::Error::new(rowbound::Kind::Config, e.to_string())));
+    // One connection that locks the file for itself would keep everybody out, us too.
+    let connect = RESET.iter().filter(|(name, ..)| *name != "locking_mode").fold(connect, |c, (name, odd, _)| c.pragma(*name, *odd));
+    SqlitePoolOptions::new().max_connections(2).connect_with(connect).await.expect("a pool")
+}
+
+/// A pragma that no list knows makes this fail, and somebody has to look at it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_pragma_is_known() {
+    let f = Fixture::new(TestDb::sqlite(Journal::Wal).await);
+    f.docs(&["a.jpg", "b.jpg"]).await;
+    let pool = odd_pool(&f.db).await;
+    let each: Vec<_> = RESET.iter().map(|(name, ..)| format!("select '{name}=' || (select * from pragma_{name}) as n")).collect();
+    for database in [ok(database::open(f.db.url(), &Options::default()).await), ok(database::beside(&pool, &Options::default()).await)] {
+        let found = said_by_its_session(&*database, &each.join(" union all ")).await;
+        let wrong: Vec<_> = RESET
+            .iter()
+            .filter(|(name, _, ours)| found.get(*name).is_none_or(|is| is != ours))
+            .map(|(name, ..)| (name, found.get(*name)))
+            .collect();
+        assert!(wrong.is_empty(), "of a connection of ours: {wrong:?}");
+        let all = said_by_its_session(&*database, "select name || '=' from pragma_pragma_list").await;
+        let known: Vec<_> =
+            RESET.iter().map(|(name, ..)| (*name).to_owned()).chain(left_alone(include_str!("sqlite/pragmas.txt"), "sqlite")).collect();
+        let new: Vec<_> = all.keys().filter(|name| !known.contains(name)).collect();
+        assert!(
+            all.len() > 50 && new.is_empty(),
+            "pragmas that nobody has looked at: {new:?}. One that changes which rows come is set in sqlite/session.rs, any other is listed in sqlite/pragmas.txt"
+        );
+        database.close().await;
+    }
+}
+
+/// Nothing of it is in our way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_with_odd_pragmas_is_as_good_as_any() {
+    let f = Fixture::new(TestDb::sqlite(Journal::Wal).await);
+    f.docs(&["a.jpg", "b.jpg", "a.jpg"]).await;
+    let pool = odd_pool(&f.db).await;
+    let database: Arc<dyn Database> = ok(database::beside(&pool, &Options::default()).await);
+    let bound = vec![Bound { id: 1, binding: ok(Binding::name("doc.file", "default")) }];
+    let record = ok(database.install(&bound, &fresh_record(&*database, &bound).await).await);
+    let a = Attached { record, database, bound };
+    f.db.exec("delete from doc where id < 3").await;
+    let claimed = ok(a.database.claim(&a.claim()).await);
+    assert_eq!(claimed.len(), 2);
+    assert_eq!(a.found(&["a.jpg", "b.jpg"]).await, ["a.jpg"]);
+    assert_eq!(ok(a.database.settle(&settle_all(&claimed, Outcome::Kept), None).await), 2);
+    a.database.close().await;
+    pool.close().await;
+}

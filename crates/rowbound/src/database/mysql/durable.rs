@@ -1,0 +1,53 @@
+//! The log is on disk. With `innodb_flush_log_at_trx_commit` at 0 or 2 the server writes it about once a second, and for a moment a commit may be seen that is not
+//! there yet: after a crash its rows are as before.
+//!
+//! In: nothing. Out: the promise that everything committed before is there. No account needs a right for it.
+
+use std::time::{Duration, Instant};
+
+use sqlx::MySqlConnection;
+
+use super::{Mysql, fault, text};
+use crate::error::{Error, Kind, Result, Retry};
+
+/// How long the server may take; the default of `innodb_flush_log_at_timeout` is a second.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two looks, at first and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
+
+/// See [`super::Database::flushed`].
+pub(super) async fn flushed(db: &Mysql) -> Result<()> {
+    let mut conn = db.pool().acquire().await.map_err(fault)?;
+    let (until, mut pause) = (Instant::now() + PATIENCE, PAUSE.0);
+    let (wanted, mut there) = log(&mut conn).await?;
+    while there < wanted {
+        if Instant::now() > until {
+            return Err(Error::new(
+                Kind::Busy,
+                "the server does not write its log to the disk: what it has committed could be gone after a crash",
+            )
+            .retry(Retry::Later)
+            .hint("set innodb_flush_log_at_trx_commit = 1, or innodb_flush_log_at_timeout to a second or two"));
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE.1);
+        there = log(&mut conn).await?.1;
+    }
+    Ok(())
+}
+
+/// How long the log is, and how much of it is on disk. MySQL before 8.0.30 does not tell: then nothing is waited for, and what its settings promise holds.
+async fn log(conn: &mut MySqlConnection) -> Result<(u64, u64)> {
+    let ask = "show global status where variable_name in
+        ('Innodb_lsn_current', 'Innodb_lsn_flushed', 'Innodb_redo_log_current_lsn', 'Innodb_redo_log_flushed_to_disk_lsn')";
+    let (mut all, mut there) = (0, 0);
+    for row in sqlx::raw_sql(ask).fetch_all(conn).await.map_err(fault)? {
+        let lsn = text(&row, 1)?.parse().unwrap_or(0);
+        match text(&row, 0)?.to_ascii_lowercase().contains("current") {
+            true => all = lsn,
+            false => there = lsn,
+        }
+    }
+    Ok((all, there))
+}
