@@ -1,6 +1,6 @@
 //! Odd settings of servers, databases and roles: under each of them files follow rows, and nothing else is deleted.
 //!
-//! One by one they take a quarter of an hour (`soak_..`). `make test` sets all of a server's at once.
+//! Sixty and more of each server, one by one, take a while (`soak_..`). `make test` sets all of a server's at once.
 
 use std::time::Duration;
 
@@ -71,6 +71,27 @@ const POSTGRES: &[Odd] = &[
     odd("check_function_bodies = off"),
     odd("stats_fetch_consistency = snapshot"),
     odd("xmlbinary = hex"),
+    odd("xmloption = document"),
+    odd("enable_bitmapscan = off"),
+    odd("enable_hashjoin = off"),
+    odd("enable_mergejoin = off"),
+    odd("enable_nestloop = off"),
+    odd("enable_hashagg = off"),
+    odd("enable_sort = off"),
+    odd("enable_material = off"),
+    odd("enable_partition_pruning = off"),
+    odd("random_page_cost = 1000"),
+    odd("cpu_tuple_cost = 100"),
+    odd("from_collapse_limit = 1"),
+    odd("geqo_threshold = 2"),
+    odd("parallel_setup_cost = 0"),
+    odd("min_parallel_table_scan_size = 0"),
+    odd("default_statistics_target = 1"),
+    odd("synchronize_seqscans = off"),
+    odd("cursor_tuple_fraction = 0.01"),
+    odd("default_text_search_config = 'pg_catalog.german'"),
+    odd("default_toast_compression = 'pglz'"),
+    odd("vacuum_cost_delay = 100"),
 ];
 
 /// `SET GLOBAL`, on both.
@@ -100,6 +121,32 @@ const BOTH: &[Odd] = &[
     odd("big_tables = on"),
     odd("max_error_count = 0"),
     odd("sql_quote_show_create = off"),
+    odd("auto_increment_increment = 7"),
+    odd("auto_increment_offset = 3"),
+    odd("binlog_row_image = MINIMAL"),
+    odd("character_set_client = latin1"),
+    odd("character_set_connection = latin1"),
+    odd("character_set_server = latin1"),
+    odd("collation_server = latin1_german1_ci"),
+    odd("default_week_format = 3"),
+    odd("div_precision_increment = 0"),
+    odd("event_scheduler = on"),
+    odd("explicit_defaults_for_timestamp = off"),
+    odd("innodb_deadlock_detect = off"),
+    odd("innodb_stats_persistent = off"),
+    odd("innodb_strict_mode = off"),
+    odd("innodb_table_locks = off"),
+    odd("join_buffer_size = 128"),
+    odd("lc_time_names = 'de_DE'"),
+    odd("max_heap_table_size = 16384"),
+    odd("max_seeks_for_key = 1"),
+    odd("net_buffer_length = 1024"),
+    odd("old_alter_table = on"),
+    odd("optimizer_prune_level = 0"),
+    odd("sort_buffer_size = 32768"),
+    odd("tmp_table_size = 1024"),
+    odd("updatable_views_with_limit = 'NO'"),
+    odd("wait_timeout = 60"),
 ];
 
 const MARIADB: &[Odd] = &[

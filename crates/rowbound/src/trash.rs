@@ -80,6 +80,8 @@ pub(crate) struct Keeper {
     lately: Upkeep,
     /// The history that the database followed at the last turn.
     timeline: Option<Timeline>,
+    /// A comparison with the rows of another history that is still to be made.
+    behind: Option<history::Behind>,
     erasing: erase::Progress,
     /// Entries of the ledger from this one on are not checked again.
     before: Option<i64>,
@@ -131,6 +133,7 @@ impl Keeper {
             stored: Upkeep::default(),
             lately: Upkeep::default(),
             timeline: None,
+            behind: None,
             erasing: erase::Progress::default(),
             before: None,
             stuck: None,
@@ -226,7 +229,9 @@ impl Keeper {
         self.upkeep.read = self.upkeep.read.max(self.lately.read);
         self.upkeep.reviewed = self.upkeep.reviewed.max(self.lately.reviewed);
         let now = self.db.now().await?;
-        self.follow_history(now).await?;
+        if !self.follow_history(now).await? {
+            return Ok(Turn::Another);
+        }
         match self.recheck(now).await {
             Ok(()) if self.upkeep.checked == Some(now) || self.upkeep.read == Some(now) => self.stuck = None,
             Ok(()) => {}
@@ -239,7 +244,9 @@ impl Keeper {
             Err(e) => return Err(e),
         }
         match self.empty().await? {
-            Turn::Done(failed) => Ok(Turn::Done(failed.or_else(|| self.stuck.clone()))),
+            Turn::Done(failed) => {
+                Ok(Turn::Done(failed.or_else(|| self.stuck.clone()).or_else(|| self.behind.as_ref().and_then(history::Behind::error))))
+            }
             turn => Ok(turn),
         }
     }

@@ -31,7 +31,6 @@ const LIKE_POSTGRES: &[Kin] = &[
     ("hologres", "Hologres"),
     ("vertica", "Vertica"),
     ("spanner", "Google Spanner"),
-    ("ydb", "YDB"),
 ];
 
 /// By what `version()` and `@@version_comment` say.
@@ -40,6 +39,7 @@ const LIKE_MYSQL: &[Kin] = &[
     ("vitess", "Vitess"),
     ("planetscale", "PlanetScale"),
     ("oceanbase", "OceanBase"),
+    ("obproxy", "OceanBase"),
     ("singlestore", "SingleStore"),
     ("memsql", "SingleStore"),
     ("tddl", "PolarDB-X"),
@@ -203,8 +203,12 @@ mod tests {
         for (version, comment, name) in [
             ("5.7.25-TiDB-v6.5.0", "TiDB Server (Apache License 2.0) Community Edition, MySQL 5.7 compatible", "TiDB"),
             ("8.0.11-TiDB-v7.5.1", "TiDB Server (Apache License 2.0) Community Edition, MySQL 8.0 compatible", "TiDB"),
-            ("8.0.30-Vitess", "Version: 17.0.0 (Git revision 1b0a8f2 branch 'HEAD') built on Mon Jun 26", "Vitess"),
+            ("8.0.30-Vitess", "Version: 18.0.0-SNAPSHOT (Git revision 122ee758cf4f branch 'main') built on Fri Jun 30", "Vitess"),
+            ("8.0.34", "PlanetScale (Vitess)", "Vitess"),
+            ("8.0.23-PlanetScale", "", "PlanetScale"),
             ("5.7.9-vitess-12.0.0", "", "Vitess"),
+            ("5.7.25-OceanBase_CE-v4.2.1.2", "OceanBase_CE 4.2.1.2", "OceanBase"),
+            ("5.6.25-OBProxy-3.2.0", "", "OceanBase"),
             ("5.7.25-OceanBase-v4.2.1.0", "OceanBase_CE 4.2.1.0 (r100000102023092807)", "OceanBase"),
             ("5.7.32", "SingleStoreDB source distribution (compatible; MySQL Enterprise & MySQL Commercial)", "SingleStore"),
             ("5.5.58", "MemSQL source distribution (compatible; MySQL Enterprise & MySQL Commercial)", "SingleStore"),

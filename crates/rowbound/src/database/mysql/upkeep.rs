@@ -116,19 +116,21 @@ async fn read(conn: &mut MySqlConnection, storage: &str) -> Result<Option<Upkeep
 }
 
 /// Which server it is, and how long its redo log has become. A failover leads to another server; a server that was set back has a shorter log, which a process
-/// that was there before notices. `server_uuid` is MySQL's, `server_uid` MariaDB's since 10.6.16.
+/// that was there before notices. `server_uuid` is MySQL's. MariaDB's `server_uid`, since 10.6.16, is made of a network card's address and the port, which
+/// containers may have in common; servers that copy from each other have different numbers.
 pub(super) async fn timeline(db: &Mysql) -> Result<Timeline> {
     let mut conn = db.pool().acquire().await.map_err(fault)?;
     let ask = "show global variables where variable_name in ('server_uuid', 'server_uid', 'server_id', 'hostname', 'port')";
     let rows = sqlx::raw_sql(ask).fetch_all(&mut *conn).await.map_err(fault)?;
     let told = rows.iter().map(|row| Ok((text(row, 0)?.to_lowercase(), text(row, 1)?))).collect::<Result<BTreeMap<_, _>>>()?;
-    let its_own = ["server_uuid", "server_uid"].iter().find_map(|name| told.get(*name)).filter(|id| !id.is_empty());
-    let id = match its_own {
-        Some(id) => format!("server {id}"),
-        None => format!("server {}", ["server_id", "hostname", "port"].map(|name| told.get(name).map_or("", String::as_str)).join(" ")),
+    let names: &[&str] = match ["server_uuid", "server_uid"].iter().find(|name| told.get(**name).is_some_and(|id| !id.is_empty())) {
+        Some(&"server_uuid") => &["server_uuid"],
+        Some(_) => &["server_uid", "server_id"],
+        None => &["server_id", "hostname", "port"],
     };
+    let id = names.iter().map(|name| told.get(*name).map_or("", String::as_str)).collect::<Vec<_>>().join(" ");
     let ask = "show global status where variable_name in ('Innodb_lsn_current', 'Innodb_redo_log_current_lsn')";
     let rows = sqlx::raw_sql(ask).fetch_all(&mut *conn).await.map_err(fault)?;
     let position = rows.first().map(|row| text(row, 1)).transpose()?;
-    Ok(Timeline { id, position: position.and_then(|lsn| lsn.parse().ok()).unwrap_or(0) })
+    Ok(Timeline { id: format!("server {id}"), position: position.and_then(|lsn| lsn.parse().ok()).unwrap_or(0) })
 }

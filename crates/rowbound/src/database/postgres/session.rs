@@ -23,7 +23,7 @@ const APPLICATION: &str = "rowbound";
 /// The oldest server whose `CREATE OR REPLACE TRIGGER` we can use.
 const OLDEST: i32 = 140_000;
 
-/// A question that takes no longer than its way there and back.
+/// Sixteen questions that take no longer than their way there and back.
 const SHORT: Duration = Duration::from_secs(3);
 
 const SERVER: &str = "select pg_catalog.version()";
@@ -164,12 +164,15 @@ async fn own_sessions(connect: &PgConnectOptions, one: &mut PgConnection, began:
     let began_two = Instant::now();
     let mut two = PgConnection::connect_with(connect).await.map_err(error)?;
     let (_, two_was_there) = seat(&mut two, began_two).await.map_err(refused_by_pooler)?;
+    let asked = Instant::now();
     let (again, _) = seat(one, began).await.map_err(refused_by_pooler)?;
+    // They take turns sixteen times, and the way may be long.
+    let patience = SHORT + asked.elapsed() * 32;
     let kept = if again != pid {
         false
     } else if was_there || two_was_there {
         // With too few sessions for both, a pooler lets the second wait for the first.
-        match tokio::time::timeout(SHORT, keep_theirs(one, &mut two)).await {
+        match tokio::time::timeout(patience, keep_theirs(one, &mut two)).await {
             Ok(kept) => kept.map_err(refused_by_pooler)?,
             Err(_) => false,
         }

@@ -94,13 +94,20 @@ pub(super) async fn upkeep(pool: &PgPool, storage: &str) -> Result<Option<Upkeep
 /// The server begins a timeline when a standby is promoted and when a recovery has ended at an earlier moment; each file of the write-ahead log is named after
 /// its own (<https://www.postgresql.org/docs/current/continuous-archiving.html#BACKUP-TIMELINES>). After a crash the log may be shorter than it was seen.
 pub(super) async fn timeline(pool: &PgPool) -> Result<Timeline> {
-    let told: Option<(String, i64)> = sqlx::query_as(
+    let told: sqlx::Result<Option<(String, i64)>> = sqlx::query_as(
         "select 'timeline ' || left(pg_walfile_name(w.at), 8), pg_wal_lsn_diff(w.at, '0/0')::int8
          from (select case when not pg_is_in_recovery() then pg_current_wal_insert_lsn() end as at) w where w.at is not null",
     )
     .fetch_optional(pool)
-    .await
-    .map_err(|e| failed("cannot read the server's timeline", e))?;
+    .await;
+    let told = match told {
+        // A service whose storage is its own may have no such log: then nothing is noticed, and nothing else is kept from its work.
+        Err(sqlx::Error::Database(e)) if matches!(e.code().as_deref(), Some("0A000" | "42883" | "42501")) => {
+            tracing::debug!(error = %e, "the server does not tell its timeline");
+            return Ok(Timeline { id: "no timeline".to_owned(), position: 0 });
+        }
+        told => told.map_err(|e| failed("cannot read the server's timeline", e))?,
+    };
     let (id, position) = told.ok_or_else(standing_by)?;
     Ok(Timeline { id, position: u64::try_from(position).unwrap_or(0) })
 }

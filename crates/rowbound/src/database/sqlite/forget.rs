@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Sqlite, fault::failed, json};
+use super::{Sqlite, fault::failed, json, upkeep::LONGEST};
 use crate::{database::Forgotten, error::Result};
 
 // Read without the write lock, which is then held for the removal alone. Nothing that happens in between makes an entry needed again.
@@ -30,6 +30,15 @@ pub(super) async fn forget_entries(db: &Sqlite, before: Timestamp, after: i64, l
     let mut removed = 0;
     if !gone.is_empty() {
         let mut lock = db.write_lock().await?;
+        // The ledger ends earlier afterwards, and is not to be taken for one that was set back.
+        sqlx::query(
+            "INSERT INTO rowbound_upkeep (storage, record) SELECT ?1, coalesce(max(id), 0) FROM rowbound_ledger WHERE true \
+             ON CONFLICT (storage) DO UPDATE SET record = max(CAST(record AS INTEGER), CAST(excluded.record AS INTEGER))",
+        )
+        .bind(LONGEST)
+        .execute(lock.connection())
+        .await
+        .map_err(failed("remember how long the ledger was"))?;
         let done = sqlx::query("DELETE FROM rowbound_ledger WHERE id IN (SELECT value FROM json_each(?1))").bind(json(&gone)?);
         removed = done.execute(lock.connection()).await.map_err(failed("remove old entries of the ledger"))?.rows_affected();
         lock.end("COMMIT").await?;

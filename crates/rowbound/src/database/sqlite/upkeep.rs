@@ -7,6 +7,9 @@ use crate::{
     ledger::{NewEntry, Timeline, Upkeep},
 };
 
+/// Under this name, which no storage has, stands the ledger's highest number from before old entries left it.
+pub(super) const LONGEST: &str = "";
+
 pub(super) async fn kept(db: &Sqlite, storage: &str, upkeep: &Upkeep, entries: &[NewEntry]) -> Result<bool> {
     let record = write_upkeep(storage, upkeep)?;
     let mut lock = db.write_lock().await?;
@@ -39,9 +42,13 @@ pub(super) async fn upkeep(db: &Sqlite, storage: &str) -> Result<Option<Upkeep>>
 pub(super) async fn timeline(db: &Sqlite) -> Result<Timeline> {
     let mut connection = db.acquire().await?;
     let (_, file) = inode(&db.path)?;
-    let last: i64 = sqlx::query_scalar("SELECT coalesce(max(id), 0) FROM rowbound_ledger")
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(failed("read the end of the ledger"))?;
+    let last: i64 = sqlx::query_scalar(
+        "SELECT max(coalesce((SELECT max(id) FROM rowbound_ledger), 0), \
+           coalesce((SELECT CAST(record AS INTEGER) FROM rowbound_upkeep WHERE storage = ?1), 0))",
+    )
+    .bind(LONGEST)
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(failed("read the end of the ledger"))?;
     Ok(Timeline { id: format!("file {file}"), position: u64::try_from(last).unwrap_or(0) })
 }
