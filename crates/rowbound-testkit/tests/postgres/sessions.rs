@@ -28,7 +28,8 @@ const RESET: &[Reset] = &[
     ("idle_session_timeout", "'30s'", "0"),
     // The session's is 20 s; the transaction in which a column is read waits for 5.
     ("lock_timeout", "'1s'", "5000"),
-    ("idle_in_transaction_session_timeout", "'1s'", "60000"),
+    // As well: 60 s, and 15 minutes for who reads a column.
+    ("idle_in_transaction_session_timeout", "'1s'", "900000"),
     ("default_transaction_isolation", "'serializable'", "read committed"),
     ("default_transaction_read_only", "on", "off"),
     ("default_transaction_deferrable", "on", "off"),

@@ -57,8 +57,10 @@ async fn of_column(conn: &mut PgConnection, scan: &Scan) -> Result<String> {
 
 async fn copy(conn: &mut PgConnection, sql: &str, to: &mut Paging) -> Result<()> {
     let error = |e| failed("cannot read the column", e);
-    // An error instead of fewer rows where row security applies; and a migration that waits for its lock is not waited for.
-    let begin = "begin isolation level repeatable read, read only; set local row_security = off; set local lock_timeout = '5s'";
+    // An error instead of fewer rows where row security applies; and a migration that waits for its lock is not waited for. Whoever takes the values may be
+    // slow, and the last of them are with us when the server is done.
+    let begin = "begin isolation level repeatable read, read only; set local row_security = off; set local lock_timeout = '5s';
+        set local idle_in_transaction_session_timeout = '15min'";
     conn.execute(sqlx::raw_sql(AssertSqlSafe(begin))).await.map_err(error)?;
     let mut rows = Rows::default();
     {
