@@ -1022,6 +1022,22 @@ mod barrier {
 mod settings {
     use super::*;
 
+    /// `put` of an application's own role: row level security shows it some rows, and to those it writes.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_role_that_sees_some_rows_writes_those() {
+        let f = fixture(DOC).await;
+        let a = f.attach(&["doc.file"]).await;
+        f.db.exec("alter table doc enable row level security; create policy some on doc using (id > 1)").await;
+        let role = Role::new(&f, &["grant select, update on doc"]).await;
+        let db = role.open().await;
+        let (column, new) = (&a.bound[0].binding.column, rowbound_testkit::World::file_name("new.jpg"));
+        assert!(ok(db.has_row(column, "2").await) && !ok(db.has_row(column, "1").await));
+        assert!(ok(db.assign(column, "2", &new).await) && !ok(db.assign(column, "1", &new).await));
+        assert_eq!(a.values().await, ["b.jpg"]);
+        db.close().await;
+        role.drop(&f).await;
+    }
+
     /// Made for requests. A check may read a whole table, and one that is cut short is cut short for ever.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_roles_statement_timeout_does_not_hold_for_ours() {

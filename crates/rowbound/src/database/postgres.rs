@@ -453,7 +453,7 @@ impl Database for Postgres {
     }
 
     async fn has_row(&self, column: &Column, key: &str) -> Result<bool> {
-        assign::has_row(&self.pool, column, key).await
+        assign::has_row(self.theirs(), column, key).await
     }
 
     async fn assign(&self, column: &Column, key: &str, name: &FileName) -> Result<bool> {

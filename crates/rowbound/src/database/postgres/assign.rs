@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use super::{fault::failed, tables};
 use crate::{binding::Column, database::no_key, error::Result, name::FileName};
 
-/// See [`super::Database::has_row`].
+/// See [`super::Database::has_row`]. The pools here are of sessions that see the rows which the application's role sees.
 pub(super) async fn has_row(pool: &PgPool, column: &Column, key: &str) -> Result<bool> {
     let error = |e| failed("cannot look for the row", e).with("column", column).with("key", key);
     let mut connection = pool.acquire().await.map_err(error)?;
@@ -15,9 +15,8 @@ pub(super) async fn has_row(pool: &PgPool, column: &Column, key: &str) -> Result
     Ok(found.is_some())
 }
 
-/// The application's own triggers run here: they look for tables where its role does, and see the rows that it sees.
-const AS_ITS_ROLE: &str =
-    "select set_config('search_path', current_setting('rowbound.search_path'), true), set_config('row_security', 'on', true)";
+/// The application's own triggers run here, and look for tables where its role does.
+const AS_ITS_ROLE: &str = "select set_config('search_path', current_setting('rowbound.search_path'), true)";
 
 /// See [`super::Database::assign`]. `pool` is that of sessions which barriers wait for.
 pub(super) async fn assign(pool: &PgPool, column: &Column, key: &str, name: &FileName) -> Result<bool> {
@@ -44,5 +43,5 @@ async fn by_key(connection: &mut PgConnection, column: &Column, key: &str) -> Re
             .fetch_one(connection)
             .await
             .map_err(error)?;
-    Ok((found.table_sql(), format!("{} = $2::text::{kind}", tables::ident(one))))
+    Ok((found.table_sql(), format!("{} operator(pg_catalog.=) $2::text::{kind}", tables::ident(one))))
 }

@@ -50,7 +50,7 @@ pub(super) struct Manner {
 pub(super) enum Work {
     /// Ours: it never writes a row of the application, and no barrier waits for it.
     Ours,
-    /// The application's: it writes a row as an application would, and barriers wait for it.
+    /// The application's: it writes a row as an application would, among those that its role may see, and barriers wait for it.
     Applications,
 }
 
@@ -84,7 +84,9 @@ pub(super) async fn prepare(conn: &mut PgConnection, manner: Option<&Manner>, wo
     }
     let rows = sqlx::raw_sql(include_str!("session.sql")).fetch_all(&mut *conn).await?;
     let attached: bool = rows.last().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?;
-    if attached && work == Work::Ours {
+    if work == Work::Applications {
+        sqlx::raw_sql("select set_config('row_security', 'on', false)").execute(&mut *conn).await?;
+    } else if attached {
         // Where the record went meanwhile, or may not be read, the session counts as anybody's: it is waited for, which costs time alone.
         if let Err(e) = sqlx::raw_sql(include_str!("mark.sql")).fetch_all(&mut *conn).await {
             match e {

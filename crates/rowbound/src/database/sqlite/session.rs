@@ -1,7 +1,7 @@
 //! What a connection of ours is, whatever the pool of the application sets in its own.
 //!
-//! In: what is connected with. Out: the same with our pragmas. `tests/sessions/sqlite.rs` reads every pragma, and fails on one that is neither set here nor
-//! listed in `tests/sessions/sqlite.txt`.
+//! In: what is connected with. Out: the same with our pragmas. `tests/sqlite.rs` of the test kit reads every pragma, and fails on one that is neither
+//! set here nor listed in its `sqlite/pragmas.txt`.
 
 use std::time::Duration;
 
