@@ -10,7 +10,7 @@ use serde::Serialize;
 
 pub use crate::delays::Delay;
 use crate::{
-    attach::{copied, forgotten, number, open_storages},
+    attach::{apart, copied, number, open_storages},
     binding::{Keep, Mode, Resolved},
     capture::{Bound, Gap, Installation, VERSION},
     clock,
@@ -268,7 +268,8 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
             }
         },
     }
-    for (name, storage) in open_storages(plan)? {
+    let storages = open_storages(plan)?;
+    for (name, storage) in storages.clone() {
         let (mut reachable, mut proved, mut stranded) = (false, None, 0);
         match record.storages.get(&name) {
             None => {
@@ -281,7 +282,7 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
                     Ok(()) => {
                         reachable = true;
                         let marker = storage.marker().await?;
-                        if let Some(e) = marker.as_ref().and_then(|m| forgotten(m, &record, &name)) {
+                        if let Err(e) = apart(&record, &name, storages.iter().map(|(name, s)| (&plan.storages[name], s))).await {
                             status.problems.push(Problem::new(&e, true));
                         }
                         let shared = marker.as_ref().is_some_and(|m| m.is_shared(&record.id));

@@ -342,6 +342,11 @@ impl Database for Sqlite {
         identity::read(&self.path)
     }
 
+    /// The file beside it, which no copy shares, is the one that it had.
+    async fn has_moved(&self, was: &str) -> Result<bool> {
+        Ok(identity::same_file(was, &identity::read(&self.path)?))
+    }
+
     async fn installation(&self) -> Result<Option<Installation>> {
         let mut connection = self.acquire().await?;
         let there: bool =

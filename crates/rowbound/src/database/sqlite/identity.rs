@@ -65,6 +65,14 @@ pub(super) fn read(database: &Path) -> Result<String> {
     Ok(identity(database, machine.as_deref(), beside.as_deref()))
 }
 
+/// Whether two identities speak of one file beside the database, down to its inode and its time of birth: no copy has both.
+pub(super) fn same_file(one: &str, other: &str) -> bool {
+    let beside = |identity: &str| {
+        identity.split_once(" by ").map(|(_, file)| file.to_owned()).filter(|file| file.contains(" inode ") && file.contains(" born "))
+    };
+    beside(one).is_some() && beside(one) == beside(other)
+}
+
 /// Makes the file beside the database if there is none.
 ///
 /// # Errors

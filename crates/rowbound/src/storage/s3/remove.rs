@@ -1,9 +1,13 @@
 //! Deletions by name: another look, then a request for up to 1,000 of them.
 
+use std::collections::HashMap;
+
 use futures_util::future::join_all;
 
 use super::{
-    Inner, Mode, copies,
+    Inner, Mode,
+    attributes::Attributes,
+    copies,
     keys::{Doomed, Gone, PAGE},
     rounds,
     trash::Entry,
@@ -36,9 +40,25 @@ impl Inner {
         items: &[(FileName, Seen)],
         now: &[usize],
     ) -> Result<Vec<(usize, Result<Removed>)>> {
+        let mut attributes: HashMap<usize, Attributes> = HashMap::new();
+        let mut done: Vec<(usize, Result<Removed>)> = Vec::new();
+        if mode == Mode::Copies {
+            let access = proved.access.unwrap_or(true);
+            let asked = now.iter().map(|i| async { (*i, self.attributes(&self.key(&items[*i].0), access).await) });
+            for (i, told) in join_all(asked).await {
+                match told {
+                    Ok(told) => drop(attributes.insert(i, told)),
+                    // Without them it could not come back as it was.
+                    Err(f) => done.push((i, Err(self.failed(&f, "s3:GetObject", "cannot look at the file", &items[i].0)))),
+                }
+            }
+        }
+        let failed: Vec<usize> = done.iter().map(|(i, _)| *i).collect();
+        let now: Vec<usize> = now.iter().copied().filter(|i| !failed.contains(i)).collect();
         let entry = |i: &usize, place: Option<String>| {
             let (name, seen) = &items[*i];
-            Entry { name: name.as_str().to_owned(), size: seen.size, etag: seen.version.clone(), place }
+            let attributes = attributes.get(i).cloned().unwrap_or_default();
+            Entry { name: name.as_str().to_owned(), size: seen.size, etag: seen.version.clone(), place, attributes }
         };
         let batch = match mode {
             Mode::Erase | Mode::EraseVersions => None,
@@ -51,9 +71,9 @@ impl Inner {
         };
         let id = batch.as_ref().map_or("", |batch| batch.id.as_str());
         let chunks = now.chunks(PAGE).map(|chunk| self.remove_chunk(mode, proved, items, chunk, id));
-        let done: Vec<_> = join_all(chunks).await.into_iter().flatten().collect();
+        let taken: Vec<_> = join_all(chunks).await.into_iter().flatten().collect();
         if let Some(batch) = batch {
-            let entries = done.iter().filter_map(|(i, one)| match one {
+            let entries = taken.iter().filter_map(|(i, one)| match one {
                 Ok(Removed::Trashed(place)) => Some(entry(i, Some(place.clone()))),
                 // It may have gone to the trash, for all we know.
                 Err(_) => Some(entry(i, (mode == Mode::Copies).then(|| copies::place(&items[*i].0, &batch.id)))),
@@ -63,6 +83,7 @@ impl Inner {
             // The first writing of the manifest leads to the same files, in a longer way.
             let _ = self.settle(&batch, entries).await;
         }
+        done.extend(taken);
         Ok(done)
     }
 

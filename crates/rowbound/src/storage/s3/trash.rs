@@ -4,14 +4,16 @@
 //! needed, and no delete marker that others left is ever taken for ours. After the batch it is written again, with the delete markers' ids. Where a
 //! crash came between, a delete marker is ours if it was laid at that time upon the very version that the manifest names.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Inner, copies,
+    Inner,
+    attributes::Attributes,
+    copies,
     marker::Only,
     versions::{self, Version},
     wire::Failure,
@@ -49,6 +51,8 @@ pub(super) struct Entry {
     pub etag: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
+    #[serde(default, skip_serializing_if = "Attributes::are_usual")]
+    pub attributes: Attributes,
 }
 
 /// A batch that was announced.
@@ -234,6 +238,17 @@ impl Inner {
         })
     }
 
+    /// The entries of a batch; none where its manifest is gone or cannot be read.
+    pub(super) async fn entries_of(&self, batch: &str) -> Vec<Entry> {
+        match self.manifest(&self.manifest_key(batch)).await {
+            Ok(manifest) => manifest.map(|m| m.files).unwrap_or_default(),
+            Err(e) => {
+                tracing::warn!(storage = self.name, "what comes back gets the usual storage class and access list: {}", e.full());
+                Vec::new()
+            }
+        }
+    }
+
     /// What is left of an entry.
     async fn entry_now(&self, entry: &Entry, at: Timestamp) -> Result<Option<Trashed>> {
         let Ok(name) = FileName::key(&entry.name) else { return Ok(None) }; // nothing that we wrote
@@ -268,11 +283,16 @@ impl Inner {
     }
 
     /// Brings a file back.
-    pub(super) async fn restore(&self, proved: &Proved, item: &Trashed) -> Result<Restored> {
+    pub(super) async fn restore(&self, proved: &Proved, item: &Trashed, told: &HashMap<(String, String), Attributes>) -> Result<Restored> {
         self.must_take(proved.exact, &item.name)?;
         match (item.place.strip_prefix(versions::PLACE), item.place.strip_prefix(copies::PLACE)) {
             (Some(id), _) => self.uncover(item, id).await,
-            (_, Some(place)) => self.copy_back(proved, item, place).await,
+            (_, Some(place)) => {
+                let usual = Attributes::default();
+                let batch = place.rsplit_once('/').map_or("", |(_, batch)| batch);
+                let attributes = told.get(&(batch.to_owned(), item.name.to_string())).unwrap_or(&usual);
+                self.copy_back(proved, item, place, attributes).await
+            }
             _ => Err(self.no_place(item)),
         }
     }
