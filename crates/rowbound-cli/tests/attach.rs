@@ -1,7 +1,7 @@
 //! An `attach` that fails leaves nothing. One that is killed, at whatever statement, marker or commit, is finished by the next one, or taken away by `detach`; the
 //! application goes on all the while.
 
-use std::{os::unix::fs::PermissionsExt, path::Path, time::Duration};
+use std::{os::unix::fs::PermissionsExt, path::Path};
 
 use rowbound::{Binding, RESERVED, StoragePlan, Trash, plan::Location, storage::Marker};
 use rowbound_testkit::{
@@ -72,74 +72,144 @@ async fn left(world: &World) -> (Vec<(String, String)>, bool) {
     (world.db.triggers().await, marked)
 }
 
-async fn killed_at_each_step(backend: Backend) {
+/// Calls `at` with steps of an attach, which answers whether there is such a step: all of them, or, not as a `whole`, farther and farther apart, and then those
+/// towards the last one.
+async fn steps(whole: bool, mut at: impl AsyncFnMut(u64) -> bool) {
+    let mut last = 0;
+    while whole && at(last + 1).await {
+        last += 1;
+    }
+    if !whole {
+        let (mut stride, mut none) = (1, MANY);
+        while none - last > 1 {
+            let next = if none == MANY { last + stride } else { (last + none) / 2 };
+            if at(next).await { (last, stride) = (next, stride * 2) } else { none = next }
+        }
+    }
+    assert!(last > 8, "an attach has more than {last} steps");
+}
+
+async fn killed_at_steps(backend: Backend, whole: bool) {
     let world = world(backend).await;
     let schema = world.db.schema().await;
     rowbound(&world).run(&["attach"]).await.expect(0);
     let attached = world.db.schema().await;
     rowbound(&world).run(&["detach"]).await.expect(0);
-    for nth in 1.. {
-        if !killed(&world, nth, &["attach"]).await {
-            assert!(nth > 8, "an attach has more than {nth} steps");
-            break;
+    let (world, schema, attached) = (&world, &schema, &attached);
+    let killed_at = async |nth: u64| {
+        let found = killed(world, nth, &["attach"]).await;
+        if !found {
+            rowbound(world).run(&["detach"]).await.expect(0);
         }
-        application(&world).await;
-        // Whatever stands: who is not attached to the end deletes nothing that is referenced.
-        rowbound(&world).run(&["collect"]).await;
-        assert!(world.is_there("kept.jpg"), "step {nth}");
-
-        rowbound(&world).run(&["attach"]).await.expect(0);
-        assert_eq!(world.db.schema().await, attached, "step {nth}");
-        for media in [world.media(), world.folder().join("other")] {
-            assert_eq!(marker(&media).expect("a marker").installations.len(), 1, "step {nth}: {}", media.display());
+        found
+    };
+    steps(whole, async |nth| {
+        if !killed_at(nth).await {
+            return false;
         }
-        world.put_doc("gone.jpg").await;
-        world.db.exec("delete from doc where file = 'gone.jpg'").await;
-        rowbound(&world).run(&["collect"]).await.expect(0);
-        assert!(!world.is_there("gone.jpg") && world.is_there("kept.jpg"), "step {nth}");
-        rowbound(&world).run(&["status"]).await.expect(0);
-        rowbound(&world).run(&["detach"]).await.expect(0);
+        if whole || nth % 2 == 1 {
+            application(world).await;
+            // Whatever stands: who is not attached to the end deletes nothing that is referenced.
+            let collected = rowbound(world).run(&["collect"]).await;
+            assert!(world.is_there("kept.jpg"), "step {nth}");
 
+            let done = rowbound(world).run(&["attach"]).await.expect(0);
+            told(backend, &format!("attach killed at step {nth}"), &[("collect", &collected), ("attach", &done)]);
+            assert_eq!(&world.db.schema().await, attached, "step {nth}");
+            for media in [world.media(), world.folder().join("other")] {
+                assert_eq!(marker(&media).expect("a marker").installations.len(), 1, "step {nth}: {}", media.display());
+            }
+            world.put_doc("gone.jpg").await;
+            world.db.exec("delete from doc where file = 'gone.jpg'").await;
+            rowbound(world).run(&["collect"]).await.expect(0);
+            assert!(!world.is_there("gone.jpg") && world.is_there("kept.jpg"), "step {nth}");
+            rowbound(world).run(&["status"]).await.expect(0);
+            rowbound(world).run(&["detach"]).await.expect(0);
+            if !whole {
+                return true;
+            }
+            assert!(killed_at(nth).await, "step {nth}");
+        }
         // Or it is taken away.
-        assert!(killed(&world, nth, &["attach"]).await, "step {nth}");
-        rowbound(&world).run(&["detach"]).await.expect(0);
-        assert_eq!((left(&world).await, world.db.schema().await), ((vec![], false), schema.clone()), "step {nth}");
-        application(&world).await;
+        rowbound(world).run(&["detach"]).await.expect(0);
+        assert_eq!((left(world).await, &world.db.schema().await), ((vec![], false), schema), "step {nth}");
+        application(world).await;
         world.db.exec("delete from doc").await;
-    }
+        true
+    })
+    .await;
+}
+
+/// A row of the table of ways back: what was typed, what was said.
+fn told(backend: Backend, way: &str, typed: &[(&str, &Output)]) {
+    let said = |output: &Output| {
+        let text = if output.stderr.is_empty() { &output.stdout } else { &output.stderr };
+        format!("{:?} {}", output.code, text.lines().next().unwrap_or_default())
+    };
+    let steps: Vec<String> = typed.iter().map(|(command, output)| format!("`{command}`: {}", said(output))).collect();
+    println!("| {way} | {backend} | {} | lost: nothing |", steps.join("; "));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_an_attach_that_is_killed_is_finished_by_the_next() {
-    killed_at_each_step(Backend::Sqlite).await;
+    killed_at_steps(Backend::Sqlite, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_an_attach_that_is_killed_is_finished_by_the_next() {
-    killed_at_each_step(Backend::Postgres).await;
+    killed_at_steps(Backend::Postgres, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mariadb_an_attach_that_is_killed_is_finished_by_the_next() {
-    killed_at_each_step(Backend::Mariadb).await;
+    killed_at_steps(Backend::Mariadb, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mysql_an_attach_that_is_killed_is_finished_by_the_next() {
-    killed_at_each_step(Backend::Mysql).await;
+    killed_at_steps(Backend::Mysql, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "soak"]
+async fn soak_an_attach_that_is_killed_at_each_step_on_sqlite() {
+    killed_at_steps(Backend::Sqlite, true).await;
+    adoption_killed_at_steps(Backend::Sqlite, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "soak"]
+async fn soak_an_attach_that_is_killed_at_each_step_on_postgres() {
+    killed_at_steps(Backend::Postgres, true).await;
+    adoption_killed_at_steps(Backend::Postgres, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "soak"]
+async fn soak_an_attach_that_is_killed_at_each_step_on_mariadb() {
+    killed_at_steps(Backend::Mariadb, true).await;
+    adoption_killed_at_steps(Backend::Mariadb, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "soak"]
+async fn soak_an_attach_that_is_killed_at_each_step_on_mysql() {
+    killed_at_steps(Backend::Mysql, true).await;
+    adoption_killed_at_steps(Backend::Mysql, true).await;
 }
 
 /// A copy takes the place of its original, which is gone, and is killed meanwhile: the same command, or a plain `attach`, finishes it.
-async fn adoption_killed_at_each_step(backend: Backend) {
+async fn adoption_killed_at_steps(backend: Backend, whole: bool) {
     let original = World::new(backend).await.with_docs().await;
     rowbound(&original).run(&["attach"]).await.expect(0);
     let id = marker(&original.media()).expect("a marker").installations.pop().expect("an installation");
     let was = marker(&original.media());
-    for nth in 1.. {
+    let (original, id, was) = (&original, &id, &was);
+    steps(whole, async |nth| {
         let mut copy = World::with(original.db.copy().await);
         copy.bindings = original.bindings.clone();
         copy.storage = original.storage.clone();
-        let command = ["attach", "--adopt", "--forget-installation", &id];
+        let command = ["attach", "--adopt", "--forget-installation", id];
         let more = killed(&copy, nth, &command).await;
         if more {
             original.put_file("kept.jpg", b"1");
@@ -152,39 +222,39 @@ async fn adoption_killed_at_each_step(backend: Backend) {
                 assert_eq!(plain.code, Some(4), "step {nth}: {}", plain.stderr);
                 rowbound(&copy).run(&command).await.expect(0);
             }
+            told(backend, &format!("attach --adopt killed at step {nth}"), &[("attach", &plain)]);
         }
         let installations = marker(&original.media()).expect("a marker").installations;
-        assert!(installations.len() == 1 && installations[0] != id, "step {nth}: {installations:?}");
+        assert!(installations.len() == 1 && installations[0] != *id, "step {nth}: {installations:?}");
         rowbound(&copy).run(&["attach"]).await.expect(0);
         rowbound(&copy).run(&["collect"]).await.expect(0);
         rowbound(&copy).run(&["status"]).await.expect(0);
         // For the next copy the storage is the original's again.
         let path = original.media().join(RESERVED).join(rowbound::storage::MARKER);
-        std::fs::write(path, serde_json::to_string(&was).expect("JSON")).expect("the marker");
-        if !more {
-            break;
-        }
-    }
+        std::fs::write(path, serde_json::to_string(was).expect("JSON")).expect("the marker");
+        more
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_an_adoption_that_is_killed_is_finished_by_the_next() {
-    adoption_killed_at_each_step(Backend::Sqlite).await;
+    adoption_killed_at_steps(Backend::Sqlite, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_an_adoption_that_is_killed_is_finished_by_the_next() {
-    adoption_killed_at_each_step(Backend::Postgres).await;
+    adoption_killed_at_steps(Backend::Postgres, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mariadb_an_adoption_that_is_killed_is_finished_by_the_next() {
-    adoption_killed_at_each_step(Backend::Mariadb).await;
+    adoption_killed_at_steps(Backend::Mariadb, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mysql_an_adoption_that_is_killed_is_finished_by_the_next() {
-    adoption_killed_at_each_step(Backend::Mysql).await;
+    adoption_killed_at_steps(Backend::Mysql, false).await;
 }
 
 /// Who may not write into the folder changes nothing in the database, and is not in the way of a later attach.

@@ -208,8 +208,10 @@ pub(super) fn claim_marker(
                 .hint(format!("is it mounted? If it is the right place after all: rowbound attach --adopt-storage {name}")));
         }
         (None, _) => Marker::new(random_id(), []),
-        // An attach did not come to its end.
-        (Some(marker), Some(known)) if left.replaces.as_ref() == Some(&marker.storage) => Marker::new(known.clone(), []),
+        // An attach did not come to its end. The original's own marker is never what it was to replace.
+        (Some(marker), Some(known)) if left.replaces.as_ref() == Some(&marker.storage) && marker.origin(&at.written) != Origin::Here => {
+            Marker::new(known.clone(), [])
+        }
         (Some(marker), Some(known)) if marker.storage != *known && !meant => {
             return Err(Error::new(Kind::StorageUnreachable, "this is another storage than the one attached before")
                 .with("storage", name)

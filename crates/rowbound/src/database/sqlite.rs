@@ -342,9 +342,9 @@ impl Database for Sqlite {
         identity::read(&self.path)
     }
 
-    /// The file beside it, which no copy shares, is the one that it had.
+    /// The file beside it, which no copy shares, is the one that it had, and nothing is left at its old path.
     async fn has_moved(&self, was: &str) -> Result<bool> {
-        Ok(identity::same_file(was, &identity::read(&self.path)?))
+        Ok(identity::moved(was, &identity::read(&self.path)?))
     }
 
     async fn installation(&self) -> Result<Option<Installation>> {

@@ -282,7 +282,7 @@ impl Storage for S3 {
             return Ok(Vec::new());
         }
         let proved = inner.proved(marker).await?;
-        let told = inner.attributes_of(items.iter().filter_map(|item| copies::batch_of(&item.place))).await;
+        let told = inner.attributes_of(items).await?;
         let mut done: Vec<Option<Result<Restored>>> = items.iter().map(|_| None).collect();
         for now in rounds(items.len(), |i| &items[i].name) {
             for (i, one) in now.iter().zip(join_all(now.iter().map(|i| inner.restore(&proved, &items[*i], &told))).await) {

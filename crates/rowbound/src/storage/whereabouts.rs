@@ -68,6 +68,8 @@ impl Written {
         let same = |a: &Option<String>, b: &Option<String>| a.as_ref().zip(b.as_ref()).map(|(a, b)| a == b);
         match (same(&self.folder, &here.folder), same(&self.bucket, &here.bucket)) {
             (Some(true), _) => Origin::Here,
+            // One path is another folder on another machine, where it is a copy; and on the same one, if the files came back from a backup.
+            (Some(false), _) if self.url == here.url => Origin::Unknown,
             (Some(false), _) | (_, Some(false)) => Origin::Copied,
             // One name may stand for two buckets, at two services; and one path for two folders, on two machines.
             _ if self.url == here.url && !self.url.is_empty() && !self.url.starts_with("folder:") => Origin::Here,
@@ -171,7 +173,9 @@ mod tests {
             (folder("folder:/a", Some("1")), folder("folder:/a", Some("1")), Origin::Here),
             // The folder was moved, or is seen under another path.
             (folder("folder:/a", Some("1")), folder("folder:/b", Some("1")), Origin::Here),
-            (folder("folder:/a", Some("1")), folder("folder:/a", Some("2")), Origin::Copied),
+            (folder("folder:/a", Some("1")), folder("folder:/b", Some("2")), Origin::Copied),
+            // The path is the same on two machines; or the files were restored from a backup.
+            (folder("folder:/a", Some("1")), folder("folder:/a", Some("2")), Origin::Unknown),
             (folder("folder:/a", None), folder("folder:/a", Some("2")), Origin::Unknown),
             (folder("folder:/a", Some("1")), folder("folder:/a", None), Origin::Unknown),
             (bucket("s3://a", "a/"), bucket("s3://a", "a/"), Origin::Here),

@@ -3,12 +3,16 @@
 //! S3 copies metadata and tags with an object, and neither class nor access list. So the manifest of a batch tells both of what it takes, and a file that comes
 //! back is written with them. The copy in the trash has neither: it is as cheap as any and nobody else may read it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
-use aws_sdk_s3::types::{Grantee, Permission};
+use aws_sdk_s3::types::{Grant, Grantee, Permission};
 use serde::{Deserialize, Serialize};
 
-use super::{Inner, wire::Failure};
+use super::{Inner, copies, wire::Failure};
+use crate::{error::Result, storage::Trashed};
+
+/// What manifests tell of files, by the batch that took them and their names.
+pub(super) type Told = HashMap<(String, String), Attributes>;
 
 /// A storage class and an access list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,25 +47,18 @@ impl Attributes {
     }
 }
 
+/// A storage class as it is kept: `None` is the usual one.
+pub(super) fn class(told: Option<&str>) -> Option<String> {
+    told.filter(|class| !class.is_empty() && *class != "STANDARD").map(str::to_owned)
+}
+
+/// A grantee as the headers of a request say it.
 fn header(grantee: &Grantee) -> Option<String> {
     let told = [("id", grantee.id()), ("uri", grantee.uri()), ("emailAddress", grantee.email_address())];
     told.into_iter().find_map(|(key, value)| Some(format!("{key}=\"{}\"", value.filter(|v| !v.is_empty() && !v.contains('"'))?)))
 }
 
 impl Inner {
-    /// Class and, if it is to be asked for, access list of an object. One that is not there has the usual ones.
-    pub(super) async fn attributes(&self, key: &str, access: bool) -> Result<Attributes, Failure> {
-        let client = self.client().await?;
-        let head = self.wire.call(|| client.head_object().bucket(self.wire.bucket()).key(key).send());
-        let class = match head.await {
-            Ok(head) => head.storage_class().map(|class| class.as_str().to_owned()).filter(|class| class != "STANDARD"),
-            Err(failure) if failure.no_key() => return Ok(Attributes::default()),
-            Err(failure) => return Err(failure),
-        };
-        let grants = if access { self.grants(key).await?.unwrap_or_default() } else { Vec::new() };
-        Ok(Attributes { class, grants })
-    }
-
     /// An object's access list: empty where the owner alone has rights; `None` where it cannot be read.
     pub(super) async fn grants(&self, key: &str) -> Result<Option<Vec<Granted>>, Failure> {
         let client = self.client().await?;
@@ -71,7 +68,7 @@ impl Inner {
             Err(failure) if failure.transient() && !failure.unknown() => return Err(failure),
             Err(_) => return Ok(None), // denied, or not known here
         };
-        let granted = |grant: &aws_sdk_s3::types::Grant| {
+        let granted = |grant: &Grant| {
             Some(Granted { right: grant.permission()?.as_str().to_owned(), to: header(grant.grantee()?)? })
         };
         let grants: Vec<Granted> = answer.grants().iter().filter_map(granted).collect();
@@ -80,17 +77,20 @@ impl Inner {
         Ok(Some(if grants.iter().all(usual) { Vec::new() } else { grants }))
     }
 
-    /// What the manifests of these batches tell of their files. A manifest that is missing or cannot be read tells nothing.
-    pub(super) async fn attributes_of(&self, batches: impl Iterator<Item = &str>) -> HashMap<(String, String), Attributes> {
-        let mut told = HashMap::new();
-        let batches: std::collections::BTreeSet<&str> = batches.collect();
+    /// What the manifests of the batches tell of files that they copied to the trash. A manifest that is gone tells nothing.
+    ///
+    /// # Errors
+    /// That of a manifest that cannot be read now: what it tells would be lost for good.
+    pub(super) async fn attributes_of(&self, items: &[Trashed]) -> Result<Told> {
+        let batches: BTreeSet<&str> = items.iter().filter_map(|item| copies::batch_of(&item.place)).collect();
+        let mut told = Told::new();
         for batch in batches {
-            for entry in self.entries_of(batch).await {
+            for entry in self.entries_of(batch).await? {
                 if !entry.attributes.are_usual() {
                     told.insert((batch.to_owned(), entry.name), entry.attributes);
                 }
             }
         }
-        told
+        Ok(told)
     }
 }

@@ -160,12 +160,7 @@ impl Inner {
         if self.head(&key).await.map_err(looking)?.is_some() {
             return Ok(Restored::Occupied);
         }
-        let mut copied = self.copy(&from, &key, Some(&copy.version), proved.create, attributes).await;
-        if proved.create && copied.as_ref().is_err_and(Failure::unknown) {
-            // Writing only where there is nothing is known, copying so is not.
-            copied = self.copy(&from, &key, Some(&copy.version), false, attributes).await;
-        }
-        match copied {
+        match self.copy_with(proved, &from, &key, &copy.version, attributes).await {
             Ok(_) => {}
             Err(f) if f.condition() => return Ok(Restored::Occupied),
             Err(f) if f.no_key() => return Ok(Restored::Missing),
@@ -174,6 +169,40 @@ impl Inner {
         let dropped = self.drop_copy(&from).await;
         dropped.map_err(|f| self.failed(&f, "s3:DeleteObject", "the file is back, but its copy cannot be deleted", name))?;
         Ok(Restored::Back)
+    }
+
+    /// Copies to where nothing is, with as many of the attributes as the service takes: the right to write access lists may be missing, and a bucket may know
+    /// none any more. A file that is there without them is worth more than one in the trash.
+    async fn copy_with(
+        &self,
+        proved: &Proved,
+        from: &str,
+        to: &str,
+        etag: &str,
+        attributes: &Attributes,
+    ) -> Result<Option<String>, Failure> {
+        let without_access = Attributes { class: attributes.class.clone(), grants: Vec::new() };
+        let usual = Attributes::default();
+        let mut ways = vec![attributes, &without_access, &usual];
+        ways.dedup();
+        let mut refused = None;
+        for way in ways {
+            let mut copied = self.copy(from, to, Some(etag), proved.create, way).await;
+            if proved.create && copied.as_ref().is_err_and(Failure::unknown) {
+                // Writing only where there is nothing is known, copying so is not.
+                copied = self.copy(from, to, Some(etag), false, way).await;
+            }
+            match copied {
+                Err(f) if !(f.condition() || f.no_key() || f.transient() && !f.unknown()) => refused = Some(f),
+                done => {
+                    if let (Ok(_), Some(f)) = (&done, &refused) {
+                        tracing::warn!(storage = self.name, key = to, "it came back without its access list or storage class: {}", f.text());
+                    }
+                    return done;
+                }
+            }
+        }
+        Err(refused.unwrap_or_else(|| Failure::strange("nothing was copied")))
     }
 
     /// Erases a copy.

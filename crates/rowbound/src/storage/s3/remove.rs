@@ -12,6 +12,7 @@ use super::{
     rounds,
     trash::Entry,
     versions,
+    wire::Failure,
 };
 use crate::{
     error::Result,
@@ -40,21 +41,15 @@ impl Inner {
         items: &[(FileName, Seen)],
         now: &[usize],
     ) -> Result<Vec<(usize, Result<Removed>)>> {
-        let mut attributes: HashMap<usize, Attributes> = HashMap::new();
-        let mut done: Vec<(usize, Result<Removed>)> = Vec::new();
+        let (mut done, mut attributes) = (Vec::new(), HashMap::new());
+        let mut now = now.to_vec();
         if mode == Mode::Copies {
-            let access = proved.access.unwrap_or(true);
-            let asked = now.iter().map(|i| async { (*i, self.attributes(&self.key(&items[*i].0), access).await) });
-            for (i, told) in join_all(asked).await {
-                match told {
-                    Ok(told) => drop(attributes.insert(i, told)),
-                    // Without them it could not come back as it was.
-                    Err(f) => done.push((i, Err(self.failed(&f, "s3:GetObject", "cannot look at the file", &items[i].0)))),
-                }
+            (done, attributes) = self.attributes_of_same(proved, items, &now).await;
+            now.retain(|i| attributes.contains_key(i));
+            if now.is_empty() {
+                return Ok(done);
             }
         }
-        let failed: Vec<usize> = done.iter().map(|(i, _)| *i).collect();
-        let now: Vec<usize> = now.iter().copied().filter(|i| !failed.contains(i)).collect();
         let entry = |i: &usize, place: Option<String>| {
             let (name, seen) = &items[*i];
             let attributes = attributes.get(i).cloned().unwrap_or_default();
@@ -99,6 +94,14 @@ impl Inner {
             let asked: Vec<_> = chunk.iter().map(|i| &items[*i]).collect();
             return chunk.iter().copied().zip(self.erase_all(&asked).await).collect();
         }
+        if mode == Mode::Copies {
+            // They were looked at, and a copy has a condition and is followed by another look.
+            let moved = chunk.iter().map(|i| async {
+                let (name, seen) = &items[*i];
+                (*i, self.move_to_copy(proved, name, seen, batch).await)
+            });
+            return join_all(moved).await;
+        }
         let names: Vec<&FileName> = chunk.iter().map(|i| &items[*i].0).collect();
         let looked = self.looked(&names).await;
         let mut done = Vec::with_capacity(chunk.len());
@@ -111,17 +114,46 @@ impl Inner {
                 Err(e) => done.push((i, Err(e))),
             }
         }
-        match mode {
-            Mode::Copies => {
-                let moved = join_all(same.iter().map(|i| async {
-                    let (name, seen) = &items[*i];
-                    (*i, self.move_to_copy(proved, name, seen, batch).await)
-                }));
-                done.extend(moved.await);
-            }
-            Mode::Erase | Mode::Versions | Mode::EraseVersions => done.extend(self.delete_same(proved.delete, items, &same).await),
-        }
+        done.extend(self.delete_same(proved.delete, items, &same).await);
         done
+    }
+
+    /// Of files that are to be copied: what a copy does not keep of those that are what was seen, and what is to be said of the others. The look that tells the
+    /// storage class takes the place of the one before a deletion.
+    async fn attributes_of_same(
+        &self,
+        proved: &Proved,
+        items: &[(FileName, Seen)],
+        now: &[usize],
+    ) -> (Vec<(usize, Result<Removed>)>, HashMap<usize, Attributes>) {
+        let names: Vec<&FileName> = now.iter().map(|i| &items[*i].0).collect();
+        let failed = |i: usize, f: &Failure, action| self.failed(f, action, "cannot look at the file", &items[i].0);
+        let (mut done, mut same) = (Vec::new(), Vec::new());
+        for (i, (look, class)) in now.iter().copied().zip(self.looks_and_classes(&names).await) {
+            match look {
+                Ok(Look::Seen(seen)) if seen == items[i].1 => same.push((i, class)),
+                Ok(Look::Seen(_) | Look::Refused(_)) => done.push((i, Ok(Removed::Changed))),
+                Ok(Look::Missing) => done.push((i, Ok(Removed::Missing))),
+                Err(f) => done.push((i, Err(failed(i, &f, "s3:GetObject")))),
+            }
+        }
+        // Where nobody has tried it yet.
+        let access = proved.access.unwrap_or(true);
+        let grants = join_all(same.iter().map(|(i, _)| async {
+            match access {
+                true => self.grants(&self.key(&items[*i].0)).await,
+                false => Ok(None),
+            }
+        }));
+        let mut attributes = HashMap::new();
+        for ((i, class), grants) in same.iter().zip(grants.await) {
+            match grants {
+                Ok(grants) => drop(attributes.insert(*i, Attributes { class: class.clone(), grants: grants.unwrap_or_default() })),
+                // Without its access list it could not come back as it was.
+                Err(f) => done.push((*i, Err(failed(*i, &f, "s3:GetObjectAcl")))),
+            }
+        }
+        (done, attributes)
     }
 
     async fn delete_same(&self, how: Conditional, items: &[(FileName, Seen)], same: &[usize]) -> Vec<(usize, Result<Removed>)> {

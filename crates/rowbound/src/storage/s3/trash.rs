@@ -4,7 +4,7 @@
 //! needed, and no delete marker that others left is ever taken for ours. After the batch it is written again, with the delete markers' ids. Where a
 //! crash came between, a delete marker is ours if it was laid at that time upon the very version that the manifest names.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Inner,
-    attributes::Attributes,
+    attributes::{Attributes, Told},
     copies,
     marker::Only,
     versions::{self, Version},
@@ -238,13 +238,17 @@ impl Inner {
         })
     }
 
-    /// The entries of a batch; none where its manifest is gone or cannot be read.
-    pub(super) async fn entries_of(&self, batch: &str) -> Vec<Entry> {
+    /// The entries of a batch; none where its manifest is gone or no manifest any more.
+    ///
+    /// # Errors
+    /// That of a manifest that may be read later.
+    pub(super) async fn entries_of(&self, batch: &str) -> Result<Vec<Entry>> {
         match self.manifest(&self.manifest_key(batch)).await {
-            Ok(manifest) => manifest.map(|m| m.files).unwrap_or_default(),
+            Ok(manifest) => Ok(manifest.map(|m| m.files).unwrap_or_default()),
+            Err(e) if e.retry_status() == Retry::Later => Err(e),
             Err(e) => {
                 tracing::warn!(storage = self.name, "what comes back gets the usual storage class and access list: {}", e.full());
-                Vec::new()
+                Ok(Vec::new())
             }
         }
     }
@@ -283,13 +287,13 @@ impl Inner {
     }
 
     /// Brings a file back.
-    pub(super) async fn restore(&self, proved: &Proved, item: &Trashed, told: &HashMap<(String, String), Attributes>) -> Result<Restored> {
+    pub(super) async fn restore(&self, proved: &Proved, item: &Trashed, told: &Told) -> Result<Restored> {
         self.must_take(proved.exact, &item.name)?;
         match (item.place.strip_prefix(versions::PLACE), item.place.strip_prefix(copies::PLACE)) {
             (Some(id), _) => self.uncover(item, id).await,
             (_, Some(place)) => {
                 let usual = Attributes::default();
-                let batch = place.rsplit_once('/').map_or("", |(_, batch)| batch);
+                let batch = copies::batch_of(&item.place).unwrap_or_default();
                 let attributes = told.get(&(batch.to_owned(), item.name.to_string())).unwrap_or(&usual);
                 self.copy_back(proved, item, place, attributes).await
             }
