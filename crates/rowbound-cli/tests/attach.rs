@@ -95,7 +95,7 @@ async fn killed_at_steps(backend: Backend, whole: bool) {
     rowbound(&world).run(&["attach"]).await.expect(0);
     let attached = world.db.schema().await;
     rowbound(&world).run(&["detach"]).await.expect(0);
-    let (world, schema, attached) = (&world, &schema, &attached);
+    let (world, schema, attached, mut turn) = (&world, &schema, &attached, 0);
     let killed_at = async |nth: u64| {
         let found = killed(world, nth, &["attach"]).await;
         if !found {
@@ -107,7 +107,8 @@ async fn killed_at_steps(backend: Backend, whole: bool) {
         if !killed_at(nth).await {
             return false;
         }
-        if whole || nth % 2 == 1 {
+        turn += 1;
+        if whole || turn % 2 == 1 {
             application(world).await;
             // Whatever stands: who is not attached to the end deletes nothing that is referenced.
             let collected = rowbound(world).run(&["collect"]).await;
@@ -209,7 +210,7 @@ async fn adoption_killed_at_steps(backend: Backend, whole: bool) {
         let mut copy = World::with(original.db.copy().await);
         copy.bindings = original.bindings.clone();
         copy.storage = original.storage.clone();
-        let command = ["attach", "--adopt", "--forget-installation", id];
+        let command = ["attach", "--adopt", "--forget-installation", id.as_str()];
         let more = killed(&copy, nth, &command).await;
         if more {
             original.put_file("kept.jpg", b"1");

@@ -54,6 +54,58 @@ fn named(refused: &Output, nth: usize) -> Vec<String> {
     words
 }
 
+/// A way back: what was typed and said on it. Its row of the table is printed at its end.
+struct Walk {
+    way: &'static str,
+    backend: Backend,
+    /// Two minutes of `run` at the end, instead of a moment.
+    whole: bool,
+    typed: Vec<String>,
+}
+
+impl Walk {
+    fn new(way: &'static str, backend: Backend, whole: bool) -> Walk {
+        Walk { way, backend, whole, typed: Vec::new() }
+    }
+
+    async fn types(&mut self, rowbound: &Rowbound, command: &[&str], status: i32) -> Output {
+        let output = rowbound.run(command).await.expect(status);
+        let said = if output.stderr.is_empty() { &output.stdout } else { &output.stderr };
+        self.typed.push(format!("`{}`: {status} {}", command.join(" "), said.lines().next().unwrap_or_default()));
+        output
+    }
+
+    /// Files stay there while `run` runs.
+    async fn runs(&self, rowbound: &Rowbound) {
+        let daemon = rowbound.spawn(&["run", "--poll", "20ms"]);
+        daemon.wait_for_line("collecting", DEADLINE).await;
+        if self.whole {
+            tokio::time::sleep(Duration::from_secs(120)).await;
+        }
+        daemon.terminate();
+        daemon.wait(DEADLINE).await.expect(0);
+    }
+
+    /// Everything works, and no row is without its file.
+    async fn ends(&self, world: &World, rowbound: &Rowbound, media: &Path) {
+        works(world, rowbound, media).await;
+        if self.whole {
+            self.runs(rowbound).await;
+        }
+        let lost: Vec<String> = world.refs().await.into_iter().filter(|name| !media.join(name).exists()).collect();
+        self.row(&lost);
+    }
+
+    fn row(&self, lost: &[String]) {
+        println!("| {} | {} | {} | lost: {lost:?} |", self.way, self.backend, self.typed.join("; "));
+        assert!(lost.is_empty(), "{}: {lost:?}", self.way);
+    }
+}
+
+fn words(command: &[String]) -> Vec<&str> {
+    command.iter().map(String::as_str).collect()
+}
+
 /// Everything works: what is released goes, what is referenced stays, no row is left without its file.
 async fn works(world: &World, rowbound: &Rowbound, media: &Path) {
     for name in ["works/kept.jpg", "works/gone.jpg"] {
@@ -137,7 +189,8 @@ async fn dumped_and_restored(world: &World) {
 }
 
 /// A dump is restored in the database's own place.
-async fn restored_in_place(backend: Backend) {
+async fn restored_in_place(backend: Backend, whole: bool) {
+    let mut walk = Walk::new("dump and restore in place", backend, whole);
     let world = World::new(backend).await.with_docs().await.storage(|s| s.trash(DAY));
     let rowbound = rowbound(&world);
     rowbound.run(&["attach"]).await.expect(0);
@@ -153,7 +206,7 @@ async fn restored_in_place(backend: Backend) {
             for command in [&["run"][..], &["collect"], &["status"]] {
                 rowbound.run(command).await.expect(4);
             }
-            let refused = rowbound.run(&["attach"]).await.expect(4);
+            let refused = walk.types(&rowbound, &["attach"], 4).await;
             let command = named(&refused, 0);
             let expected = match backend {
                 // The server says that it has no such database any more.
@@ -161,50 +214,51 @@ async fn restored_in_place(backend: Backend) {
                 _ => vec!["attach", "--adopt", "--forget-installation", &first.installations[0]],
             };
             assert_eq!(command, expected, "{}", refused.stderr);
-            rowbound.run(&command.iter().map(String::as_str).collect::<Vec<_>>()).await.expect(0);
+            walk.types(&rowbound, &words(&command), 0).await;
             let now = marker(&world.media());
             assert_eq!(now.storage, first.storage);
             assert!(now.installations.len() == 1 && now.installations != first.installations, "{now:?}");
         }
     }
-    rowbound.run(&["attach"]).await.expect(0);
-    works(&world, &rowbound, &world.media()).await;
+    walk.types(&rowbound, &["attach"], 0).await;
+    walk.ends(&world, &rowbound, &world.media()).await;
     assert!(world.is_there("a.jpg") && !world.is_there("b.jpg"), "{:?}", world.files());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_a_dump_restored_in_place_goes_on() {
-    restored_in_place(Backend::Sqlite).await;
+    restored_in_place(Backend::Sqlite, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_a_dump_restored_in_place_goes_on() {
-    restored_in_place(Backend::Postgres).await;
+    restored_in_place(Backend::Postgres, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mariadb_a_dump_restored_in_place_goes_on() {
-    restored_in_place(Backend::Mariadb).await;
+    restored_in_place(Backend::Mariadb, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mysql_a_dump_restored_in_place_goes_on() {
-    restored_in_place(Backend::Mysql).await;
+    restored_in_place(Backend::Mysql, false).await;
 }
 
 /// A dump is restored elsewhere, while the original lives: its storage is not to be had, whatever is typed without naming the original.
-async fn restored_elsewhere(backend: Backend) {
+async fn restored_elsewhere(backend: Backend, whole: bool) {
+    let mut walk = Walk::new("dump and restore elsewhere", backend, whole);
     let original = World::new(backend).await.with_docs().await.storage(|s| s.trash(DAY));
     rowbound(&original).run(&["attach"]).await.expect(0);
     original.put_doc("a.jpg").await;
     let was = marker(&original.media());
     let copy = world_of(original.db.copy().await, &original);
-    let refused = rowbound(&copy).run(&["attach"]).await.expect(4);
+    let refused = walk.types(&rowbound(&copy), &["attach"], 4).await;
     for text in ["its storages are those of the original", "storages of its own", "--forget-installation"] {
         assert!(refused.stderr.contains(text), "{text}: {}", refused.stderr);
     }
     for command in [&["attach", "--adopt"][..], &["attach", "--adopt", "--adopt-storage", "default"]] {
-        let refused = rowbound(&copy).run(command).await.expect(4);
+        let refused = walk.types(&rowbound(&copy), command, 4).await;
         assert!(refused.stderr.contains("the database that this one was copied or moved from"), "{command:?}: {}", refused.stderr);
     }
     assert_eq!(marker(&original.media()), was);
@@ -217,34 +271,34 @@ async fn restored_elsewhere(backend: Backend) {
     copy.put_file("a.jpg", b"1");
     let refused = rowbound(&copy).run(&["attach"]).await.expect(4);
     assert_eq!(named(&refused, 0), ["attach", "--adopt"], "{}", refused.stderr);
-    rowbound(&copy).run(&["attach", "--adopt"]).await.expect(0);
-    works(&copy, &rowbound(&copy), &own).await;
-    works(&original, &rowbound(&original), &original.media()).await;
+    walk.types(&rowbound(&copy), &["attach", "--adopt"], 0).await;
+    walk.ends(&copy, &rowbound(&copy), &own).await;
+    walk.ends(&original, &rowbound(&original), &original.media()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_a_copy_does_not_get_the_originals_storage() {
-    restored_elsewhere(Backend::Sqlite).await;
+    restored_elsewhere(Backend::Sqlite, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_a_copy_does_not_get_the_originals_storage() {
-    restored_elsewhere(Backend::Postgres).await;
+    restored_elsewhere(Backend::Postgres, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mariadb_a_copy_does_not_get_the_originals_storage() {
-    restored_elsewhere(Backend::Mariadb).await;
+    restored_elsewhere(Backend::Mariadb, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mysql_a_copy_does_not_get_the_originals_storage() {
-    restored_elsewhere(Backend::Mysql).await;
+    restored_elsewhere(Backend::Mysql, false).await;
 }
 
 /// The SQLite file is moved with what lies beside it.
-#[tokio::test(flavor = "multi_thread")]
-async fn sqlite_a_database_that_was_moved_goes_on() {
+async fn moved(whole: bool) {
+    let mut walk = Walk::new("move", Backend::Sqlite, whole);
     let world = World::new(Backend::Sqlite).await.with_docs().await.storage(|s| s.trash(DAY));
     rowbound(&world).run(&["attach"]).await.expect(0);
     let first = marker(&world.media());
@@ -259,18 +313,26 @@ async fn sqlite_a_database_that_was_moved_goes_on() {
         }
     }
     let database = format!("sqlite:{}", to.join("app.sqlite3").display());
-    let refused = rowbound(&world).run(&["attach", "--database", &database]).await.expect(4);
+    let refused = walk.types(&rowbound(&world), &["attach", "--database", &database], 4).await;
     assert!(refused.stderr.contains("has moved since it was attached"), "{}", refused.stderr);
     assert_eq!(named(&refused, 0), ["attach", "--adopt"], "{}", refused.stderr);
-    rowbound(&world).run(&["attach", "--adopt", "--database", &database]).await.expect(0);
+    walk.types(&rowbound(&world), &["attach", "--adopt", "--database", &database], 0).await;
     let now = marker(&world.media());
     assert!(now.installations.len() == 1 && now.installations != first.installations, "{now:?}");
-    rowbound(&world).run(&["collect", "--database", &database]).await.expect(0);
+    walk.types(&rowbound(&world), &["collect", "--database", &database], 0).await;
+    walk.runs(&Rowbound::new(BINARY, &world).before(&["--database", &database])).await;
     assert_eq!(world.files(), ["a.jpg"]);
+    walk.row(&[]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_a_database_that_was_moved_goes_on() {
+    moved(false).await;
 }
 
 /// `cp -a` of database and files, as staging: both are copies, and the original goes on.
-async fn copied_with_its_files(backend: Backend) {
+async fn copied_with_its_files(backend: Backend, whole: bool) {
+    let mut walk = Walk::new("copy of database and files", backend, whole);
     let original = World::new(backend).await.with_docs().await.storage(|s| s.trash(DAY));
     rowbound(&original).run(&["attach"]).await.expect(0);
     let was = marker(&original.media());
@@ -281,19 +343,19 @@ async fn copied_with_its_files(backend: Backend) {
     let own = copy.folder().join("copied");
     must(Command::new("cp").arg("-a").arg(original.media()).arg(&own));
     copy.storage.location = StoragePlan::folder("default", &own).location;
-    let refused = rowbound(&copy).run(&["attach"]).await.expect(4);
+    let refused = walk.types(&rowbound(&copy), &["attach"], 4).await;
     assert!(refused.stderr.contains("a copy, and so are the files"), "{}", refused.stderr);
     let command = named(&refused, 0);
     assert_eq!(command, ["attach", "--adopt", "--adopt-storage", "default"], "{}", refused.stderr);
     // Only that word does it.
     let refused = rowbound(&copy).run(&["attach", "--adopt"]).await.expect(4);
     assert!(refused.stderr.contains("copied together with its marker"), "{}", refused.stderr);
-    rowbound(&copy).run(&command.iter().map(String::as_str).collect::<Vec<_>>()).await.expect(0);
+    walk.types(&rowbound(&copy), &words(&command), 0).await;
     let now = marker(&own);
     assert!(now.storage != was.storage && now.installations.len() == 1 && now.installations != was.installations, "{now:?}");
     assert_eq!(marker(&original.media()), was);
-    works(&copy, &rowbound(&copy), &own).await;
-    works(&original, &rowbound(&original), &original.media()).await;
+    walk.ends(&copy, &rowbound(&copy), &own).await;
+    walk.ends(&original, &rowbound(&original), &original.media()).await;
     for media in [&own, &original.media()] {
         assert!(media.join("a.jpg").exists() && !media.join("b.jpg").exists(), "{}", media.display());
     }
@@ -310,22 +372,22 @@ async fn copied_with_its_files(backend: Backend) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_a_copy_of_database_and_files_is_a_storage_of_its_own() {
-    copied_with_its_files(Backend::Sqlite).await;
+    copied_with_its_files(Backend::Sqlite, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_a_copy_of_database_and_files_is_a_storage_of_its_own() {
-    copied_with_its_files(Backend::Postgres).await;
+    copied_with_its_files(Backend::Postgres, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mariadb_a_copy_of_database_and_files_is_a_storage_of_its_own() {
-    copied_with_its_files(Backend::Mariadb).await;
+    copied_with_its_files(Backend::Mariadb, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mysql_a_copy_of_database_and_files_is_a_storage_of_its_own() {
-    copied_with_its_files(Backend::Mysql).await;
+    copied_with_its_files(Backend::Mysql, false).await;
 }
 
 /// Every object of one bucket, copied to another, as `aws s3 sync` does.
@@ -335,13 +397,13 @@ async fn sync(from: &S3Bucket, to: &S3Bucket) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_synced_bucket_is_a_storage_of_its_own() {
+async fn synced(backend: Backend, whole: bool) {
+    let mut walk = Walk::new("synced bucket", backend, whole);
     let server = S3Server::start(S3Kind::S3sFs);
     let (bucket, synced) = (server.bucket().await, server.bucket().await);
     let on_server = |world: &World| server.env().iter().fold(rowbound(world), |r, (name, value)| r.env(name, value));
     let location = bucket.location("media/");
-    let original = World::new(Backend::Sqlite).await.with_docs().await.storage(|s| StoragePlan { location, ..s });
+    let original = World::new(backend).await.with_docs().await.storage(|s| StoragePlan { location, ..s });
     on_server(&original).run(&["attach"]).await.expect(0);
     for name in ["a.jpg", "b.jpg"] {
         bucket.put(&format!("media/{name}"), b"1").await;
@@ -351,17 +413,100 @@ async fn a_synced_bucket_is_a_storage_of_its_own() {
     let mut copy = world_of(original.db.copy().await, &original);
     sync(&bucket, &synced).await;
     copy.storage.location = synced.location("media/");
-    let refused = on_server(&copy).run(&["attach"]).await.expect(4);
+    let refused = walk.types(&on_server(&copy), &["attach"], 4).await;
     let command = named(&refused, 0);
     assert_eq!(command, ["attach", "--adopt", "--adopt-storage", "default"], "{}", refused.stderr);
-    on_server(&copy).run(&command.iter().map(String::as_str).collect::<Vec<_>>()).await.expect(0);
+    walk.types(&on_server(&copy), &words(&command), 0).await;
     on_server(&copy).run(&["collect"]).await.expect(0);
     assert!(synced.get("media/b.jpg").await.is_none() && bucket.get("media/b.jpg").await.is_some());
     on_server(&original).run(&["collect"]).await.expect(0);
     assert!(bucket.get("media/b.jpg").await.is_none() && bucket.get("media/a.jpg").await.is_some());
+    for (world, bucket) in [(&copy, &synced), (&original, &bucket)] {
+        walk.runs(&on_server(world)).await;
+        let keys = bucket.keys("media/").await;
+        walk.row(&world.refs().await.into_iter().filter(|name| !keys.contains(&format!("media/{name}"))).collect::<Vec<_>>());
+    }
     // The original's bucket itself is not to be had by that word.
     copy.storage.location = bucket.location("media/");
     on_server(&copy).run(&["attach", "--adopt-storage", "default"]).await.expect(4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_synced_bucket_is_a_storage_of_its_own() {
+    synced(Backend::Sqlite, false).await;
+}
+
+/// A copy that is not needed is cleaned: that leaves the original everything.
+async fn detached_copy(backend: Backend, whole: bool) {
+    let mut walk = Walk::new("detach on a copy", backend, whole);
+    let original = World::new(backend).await.with_docs().await.storage(|s| s.trash(DAY));
+    rowbound(&original).run(&["attach"]).await.expect(0);
+    original.put_doc("a.jpg").await;
+    let was = marker(&original.media());
+    let copy = world_of(original.db.copy().await, &original);
+    let refused = walk.types(&rowbound(&copy), &["detach"], 4).await;
+    assert!(refused.stderr.contains("rowbound detach --copy"), "{}", refused.stderr);
+    walk.types(&rowbound(&copy), &["detach", "--copy"], 0).await;
+    assert_eq!(marker(&original.media()), was);
+    copy.db.exec("delete from doc").await;
+    walk.ends(&original, &rowbound(&original), &original.media()).await;
+    assert!(original.is_there("a.jpg"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_a_copy_that_is_detached_leaves_the_original_everything() {
+    detached_copy(Backend::Sqlite, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_a_copy_that_is_detached_leaves_the_original_everything() {
+    detached_copy(Backend::Postgres, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mariadb_a_copy_that_is_detached_leaves_the_original_everything() {
+    detached_copy(Backend::Mariadb, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mysql_a_copy_that_is_detached_leaves_the_original_everything() {
+    detached_copy(Backend::Mysql, false).await;
+}
+
+/// Every way back with two minutes of `run` at its end.
+async fn all_ways(backend: Backend) {
+    restored_in_place(backend, true).await;
+    restored_elsewhere(backend, true).await;
+    if backend == Backend::Sqlite {
+        moved(true).await;
+    }
+    copied_with_its_files(backend, true).await;
+    synced(backend, true).await;
+    detached_copy(backend, true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "soak"]
+async fn soak_ways_back_on_sqlite() {
+    all_ways(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "soak"]
+async fn soak_ways_back_on_postgres() {
+    all_ways(Backend::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "soak"]
+async fn soak_ways_back_on_mariadb() {
+    all_ways(Backend::Mariadb).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "soak"]
+async fn soak_ways_back_on_mysql() {
+    all_ways(Backend::Mysql).await;
 }
 
 /// A mirror at another service has the same name: nobody can tell, so all cases are named.

@@ -163,7 +163,8 @@ mod tests {
     fn a_moved_database_is_known_again_where_nothing_is_left_of_it() {
         let folder = tempfile::tempdir().unwrap();
         let gone = folder.path().join("gone on by.sqlite3");
-        let of = |path: &Path, machine: &str, inode: u32| identity(path, Some(machine), Some(&format!("{ID} inode {inode} born 1.000000002")));
+        let of =
+            |path: &Path, machine: &str, inode: u32| identity(path, Some(machine), Some(&format!("{ID} inode {inode} born 1.000000002")));
         let was = of(&gone, ID, 7);
         let new = folder.path().join("new.sqlite3");
         assert!(moved(&was, &of(&new, ID, 7)));

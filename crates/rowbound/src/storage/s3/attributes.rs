@@ -68,9 +68,7 @@ impl Inner {
             Err(failure) if failure.transient() && !failure.unknown() => return Err(failure),
             Err(_) => return Ok(None), // denied, or not known here
         };
-        let granted = |grant: &Grant| {
-            Some(Granted { right: grant.permission()?.as_str().to_owned(), to: header(grant.grantee()?)? })
-        };
+        let granted = |grant: &Grant| Some(Granted { right: grant.permission()?.as_str().to_owned(), to: header(grant.grantee()?)? });
         let grants: Vec<Granted> = answer.grants().iter().filter_map(granted).collect();
         let owner = answer.owner().and_then(|owner| owner.id()).map(|id| format!("id=\"{id}\""));
         let usual = |g: &Granted| g.right == Permission::FullControl.as_str() && Some(&g.to) == owner.as_ref();

@@ -196,7 +196,12 @@ impl Inner {
                 Err(f) if !(f.condition() || f.no_key() || f.transient() && !f.unknown()) => refused = Some(f),
                 done => {
                     if let (Ok(_), Some(f)) = (&done, &refused) {
-                        tracing::warn!(storage = self.name, key = to, "it came back without its access list or storage class: {}", f.text());
+                        tracing::warn!(
+                            storage = self.name,
+                            key = to,
+                            "it came back without its access list or storage class: {}",
+                            f.text()
+                        );
                     }
                     return done;
                 }
