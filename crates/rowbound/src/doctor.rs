@@ -249,7 +249,8 @@ async fn storages(x: &mut Examination<'_>) -> Result<BTreeMap<String, Arc<dyn St
                 storage.expect(&id);
                 let mut proved = storage.prove().await;
                 if let (Ok(()), Some(record)) = (&proved, &x.record) {
-                    proved = apart(record, &name, all.iter().map(|(name, storage)| (&x.plan.storages[name], storage))).await;
+                    let places: Vec<_> = all.iter().map(|(name, storage)| (&x.plan.storages[name], storage)).collect();
+                    proved = apart(record, &name, places.into_iter()).await;
                 }
                 match proved {
                     Ok(()) => x.find("storages", State::Ok, format!("{name} is there, and the one that was attached"), None),

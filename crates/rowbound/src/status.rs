@@ -282,7 +282,8 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
                     Ok(()) => {
                         reachable = true;
                         let marker = storage.marker().await?;
-                        if let Err(e) = apart(&record, &name, storages.iter().map(|(name, s)| (&plan.storages[name], s))).await {
+                        let places: Vec<_> = storages.iter().map(|(name, storage)| (&plan.storages[name], storage)).collect();
+                        if let Err(e) = apart(&record, &name, places.into_iter()).await {
                             status.problems.push(Problem::new(&e, true));
                         }
                         let shared = marker.as_ref().is_some_and(|m| m.is_shared(&record.id));

@@ -122,8 +122,8 @@ fn side(place: &Place) -> Side<'_> {
     Side { name: &place.name, location: &place.location, storage: &place.storage, marker: Some(&place.marker), at: &place.at }
 }
 
-fn pairs(places: &[Place]) -> impl Iterator<Item = (&Place, &Place)> {
-    places.iter().enumerate().flat_map(|(i, place)| places[..i].iter().map(move |other| (other, place)))
+fn pairs(places: &[Place]) -> Vec<(&Place, &Place)> {
+    places.iter().enumerate().flat_map(|(i, place)| places[..i].iter().map(move |other| (other, place))).collect()
 }
 
 /// Insists that no storage is the place of another one or lies within one, before anything is written: folders tell that by themselves, and a marker that
