@@ -49,6 +49,7 @@ async fn what_root_makes_belongs_to_the_owner_of_its_folder() {
         std::fs::create_dir(folder(there)).expect("a folder");
     }
     let rowbound = Rowbound::new(BINARY, &world).env("ROWBOUND_STATE", &text("state/deep"));
+    let killed = rowbound.clone().env("ROWBOUND_CRASH_AT", "compared");
     world.db.close_app().await;
     world.give_to(NOBODY);
     rowbound.run(&["attach"]).await.expect(0);
@@ -58,7 +59,6 @@ async fn what_root_makes_belongs_to_the_owner_of_its_folder() {
     rowbound.run(&["restore", "a/b/gone.jpg"]).await.expect(0);
     rowbound.run(&["put", "doc.file", "2", &text("upload.jpg"), "--upload-to", "new/folder"]).await.expect(0);
     // A sweep that is killed leaves its spool.
-    let killed = Rowbound::new(BINARY, &world).env("ROWBOUND_STATE", &text("state/deep")).env("ROWBOUND_CRASH_AT", "compared");
     assert_eq!(killed.run(&["sweep"]).await.code, None);
     let report = text("report.html");
     rowbound.run(&["sweep", "--restart", "--report", &report]).await;
