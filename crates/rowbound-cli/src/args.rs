@@ -144,8 +144,16 @@ pub enum Command {
     History(HistoryArgs),
     /// Tell who holds a file and what happened to it
     Explain(NameArgs),
-    /// Bring a file back from the trash
-    Restore(NameArgs),
+    /// Bring files back from the trash
+    ///
+    /// NAMEs are brought back at once. With --since, --prefix, --all or --from the command shows what it would bring back, and does it with --yes. The latest
+    /// version of each name comes back, never over another file. No row is changed. Status 1 says that something was not brought back.
+    Restore(RestoreArgs),
+    /// Show which databases use the storages, and remove one that no longer exists
+    ///
+    /// Every storage has a marker (.rowbound/storage.json) with the installations that use it: one for each database. While a dead one is in it, no sweep deletes
+    /// anything there, and `attach` of another database is refused.
+    Installations(InstallationsArgs),
     /// Put files into rows: stage, write, and set the column in a transaction
     ///
     /// Does what an application does that uses rowbound-files. What the rows named before is let go of by that, and collected. Where there is no row with
@@ -418,6 +426,43 @@ pub struct NameArgs {
     /// The storage; need not be said if there is one only, or if it is `default`
     #[arg(long, value_name = "NAME")]
     pub storage: Option<String>,
+}
+
+/// Options of `restore`.
+#[derive(Debug, clap::Args)]
+pub struct RestoreArgs {
+    /// Files, by their names as the rows hold them
+    #[arg(value_name = "NAME", required_unless_present_any = ["since", "prefix", "all", "from"])]
+    pub names: Vec<String>,
+    /// The storage; need not be said if there is one only, or if it is `default`
+    #[arg(long, value_name = "NAME")]
+    pub storage: Option<String>,
+    /// What was moved to the trash since then: a length of time (1d) or a moment (2026-11-21T00:00:00Z)
+    #[arg(long, value_name = "TIME", value_parser = since, conflicts_with = "names")]
+    pub since: Option<Timestamp>,
+    /// What has a name that begins with this
+    #[arg(long, value_name = "TEXT", conflicts_with = "names")]
+    pub prefix: Option<String>,
+    /// Everything
+    #[arg(long, conflicts_with_all = ["names", "since", "prefix", "from"])]
+    pub all: bool,
+    /// What a list names: a name on each line, or each ended by a NUL byte; - reads standard input
+    #[arg(long, value_name = "LIST", conflicts_with = "names")]
+    pub from: Option<PathBuf>,
+    /// Bring it back, instead of showing what would be brought back
+    #[arg(long, conflicts_with = "names")]
+    pub yes: bool,
+}
+
+/// Options of `installations`.
+#[derive(Debug, clap::Args)]
+pub struct InstallationsArgs {
+    /// Only this storage; all of them without it
+    #[arg(long, value_name = "NAME")]
+    pub storage: Option<String>,
+    /// Remove the installation ID from the markers: its database no longer exists
+    #[arg(long, value_name = "ID")]
+    pub remove: Option<String>,
 }
 
 /// Options of `thumbnail`.

@@ -23,6 +23,7 @@ mod explain;
 mod forget;
 mod history;
 mod init;
+mod installations;
 mod named; // which database, and who named it
 pub mod pictures;
 mod promote;
@@ -55,6 +56,7 @@ pub async fn run(args: &Args) -> Result<u8> {
         Command::History(a) => history::history(args, a).await,
         Command::Explain(a) => explain::explain(args, a).await,
         Command::Restore(a) => restore::restore(args, a).await,
+        Command::Installations(a) => installations::installations(args, a).await,
         Command::Put(a) => put::put(args, a).await,
         Command::Thumbnail(a) => thumbnail::thumbnail(args, a).await,
         Command::Completions { shell } => completions::completions(*shell),

@@ -384,6 +384,7 @@ async fn status_2_for_a_database_that_may_not_be_written() {
         }
         let copy = world.folder().join("rowbound-binary");
         fs::copy(BINARY, &copy).expect("cannot copy the binary");
+        std::os::unix::fs::chown(world.media(), Some(65_534), Some(65_534)).expect("the folder's owner");
         attach = Command::new(copy);
         attach.arg("attach").current_dir(world.folder()).env_remove("DATABASE_URL").env("NO_COLOR", "1").uid(65_534).gid(65_534);
     } else {

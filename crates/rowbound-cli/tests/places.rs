@@ -217,6 +217,244 @@ async fn s3s_fs_one_bucket_behind_two_addresses_is_refused() {
     assert_eq!(bucket.keys("media/.rowbound/").await, [""; 0], "no marker was left");
 }
 
+/// A folder within another storage's folder, by a path that does not tell it.
+async fn nested_folders(backend: Backend) {
+    let world = World::new(backend).await.with_docs().await;
+    let sub = world.media().join("sub");
+    std::fs::create_dir(&sub).expect("a folder");
+    let (elsewhere, link, above) = (world.folder().join("elsewhere"), world.folder().join("link"), world.folder().join("above"));
+    std::fs::create_dir(&elsewhere).expect("a folder");
+    symlink(&sub, &link).expect("a link");
+    symlink(world.media(), &above).expect("a link");
+    let mut world = world.another(StoragePlan::folder("photo", &link).trash(Trash::Off)).await;
+    // In another database this is a storage of its own; here a row of one storage references what a row of the other releases.
+    world.put_doc("sub/a.jpg").await;
+    world.db.exec("insert into photo (file) values ('a.jpg')").await;
+    for path in [link, above.join("sub"), elsewhere.join("../media/sub"), elsewhere.join("..").join("above/../media/sub")] {
+        world.others[0].location = Location::Folder(path.clone());
+        let refused = rowbound(&world).run(&["attach"]).await.expect(2);
+        for text in ["one storage lies within another", "photo within default"] {
+            assert!(refused.stderr.contains(text), "{}: {text}: {}", path.display(), refused.stderr);
+        }
+        assert_eq!(own_tables(&world).await, [""; 0], "the database is as it was");
+        assert!(!world.media().join(RESERVED).exists() && !sub.join(RESERVED).exists(), "no marker was left");
+    }
+    // The way out is one storage for both, with names that begin with the folder.
+    world.others.clear();
+    world.bindings[1] = Binding::name("photo.file", "default").expect("a column");
+    world.db.exec("update photo set file = 'sub/a.jpg'").await;
+    rowbound(&world).run(&["attach"]).await.expect(0);
+    world.db.exec("delete from doc").await;
+    rowbound(&world).run(&["collect"]).await.expect(0);
+    assert_eq!(world.files(), ["sub/a.jpg"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_a_folder_within_another_storage_is_refused() {
+    nested_folders(Backend::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_a_folder_within_another_storage_is_refused() {
+    nested_folders(Backend::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mariadb_a_folder_within_another_storage_is_refused() {
+    nested_folders(Backend::Mariadb).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mysql_a_folder_within_another_storage_is_refused() {
+    nested_folders(Backend::Mysql).await;
+}
+
+/// The binary with a folder that is bound to another path, in a mount namespace of its own.
+fn with_bind_mount(world: &World, what: &Path, at: &Path) -> Rowbound {
+    let script = world.folder().join("bind-mount");
+    let text = format!("#!/bin/sh\nset -e\nmount --bind '{}' '{}'\nexec '{BINARY}' \"$@\"\n", what.display(), at.display());
+    std::fs::write(&script, text).expect("a script");
+    Rowbound::new("unshare", world).before(&["--map-root-user", "--mount", "sh", &script.display().to_string()])
+}
+
+/// A bind mount shows one folder under two paths, neither of which leads to the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn bind_mounts_of_one_folder_or_of_one_within_another_are_refused() {
+    let world = World::new(Backend::Sqlite).await.with_docs().await;
+    let (sub, mounted) = (world.media().join("deep/sub"), world.folder().join("mounted"));
+    std::fs::create_dir_all(&sub).expect("a folder");
+    std::fs::create_dir(&mounted).expect("a folder");
+    let world = world.another(StoragePlan::folder("photo", &mounted).trash(Trash::Off)).await;
+    let refused = with_bind_mount(&world, &world.media(), &mounted).run(&["attach"]).await.expect(2);
+    assert!(refused.stderr.contains("two storages are one place"), "{}", refused.stderr);
+    let refused = with_bind_mount(&world, &sub, &mounted).run(&["attach"]).await.expect(2);
+    assert!(refused.stderr.contains("photo within default"), "{}", refused.stderr);
+    assert!(!world.media().join(RESERVED).exists() && !sub.join(RESERVED).exists(), "no marker was left");
+
+    // Two folders at `attach`; then one of them is mounted from within the other: both stop.
+    rowbound(&world).run(&["attach"]).await.expect(0);
+    let own = std::process::Command::new("cp").arg("-a").arg(mounted.join(RESERVED)).arg(&sub).status().expect("cp");
+    assert!(own.success());
+    world.put_doc("deep/sub/a.jpg").await;
+    world.db.exec("insert into photo (file) values ('a.jpg')").await;
+    world.db.exec("delete from doc").await;
+    let moved = with_bind_mount(&world, &sub, &mounted);
+    for command in [&["collect"][..], &["sweep", "--delete", "--max-share", "1"]] {
+        let stopped = moved.run(command).await.expect(2);
+        assert!(stopped.stderr.contains("photo within default"), "{command:?}: {}", stopped.stderr);
+    }
+    assert_eq!(moved.run(&["status"]).await.code, Some(2));
+    assert!(sub.join("a.jpg").exists());
+}
+
+/// Two places at `attach`; then one is moved into the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storage_that_is_moved_into_another_stops_both() {
+    let world = World::new(Backend::Sqlite).await.with_docs().await;
+    let other = world.folder().join("other");
+    std::fs::create_dir(&other).expect("a folder");
+    let world = world.another(StoragePlan::folder("photo", &other).trash(Trash::Off)).await;
+    rowbound(&world).run(&["attach"]).await.expect(0);
+    let sub = world.media().join("sub");
+    std::fs::rename(&other, &sub).expect("moved");
+    symlink(&sub, &other).expect("a link");
+    // Each storage's rows release what the other's still reference.
+    for name in ["a.jpg", "b.jpg"] {
+        world.put_doc(&format!("sub/{name}")).await;
+        world.db.exec(&format!("insert into photo (file) values ('{name}')")).await;
+    }
+    world.db.exec("delete from doc where file = 'sub/a.jpg'").await;
+    world.db.exec("delete from photo where file = 'b.jpg'").await;
+    for command in [&["collect"][..], &["sweep", "--storage", "default", "--delete"], &["sweep", "--storage", "photo", "--delete"]] {
+        let stopped = rowbound(&world).run(command).await.expect(2);
+        assert!(stopped.stderr.contains("photo within default"), "{command:?}: {}", stopped.stderr);
+    }
+    let daemon = rowbound(&world).spawn(&["run", "--poll", "20ms"]);
+    daemon.wait_for_line("one storage lies within another", Duration::from_secs(60)).await;
+    daemon.terminate();
+    daemon.wait(Duration::from_secs(60)).await.expect(0);
+    assert_eq!(world.files(), ["sub/.rowbound/storage.json", "sub/a.jpg", "sub/b.jpg"]);
+}
+
+/// Two databases, of which each has a folder; the one lies within the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storage_of_another_database_above_or_below_is_refused() {
+    for inner_first in [false, true] {
+        let outer = World::new(Backend::Sqlite).await.with_docs().await;
+        let sub = outer.media().join("sub");
+        std::fs::create_dir(&sub).expect("a folder");
+        let mut inner = World::new(Backend::Sqlite).await.with_docs().await;
+        inner.storage.location = Location::Folder(sub.clone());
+        let (first, second) = if inner_first { (&inner, &outer) } else { (&outer, &inner) };
+        rowbound(first).run(&["attach"]).await.expect(0);
+        for command in [&["attach"][..], &["attach", "--shared"], &["attach", "--adopt-storage", "default"]] {
+            let refused = rowbound(second).run(command).await.expect(2);
+            let text = if inner_first { "another storage lies within this one" } else { "this storage lies within another one" };
+            assert!(refused.stderr.contains(text), "{command:?}: {}", refused.stderr);
+        }
+        assert_eq!(own_tables(second).await, [""; 0], "the database is as it was");
+    }
+}
+
+/// The same, but it becomes so later: nothing of the inner storage goes by the outer one's rows, nor the other way round.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storage_of_another_database_that_comes_to_lie_within_keeps_its_files() {
+    let outer = World::new(Backend::Sqlite).await.with_docs().await;
+    let inner = World::new(Backend::Sqlite).await.with_docs().await;
+    rowbound(&outer).run(&["attach"]).await.expect(0);
+    rowbound(&inner).run(&["attach"]).await.expect(0);
+    for world in [&outer, &inner] {
+        world.put_doc("mine.jpg").await;
+    }
+    inner.put_doc("a.jpg").await;
+    inner.put_doc("b.jpg").await;
+    let sub = outer.media().join("sub");
+    std::fs::rename(inner.media(), &sub).expect("moved");
+    symlink(&sub, inner.media()).expect("a link");
+    outer.db.exec("insert into doc (file) values ('sub/a.jpg')").await;
+    outer.db.exec("delete from doc").await;
+    inner.db.exec("delete from doc where file = 'b.jpg'").await;
+
+    // The outer one goes on where the inner one is not.
+    let collected = rowbound(&outer).run(&["collect"]).await.expect(1);
+    assert!(collected.stdout.contains("another storage lies within this one"), "{}", collected.stdout);
+    assert!(!outer.is_there("mine.jpg"));
+    let swept = rowbound(&outer).run(&["sweep", "--delete", "--max-share", "1"]).await.expect(2);
+    assert!(swept.stderr.contains("another storage lies within this one"), "{}", swept.stderr);
+    for prefix in ["sub/", "sub/m"] {
+        rowbound(&outer).run(&["sweep", "--delete", "--max-share", "1", "--prefix", prefix]).await.expect(2);
+    }
+    rowbound(&outer).run(&["sweep", "--delete", "--max-share", "1", "--after", "sub/a.jpg"]).await.expect(2);
+    let stopped = rowbound(&inner).run(&["collect"]).await.expect(2);
+    assert!(stopped.stderr.contains("this storage lies within another one"), "{}", stopped.stderr);
+    assert_eq!(rowbound(&inner).run(&["status"]).await.code, Some(2));
+    for name in ["a.jpg", "b.jpg", "mine.jpg"] {
+        assert!(sub.join(name).exists(), "{name}");
+    }
+
+    // Apart again, both go on.
+    std::fs::remove_file(inner.media()).expect("the link");
+    std::fs::rename(&sub, inner.media()).expect("moved back");
+    rowbound(&inner).run(&["collect", "--retry-now"]).await.expect(0);
+    rowbound(&outer).run(&["collect", "--retry-now"]).await.expect(0);
+    assert_eq!((outer.files(), inner.files()), (vec![], vec!["a.jpg".to_owned(), "mine.jpg".to_owned()]));
+}
+
+/// A prefix within another storage's prefix: behind another address, and of another database.
+#[tokio::test(flavor = "multi_thread")]
+async fn s3s_fs_a_prefix_within_another_storage_is_refused() {
+    let server = S3Server::start(S3Kind::S3sFs);
+    let bucket = server.bucket().await;
+    let at = |host: &str, prefix: &str| match bucket.location(prefix) {
+        Location::S3(mut place) => {
+            place.endpoint = place.endpoint.map(|e| e.replace("127.0.0.1", host));
+            Location::S3(place)
+        }
+        other => panic!("{other:?} is no bucket"),
+    };
+    let on_server = |world: &World| server.env().iter().fold(rowbound(world), |r, (name, value)| r.env(name, value));
+    for (first, second, text) in [
+        ("media/", "media/deep/sub/", "photo within default"),
+        ("media/deep/sub/", "media/", "default within photo"),
+        ("", "media/", "photo within default"),
+    ] {
+        let world = World::new(Backend::Sqlite).await.with_docs().await.storage(|s| StoragePlan { location: at("127.0.0.1", first), ..s });
+        let world = world.another(StoragePlan::at("photo", at("localhost", second))).await;
+        let refused = on_server(&world).run(&["attach"]).await.expect(2);
+        assert!(refused.stderr.contains(text), "{first} {second}: {}", refused.stderr);
+        assert_eq!(own_tables(&world).await, [""; 0]);
+        assert_eq!(bucket.keys("").await, [""; 0], "no marker was left");
+    }
+
+    let of = |prefix: &'static str| {
+        let location = at("127.0.0.1", prefix);
+        async { World::new(Backend::Sqlite).await.with_docs().await.storage(|s| StoragePlan { location, ..s }) }
+    };
+    let (outer, inner) = (of("media/").await, of("media/sub/").await);
+    on_server(&outer).run(&["attach"]).await.expect(0);
+    let refused = on_server(&inner).run(&["attach"]).await.expect(2);
+    assert!(refused.stderr.contains("this storage lies within another one"), "{}", refused.stderr);
+    on_server(&outer).run(&["detach"]).await.expect(0);
+    on_server(&inner).run(&["attach"]).await.expect(0);
+    let refused = on_server(&outer).run(&["attach"]).await.expect(2);
+    assert!(refused.stderr.contains("another storage lies within this one"), "{}", refused.stderr);
+
+    // What an earlier version attached so stops, and no sweep takes the other's files for orphans.
+    let marker = bucket.get("media/sub/.rowbound/storage.json").await.expect("a marker");
+    bucket.delete("media/sub/.rowbound/storage.json").await;
+    on_server(&outer).run(&["attach"]).await.expect(0);
+    bucket.put("media/sub/.rowbound/storage.json", &marker).await;
+    bucket.put("media/sub/a.jpg", b"1").await;
+    inner.db.exec("insert into doc (file) values ('a.jpg')").await;
+    let swept =
+        on_server(&outer).run(&["sweep", "--delete", "--max-share", "1", "--allow-no-references", "--min-age", "0s"]).await.expect(2);
+    assert!(swept.stderr.contains("another storage lies within this one"), "{}", swept.stderr);
+    inner.db.exec("delete from doc").await;
+    let stopped = on_server(&inner).run(&["collect"]).await.expect(2);
+    assert!(stopped.stderr.contains("this storage lies within another one"), "{}", stopped.stderr);
+    assert!(bucket.get("media/sub/a.jpg").await.is_some());
+}
+
 /// Two databases on one folder. Neither sees the other's references, so neither may take what it does not know for an orphan.
 async fn shared(backend: Backend) {
     let ours = World::new(backend).await.with_docs().await;

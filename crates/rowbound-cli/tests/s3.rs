@@ -624,3 +624,87 @@ async fn s3_without_the_right_to_delete() {
     shop.drained().await;
     assert!(shop.files().await.is_empty());
 }
+
+/// What a file is besides its bytes, as readers of the bucket see it.
+async fn seen(bucket: &S3Bucket, key: &str) -> (Option<String>, Option<String>, Vec<(String, String)>, Vec<String>) {
+    let client = bucket.client();
+    let head = client.head_object().bucket(bucket.name()).key(key).send().await.expect("it is there");
+    let tags = client.get_object_tagging().bucket(bucket.name()).key(key).send().await.expect("tags");
+    let access = client.get_object_acl().bucket(bucket.name()).key(key).send().await.expect("an access list");
+    let mut tags: Vec<_> = tags.tag_set().iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect();
+    tags.sort_unstable();
+    let grant = |g: &aws_sdk_s3::types::Grant| {
+        let to = g.grantee().and_then(|to| to.uri().or(to.id())).unwrap_or_default().to_owned();
+        format!("{} {to}", g.permission().map(|p| p.as_str().to_owned()).unwrap_or_default())
+    };
+    let mut access: Vec<_> = access.grants().iter().map(grant).collect();
+    access.sort_unstable();
+    (head.storage_class().map(|class| class.as_str().to_owned()), head.content_type().map(str::to_owned), tags, access)
+}
+
+/// A public file of a cheaper class, with tags, comes back from the trash as it was.
+async fn comes_back_as_it_was(server: S3Server, bucket: S3Bucket) {
+    let location = bucket.location(PREFIX);
+    let change = |plan: StoragePlan| StoragePlan { location, ..plan }.trash(Trash::Keep(Duration::from_secs(86_400)));
+    let shop = Shop::attached(server, bucket, Backend::Sqlite, change).await;
+    let (bucket, names) = (&shop.bucket, ["public.jpg", "plain.jpg"]);
+    for name in names {
+        let put = bucket.client().put_object().bucket(bucket.name()).key(format!("{PREFIX}{name}")).body(name.as_bytes().to_vec().into());
+        let put = match name {
+            "public.jpg" => put
+                .content_type("image/jpeg")
+                .storage_class(aws_sdk_s3::types::StorageClass::StandardIa)
+                .tagging("team=blog&keep=long")
+                .acl(aws_sdk_s3::types::ObjectCannedAcl::PublicRead),
+            _ => put,
+        };
+        put.send().await.expect("put");
+        shop.world.db.exec(&format!("insert into doc (file) values ('{name}')")).await;
+    }
+    let mut was = Vec::new();
+    for name in names {
+        was.push(seen(bucket, &format!("{PREFIX}{name}")).await);
+    }
+    assert_eq!((was[0].0.as_deref(), was[0].2.len(), was[0].3.len()), (Some("STANDARD_IA"), 2, 2), "{was:?}");
+    shop.world.db.exec("delete from doc").await;
+    shop.rowbound().run(&["collect"]).await.expect(0);
+    assert!(shop.files().await.is_empty());
+    for key in bucket.keys(&format!("{PREFIX}.rowbound/copies/")).await {
+        let access = seen(bucket, &key).await.3;
+        assert!(access.len() == 1 && access[0].starts_with("FULL_CONTROL"), "nobody reads what is in the trash: {access:?}");
+    }
+    shop.rowbound().run(&["restore", "--all", "--yes"]).await.expect(0);
+    for (name, was) in names.into_iter().zip(was) {
+        assert_eq!(seen(bucket, &format!("{PREFIX}{name}")).await, was, "{name}");
+        assert_eq!(bucket.get(&format!("{PREFIX}{name}")).await.as_deref(), Some(name.as_bytes()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_a_file_comes_back_from_copies_as_it_was_on_moto() {
+    let server = S3Server::start(S3Kind::Moto);
+    let bucket = server.bucket().await;
+    comes_back_as_it_was(server, bucket).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_a_file_comes_back_from_versions_as_it_was_on_moto() {
+    let server = S3Server::start(S3Kind::Moto);
+    let bucket = server.versioned_bucket().await;
+    comes_back_as_it_was(server, bucket).await;
+}
+
+/// Where access lists cannot be read, `attach` says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_a_service_without_access_lists_is_told_of_at_attach() {
+    for (kind, text) in [(S3Kind::S3sFs, true), (S3Kind::Moto, false)] {
+        let shop = Shop::open(kind, Backend::Sqlite, |plan| plan.trash(Trash::Keep(Duration::from_secs(86_400)))).await;
+        let attached = shop.rowbound().run(&["attach"]).await.expect(0);
+        assert_eq!(attached.stdout.contains("access lists (ACLs) cannot be read here"), text, "{}", attached.stdout);
+        shop.put_docs(["a.jpg".to_owned()].into_iter()).await;
+        shop.world.db.exec("delete from doc").await;
+        shop.rowbound().run(&["collect"]).await.expect(0);
+        shop.rowbound().run(&["restore", "a.jpg"]).await.expect(0);
+        assert_eq!(shop.files().await, ["a.jpg".to_owned()].into());
+    }
+}

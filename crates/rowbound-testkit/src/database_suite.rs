@@ -250,6 +250,7 @@ pub async fn fresh_record(database: &dyn Database, bound: &[Bound]) -> Installat
         snapshot: Snapshot::default(),
         gaps: Vec::new(),
         shadow: BTreeMap::new(),
+        unfinished: Default::default(),
     }
 }
 

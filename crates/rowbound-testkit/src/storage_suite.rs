@@ -267,7 +267,7 @@ pub fn name(text: &str) -> FileName {
 
 /// A marker with this storage id.
 pub fn marker_of(storage: &str) -> Marker {
-    Marker { storage: storage.to_owned(), installations: vec!["an installation".to_owned()], proved: None }
+    Marker::new(storage, ["an installation".to_owned()])
 }
 
 /// Attaches the storage: writes a marker if there is none, and expects it.

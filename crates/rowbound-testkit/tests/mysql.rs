@@ -192,6 +192,7 @@ fn record() -> Installation {
         snapshot: Snapshot::default(),
         gaps: vec![],
         shadow: BTreeMap::new(),
+        unfinished: Default::default(),
     }
 }
 

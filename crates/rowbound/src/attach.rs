@@ -16,25 +16,31 @@ use serde::Serialize;
 
 use crate::{
     capture::{Bound, FOLLOWERS, Gap, Inspection, Installation, VERSION},
-    database::{Database, overtaken},
+    crash,
+    database::{Database, overtaken, redact},
     error::{Error, Kind, Result},
     plan::Plan,
     storage::{self, Proved, Storage},
 };
 
+mod apart; // one place is one storage
 mod columns; // which column a binding means, before and now
 mod detach; // the way back
+mod installations; // who uses a storage, and who does no more
 mod leaving; // bindings that are not in the plan any more
-mod places; // storages: which installation each belongs to, and that no two are one place
+mod places; // storages: which installation each belongs to
 mod promote; // from shadow mode to live
+mod refused; // copies: which case it is, and the next command
 
+pub(crate) use apart::{apart, own_places};
+use apart::{beside_each_other, none_within_another};
 use columns::{all_bound, another_column, bound_as_before, carry_renamed};
 pub use detach::{Detached, detach};
+pub use installations::{User, forget_installation, installations};
 pub(crate) use leaving::drop_flag;
 pub use leaving::is_meant;
 use leaving::leaving;
-use places::{Place, claim_marker, each_holds_its_own, forgettable, renew_copied_markers, stake, withdraw};
-pub(crate) use places::{apart, forgotten, own_places};
+use places::{Adopted, Place, claim_marker, each_holds_its_own, forgettable, renew_copied_markers, stake, withdraw};
 pub use promote::{Promoted, Promotion, promote};
 
 /// What the person confirmed. Everything is off by default.
@@ -108,7 +114,7 @@ pub(crate) fn copied(was: &str, is: &str) -> Error {
     Error::new(Kind::Identity, "this database is not the one that was attached: it is a copy, or it has moved")
         .with("attached", was)
         .with("now", is)
-        .hint("on a copy, give it storages of its own, then `rowbound attach --adopt`; after a move, the same command")
+        .hint("`rowbound attach` tells which it is, and the command; on a copy with storages of its own, and after a move, it is `rowbound attach --adopt`")
 }
 
 /// What `attach` would do now, as SQL, and what it would say. Nothing is changed.
@@ -127,13 +133,18 @@ pub async fn preview(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
     Ok((inspection, db.script(&bound).await?))
 }
 
-/// Puts capture in place for the plan's bindings and a marker into each of its storages.
+/// Puts capture in place for the plan's bindings and a marker into each of its storages. Where the process is killed meanwhile, the next `attach` does the rest.
 ///
 /// # Errors
-/// [`Kind::Drift`] where a binding that is attached is neither in the plan nor in [`Consent::drop`]: another program's, perhaps. [`Kind::Schema`], [`Kind::Permission`] of a binding; [`Kind::Identity`] on a copied database or somebody else's
-/// storage; [`Kind::Unbound`] where a column that is neither bound nor ignored names files; [`Kind::StorageUnreachable`] for a storage that is
-/// not there or lost its marker; [`Kind::Busy`] when the locks were not had. In each case capture and markers are as they were; shadow mode, if
-/// it was asked for, may stand already.
+/// In each case capture and markers are as they were; shadow mode, if it was asked for, may stand already.
+///
+/// - [`Kind::Drift`] where a binding that is attached is neither in the plan nor in [`Consent::drop`]: another program's, perhaps
+/// - [`Kind::Schema`], [`Kind::Permission`] of a binding or a storage
+/// - [`Kind::Identity`] on a copied database, or somebody else's storage
+/// - [`Kind::Unbound`] where a column that is neither bound nor ignored names files
+/// - [`Kind::Config`] for two storages that are one place, and for one within another
+/// - [`Kind::StorageUnreachable`] for a storage that is not there or lost its marker
+/// - [`Kind::Busy`] when the locks were not had
 pub async fn attach(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result<Attached> {
     let mut until: Option<Instant> = None;
     loop {
@@ -157,6 +168,9 @@ pub async fn attach(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result
     }
 }
 
+/// How long each storage is searched for other ones within it.
+const WITHIN: Duration = Duration::from_secs(2);
+
 /// How long another attach may take from its record to its markers.
 const OTHERS: Duration = Duration::from_secs(2);
 
@@ -173,9 +187,15 @@ async fn attach_once(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
     }
     let mut record = match &before {
         Some(record) if record.identity == identity => record.clone(),
-        Some(record) if !consent.adopt => return Err(copied(&record.identity, &identity)),
+        Some(record) if !consent.adopt => return Err(refused::database(plan, db, record, &identity).await),
         // The copy's numbers stay, because its candidates carry them; its storages are looked at as if for the first time.
-        Some(record) => Installation { id: random_id(), identity: identity.clone(), storages: BTreeMap::new(), ..record.clone() },
+        Some(record) => Installation {
+            id: random_id(),
+            identity: identity.clone(),
+            storages: BTreeMap::new(),
+            unfinished: BTreeMap::new(),
+            ..record.clone()
+        },
         None => Installation {
             id: random_id(),
             version: VERSION,
@@ -187,6 +207,7 @@ async fn attach_once(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
             snapshot: Default::default(),
             gaps: Vec::new(),
             shadow: BTreeMap::new(),
+            unfinished: BTreeMap::new(),
         },
     };
     if before.is_some() {
@@ -196,21 +217,28 @@ async fn attach_once(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
     let removed = leaving(before.as_ref(), before.as_ref().map(|_| &record), &bound, &consent.drop)?;
     let mut inspection = db.inspect(&bound).await?;
 
-    // All storages are asked before anything is written.
+    // All storages are asked, and tried, before anything is written.
+    let adopted = match before.as_ref().filter(|b| b.id != record.id) {
+        Some(b) => Some(Adopted { from: &b.id, moved: db.has_moved(&b.identity).await? }),
+        None => None,
+    };
+    let database = redact(&plan.database);
     let (mut places, mut proved) = (Vec::new(), BTreeMap::new());
     for (name, storage) in open_storages(plan)? {
-        let was = storage.marker().await?;
-        let adopted_from = before.as_ref().filter(|b| b.id != record.id).map(|b| b.id.as_str());
-        let mut marker = claim_marker(&name, was.clone(), &record, adopted_from, consent)?;
+        let (was, at) = (storage.marker().await?, storage.whereabouts().await?);
+        let mut marker = claim_marker(&name, &database, was.clone(), &at, &record, adopted, consent)?;
         let seen = storage.probe().await.map_err(|e| e.with("storage", &name))?;
         proved.insert(name.clone(), seen.clone());
         marker.proved = Some(seen);
-        places.push(Place { inode: storage.inode().await?, name, storage, was, marker });
+        places.push(Place { location: plan.storages[&name].location.clone(), name, storage, at, was, marker });
     }
     renew_copied_markers(&mut places, &record, consent)?;
     record.storages.extend(places.iter().map(|p| (p.name.clone(), p.marker.storage.clone())));
     own_places(plan, &record.storages)?;
+    beside_each_other(&places)?;
     forgettable(&places, &record, consent)?;
+    // From here on until the markers are written, whoever attaches next finishes this one.
+    record.unfinished = places.iter().map(|p| (p.name.clone(), p.unfinished(&record, consent))).collect();
 
     if let Some(before) = &before {
         let mut drift = before.snapshot.drift(&db.snapshot(&bound_as_before(&bound, before)).await?);
@@ -237,8 +265,12 @@ async fn attach_once(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
     record.version = VERSION;
     record.bindings.extend(bound.iter().map(|b| (b.binding.key(), b.id)));
     record.active = bound.iter().map(|b| b.id).collect();
+    nothing_within(plan).await?;
     let staked = stake(&places).await?;
-    let (installation, statements) = match put_in_place(&bound, record, db, before.as_ref(), consent).await {
+    if let Err(e) = none_within_another(&places).await {
+        return Err(withdraw(staked, e).await);
+    }
+    let (mut installation, statements) = match put_in_place(&bound, record, db, before.as_ref(), consent).await {
         Ok(done) => done,
         // Who was faster may have made them his own.
         Err(e) if overtaken(&e) => return Err(e),
@@ -247,9 +279,28 @@ async fn attach_once(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
     for place in &places {
         place.mark().await?;
     }
-    each_holds_its_own(places.iter()).await?;
+    each_holds_its_own(places.iter(), false).await?;
+    installation.unfinished.clear();
+    crash::point("attach-step");
+    db.record(&installation).await?;
     let changed = before.as_ref() != Some(&installation) || !places.iter().all(Place::is_as_before);
     Ok(Attached { installation, inspection, statements, proved, removed, changed })
+}
+
+/// Insists that no other storage lies within one of the plan, as far as a listing of a few seconds tells. Later ones are met by the collector and the sweep.
+async fn nothing_within(plan: &Plan) -> Result<()> {
+    for (name, storage) in open_storages(plan)? {
+        storage.survey();
+        let until = Instant::now() + WITHIN;
+        let read = storage::each(storage.as_ref(), "", |_| Instant::now() < until);
+        // Whatever else cannot be listed is no reason not to attach.
+        if let Ok(Err(e)) = tokio::time::timeout(WITHIN, read).await
+            && storage::whereabouts::is_nested(&e)
+        {
+            return Err(e.with("storage", &name));
+        }
+    }
+    Ok(())
 }
 
 /// Changes the database: capture, the record, and shadow mode where it was asked for.

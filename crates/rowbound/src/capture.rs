@@ -100,6 +100,23 @@ pub struct Installation {
     /// `Database::set_shadow` changes it in a record that stands.
     #[serde(default)]
     pub shadow: BTreeMap<i32, Timestamp>,
+    /// What `attach` has yet to do in the storages' markers, by storage: empty, unless it did not come to its end. Whoever attaches next does it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unfinished: BTreeMap<String, Unfinished>,
+}
+
+/// What an `attach` has yet to do in a storage's marker.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unfinished {
+    /// The storage's id in the marker that it replaces, where it replaces one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<String>,
+    /// Installations that leave the marker.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leave: Vec<String>,
+    /// Whether other installations may stay in it.
+    #[serde(default)]
+    pub shared: bool,
 }
 
 impl Installation {

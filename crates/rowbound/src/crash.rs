@@ -73,6 +73,11 @@ pub const FOLLOW_POINTS: [&str; 3] = [
     "acknowledged", // the delivery is gone
 ];
 
+/// Points of an `attach`.
+pub const ATTACH_POINTS: [&str; 1] = [
+    "attach-step", // before each statement, each marker and each commit
+];
+
 /// Kills this process by SIGKILL if `ROWBOUND_CRASH_AT` is `name`, or `name:N` and this is the Nth time it is passed. If `ROWBOUND_WAIT_AT` is, the task
 /// waits: it makes the file `ROWBOUND_WAIT_FILE` and goes on when somebody has removed it. If `ROWBOUND_PANIC_AT` is, it panics.
 #[inline]
@@ -80,7 +85,7 @@ pub fn point(name: &str) {
     #[cfg(feature = "crash-points")]
     {
         debug_assert!(
-            [&POINTS[..], &RECHECK_POINTS, &ERASURE_POINTS, &STORAGE_POINTS, &UPLOAD_POINTS, &SWEEP_POINTS, &FOLLOW_POINTS]
+            [&POINTS[..], &RECHECK_POINTS, &ERASURE_POINTS, &STORAGE_POINTS, &UPLOAD_POINTS, &SWEEP_POINTS, &FOLLOW_POINTS, &ATTACH_POINTS]
                 .iter()
                 .any(|p| p.contains(&name)),
             "{name} is not listed"

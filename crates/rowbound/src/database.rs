@@ -226,6 +226,10 @@ pub trait Database: Send + Sync + std::fmt::Debug {
     /// What the database says of itself, so that a copy (a restored dump, a copied file) says something else.
     async fn identity(&self) -> Result<String>;
 
+    /// Whether the database that said `was` of itself is known to be this one: it was moved, or restored on its own server after it had been dropped. `false`
+    /// where that cannot be told: it may be a copy.
+    async fn has_moved(&self, was: &str) -> Result<bool>;
+
     /// The record that `attach` left, or `None` if nothing is attached.
     async fn installation(&self) -> Result<Option<Installation>>;
 

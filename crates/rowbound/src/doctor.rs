@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    attach::{copied, number, open_storages},
+    attach::{apart, copied, number, open_storages},
     capture::{Bound, Installation, VERSION},
     collect::age,
     database::{Database, Dialect, drifted, survey::TextColumn},
@@ -77,7 +77,7 @@ pub const CHECKS: [Check; 14] = [
     check("unbound", "whether a column that is not bound names files: sampled values are looked up in each storage"),
     check("values", "whether sampled values of bound columns are files of their storages, and if none is, why"),
     check("indexes", "how long a check of 1,000 names takes for each bound column, and without it"),
-    check("storages", "whether each storage is there and is the one that was attached"),
+    check("storages", "whether each storage is there, is the one that was attached, and lies in no other"),
     check("guarantees", "what each storage was seen to honour when it was attached"),
     check("clocks", "how far the clocks of database, storages and this machine are apart"),
     check("lag", "how long released names have been waiting, and which fail"),
@@ -235,7 +235,8 @@ fn barrier(x: &mut Examination<'_>) {
 /// Which storages can be read, opened for reading only.
 async fn storages(x: &mut Examination<'_>) -> Result<BTreeMap<String, Arc<dyn Storage>>> {
     let mut there = BTreeMap::new();
-    for (name, storage) in open_storages(x.plan)? {
+    let all = open_storages(x.plan)?;
+    for (name, storage) in all.clone() {
         let known = x.record.as_ref().and_then(|r| r.storages.get(&name)).cloned();
         let marker = storage.marker().await;
         match (&marker, known) {
@@ -246,7 +247,12 @@ async fn storages(x: &mut Examination<'_>) -> Result<BTreeMap<String, Arc<dyn St
             (Ok(_), None) => x.find("storages", State::Note, format!("{name} is there, and not attached yet"), Some("rowbound attach")),
             (Ok(_), Some(id)) => {
                 storage.expect(&id);
-                match storage.prove().await {
+                let mut proved = storage.prove().await;
+                if let (Ok(()), Some(record)) = (&proved, &x.record) {
+                    let places: Vec<_> = all.iter().map(|(name, storage)| (&x.plan.storages[name], storage)).collect();
+                    proved = apart(record, &name, places.into_iter()).await;
+                }
+                match proved {
                     Ok(()) => x.find("storages", State::Ok, format!("{name} is there, and the one that was attached"), None),
                     Err(e) => x.error("storages", State::Danger, &e),
                 }
@@ -258,7 +264,12 @@ async fn storages(x: &mut Examination<'_>) -> Result<BTreeMap<String, Arc<dyn St
                 let shared = format!(
                     "{name} is used by {others} other installation(s): its orphans are not deleted, and no file may be referenced by two"
                 );
-                x.find("storages", State::Note, shared, Some("if one no longer exists: rowbound attach --forget-installation ID"));
+                x.find(
+                    "storages",
+                    State::Note,
+                    shared,
+                    Some("`rowbound installations` shows them; if one no longer exists: rowbound installations --remove ID"),
+                );
             }
             guarantees(x, &name, marker.proved.as_ref());
         }

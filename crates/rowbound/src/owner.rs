@@ -5,9 +5,9 @@
 //! application's user runs all others, and that user must be able to go on.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{DirBuilder, File, OpenOptions},
     io,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::Path,
 };
 
@@ -74,10 +74,30 @@ pub fn give_to_folder(new: impl AsFd, path: &Path) -> io::Result<()> {
     give(new, Owner::at(folder_of(path))?).map_err(io::Error::from)
 }
 
-/// Opens a file to be read and written; one that is made belongs to the owner of its folder.
+/// Gives what was just made, a folder with everything in it, to the owner of the folder in which it lies. Links are not followed.
+///
+/// # Errors
+/// The kernel's.
+pub fn give_all_to_folder(path: &Path) -> io::Result<()> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        Err(e) if e.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => return Ok(()), // a link
+        Err(e) => return Err(e),
+    };
+    give_to_folder(&file, path)?;
+    if file.metadata()?.is_dir() {
+        for entry in std::fs::read_dir(path)? {
+            give_all_to_folder(&entry?.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Opens a file to be read and written that nobody else may read: it tells names of files. One that is made belongs to the owner of its folder.
 pub(crate) fn open_or_make(path: &Path) -> io::Result<File> {
     let mut how = OpenOptions::new();
-    how.read(true).write(true);
+    how.read(true).write(true).mode(0o600);
     loop {
         match how.clone().create_new(true).open(path) {
             Ok(file) => return give_to_folder(&file, path).map(|()| file),
@@ -91,13 +111,13 @@ pub(crate) fn open_or_make(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Makes a folder and those above it, each with the owner of the one above.
+/// Makes a folder and those above it that nobody else may enter, each with the owner of the one above.
 pub(crate) fn make_folders(path: &Path) -> io::Result<()> {
     if path.as_os_str().is_empty() || path.is_dir() {
         return Ok(());
     }
     make_folders(folder_of(path))?;
-    match std::fs::create_dir(path) {
+    match DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => {}
         Err(_) if path.is_dir() => return Ok(()),
         Err(e) => return Err(e),
@@ -126,9 +146,25 @@ mod tests {
         make_folders(&deep).unwrap();
         let file = open_or_make(&deep.join("file")).unwrap();
         assert_eq!(Owner::of(&file).unwrap(), owner);
-        for made in ["a", "a/b", "a/b/c", "a/b/c/file"] {
+        for (made, mode) in [("a", 0o700), ("a/b", 0o700), ("a/b/c", 0o700), ("a/b/c/file", 0o600)] {
+            let made = place.path().join(made);
+            assert_eq!(Owner::at(&made).unwrap(), owner, "{}", made.display());
+            assert_eq!(std::fs::metadata(&made).unwrap().mode() & 0o777, mode, "{}", made.display());
+        }
+        // What others made is given with everything in it, and no link leads out of it.
+        let tree = place.path().join("tree");
+        std::fs::create_dir_all(tree.join("deep")).unwrap();
+        std::fs::write(tree.join("deep/file"), "1").unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(outside.path(), tree.join("link")).unwrap();
+        give_all_to_folder(&tree).unwrap();
+        for made in ["tree", "tree/deep", "tree/deep/file"] {
             assert_eq!(Owner::at(&place.path().join(made)).unwrap(), owner, "{made}");
         }
+        assert_eq!(
+            Owner::at(outside.path()).unwrap(),
+            Owner { uid: rustix::process::geteuid().as_raw(), gid: Owner::at(outside.path()).unwrap().gid }
+        );
         // What was there, and is another's, stays his.
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(deep.join("file"), Some(7), Some(7)).unwrap();

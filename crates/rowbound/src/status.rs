@@ -10,7 +10,7 @@ use serde::Serialize;
 
 pub use crate::delays::Delay;
 use crate::{
-    attach::{copied, forgotten, number, open_storages},
+    attach::{apart, copied, number, open_storages},
     binding::{Keep, Mode, Resolved},
     capture::{Bound, Gap, Installation, VERSION},
     clock,
@@ -270,7 +270,8 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
             }
         },
     }
-    for (name, storage) in open_storages(plan)? {
+    let storages = open_storages(plan)?;
+    for (name, storage) in storages.clone() {
         let (mut reachable, mut proved, mut stranded) = (false, None, 0);
         match record.storages.get(&name) {
             None => {
@@ -283,7 +284,8 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
                     Ok(()) => {
                         reachable = true;
                         let marker = storage.marker().await?;
-                        if let Some(e) = marker.as_ref().and_then(|m| forgotten(m, &record, &name)) {
+                        let places: Vec<_> = storages.iter().map(|(name, storage)| (&plan.storages[name], storage)).collect();
+                        if let Err(e) = apart(&record, &name, places.into_iter()).await {
                             status.problems.push(Problem::new(&e, true));
                         }
                         let shared = marker.as_ref().is_some_and(|m| m.is_shared(&record.id));

@@ -5,6 +5,7 @@
 
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -32,25 +33,63 @@ pub mod service;
 #[cfg_attr(not(feature = "service"), allow(dead_code))]
 pub mod services;
 mod upload; // files that come in and go out
+pub mod whereabouts;
 
 pub use upload::{About, Access, Body, Fetched, LONGEST_SIGNED, Over, Placed, Signed, Upload};
+pub use whereabouts::{Origin, Whereabouts, Written};
 
 /// The file in [`crate::name::RESERVED`] that proves that a storage is there and which one it is.
 pub const MARKER: &str = "storage.json";
 
 /// What stands in a storage's marker.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Marker {
     /// Random; the storage's own id.
     pub storage: String,
     /// Ids of the installations (databases) whose rows name files here.
     pub installations: Vec<String>,
+    /// The database of each installation, for people. Those of an installation that an earlier version attached are missing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub databases: BTreeMap<String, Attachment>,
+    /// Where it was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<Written>,
     /// What the storage was seen to honour when it was attached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proved: Option<Proved>,
 }
 
+/// The database that an installation in a marker stands for, as it was when it attached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attachment {
+    /// Its URL, without the password.
+    pub database: String,
+    /// When it attached last.
+    pub at: Timestamp,
+}
+
 impl Marker {
+    /// The marker of a storage with this id, which these installations use.
+    pub fn new(storage: impl Into<String>, installations: impl IntoIterator<Item = String>) -> Self {
+        Marker { storage: storage.into(), installations: installations.into_iter().collect(), ..Marker::default() }
+    }
+
+    /// Takes an installation out.
+    pub fn forget(&mut self, id: &str) {
+        self.installations.retain(|other| other != id);
+        self.databases.remove(id);
+    }
+
+    /// What it tells of its own place, which says `here` of itself.
+    pub fn origin(&self, here: &Written) -> Origin {
+        self.written.as_ref().map_or(Origin::Unknown, |written| written.origin(here))
+    }
+
+    /// An installation as a message shows it: its id, and its database where that is known.
+    pub fn shown(&self, id: &str) -> String {
+        self.databases.get(id).map_or_else(|| id.to_owned(), |attached| format!("{id} ({})", attached.database))
+    }
+
     /// The installations that use the storage besides `id`.
     pub fn others(&self, id: &str) -> impl Iterator<Item = &str> {
         self.installations.iter().map(String::as_str).filter(move |other| *other != id)
@@ -76,6 +115,9 @@ pub struct Proved {
     /// Whether names that are no paths (`a//b`, `./a`, `/a`) are kept apart from others, everywhere: on S3 only.
     #[serde(default)]
     pub exact: bool,
+    /// Whether access lists can be read, so that a file which comes back out of a trash of copies has its own again. `None`: it was not tried, or needs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<bool>,
 }
 
 /// How far a deletion can be conditional.
@@ -333,11 +375,14 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     /// Proves that the storage is there: its marker is read and is the expected one.
     async fn prove(&self) -> Result<()>;
 
-    /// The device and inode of the storage's folder, which tell two folders apart whatever their paths say; `None` where a storage has no such thing.
+    /// Where the storage is: what tells it from another one, whatever their URLs say, and whether it lies within another one.
     ///
     /// # Errors
     /// [`crate::Kind::StorageUnreachable`] when the place itself is not there.
-    async fn inode(&self) -> Result<Option<(u64, u64)>>;
+    async fn whereabouts(&self) -> Result<Whereabouts>;
+
+    /// The marker in a folder of this storage, if the root of another storage is there.
+    async fn marker_in(&self, folder: &FileName) -> Result<Option<Marker>>;
 
     /// Whether its operations are as quick as a system call, so that a database lock may be held over them.
     fn quick(&self) -> bool;

@@ -30,8 +30,10 @@ use crate::{
 mod erase; // what has waited long enough goes for good
 mod history; // the database's history went back
 mod recheck; // what was moved lately is checked again
+mod restore; // files come back because a person asks
 
 pub(crate) use recheck::{reported, stranded};
+pub use restore::{Found, Wanted, find, restore, restore_all};
 
 /// So long after its move a file comes back by itself if a row references it. Later its name may mean another file.
 pub const WINDOW: Duration = Duration::from_secs(30 * 60);
@@ -366,38 +368,4 @@ pub(crate) fn come_back(place: &str, one: &Result<Restored>) -> Value {
 fn due(last: Option<Timestamp>, took: Duration, every: Duration, now: Timestamp) -> bool {
     // A time to come was written under another clock: it keeps nothing.
     last.is_none_or(|last| last > now || clock::passed(last, every.max(took.saturating_mul(BUDGET)), now))
-}
-
-/// Brings a file back from the trash because a person asked. It stays, whether a row references it or not.
-///
-/// # Errors
-/// [`Kind::NotFound`] when the trash holds no such file, [`Kind::Storage`] when another file has the name now.
-pub async fn restore(db: &dyn Database, storage_name: &str, storage: &dyn Storage, name: &FileName) -> Result<Trashed> {
-    let place = |e: Error| e.with("storage", storage_name).with("name", format_args!("{name:?}"));
-    let found = storage.trashed(std::slice::from_ref(name)).await?.pop().transpose().map_err(place)?.flatten();
-    let Some(file) = found else {
-        return Err(place(
-            Error::new(Kind::NotFound, "the trash holds no such file").hint("`rowbound history --name NAME` tells what became of it"),
-        ));
-    };
-    match storage.restore(std::slice::from_ref(&file)).await?.pop().transpose().map_err(place)? {
-        Some(Restored::Back) => {}
-        Some(Restored::Occupied) => {
-            return Err(place(
-                Error::new(Kind::Storage, "another file has this name now: nothing was moved").hint("move that one away first"),
-            ));
-        }
-        Some(Restored::Missing) | None => return Err(place(Error::new(Kind::NotFound, "the file left the trash in this moment"))),
-    }
-    db.enter(&[NewEntry {
-        storage: storage_name.to_owned(),
-        name: name.to_string(),
-        outcome: Outcome::Restored,
-        event: "restore",
-        size: Some(file.size),
-        place: Some(file.place.clone()),
-        note: None,
-    }])
-    .await?;
-    Ok(file)
 }

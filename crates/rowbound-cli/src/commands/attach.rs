@@ -62,6 +62,11 @@ fn text(done: &Attached) -> String {
     }
     for (name, proved) in &done.proved {
         out.push_str(&format!("storage   {name}: {proved}\n"));
+        if proved.access == Some(false) {
+            out.push_str(
+                "  access lists (ACLs) cannot be read here: a file that comes back from the trash has the bucket's default, and is not public\n",
+            );
+        }
         if proved.trash == Kept::No {
             out.push_str(
                 "  a file is erased at most a second after its last check: a row that references it and commits in between loses it.\n  \

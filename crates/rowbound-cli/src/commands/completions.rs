@@ -18,8 +18,18 @@ pub fn man(out: Option<&Path>) -> Result<u8> {
     let wrong = |e: std::io::Error| Error::new(Kind::Config, "cannot write the man page").because(e);
     match out {
         Some(folder) => {
+            let new = !folder.exists();
             std::fs::create_dir_all(folder).map_err(wrong)?;
             clap_mangen::generate_to(Args::command(), folder).map_err(wrong)?;
+            for entry in std::fs::read_dir(folder).map_err(wrong)? {
+                let page = entry.map_err(wrong)?;
+                if page.file_name().to_string_lossy().starts_with("rowbound") {
+                    rowbound::owner::give_all_to_folder(&page.path()).map_err(wrong)?;
+                }
+            }
+            if new {
+                rowbound::owner::give_all_to_folder(folder).map_err(wrong)?;
+            }
         }
         None => {
             let mut text = Vec::new();

@@ -78,6 +78,7 @@ const BUG: &str = "The demo stopped: rows and folder are not what the story says
 pub async fn demo(args: &Args, a: &DemoArgs) -> Result<u8> {
     let began = Instant::now();
     let temporary = tempfile::tempdir().map_err(|e| io("cannot make a temporary folder", &std::env::temp_dir(), e))?;
+    let new = a.keep.as_ref().is_some_and(|folder| !folder.exists());
     let place = match &a.keep {
         Some(folder) => empty_folder(folder)?,
         None => temporary.path().to_owned(),
@@ -95,6 +96,9 @@ pub async fn demo(args: &Args, a: &DemoArgs) -> Result<u8> {
     let told = demo.tell(STORY, |step| if text { output::print(&step.text(colours)) } else { Ok(()) }).await?;
     let good = told.len() == STORY.len() && told.iter().all(Told::good);
     demo.db.close().await;
+    if a.keep.is_some() {
+        keep(&place, new).map_err(|e| io("cannot give to its owner", &place, e))?;
+    }
     if !text {
         output::answer(args.format, &told, |_| String::new())?;
         return Ok(if good { exit::DONE } else { exit::LEFT });
@@ -258,6 +262,17 @@ impl Demo {
         }
         Ok(format!("    # {} files had gone, {waiting} candidates were left", before - left))
     }
+}
+
+/// Gives what the demo made to the owner of the folder in which it lies.
+fn keep(place: &Path, new: bool) -> std::io::Result<()> {
+    if new {
+        return rowbound::owner::give_all_to_folder(place);
+    }
+    for entry in fs::read_dir(place)? {
+        rowbound::owner::give_all_to_folder(&entry?.path())?;
+    }
+    Ok(())
 }
 
 /// The folder of `--keep`: made if missing, refused if something is in it.

@@ -75,7 +75,9 @@ pub async fn detach(plan: &Plan, db: &dyn Database, copy: bool) -> Result<Detach
     db.remove().await?;
     for (name, storage, mut marker) in marked {
         let before = marker.installations.len();
-        marker.installations.retain(|id| record.as_ref().is_none_or(|record| *id != record.id));
+        if let Some(record) = &record {
+            marker.forget(&record.id);
+        }
         if marker.installations.is_empty() {
             left.in_trash.insert(name, storage.remove_marker().await?);
         } else if marker.installations.len() < before {

@@ -1,24 +1,28 @@
-//! The storages of a plan: which installation each belongs to, and that no two are one place.
+//! The storages of a plan: which installation each belongs to, and the marker that each gets.
 //!
 //! In: the markers that stand there, the installation record, what the person confirmed. Out: the markers that they get. Promise: a storage that is not the
-//! one attached before, one that belongs to another database, and one place under two names are refused; the marker of another attach is never taken away.
+//! one attached before, and one that belongs to another database, are refused; the marker of another attach is never taken away.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Consent, OTHERS, random_id};
+use jiff::Timestamp;
+
+use super::{Consent, apart::one_place, random_id, refused};
 use crate::{
-    capture::Installation,
+    capture::{Installation, Unfinished},
+    crash,
     error::{Error, Kind, Result},
-    plan::{Plan, StoragePlan},
-    storage::{Marker, Storage},
+    plan::Location,
+    storage::{Attachment, Marker, Origin, Storage, Whereabouts},
 };
 
 /// A storage that is being attached.
 pub(super) struct Place {
     pub(super) name: String,
+    pub(super) location: Location,
     pub(super) storage: Arc<dyn Storage>,
-    /// What tells its folder from others; `None` where it is none.
-    pub(super) inode: Option<(u64, u64)>,
+    /// Where it is.
+    pub(super) at: Whereabouts,
     /// The marker that it had.
     pub(super) was: Option<Marker>,
     /// The marker that it gets.
@@ -29,7 +33,7 @@ impl Place {
     /// Whether its marker says what it said before, whenever that was tried.
     pub(super) fn is_as_before(&self) -> bool {
         let said = |marker: &Marker| {
-            let proved = marker.proved.as_ref().map(|p| (p.delete, p.create, p.trash, p.exact));
+            let proved = marker.proved.as_ref().map(|p| (p.delete, p.create, p.trash, p.exact, p.access));
             (marker.storage.clone(), marker.installations.clone(), proved)
         };
         self.was.as_ref().is_some_and(|was| said(was) == said(&self.marker))
@@ -44,7 +48,21 @@ impl Place {
         {
             return Err(taken(&self.name));
         }
-        self.storage.set_marker(&self.marker).await
+        crash::point("attach-step");
+        let written = self.storage.whereabouts().await?.written;
+        self.storage.set_marker(&Marker { written: Some(written), ..self.marker.clone() }).await
+    }
+
+    /// What an attach that is killed before it has written the marker leaves to the next one.
+    pub(super) fn unfinished(&self, record: &Installation, consent: &Consent) -> Unfinished {
+        let was = self.was.as_ref();
+        Unfinished {
+            replaces: was.map(|was| was.storage.clone()).filter(|id| *id != self.marker.storage),
+            leave: was
+                .map(|was| was.installations.iter().filter(|id| !self.marker.installations.contains(id)).cloned().collect())
+                .unwrap_or_default(),
+            shared: consent.shared || record.unfinished.get(&self.name).is_some_and(|left| left.shared),
+        }
     }
 }
 
@@ -58,8 +76,9 @@ fn taken(storage: &str) -> Error {
 /// Gives a marker of its own to a folder that was copied together with its marker, where the person says that it is meant (`--adopt-storage`).
 pub(super) fn renew_copied_markers(places: &mut [Place], record: &Installation, consent: &Consent) -> Result<()> {
     for i in 0..places.len() {
-        let copied = |j: &usize| places[*j].marker.storage == places[i].marker.storage && places[*j].inode != places[i].inode;
-        let Some(j) = (0..i).find(|j| copied(j) && places[*j].inode.is_some() && places[i].inode.is_some()) else { continue };
+        let inode = |j: usize| places[j].at.inode;
+        let copied = |j: &usize| places[*j].marker.storage == places[i].marker.storage && inode(*j) != inode(i);
+        let Some(j) = (0..i).find(|j| copied(j) && inode(*j).is_some() && inode(i).is_some()) else { continue };
         let meant = |k: &usize| consent.adopt_storages.contains(&places[*k].name);
         let Some(k) = [i, j].into_iter().find(meant) else {
             let (first, second) = (&places[j].name, &places[i].name);
@@ -71,99 +90,35 @@ pub(super) fn renew_copied_markers(places: &mut [Place], record: &Installation, 
         };
         places[k].marker.storage = random_id();
         places[k].marker.installations = vec![record.id.clone()];
+        places[k].marker.databases.retain(|id, _| *id == record.id);
     }
     Ok(())
 }
 
-/// The error for a storage whose marker does not hold this installation any more.
-pub(crate) fn forgotten(marker: &Marker, record: &Installation, storage: &str) -> Option<Error> {
-    (!marker.installations.contains(&record.id)).then(|| {
-        Error::new(Kind::Identity, "the storage's marker does not hold this installation any more: another database has removed it")
-            .with("storage", storage)
-            .with("installation", &record.id)
-            .hint(
-                "if both databases use the storage, and no file is referenced by both: rowbound attach --shared; else give this one a storage of its own",
-            )
-    })
-}
-
-/// Insists, before anything of a storage is changed, that its marker still holds this installation, and that no other storage of the plan
-/// shows the same marker now: a mount or a link may have changed since `attach`. `places` are all storages of the plan; one that cannot be
-/// read says nothing.
-///
-/// # Errors
-/// [`Kind::Identity`] where another database has removed this installation; [`Kind::Config`] for two storages that are one place.
-pub(crate) async fn apart<'a>(
-    record: &Installation,
-    name: &str,
-    places: impl Iterator<Item = (&'a StoragePlan, &'a Arc<dyn Storage>)>,
-) -> Result<()> {
-    let places: Vec<_> = places.collect();
-    let Some((own, storage)) = places.iter().find(|(plan, _)| plan.name == name) else { return Ok(()) };
-    let Some(marker) = storage.marker().await? else { return Ok(()) }; // its operations say so themselves
-    if let Some(e) = forgotten(&marker, record, name) {
-        return Err(e);
-    }
-    let alike = |other: &StoragePlan| std::mem::discriminant(&other.location) == std::mem::discriminant(&own.location);
-    for (other, storage) in places.iter().filter(|(other, _)| other.name != name && alike(other)) {
-        let read = tokio::time::timeout(OTHERS, storage.marker()).await;
-        if let Ok(Ok(Some(found))) = read
-            && found.storage == marker.storage
-        {
-            return Err(one_place(name, &other.name));
-        }
-    }
-    Ok(())
-}
-
-/// The error for two storages that turn out to be one place.
-fn one_place(first: &str, second: &str) -> Error {
-    Error::new(Kind::Config, "two storages are one place: a file that one releases may be referenced by rows of the other")
-        .with("storages", format_args!("{first} and {second}"))
-        .hint("bind the columns of both to one [storage], and remove the other from rowbound.toml; or give each a folder or prefix of its own")
-}
-
-/// Insists that no two storages of the plan carry the same marker: they are one place under two names (a symbolic link, a bind mount, one bucket
-/// behind two addresses), whatever their URLs say.
-pub(crate) fn own_places(plan: &Plan, ids: &BTreeMap<String, String>) -> Result<()> {
-    let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
-    for (name, id) in ids.iter().filter(|(name, _)| plan.storages.contains_key(*name)) {
-        if let Some(other) = seen.insert(id, name) {
-            return Err(one_place(other, name));
-        }
-    }
-    Ok(())
-}
-
-/// Insists that no two storages are one place, before the database is changed. Folders are told apart by their inodes. All others without a marker are
-/// given one that belongs to nobody yet, and are read again: where two are one place, the second has overwritten the first. Returns the storages that were given one, for [`withdraw`]. A process that is killed here leaves markers that the
-/// next `attach` takes.
+/// Gives every storage without a marker one that belongs to nobody yet, before the database is changed, and reads each again: of two that are one place the
+/// second has overwritten the first. Whatever happens to this process from here on, the database never tells of a storage whose marker is missing.
+/// Returns the storages that were given one, for [`withdraw`]. A process that is killed here leaves markers that the next `attach` takes.
 ///
 /// # Errors
 /// [`Kind::Config`] for two that are one place, or a storage's own; no marker was left.
 pub(super) async fn stake(places: &[Place]) -> Result<Vec<(Arc<dyn Storage>, Marker)>> {
     let mut staked = Vec::new();
-    let mut inodes: BTreeMap<(u64, u64), &str> = BTreeMap::new();
-    for (inode, place) in places.iter().filter_map(|p| Some((p.inode?, p))) {
-        if let Some(other) = inodes.insert(inode, &place.name) {
-            return Err(one_place(other, &place.name));
-        }
-    }
-    let untold = || places.iter().filter(|p| p.inode.is_none());
-    if untold().count() < 2 {
-        return Ok(staked);
-    }
-    for place in untold().filter(|p| p.was.is_none()) {
+    for place in places.iter().filter(|p| p.was.is_none()) {
         if place.storage.marker().await?.is_some_and(|now| !now.installations.is_empty()) {
             return Err(withdraw(staked, taken(&place.name)).await);
         }
-        let nobodys = Marker { installations: Vec::new(), ..place.marker.clone() };
+        crash::point("attach-step");
+        let nobodys = Marker { installations: Vec::new(), databases: BTreeMap::new(), ..place.marker.clone() };
         staked.push((place.storage.clone(), nobodys.clone()));
         if let Err(e) = place.storage.set_marker(&nobodys).await {
             return Err(withdraw(staked, e).await);
         }
     }
-    match each_holds_its_own(untold()).await {
+    if staked.is_empty() {
+        return Ok(staked);
+    }
+    let of_staked = places.iter().filter(|p| p.was.is_none() || p.at.inode.is_none());
+    match each_holds_its_own(of_staked, true).await {
         Ok(()) => Ok(staked),
         Err(e) => Err(withdraw(staked, e).await),
     }
@@ -187,12 +142,13 @@ pub(super) async fn withdraw(staked: Vec<(Arc<dyn Storage>, Marker)>, mut why: E
     why
 }
 
-/// Reads every marker again: each storage must hold its own.
-pub(super) async fn each_holds_its_own<'a>(places: impl Iterator<Item = &'a Place>) -> Result<()> {
+/// Reads every marker again: each storage must hold its own. `before`: one that had a marker may hold that still.
+pub(super) async fn each_holds_its_own<'a>(places: impl Iterator<Item = &'a Place>, before: bool) -> Result<()> {
     let places: Vec<&Place> = places.collect();
     for place in &places {
         let found = place.storage.marker().await?.map(|marker| marker.storage);
-        if found.as_ref() == Some(&place.marker.storage) {
+        let was = place.was.as_ref().filter(|_| before).map(|was| &was.storage);
+        if found.is_some() && (found.as_ref() == Some(&place.marker.storage) || found.as_ref() == was) {
             continue;
         }
         return Err(match places.iter().find(|p| Some(&p.marker.storage) == found.as_ref()) {
@@ -205,70 +161,85 @@ pub(super) async fn each_holds_its_own<'a>(places: impl Iterator<Item = &'a Plac
 
 /// Insists that the installations to forget are in a marker, and none of them is this one.
 pub(super) fn forgettable(places: &[Place], record: &Installation, consent: &Consent) -> Result<()> {
-    let known: Vec<&str> = places
-        .iter()
-        .filter_map(|p| p.was.as_ref())
-        .flat_map(|m| &m.installations)
-        .map(String::as_str)
-        .filter(|id| *id != record.id)
-        .collect();
-    match consent.forget_installations.iter().find(|id| !known.contains(&id.as_str())) {
-        None => Ok(()),
-        Some(id) => Err(Error::new(Kind::Config, "no other installation with this id uses a storage of the plan")
-            .with("installation", id)
-            .hint(match known.is_empty() {
-                true => "no other installation uses any of them: leave --forget-installation out".to_owned(),
-                false => format!("others are: {}", known.join(", ")),
-            })),
-    }
+    let markers: Vec<&Marker> = places.iter().filter_map(|p| p.was.as_ref()).collect();
+    let in_a_marker = |id: &str| markers.iter().any(|m| m.others(&record.id).any(|other| other == id));
+    // The last attach, which did not come to its end, may have taken it out.
+    let left = |id: &String| record.unfinished.values().any(|u| u.leave.contains(id));
+    let none = consent.forget_installations.iter().find(|id| !in_a_marker(id) && !left(id));
+    none.map_or(Ok(()), |id| Err(no_such_installation(id, &markers, &record.id)))
+}
+
+/// The error for an installation that is in none of these markers; `own` is this database's.
+pub(super) fn no_such_installation(id: &str, markers: &[&Marker], own: &str) -> Error {
+    let known: Vec<String> = markers.iter().flat_map(|m| m.others(own).map(|other| m.shown(other))).collect();
+    Error::new(Kind::Config, "no other installation with this id uses a storage of the plan").with("installation", id).hint(
+        match known.is_empty() {
+            true => "no other installation uses any of them: leave the option out".to_owned(),
+            false => format!("others are: {}", known.join(", ")),
+        },
+    )
+}
+
+/// The installation that a copied or moved database had before.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Adopted<'a> {
+    pub(super) from: &'a str,
+    /// Whether the database that it was is known to be this one, so that nobody else uses its storages.
+    pub(super) moved: bool,
 }
 
 /// The marker that a storage shall have, given the one that it has.
 pub(super) fn claim_marker(
     name: &str,
+    database: &str,
     marker: Option<Marker>,
+    at: &Whereabouts,
     record: &Installation,
-    adopted_from: Option<&str>,
+    adopted: Option<Adopted<'_>>,
     consent: &Consent,
 ) -> Result<Marker> {
-    let adopted = consent.adopt_storages.iter().any(|s| s == name);
+    let meant = consent.adopt_storages.iter().any(|s| s == name);
     let known = record.storages.get(name);
-    match (marker, known) {
-        (None, Some(_)) if !adopted => Err(Error::new(Kind::StorageUnreachable, "the storage was attached before, but its marker is gone")
-            .with("storage", name)
-            .hint(format!("is it mounted? If it is the right place after all: rowbound attach --adopt-storage {name}"))),
-        (None, _) => Ok(Marker { storage: random_id(), installations: vec![record.id.clone()], proved: None }),
-        (Some(marker), Some(known)) if marker.storage != *known && !adopted => {
-            Err(Error::new(Kind::StorageUnreachable, "this is another storage than the one attached before")
+    let left = record.unfinished.get(name).cloned().unwrap_or_default();
+    let mut claimed = match (marker, known) {
+        (None, Some(_)) if !meant => {
+            return Err(Error::new(Kind::StorageUnreachable, "the storage was attached before, but its marker is gone")
                 .with("storage", name)
-                .hint(format!("is the right one mounted? If it is meant: rowbound attach --adopt-storage {name}")))
+                .hint(format!("is it mounted? If it is the right place after all: rowbound attach --adopt-storage {name}")));
+        }
+        (None, _) => Marker::new(random_id(), []),
+        // An attach did not come to its end. The original's own marker is never what it was to replace.
+        (Some(marker), Some(known)) if left.replaces.as_ref() == Some(&marker.storage) && marker.origin(&at.written) != Origin::Here => {
+            Marker::new(known.clone(), [])
+        }
+        (Some(marker), Some(known)) if marker.storage != *known && !meant => {
+            return Err(Error::new(Kind::StorageUnreachable, "this is another storage than the one attached before")
+                .with("storage", name)
+                .hint(format!("is the right one mounted? If it is meant: rowbound attach --adopt-storage {name}")));
         }
         (Some(mut marker), _) => {
-            marker.installations.retain(|id| !consent.forget_installations.contains(id));
-            if !marker.installations.contains(&record.id) {
-                if let Some(other) = marker.installations.first()
-                    && !consent.shared
-                {
-                    return Err(Error::new(
-                        Kind::Identity,
-                        "rows of another database reference files of this storage: each database would miss the other's references",
-                    )
-                    .with("storage", name)
-                    .with("attached to", marker.installations.join(", "))
-                    .hint(match adopted_from.filter(|from| marker.installations.iter().any(|id| id == from)) {
-                        Some(from) => format!(
-                            "this is the storage of the database that this one was copied or moved from. On a copy: give it a storage of its own. If the \
-                             original is gone: rowbound attach --adopt --forget-installation {from}"
-                        ),
-                        None => format!(
-                            "give this database a storage of its own; if that database is gone: rowbound attach --forget-installation {other}; if both \
-                             exist, and no file is ever referenced by both: rowbound attach --shared"
-                        ),
-                    }));
-                }
-                marker.installations.push(record.id.clone());
+            let gone = adopted.filter(|a| a.moved).map(|a| a.from);
+            for id in consent.forget_installations.iter().chain(&left.leave).map(String::as_str).chain(gone) {
+                marker.forget(id);
             }
-            Ok(marker)
+            let others = !marker.installations.is_empty() && !marker.installations.contains(&record.id);
+            // A copy of files belongs to whose copy it is. Where that cannot be told, the database at least is a copy of one that uses the original.
+            let copied = match marker.origin(&at.written) {
+                Origin::Copied => true,
+                Origin::Unknown => adopted.is_some_and(|a| marker.installations.iter().any(|id| id == a.from)),
+                Origin::Here => false,
+            };
+            match others {
+                true if meant && copied => Marker::new(random_id(), []),
+                true if !consent.shared && !left.shared => return Err(refused::storage(name, &marker, at, adopted, meant)),
+                _ => marker,
+            }
         }
+    };
+    if !claimed.installations.contains(&record.id) {
+        claimed.installations.push(record.id.clone());
     }
+    claimed.databases.insert(record.id.clone(), Attachment { database: database.to_owned(), at: Timestamp::now() });
+    claimed.written = None;
+    Ok(claimed)
 }

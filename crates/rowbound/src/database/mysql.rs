@@ -61,6 +61,7 @@ use super::{
 use crate::{
     binding::Column,
     capture::{Bound, Inspection, Installation, Reliance, Snapshot},
+    crash,
     delivery::{Pending, Receipt, Registered, Turn},
     error::{Error, Kind, Result},
     heartbeat::{Beat, Heard},
@@ -217,12 +218,14 @@ impl Mysql {
         let record = change(standing.as_deref())?;
         let json = serde_json::to_string(&record)
             .map_err(|e| Error::new(Kind::Database, "the installation's record cannot be written as JSON").because(e))?;
+        crash::point("attach-step");
         sqlx::query("insert into rowbound_installation (id, record) values (1, ?) on duplicate key update record = ?")
             .bind(&json)
             .bind(&json)
             .execute(&mut *tx)
             .await
             .map_err(fault)?;
+        crash::point("attach-step");
         tx.commit().await.map_err(fault)?;
         Ok(record)
     }
@@ -258,6 +261,11 @@ impl Database for Mysql {
             None => NOT_ATTACHED.to_owned(),
         };
         Ok(format!("mysql:{}:{made}", self.database))
+    }
+
+    /// Nothing tells one server from another for certain: `@@server_uuid` exists on MySQL only.
+    async fn has_moved(&self, _: &str) -> Result<bool> {
+        Ok(false)
     }
 
     async fn installation(&self) -> Result<Option<Installation>> {

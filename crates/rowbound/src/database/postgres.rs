@@ -220,6 +220,20 @@ impl Database for Postgres {
         .map_err(|e| failed("cannot read the database's identity", e))
     }
 
+    /// It was on this server, and the server has no database of that number any more.
+    async fn has_moved(&self, was: &str) -> Result<bool> {
+        let (now, was): (String, Vec<&str>) = (self.identity().await?, was.split(' ').collect());
+        let (Some(server), Some(Ok(number))) = (was.get(1), was.get(2).map(|number| number.parse::<i64>())) else { return Ok(false) };
+        if now.split(' ').nth(1) != Some(server) {
+            return Ok(false);
+        }
+        sqlx::query_scalar("select not exists (select from pg_database where oid::int8 = $1)")
+            .bind(number)
+            .fetch_one(self.pool())
+            .await
+            .map_err(|e| failed("cannot read the server's databases", e))
+    }
+
     async fn installation(&self) -> Result<Option<Installation>> {
         let error = |e| failed("cannot read the installation's record", e);
         let mut conn = self.conn().await?;

@@ -343,6 +343,11 @@ impl Database for Sqlite {
         identity::read(&self.path)
     }
 
+    /// The file beside it, which no copy shares, is the one that it had, and nothing is left at its old path.
+    async fn has_moved(&self, was: &str) -> Result<bool> {
+        Ok(identity::moved(was, &identity::read(&self.path)?))
+    }
+
     async fn installation(&self) -> Result<Option<Installation>> {
         let mut connection = self.acquire().await?;
         let there: bool =

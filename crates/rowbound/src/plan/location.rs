@@ -111,6 +111,26 @@ impl Location {
         }
     }
 
+    /// The folder of `outer` in which this place would lie if both are at one service: what this one's prefix has more. Bucket and address say nothing here,
+    /// because one bucket may have several names; whether it is so, the marker tells.
+    pub(crate) fn folder_in(&self, outer: &Location) -> Option<String> {
+        let rest = match (self, outer) {
+            (Location::S3(inner), Location::S3(outer)) => inner.prefix.strip_prefix(&outer.prefix)?.to_owned(),
+            (Location::Service(inner), Location::Service(outer)) if inner.scheme == outer.scheme => {
+                let root = |at: &Service| {
+                    let path = at.place.split_once('/').map_or("", |(_, path)| path);
+                    let path = at.options.get("root").map_or(path, String::as_str);
+                    let path = percent_encoding::percent_decode_str(path).decode_utf8_lossy().trim_matches('/').to_owned();
+                    if path.is_empty() { path } else { format!("{path}/") }
+                };
+                root(inner).strip_prefix(&root(outer))?.to_owned()
+            }
+            _ => return None,
+        };
+        let folder = rest.trim_end_matches('/');
+        (!folder.is_empty()).then(|| folder.to_owned())
+    }
+
     /// Whether one file could be in both.
     pub(super) fn overlaps(&self, other: &Location) -> bool {
         let nested = |x: &str, y: &str| x.starts_with(y) || y.starts_with(x);
@@ -301,6 +321,23 @@ mod tests {
             ("memory:a", "folder:a", false),
         ] {
             assert_eq!(parse(one).unwrap().overlaps(&parse(other).unwrap()), overlap, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_may_lie_within_another() {
+        for (inner, outer, folder) in [
+            ("s3://b/x/y", "s3://b/x", Some("y")),
+            ("s3://alias/x/y/z?endpoint=http://h", "s3://b/x", Some("y/z")),
+            ("s3://c", "s3://b", None),
+            ("s3://b/xy", "s3://b/x", None),
+            ("s3://b/x", "s3://b/x/y", None),
+            ("sftp://h/a/b", "sftp://other/a", Some("b")),
+            ("sftp://h?root=/a/b", "sftp://h/a", Some("b")),
+            ("sftp://h/a", "webdav://h", None),
+            ("folder:a/b", "folder:a", None),
+        ] {
+            assert_eq!(parse(inner).unwrap().folder_in(&parse(outer).unwrap()).as_deref(), folder, "{inner} {outer}");
         }
     }
 

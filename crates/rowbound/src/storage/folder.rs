@@ -34,7 +34,7 @@ use tokio::sync::mpsc;
 
 use super::{
     About, Access, Conditional, Expected, Expired, Fetched, Kept, Listed, Listing, Look, Marker, OddEntry, Page, PerName, Proved, Removed,
-    Restored, Seen, Signed, Storage, Trashed, Upload, only_paths, upload::cannot_sign,
+    Restored, Seen, Signed, Storage, Trashed, Upload, Whereabouts, only_paths, upload::cannot_sign, whereabouts,
 };
 use crate::{
     clock::Ahead,
@@ -42,6 +42,7 @@ use crate::{
     name::{FileName, RESERVED, Refused},
 };
 
+mod above; // the folders above the root, and storages that lie above or below it
 mod batch; // a batch, folder by folder, on several threads
 mod marker; // the proof that the root is there
 mod prune; // folders that a removal left empty
@@ -51,6 +52,7 @@ mod trash; // where files wait
 mod upload; // files that come in and go out
 mod walk; // every entry, in order
 
+use above::Ours;
 use batch::by_folder;
 use resolve::{Found, Ways, again, refusal, stat};
 use walk::{Entry, Walk};
@@ -146,9 +148,10 @@ impl Storage for Folder {
         self.blocking(|inner| marker::read(inner, &inner.open()?)).await
     }
 
-    /// What deleting needs is tried by [`Storage::set_marker`]; the rest holds on every file system.
+    /// Tries what a marker and deleting need; the rest holds on every file system.
     async fn probe(&self) -> Result<Proved> {
-        Ok(Proved { at: Timestamp::now(), delete: Conditional::InBulk, create: true, trash: Kept::Moved, exact: false })
+        self.blocking(|inner| marker::try_out(inner, &inner.open()?)).await?;
+        Ok(Proved { at: Timestamp::now(), delete: Conditional::InBulk, create: true, trash: Kept::Moved, exact: false, access: None })
     }
 
     fn ahead(&self) -> &Ahead {
@@ -191,12 +194,13 @@ impl Storage for Folder {
         self.blocking(|inner| inner.proved().map(drop)).await
     }
 
-    async fn inode(&self) -> Result<Option<(u64, u64)>> {
-        self.blocking(|inner| {
-            let stat = fs::fstat(inner.open()?).map_err(|e| inner.failure(e, "cannot look at the storage's folder"))?;
-            Ok(Some((stat.st_dev, stat.st_ino)))
-        })
-        .await
+    async fn whereabouts(&self) -> Result<Whereabouts> {
+        self.blocking(|inner| inner.whereabouts(&inner.open()?)).await
+    }
+
+    async fn marker_in(&self, folder: &FileName) -> Result<Option<Marker>> {
+        let folder = folder.clone();
+        self.blocking(move |inner| inner.storage_in(&inner.open()?, folder.as_str())).await
     }
 
     fn quick(&self) -> bool {
@@ -295,6 +299,7 @@ impl Storage for Folder {
     async fn list(&self, prefix: &str, after: Option<FileName>) -> Result<Listing> {
         let (pages, listing) = mpsc::channel(PAGES_AHEAD);
         let root = self.blocking(Inner::proved).await?;
+        whereabouts::listable(self, &self.inner.name, prefix, after.as_ref()).await?;
         let (inner, prefix) = (self.inner.clone(), prefix.to_owned());
         tokio::task::spawn_blocking(move || {
             if let Err(e) = inner.list(&root, &prefix, after, &pages) {
@@ -414,10 +419,15 @@ impl Inner {
 
     fn look(&self, names: &[FileName]) -> Result<PerName<Look>> {
         let root = self.proved()?;
+        let ours = Ours::new(self, &root);
         let mut found = by_folder(
             names.len(),
             |i| names[i].as_path().ok().and_then(|_| names[i].folder()).unwrap_or("."),
             |folder, group, out| {
+                if let Err(e) = ours.check(folder) {
+                    group.iter().for_each(|i| out(*i, Err(e.clone().with("name", &names[*i]))));
+                    return;
+                }
                 let dir = self.ways.folder(&root, folder);
                 for i in group {
                     let name = &names[*i];
@@ -460,6 +470,9 @@ impl Inner {
         while let Some(walk) = &mut walk
             && let Some(entry) = walk.next().map_err(stuck)?
         {
+            if entry == Entry::File && std::str::from_utf8(walk.path()).is_ok_and(whereabouts::is_marker) {
+                return Err(whereabouts::holds_another(&self.name, &lossy(walk.path())));
+            }
             entries.push(match (entry, FileName::from_bytes(walk.path())) {
                 (Entry::File, Ok(name)) => Listed::File(name),
                 (Entry::File, Err(why)) => Listed::Odd(lossy(walk.path()), OddEntry::Name(why)),

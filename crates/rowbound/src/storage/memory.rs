@@ -13,7 +13,7 @@
 //! files.put(&name, b"bytes");
 //!
 //! let storage = storage::open(&StoragePlan::url_at("default", "memory:uploads")?)?;
-//! # storage.set_marker(&storage::Marker { storage: "id".into(), installations: vec![], proved: None }).await?;
+//! # storage.set_marker(&storage::Marker::new("id", [])).await?;
 //! # storage.expect("id");
 //! assert!(matches!(storage.look(&[name.clone()]).await?[0], Ok(Look::Seen(_))));
 //! assert_eq!(files.get(&name).as_deref(), Some(&b"bytes"[..]));
@@ -39,7 +39,10 @@ use super::{
     About, Access, Expired, Fetched, Over, Placed, Signed, Upload, moves_all,
     upload::{cannot_sign, whole},
 };
-use super::{Conditional, Expected, Kept, Listed, Listing, Look, Marker, Page, PerName, Proved, Removed, Restored, Seen, Storage, Trashed};
+use super::{
+    Conditional, Expected, Kept, Listed, Listing, Look, Marker, Page, PerName, Proved, Removed, Restored, Seen, Storage, Trashed,
+    Whereabouts,
+};
 use crate::{
     clock::Ahead,
     error::{Error, Kind, Result},
@@ -200,7 +203,7 @@ impl Storage for Memory {
     }
 
     async fn probe(&self) -> Result<Proved> {
-        Ok(Proved { at: Timestamp::now(), delete: Conditional::InBulk, create: true, trash: Kept::Moved, exact: false })
+        Ok(Proved { at: Timestamp::now(), delete: Conditional::InBulk, create: true, trash: Kept::Moved, exact: false, access: None })
     }
 
     fn ahead(&self) -> &Ahead {
@@ -235,7 +238,11 @@ impl Storage for Memory {
         self.proved().map(drop)
     }
 
-    async fn inode(&self) -> Result<Option<(u64, u64)>> {
+    async fn whereabouts(&self) -> Result<Whereabouts> {
+        Ok(Whereabouts::default())
+    }
+
+    async fn marker_in(&self, _: &FileName) -> Result<Option<Marker>> {
         Ok(None)
     }
 

@@ -22,7 +22,7 @@ use tokio::sync::{OnceCell, mpsc};
 
 use super::{
     About, Access, Expected, Expired, Fetched, Kept, Listing, Look, Marker, PerName, Proved, Removed, Restored, Seen, Signed, Storage,
-    Trashed, Upload,
+    Trashed, Upload, Whereabouts, whereabouts,
 };
 use crate::{
     clock::Ahead,
@@ -32,6 +32,7 @@ use crate::{
 };
 
 mod apart; // keys that no path could be
+mod attributes; // storage classes and access lists
 mod copies; // a trash of copies
 mod keys; // looks, listings and deletions by exact key
 mod list; // every file, in order
@@ -60,6 +61,7 @@ pub struct S3 {
 struct Inner {
     name: String,
     at: Bucket,
+    url: String,
     trash: Trash,
     erase: Erase,
     wire: Wire,
@@ -104,6 +106,7 @@ impl S3 {
             inner: Arc::new(Inner {
                 name: plan.name.clone(),
                 at: at.clone(),
+                url: plan.url(),
                 trash: plan.trash,
                 erase: plan.erase,
                 wire: Wire::new(&plan.name, at, key),
@@ -165,8 +168,12 @@ impl Storage for S3 {
         self.inner.prove().await.map(drop)
     }
 
-    async fn inode(&self) -> Result<Option<(u64, u64)>> {
-        Ok(None)
+    async fn whereabouts(&self) -> Result<Whereabouts> {
+        self.inner.whereabouts().await
+    }
+
+    async fn marker_in(&self, folder: &FileName) -> Result<Option<Marker>> {
+        self.inner.marker_of(&format!("{}{}", self.inner.at.prefix, whereabouts::marker_in(folder.as_str()))).await
     }
 
     fn quick(&self) -> bool {
@@ -275,9 +282,10 @@ impl Storage for S3 {
             return Ok(Vec::new());
         }
         let proved = inner.proved(marker).await?;
+        let told = inner.attributes_of(items).await?;
         let mut done: Vec<Option<Result<Restored>>> = items.iter().map(|_| None).collect();
         for now in rounds(items.len(), |i| &items[i].name) {
-            for (i, one) in now.iter().zip(join_all(now.iter().map(|i| inner.restore(&proved, &items[*i]))).await) {
+            for (i, one) in now.iter().zip(join_all(now.iter().map(|i| inner.restore(&proved, &items[*i], &told))).await) {
                 done[*i] = Some(one);
             }
         }
@@ -304,6 +312,7 @@ impl Storage for S3 {
 
     async fn list(&self, prefix: &str, after: Option<FileName>) -> Result<Listing> {
         let exact = exact(&self.inner.prove().await?);
+        whereabouts::listable(self, &self.inner.name, prefix, after.as_ref()).await?;
         let (pages, listing) = mpsc::channel(list::PAGES_AHEAD);
         let (inner, prefix) = (self.inner.clone(), prefix.to_owned());
         tokio::spawn(async move {
@@ -375,7 +384,7 @@ impl Inner {
     /// Reads the marker and proves that it is the one of the storage that was attached.
     async fn prove(&self) -> Result<Marker> {
         if self.expected.surveyed() {
-            let nobodys = Marker { storage: String::new(), installations: Vec::new(), proved: None };
+            let nobodys = Marker::default();
             return Ok(self.read_marker().await?.map(|(marker, _)| marker).unwrap_or(nobodys));
         }
         let expected = self.expected().ok_or_else(|| {

@@ -19,7 +19,7 @@ use tokio::sync::{OnceCell, mpsc};
 
 use super::{
     About, Access, Expected, Expired, Fetched, Kept, Listing, Look, Marker, PerName, Proved, Removed, Restored, Seen, Signed, Storage,
-    Trashed, Upload, services,
+    Trashed, Upload, Whereabouts, Written, services, whereabouts,
 };
 use crate::{
     clock::Ahead,
@@ -125,8 +125,13 @@ impl Storage for Service {
         self.inner.prove().await.map(drop)
     }
 
-    async fn inode(&self) -> Result<Option<(u64, u64)>> {
-        Ok(None)
+    async fn whereabouts(&self) -> Result<Whereabouts> {
+        let written = Written { url: self.inner.url.clone(), ..Written::default() };
+        Ok(Whereabouts { written, ..Whereabouts::default() })
+    }
+
+    async fn marker_in(&self, folder: &FileName) -> Result<Option<Marker>> {
+        self.inner.read_marker_at(&whereabouts::marker_in(folder.as_str())).await
     }
 
     fn quick(&self) -> bool {
@@ -243,6 +248,7 @@ impl Storage for Service {
 
     async fn list(&self, prefix: &str, after: Option<FileName>) -> Result<Listing> {
         self.inner.prove().await?;
+        whereabouts::listable(self, &self.inner.name, prefix, after.as_ref()).await?;
         let (pages, listing) = mpsc::channel(list::PAGES_AHEAD);
         let (inner, prefix) = (self.inner.clone(), prefix.to_owned());
         tokio::spawn(async move {
@@ -305,7 +311,7 @@ impl Inner {
 
     async fn prove(&self) -> Result<Marker> {
         if self.expected.surveyed() {
-            let nobodys = Marker { storage: String::new(), installations: Vec::new(), proved: None };
+            let nobodys = Marker::default();
             return Ok(self.read_marker().await?.unwrap_or(nobodys));
         }
         let expected = self.expected().ok_or_else(|| {

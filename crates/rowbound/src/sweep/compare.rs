@@ -28,7 +28,7 @@ use crate::{
     error::{Error, Kind, Result},
     name::{FileName, Names as Allowed},
     originals::living_originals,
-    storage::{Listed, Look, Seen},
+    storage::{Listed, Look, Seen, whereabouts},
 };
 
 /// Hints are looked at in batches of so many.
@@ -63,7 +63,10 @@ impl Work<'_> {
             Some(_) => e,
             None => brake("the rows could not be read to their end", &e, name),
         };
-        let no_files = |e: Error| brake("the listing of the storage could not be completed", &e, name);
+        let no_files = |e: Error| match whereabouts::is_nested(&e) {
+            true => e,
+            false => brake("the listing of the storage could not be completed", &e, name),
+        };
         let mut range = self.range.clone();
         range.after = point.at.as_ref().map(ToString::to_string).or(range.after);
         let after = range.after.as_deref().and_then(|n| FileName::key(n).ok());

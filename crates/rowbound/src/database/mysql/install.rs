@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     capture::Bound,
-    clock,
+    clock, crash,
     database::with_tables,
     error::{Error, Kind, Result},
     queue::Outcome,
@@ -320,6 +320,7 @@ async fn patiently(conn: &mut MySqlConnection, sql: &[String], table: &str, opti
     loop {
         let mut failed = None;
         for statement in sql {
+            crash::point("attach-step");
             if let Err(e) = sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut *conn).await {
                 failed = Some(e);
                 break;
@@ -352,6 +353,7 @@ async fn all(conn: &mut MySqlConnection, sql: &[String]) -> Result<()> {
 }
 
 async fn execute(conn: &mut MySqlConnection, sql: &str) -> Result<()> {
+    crash::point("attach-step");
     sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(conn).await.map_err(fault)?;
     Ok(())
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     capture::{Bound, Installation},
-    clock,
+    clock, crash,
     database::{Options, unchanged},
     error::{Error, Kind, Result},
 };
@@ -49,7 +49,10 @@ pub(super) async fn patiently(pool: &PgPool, options: &Options, job: Job<'_>) ->
 async fn attempt(pool: &PgPool, options: &Options, job: Job<'_>, touched: &mut Vec<i64>) -> Result<Option<Installation>> {
     let mut tx = pool.begin_with("begin isolation level read committed").await.map_err(|e| failed("cannot begin a transaction", e))?;
     match work(&mut tx, options, job, touched).await {
-        Ok(record) => tx.commit().await.map(|()| record).map_err(|e| failed("cannot commit", e)),
+        Ok(record) => {
+            crash::point("attach-step");
+            tx.commit().await.map(|()| record).map_err(|e| failed("cannot commit", e))
+        }
         Err(e) => {
             // At once, not when the connection comes round: the application waits for our locks.
             // If that fails, the connection is gone, and the server rolls back by itself.
@@ -76,6 +79,7 @@ async fn work(conn: &mut PgConnection, options: &Options, job: Job<'_>, touched:
     let record = match job {
         Job::Install(bound, record, before) => {
             let record = Installation { snapshot: snapshot_of(&mut *conn, bound).await?, ..record.clone() };
+            crash::point("attach-step");
             let expect = |standing: Option<&str>| before.map_or(Ok(()), |before| unchanged(standing, before));
             Some(store(&mut *conn, &record, expect).await?)
         }
@@ -144,6 +148,7 @@ async fn run_steps(tx: &mut PgConnection, steps: &[Step], budget: Duration) -> s
         };
         // Zero would mean for ever.
         let sql = format!("set local lock_timeout = {}; {}", wait.as_millis().clamp(1, 1 << 30), step.sql);
+        crash::point("attach-step");
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *tx).await.map_err(|e| Stopped {
             was_there: is_there_already(&e),
             error: failed("a statement failed", e).with("statement", &step.sql),

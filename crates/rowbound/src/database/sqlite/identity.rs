@@ -65,6 +65,18 @@ pub(super) fn read(database: &Path) -> Result<String> {
     Ok(identity(database, machine.as_deref(), beside.as_deref()))
 }
 
+/// Whether a database that said `was` of itself is the one that says `now`, moved to another path: on the same machine, with the file beside it (inode and time
+/// of birth), and nothing is left where it was. A snapshot of a whole volume has that file, too; mounted beside the original, the original is still there.
+pub(super) fn moved(was: &str, now: &str) -> bool {
+    let parts = |identity: &str| -> Option<[String; 3]> {
+        let (rest, file) = identity.strip_prefix("sqlite ")?.rsplit_once(" by ")?;
+        let (path, machine) = rest.rsplit_once(" on ")?;
+        (file.contains(" inode ") && file.contains(" born ")).then(|| [path, machine, file].map(str::to_owned))
+    };
+    let (Some([from, machine, file]), Some([to, its_machine, its_file])) = (parts(was), parts(now)) else { return false };
+    machine == its_machine && file == its_file && from != to && std::fs::symlink_metadata(from).is_err()
+}
+
 /// Makes the file beside the database if there is none.
 ///
 /// # Errors
@@ -145,6 +157,23 @@ mod tests {
         // What earlier versions stored stays true where the machine is known, and is true nowhere else.
         assert_eq!(identity(path, Some(&format!("{ID}\n")), None), format!("sqlite /app/db.sqlite3 on {ID}"));
         assert_ne!(identity(path, Some(""), None), "sqlite /app/db.sqlite3 on ");
+    }
+
+    #[test]
+    fn a_moved_database_is_known_again_where_nothing_is_left_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let gone = folder.path().join("gone on by.sqlite3");
+        let of =
+            |path: &Path, machine: &str, inode: u32| identity(path, Some(machine), Some(&format!("{ID} inode {inode} born 1.000000002")));
+        let was = of(&gone, ID, 7);
+        let new = folder.path().join("new.sqlite3");
+        assert!(moved(&was, &of(&new, ID, 7)));
+        assert!(!moved(&was, &of(&new, ID, 8)), "another file lies beside it");
+        assert!(!moved(&was, &of(&new, &ID.replace('3', "4"), 7)), "a copy of the whole disk on another machine");
+        assert!(!moved(&was, &identity(&new, Some(ID), Some(ID))), "nothing tells the file beside it from a copy");
+        assert!(!moved(&was, &was));
+        std::fs::write(&gone, "").unwrap();
+        assert!(!moved(&was, &of(&new, ID, 7)), "the original is still there");
     }
 
     #[test]

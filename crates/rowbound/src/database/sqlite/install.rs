@@ -13,6 +13,7 @@ use super::{
 use crate::{
     binding::Reading,
     capture::{Blind, Bound, Inspection, Installation},
+    crash,
     database::{as_table, by_table, over, shaded, unchanged, unchanged_or_none, unusable_query},
     error::{Error, Kind, Result},
 };
@@ -86,6 +87,7 @@ pub(super) async fn install_after(
         unchanged(standing_if_any(lock.connection()).await?.as_deref(), before)?;
     }
     for sql in changes(lock.connection(), bound).await? {
+        crash::point("attach-step");
         sqlx::query(AssertSqlSafe(sql)).execute(lock.connection()).await.map_err(failed("install"))?;
     }
     db.open.lock().unwrap_or_else(|e| e.into_inner()).seen = None;
@@ -93,10 +95,13 @@ pub(super) async fn install_after(
     let mut record = over(standing(lock.connection()).await?.as_deref(), &Installation { snapshot, ..record.clone() })?;
     if record.identity == identity::read(&db.path)? {
         // The first time, the identity changes by this. In the same transaction, so that the record always holds the one that is true.
+        crash::point("attach-step");
         identity::make(&db.path)?;
         record.identity = identity::read(&db.path)?;
     }
+    crash::point("attach-step");
     store(lock.connection(), &record).await?;
+    crash::point("attach-step");
     lock.end("COMMIT").await?;
     Ok(record)
 }

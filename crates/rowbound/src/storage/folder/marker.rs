@@ -16,7 +16,7 @@ use rustix::{
 
 use super::{
     Inner, Root,
-    resolve::{self, again, reading},
+    resolve::{self, Ways, again, reading},
     trash::TRASH,
     upload::UPLOADS,
     walk::{Entry, Walk},
@@ -34,23 +34,37 @@ const LIMIT: u64 = 1 << 20;
 /// Begins the name of every file that [`set`] makes and removes; a killed `attach` may leave one.
 const TEMPORARY: &str = "attach-";
 
-/// Reads the marker; `None` if there is none.
-pub(super) fn read(inner: &Inner, root: &Root) -> Result<Option<Marker>> {
+/// Why a marker cannot be read: its kind, and what was said.
+type Unreadable = (Kind, Box<dyn std::error::Error + Send + Sync>);
+
+/// Reads the marker of the storage whose root `root` is; `None` if there is none.
+pub(super) fn read(inner: &Inner, root: impl AsFd) -> Result<Option<Marker>> {
+    contents(&inner.ways, root).map_err(|(kind, why)| unreadable(inner, kind, why))
+}
+
+/// The same without a word for a person.
+pub(super) fn contents(ways: &Ways, root: impl AsFd) -> Result<Option<Marker>, Unreadable> {
     let path = format!("{RESERVED}/{MARKER}");
+    let away = |e: std::io::Error| (Kind::StorageUnreachable, e.into());
     // Not blocking: somebody may have put a fifo there.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match inner.ways.open(root, path.as_bytes(), flags) {
+    let file = match ways.open(root, path.as_bytes(), flags) {
         Ok(fd) => File::from(fd),
         Err(Errno::NOENT) => return Ok(None),
-        Err(e) => return Err(unreadable(inner, resolve::refusal(e).map_or(Kind::StorageUnreachable, |_| Kind::Storage), e)),
+        Err(e) => return Err((resolve::refusal(e).map_or(Kind::StorageUnreachable, |_| Kind::Storage), e.into())),
     };
     let mut text = Vec::new();
-    let meta = file.metadata().map_err(|e| unreadable(inner, Kind::StorageUnreachable, e))?;
+    let meta = file.metadata().map_err(away)?;
     if !meta.is_file() {
-        return Err(unreadable(inner, Kind::Storage, "it is no plain file"));
+        return Err((Kind::Storage, "it is no plain file".into()));
     }
-    file.take(LIMIT).read_to_end(&mut text).map_err(|e| unreadable(inner, Kind::StorageUnreachable, e))?;
-    serde_json::from_slice(&text).map(Some).map_err(|e| unreadable(inner, Kind::StorageUnreachable, e))
+    file.take(LIMIT).read_to_end(&mut text).map_err(away)?;
+    serde_json::from_slice(&text).map(Some).map_err(|e| (Kind::StorageUnreachable, e.into()))
+}
+
+/// Whether a marker stands in a folder of Rowbound's own. One that may not be looked at is taken for one.
+pub(super) fn stands_in(ours: &OwnedFd) -> bool {
+    !matches!(resolve::stat(ours, MARKER), Err(Errno::NOENT))
 }
 
 fn unreadable(inner: &Inner, kind: Kind, why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
@@ -67,11 +81,28 @@ fn unreadable(inner: &Inner, kind: Kind, why: impl Into<Box<dyn std::error::Erro
         })
 }
 
+/// The folder of Rowbound's own, made where it is missing. Beneath the root of a site's uploads everything may be served; this folder may not be entered by
+/// anybody else.
+fn own_folder(inner: &Inner, root: &Root) -> Result<OwnedFd> {
+    let made = inner.ways.make(root, RESERVED, &|parent, new| adopt(parent, new, Some(Mode::RWXU)));
+    made.map_err(|e| failed(inner, "make the folder", e))
+}
+
+/// Tries what a marker and deleting need, and leaves nothing behind.
+pub(super) fn try_out(inner: &Inner, root: &Root) -> Result<()> {
+    let new = matches!(resolve::stat(root, RESERVED), Err(Errno::NOENT));
+    let ours = own_folder(inner, root)?;
+    let tried = probe(inner, &ours);
+    if new {
+        // Not if another attach has put its marker there meanwhile.
+        remove_if_empty(root, RESERVED).map_err(|e| failed(inner, "remove", e))?;
+    }
+    tried
+}
+
 /// Writes the marker after trying what deleting needs.
 pub(super) fn set(inner: &Inner, root: &Root, marker: &Marker) -> Result<()> {
-    let step = |step: &'static str| move |e: Errno| failed(inner, step, e);
-    // Beneath the root of a site's uploads everything may be served; this folder may not be entered by anybody else.
-    let ours = inner.ways.make(root, RESERVED, &|parent, new| adopt(parent, new, Some(Mode::RWXU))).map_err(step("make the folder"))?;
+    let ours = own_folder(inner, root)?;
     probe(inner, &ours)?;
 
     let temporary = format!("{TEMPORARY}{:016x}", rand::random::<u64>());

@@ -20,6 +20,7 @@ use rustix::{
 
 use super::{
     Inner,
+    above::Ours,
     batch::by_folder,
     prune::{Change, changed_at},
     resolve::{Found, again, refusal, stat},
@@ -40,12 +41,17 @@ impl Inner {
             Some(retention) if !items.is_empty() => Some((trash::make(self, &root)?, retention)),
             _ => None,
         };
+        let ours = Ours::new(self, &root);
         let changed: Mutex<BTreeMap<&str, Change>> = Mutex::default();
         let first = AtomicBool::new(true);
         let mut done = by_folder(
             items.len(),
             |i| items[i].0.folder().unwrap_or("."),
             |folder, group, out| {
+                if let Err(e) = ours.check(folder) {
+                    group.iter().for_each(|i| out(*i, Err(e.clone().with("name", &items[*i].0))));
+                    return;
+                }
                 let dir = match self.ways.folder(&root, folder) {
                     Ok(dir) => dir,
                     Err(e) => {

@@ -18,7 +18,9 @@ use rustix::{
 };
 
 use super::{
-    Inner, Root, by_folder, marker,
+    Inner, Root,
+    above::Ours,
+    by_folder, marker,
     prune::{empty_folders, upward},
     resolve::{self, Found, again, refusal, stat},
     walk::{self, Entry, Walk},
@@ -446,7 +448,9 @@ fn denied(inner: &Inner, trash: &OwnedFd, path: &str, errno: Errno, message: &st
 /// Brings files back, never over another.
 pub(super) fn restore(inner: &Inner, root: &Root, items: &[Trashed]) -> Result<PerName<Restored>> {
     let Some(trash) = open(inner, root)? else { return Ok(items.iter().map(|_| Ok(Restored::Missing)).collect()) };
+    let ours = Ours::new(inner, root);
     let one = |item: &Trashed| -> Result<Restored> {
+        ours.check(item.name.folder().unwrap_or(".")).map_err(|e| e.with("name", &item.name))?;
         let fail = |e: Errno| inner.failure(e, "cannot bring the file back").with("name", &item.name).with("place", &item.place);
         place(item)?;
         let from = match inner.ways.folder(&trash, folder_of(&item.place)) {

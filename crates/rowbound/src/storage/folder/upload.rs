@@ -22,6 +22,7 @@ use rustix::{
 
 use super::{
     Folder, Inner, Root,
+    above::Ours,
     marker::{self, adopt},
     resolve::{Found, again, reading, refusal, stat},
 };
@@ -74,6 +75,8 @@ impl Incoming {
         let file = folder
             .blocking(move |inner| {
                 let root = inner.proved()?;
+                // In another storage it would be an orphan.
+                Ours::new(inner, &root).check(name.folder().unwrap_or("."))?;
                 again_if_pruned(|| {
                     let dir = inner.folder_of(&root, &name)?;
                     inner.nameless(&root, &dir)

@@ -3,11 +3,13 @@
 //! A copy lies in `.rowbound/copies/HASH/BATCH`: the hash is the name's, because a key has an end and a name may be as long; the batch begins
 //! with the moment, so that the last of a hash is the latest. The names stand in the batch's manifest.
 
+use aws_sdk_s3::types::{Permission, StorageClass};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 
 use super::{
     Inner,
+    attributes::Attributes,
     keys::{Doomed, Gone},
     versions::at_latest,
     wire::Failure,
@@ -37,13 +39,25 @@ pub(super) fn place(name: &FileName, batch: &str) -> String {
     format!("{PLACE}{}/{batch}", hash(name))
 }
 
+/// The batch that made the copy at a place of the trash; `None` if it is no copy.
+pub(super) fn batch_of(place: &str) -> Option<&str> {
+    place.strip_prefix(PLACE)?.rsplit_once('/').map(|(_, batch)| batch)
+}
+
 impl Inner {
     fn copy_key(&self, place: &str) -> String {
         self.own(&format!("copies/{place}"))
     }
 
-    /// Copies an object, with its metadata: only if it has this ETag, only where there is none. Returns the copy's ETag.
-    pub(super) async fn copy(&self, from: &str, to: &str, etag: Option<&str>, new: bool) -> Result<Option<String>, Failure> {
+    /// Copies an object, with its metadata and its tags: only if it has this ETag, only where there is none. The copy has these attributes. Returns its ETag.
+    pub(super) async fn copy(
+        &self,
+        from: &str,
+        to: &str,
+        etag: Option<&str>,
+        new: bool,
+        attributes: &Attributes,
+    ) -> Result<Option<String>, Failure> {
         let client = self.client().await?;
         let source = format!("{}/{}", self.wire.bucket(), utf8_percent_encode(from, SOURCE));
         let copied = self
@@ -56,6 +70,11 @@ impl Inner {
                     .copy_source(&source)
                     .set_copy_source_if_match(etag.map(str::to_owned))
                     .set_if_none_match(new.then(|| "*".to_owned()))
+                    .set_storage_class(attributes.class.as_deref().map(StorageClass::from))
+                    .set_grant_full_control(attributes.with(&Permission::FullControl))
+                    .set_grant_read(attributes.with(&Permission::Read))
+                    .set_grant_read_acp(attributes.with(&Permission::ReadAcp))
+                    .set_grant_write_acp(attributes.with(&Permission::WriteAcp))
                     .send()
             })
             .await?;
@@ -76,7 +95,7 @@ impl Inner {
         }
         let (key, place) = (self.key(name), place(name, batch));
         let to = self.copy_key(&place[PLACE.len()..]);
-        match self.copy(&key, &to, Some(&seen.version), false).await {
+        match self.copy(&key, &to, Some(&seen.version), false, &Attributes::default()).await {
             Ok(_) => {}
             Err(f) if f.condition() => return Ok(Removed::Changed),
             Err(f) if f.no_key() => return Ok(Removed::Missing),
@@ -132,8 +151,8 @@ impl Inner {
         Ok(self.head(&self.copy_key(rest)).await?.map(|seen| trashed(name, place.to_owned(), &seen)))
     }
 
-    /// Copies a copy back, never over a file, and drops it.
-    pub(super) async fn copy_back(&self, proved: &Proved, item: &Trashed, place: &str) -> Result<Restored> {
+    /// Copies a copy back, never over a file, with what the file had, and drops it.
+    pub(super) async fn copy_back(&self, proved: &Proved, item: &Trashed, place: &str, attributes: &Attributes) -> Result<Restored> {
         let name = &item.name;
         let (key, from) = (self.key(name), self.copy_key(place));
         let looking = |f: Failure| self.failed(&f, "s3:GetObject", "cannot look at the file", name);
@@ -141,12 +160,7 @@ impl Inner {
         if self.head(&key).await.map_err(looking)?.is_some() {
             return Ok(Restored::Occupied);
         }
-        let mut copied = self.copy(&from, &key, Some(&copy.version), proved.create).await;
-        if proved.create && copied.as_ref().is_err_and(Failure::unknown) {
-            // Writing only where there is nothing is known, copying so is not.
-            copied = self.copy(&from, &key, Some(&copy.version), false).await;
-        }
-        match copied {
+        match self.copy_with(proved, &from, &key, &copy.version, attributes).await {
             Ok(_) => {}
             Err(f) if f.condition() => return Ok(Restored::Occupied),
             Err(f) if f.no_key() => return Ok(Restored::Missing),
@@ -155,6 +169,45 @@ impl Inner {
         let dropped = self.drop_copy(&from).await;
         dropped.map_err(|f| self.failed(&f, "s3:DeleteObject", "the file is back, but its copy cannot be deleted", name))?;
         Ok(Restored::Back)
+    }
+
+    /// Copies to where nothing is, with as many of the attributes as the service takes: the right to write access lists may be missing, and a bucket may know
+    /// none any more. A file that is there without them is worth more than one in the trash.
+    async fn copy_with(
+        &self,
+        proved: &Proved,
+        from: &str,
+        to: &str,
+        etag: &str,
+        attributes: &Attributes,
+    ) -> Result<Option<String>, Failure> {
+        let without_access = Attributes { class: attributes.class.clone(), grants: Vec::new() };
+        let usual = Attributes::default();
+        let mut ways = vec![attributes, &without_access, &usual];
+        ways.dedup();
+        let mut refused = None;
+        for way in ways {
+            let mut copied = self.copy(from, to, Some(etag), proved.create, way).await;
+            if proved.create && copied.as_ref().is_err_and(Failure::unknown) {
+                // Writing only where there is nothing is known, copying so is not.
+                copied = self.copy(from, to, Some(etag), false, way).await;
+            }
+            match copied {
+                Err(f) if !(f.condition() || f.no_key() || f.transient() && !f.unknown()) => refused = Some(f),
+                done => {
+                    if let (Ok(_), Some(f)) = (&done, &refused) {
+                        tracing::warn!(
+                            storage = self.name,
+                            key = to,
+                            "it came back without its access list or storage class: {}",
+                            f.text()
+                        );
+                    }
+                    return done;
+                }
+            }
+        }
+        Err(refused.unwrap_or_else(|| Failure::strange("nothing was copied")))
     }
 
     /// Erases a copy.

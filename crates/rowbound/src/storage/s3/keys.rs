@@ -14,6 +14,7 @@ use jiff::Timestamp;
 
 use super::{
     Inner,
+    attributes::class,
     marker::Only,
     wire::{Failure, pause},
 };
@@ -41,6 +42,8 @@ pub(super) struct Object {
     pub key: String,
     /// `None` if the listing does not tell enough.
     pub seen: Option<Seen>,
+    /// Its storage class; `None` is the usual one.
+    pub class: Option<String>,
 }
 
 /// One page of a listing.
@@ -109,10 +112,15 @@ fn decoded(text: &str) -> Result<String, Failure> {
 impl Inner {
     /// A HEAD. `Ok(None)` is "no such key", of which the bucket's own absence is no proof.
     pub(super) async fn head(&self, key: &str) -> Result<Option<Seen>, Failure> {
+        Ok(self.head_with_class(key).await?.map(|(seen, _)| seen))
+    }
+
+    /// The same with the object's storage class; `None` is the usual one.
+    pub(super) async fn head_with_class(&self, key: &str) -> Result<Option<(Seen, Option<String>)>, Failure> {
         let client = self.client().await?;
         match self.wire.call(|| client.head_object().bucket(self.wire.bucket()).key(key).send()).await {
             Ok(head) => match seen(head.content_length(), head.last_modified(), head.e_tag()) {
-                Some(seen) => Ok(Some(seen)),
+                Some(seen) => Ok(Some((seen, class(head.storage_class().map(|class| class.as_str()))))),
                 None => Err(Failure::of_key(None, Some("the service tells no ETag, size or time of the object"))),
             },
             Err(failure) if failure.no_key() => Ok(None),
@@ -176,7 +184,8 @@ impl Inner {
             if !key.starts_with(prefix) || before.is_some_and(|before| before >= key.as_str()) {
                 return Err(Failure::of_key(None, Some(&format!("the listing is not in the order of its keys' bytes at {key:?}"))));
             }
-            objects.push(Object { seen: seen(object.size(), object.last_modified(), object.e_tag()), key });
+            let seen = seen(object.size(), object.last_modified(), object.e_tag());
+            objects.push(Object { seen, class: class(object.storage_class().map(|class| class.as_str())), key });
         }
         match (page.is_truncated(), page.next_continuation_token()) {
             (Some(false), _) => Ok(Slice { objects, next: None }),

@@ -6,7 +6,7 @@ use super::{Inner, keys::HIGHEST};
 use crate::{
     error::Result,
     name::{FileName, Names, RESERVED},
-    storage::{Listed, OddEntry, Page},
+    storage::{Listed, OddEntry, Page, whereabouts},
 };
 
 /// Pages that may wait for their reader.
@@ -32,6 +32,10 @@ impl Inner {
                     "s3:ListBucket",
                     "the listing is not in order",
                 ));
+            }
+            let nested = |o: &&super::keys::Object| !o.key.starts_with(&ours) && whereabouts::is_marker(&o.key[self.at.prefix.len()..]);
+            if let Some(marker) = slice.objects.iter().find(nested) {
+                return Err(whereabouts::holds_another(&self.name, &marker.key[self.at.prefix.len()..]));
             }
             let entries: Vec<Listed> = slice
                 .objects

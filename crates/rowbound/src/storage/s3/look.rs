@@ -17,14 +17,22 @@ const WORTH: usize = 12;
 /// What lies under a name, or why it is not known.
 pub(super) type Looked = Result<Look, Failure>;
 
+/// The same, and the storage class of a file; `None` is the usual one.
+type Classed = (Looked, Option<String>);
+
 impl Inner {
     /// What lies under each name. Whoever believes in an absence proves the storage afterwards.
     pub(super) async fn looks(&self, names: &[&FileName]) -> Vec<Looked> {
-        let mut looked: Vec<Option<Looked>> = names
+        self.looks_and_classes(names).await.into_iter().map(|(look, _)| look).collect()
+    }
+
+    /// The same, with the storage class of each file: it costs no further request.
+    pub(super) async fn looks_and_classes(&self, names: &[&FileName]) -> Vec<Classed> {
+        let mut looked: Vec<Option<Classed>> = names
             .iter()
             .map(|name| {
                 let long = self.at.prefix.len() + name.as_str().len() > LONGEST_KEY;
-                long.then(|| Ok(Look::Refused("its key has more than 1,024 bytes".to_owned())))
+                long.then(|| (Ok(Look::Refused("its key has more than 1,024 bytes".to_owned())), None))
             })
             .collect();
         let mut order: Vec<usize> = (0..names.len()).filter(|i| looked[*i].is_none()).collect();
@@ -42,11 +50,12 @@ impl Inner {
                 (Some(_), Some(last)) => rest.partition_point(|i| self.key(names[*i]) <= last.key),
                 _ => rest.partition_point(|i| self.key(names[*i]).starts_with(common(&key, &far))),
             };
-            let listed: HashMap<&str, _> = slice.objects.iter().map(|o| (o.key.as_str(), &o.seen)).collect();
+            let listed: HashMap<&str, _> = slice.objects.iter().map(|o| (o.key.as_str(), o)).collect();
             for i in &rest[..within] {
-                match listed.get(self.key(names[*i]).as_str()) {
-                    Some(Some(seen)) => looked[*i] = Some(Ok(Look::Seen(seen.clone()))),
-                    _ => heads.push(*i),
+                let object = listed.get(self.key(names[*i]).as_str());
+                match object.and_then(|o| o.seen.as_ref().zip(Some(&o.class))) {
+                    Some((seen, class)) => looked[*i] = Some((Ok(Look::Seen(seen.clone())), class.clone())),
+                    None => heads.push(*i),
                 }
             }
             rest = &rest[within..];
@@ -60,11 +69,16 @@ impl Inner {
             }
         }
         heads.extend(rest);
-        let found = join_all(heads.iter().map(|i| async { (*i, self.head(&self.key(names[*i])).await) })).await;
+        let found = join_all(heads.iter().map(|i| async { (*i, self.head_with_class(&self.key(names[*i])).await) })).await;
         for (i, found) in found {
-            looked[i] = Some(found.map(|seen| seen.map_or(Look::Missing, Look::Seen)));
+            looked[i] = Some(match found {
+                Ok(Some((seen, class))) => (Ok(Look::Seen(seen)), class),
+                Ok(None) => (Ok(Look::Missing), None),
+                Err(failure) => (Err(failure), None),
+            });
         }
-        looked.into_iter().map(|one| one.unwrap_or_else(|| Err(Failure::strange("the name was not looked at")))).collect()
+        let strange = || (Err(Failure::strange("the name was not looked at")), None);
+        looked.into_iter().map(|one| one.unwrap_or_else(strange)).collect()
     }
 }
 

@@ -5,7 +5,8 @@ use aws_sdk_s3::{operation::put_object::PutObjectOutput, primitives::ByteStream}
 use super::{Inner, keys::Doomed, wire::Failure};
 use crate::{
     error::{Kind, Result, Retry},
-    storage::{Conditional, Kept, MARKER, Marker},
+    name::RESERVED,
+    storage::{Conditional, Kept, MARKER, Marker, Whereabouts, Written, whereabouts::Within},
 };
 
 /// On what writing an object depends.
@@ -102,19 +103,48 @@ impl Inner {
 
     /// The marker and its ETag.
     pub(super) async fn read_marker(&self) -> Result<Option<(Marker, String)>> {
+        self.read_marker_at(&self.own(MARKER)).await
+    }
+
+    async fn read_marker_at(&self, key: &str) -> Result<Option<(Marker, String)>> {
         self.wire.client().await?;
-        let read = self.read_own(&self.own(MARKER)).await;
+        let read = self.read_own(key).await;
         let Some((bytes, etag)) = read.map_err(|f| self.wire.error(&f, "s3:GetObject", "cannot read the storage's marker"))? else {
             return Ok(None);
         };
         let marker = serde_json::from_slice(&bytes).map_err(|e| {
             self.error(Kind::StorageUnreachable, "the storage's marker cannot be read")
-                .with("key", self.own(MARKER))
+                .with("key", key)
                 .because(e)
                 .retry(Retry::Never)
                 .hint("put the marker back from a backup, or delete it and run `rowbound attach --adopt-storage`")
         })?;
         Ok(Some((marker, etag)))
+    }
+
+    /// The marker of a storage whose prefix is beneath or above this one's; `None` where it may not be read: these credentials are for this storage only.
+    pub(super) async fn marker_of(&self, key: &str) -> Result<Option<Marker>> {
+        match self.read_marker_at(key).await {
+            Ok(read) => Ok(read.map(|(marker, _)| marker)),
+            Err(e) if e.kind() == Kind::Permission => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Where the storage is, and whether another one has a shorter prefix of its own.
+    pub(super) async fn whereabouts(&self) -> Result<Whereabouts> {
+        let bucket = Some(format!("{}/{}", self.at.bucket, self.at.prefix));
+        let written = Written { url: self.url.clone(), folder: None, bucket };
+        let mut found = Whereabouts { written, ..Whereabouts::default() };
+        let shorter = std::iter::once(0).chain(self.at.prefix.match_indices('/').map(|(at, _)| at + 1));
+        for end in shorter.filter(|end| *end < self.at.prefix.len()) {
+            let at = format!("{}{RESERVED}/{MARKER}", &self.at.prefix[..end]);
+            if let Some(marker) = self.marker_of(&at).await? {
+                found.within = Some(Within { at: format!("s3://{}/{at}", self.at.bucket), marker: Some(marker) });
+                break;
+            }
+        }
+        Ok(found)
     }
 
     pub(super) async fn write_marker(&self, marker: &Marker) -> Result<()> {

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use super::{
     Inner,
+    attributes::Attributes,
     keys::{Doomed, Gone},
     marker::Only,
     wire::Failure,
@@ -142,12 +143,13 @@ impl Inner {
         let create = self.honours_create(key).await?;
         let delete = self.honours_delete(key).await?;
         let exact = self.keeps_apart(key, versioning).await;
+        let mut access = None;
         match trash {
             Kept::Versions => self.try_versions(key).await?,
-            Kept::Copied => self.try_copy(key).await?,
+            Kept::Copied => access = Some(self.try_copy(key).await?),
             Kept::Moved | Kept::No => {}
         }
-        Ok(Proved { at: Timestamp::now(), delete, create, trash, exact })
+        Ok(Proved { at: Timestamp::now(), delete, create, trash, exact, access })
     }
 
     /// Whether writing can be made conditional. A service that ignores a condition overwrites.
@@ -211,11 +213,13 @@ impl Inner {
         Ok(())
     }
 
-    /// An object must be copied within the bucket.
-    async fn try_copy(&self, key: &str) -> Result<()> {
+    /// An object must be copied within the bucket. Whether its access list can be read.
+    async fn try_copy(&self, key: &str) -> Result<bool> {
         let written = self.write_own(key, b"probe\n", Only::Always).await;
         let etag = written.map_err(self.tried("s3:PutObject", "cannot write"))?.e_tag().unwrap_or_default().to_owned();
-        let copied = self.copy(key, &format!("{key}.copy"), Some(&etag), false).await;
-        copied.map(drop).map_err(self.tried("s3:PutObject", "cannot copy an object within the bucket"))
+        let copied = self.copy(key, &format!("{key}.copy"), Some(&etag), false, &Attributes::default()).await;
+        copied.map_err(self.tried("s3:PutObject", "cannot copy an object within the bucket"))?;
+        let grants = self.grants(key).await.map_err(self.tried("s3:GetObjectAcl", "cannot read an access list"))?;
+        Ok(grants.is_some())
     }
 }

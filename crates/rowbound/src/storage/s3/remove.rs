@@ -1,13 +1,18 @@
 //! Deletions by name: another look, then a request for up to 1,000 of them.
 
+use std::collections::HashMap;
+
 use futures_util::future::join_all;
 
 use super::{
-    Inner, Mode, copies,
+    Inner, Mode,
+    attributes::Attributes,
+    copies,
     keys::{Doomed, Gone, PAGE},
     rounds,
     trash::Entry,
     versions,
+    wire::Failure,
 };
 use crate::{
     error::Result,
@@ -36,9 +41,19 @@ impl Inner {
         items: &[(FileName, Seen)],
         now: &[usize],
     ) -> Result<Vec<(usize, Result<Removed>)>> {
+        let (mut done, mut attributes) = (Vec::new(), HashMap::new());
+        let mut now = now.to_vec();
+        if mode == Mode::Copies {
+            (done, attributes) = self.attributes_of_same(proved, items, &now).await;
+            now.retain(|i| attributes.contains_key(i));
+            if now.is_empty() {
+                return Ok(done);
+            }
+        }
         let entry = |i: &usize, place: Option<String>| {
             let (name, seen) = &items[*i];
-            Entry { name: name.as_str().to_owned(), size: seen.size, etag: seen.version.clone(), place }
+            let attributes = attributes.get(i).cloned().unwrap_or_default();
+            Entry { name: name.as_str().to_owned(), size: seen.size, etag: seen.version.clone(), place, attributes }
         };
         let batch = match mode {
             Mode::Erase | Mode::EraseVersions => None,
@@ -51,9 +66,9 @@ impl Inner {
         };
         let id = batch.as_ref().map_or("", |batch| batch.id.as_str());
         let chunks = now.chunks(PAGE).map(|chunk| self.remove_chunk(mode, proved, items, chunk, id));
-        let done: Vec<_> = join_all(chunks).await.into_iter().flatten().collect();
+        let taken: Vec<_> = join_all(chunks).await.into_iter().flatten().collect();
         if let Some(batch) = batch {
-            let entries = done.iter().filter_map(|(i, one)| match one {
+            let entries = taken.iter().filter_map(|(i, one)| match one {
                 Ok(Removed::Trashed(place)) => Some(entry(i, Some(place.clone()))),
                 // It may have gone to the trash, for all we know.
                 Err(_) => Some(entry(i, (mode == Mode::Copies).then(|| copies::place(&items[*i].0, &batch.id)))),
@@ -63,6 +78,7 @@ impl Inner {
             // The first writing of the manifest leads to the same files, in a longer way.
             let _ = self.settle(&batch, entries).await;
         }
+        done.extend(taken);
         Ok(done)
     }
 
@@ -78,6 +94,14 @@ impl Inner {
             let asked: Vec<_> = chunk.iter().map(|i| &items[*i]).collect();
             return chunk.iter().copied().zip(self.erase_all(&asked).await).collect();
         }
+        if mode == Mode::Copies {
+            // They were looked at, and a copy has a condition and is followed by another look.
+            let moved = chunk.iter().map(|i| async {
+                let (name, seen) = &items[*i];
+                (*i, self.move_to_copy(proved, name, seen, batch).await)
+            });
+            return join_all(moved).await;
+        }
         let names: Vec<&FileName> = chunk.iter().map(|i| &items[*i].0).collect();
         let looked = self.looked(&names).await;
         let mut done = Vec::with_capacity(chunk.len());
@@ -90,17 +114,46 @@ impl Inner {
                 Err(e) => done.push((i, Err(e))),
             }
         }
-        match mode {
-            Mode::Copies => {
-                let moved = join_all(same.iter().map(|i| async {
-                    let (name, seen) = &items[*i];
-                    (*i, self.move_to_copy(proved, name, seen, batch).await)
-                }));
-                done.extend(moved.await);
-            }
-            Mode::Erase | Mode::Versions | Mode::EraseVersions => done.extend(self.delete_same(proved.delete, items, &same).await),
-        }
+        done.extend(self.delete_same(proved.delete, items, &same).await);
         done
+    }
+
+    /// Of files that are to be copied: what a copy does not keep of those that are what was seen, and what is to be said of the others. The look that tells the
+    /// storage class takes the place of the one before a deletion.
+    async fn attributes_of_same(
+        &self,
+        proved: &Proved,
+        items: &[(FileName, Seen)],
+        now: &[usize],
+    ) -> (Vec<(usize, Result<Removed>)>, HashMap<usize, Attributes>) {
+        let names: Vec<&FileName> = now.iter().map(|i| &items[*i].0).collect();
+        let failed = |i: usize, f: &Failure, action| self.failed(f, action, "cannot look at the file", &items[i].0);
+        let (mut done, mut same) = (Vec::new(), Vec::new());
+        for (i, (look, class)) in now.iter().copied().zip(self.looks_and_classes(&names).await) {
+            match look {
+                Ok(Look::Seen(seen)) if seen == items[i].1 => same.push((i, class)),
+                Ok(Look::Seen(_) | Look::Refused(_)) => done.push((i, Ok(Removed::Changed))),
+                Ok(Look::Missing) => done.push((i, Ok(Removed::Missing))),
+                Err(f) => done.push((i, Err(failed(i, &f, "s3:GetObject")))),
+            }
+        }
+        // Where nobody has tried it yet.
+        let access = proved.access.unwrap_or(true);
+        let grants = join_all(same.iter().map(|(i, _)| async {
+            match access {
+                true => self.grants(&self.key(&items[*i].0)).await,
+                false => Ok(None),
+            }
+        }));
+        let mut attributes = HashMap::new();
+        for ((i, class), grants) in same.iter().zip(grants.await) {
+            match grants {
+                Ok(grants) => drop(attributes.insert(*i, Attributes { class: class.clone(), grants: grants.unwrap_or_default() })),
+                // Without its access list it could not come back as it was.
+                Err(f) => done.push((*i, Err(failed(*i, &f, "s3:GetObjectAcl")))),
+            }
+        }
+        (done, attributes)
     }
 
     async fn delete_same(&self, how: Conditional, items: &[(FileName, Seen)], same: &[usize]) -> Vec<(usize, Result<Removed>)> {

@@ -11,7 +11,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Inner, copies,
+    Inner,
+    attributes::{Attributes, Told},
+    copies,
     marker::Only,
     versions::{self, Version},
     wire::Failure,
@@ -49,6 +51,8 @@ pub(super) struct Entry {
     pub etag: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
+    #[serde(default, skip_serializing_if = "Attributes::are_usual")]
+    pub attributes: Attributes,
 }
 
 /// A batch that was announced.
@@ -234,6 +238,21 @@ impl Inner {
         })
     }
 
+    /// The entries of a batch; none where its manifest is gone or no manifest any more.
+    ///
+    /// # Errors
+    /// That of a manifest that may be read later.
+    pub(super) async fn entries_of(&self, batch: &str) -> Result<Vec<Entry>> {
+        match self.manifest(&self.manifest_key(batch)).await {
+            Ok(manifest) => Ok(manifest.map(|m| m.files).unwrap_or_default()),
+            Err(e) if e.retry_status() == Retry::Later => Err(e),
+            Err(e) => {
+                tracing::warn!(storage = self.name, "what comes back gets the usual storage class and access list: {}", e.full());
+                Ok(Vec::new())
+            }
+        }
+    }
+
     /// What is left of an entry.
     async fn entry_now(&self, entry: &Entry, at: Timestamp) -> Result<Option<Trashed>> {
         let Ok(name) = FileName::key(&entry.name) else { return Ok(None) }; // nothing that we wrote
@@ -268,11 +287,16 @@ impl Inner {
     }
 
     /// Brings a file back.
-    pub(super) async fn restore(&self, proved: &Proved, item: &Trashed) -> Result<Restored> {
+    pub(super) async fn restore(&self, proved: &Proved, item: &Trashed, told: &Told) -> Result<Restored> {
         self.must_take(proved.exact, &item.name)?;
         match (item.place.strip_prefix(versions::PLACE), item.place.strip_prefix(copies::PLACE)) {
             (Some(id), _) => self.uncover(item, id).await,
-            (_, Some(place)) => self.copy_back(proved, item, place).await,
+            (_, Some(place)) => {
+                let usual = Attributes::default();
+                let batch = copies::batch_of(&item.place).unwrap_or_default();
+                let attributes = told.get(&(batch.to_owned(), item.name.to_string())).unwrap_or(&usual);
+                self.copy_back(proved, item, place, attributes).await
+            }
             _ => Err(self.no_place(item)),
         }
     }

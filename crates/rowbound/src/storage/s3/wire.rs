@@ -110,6 +110,11 @@ impl Failure {
         Failure { status: None, code: None, text: text.into(), what: What::Slow }
     }
 
+    /// What the service said.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     pub(super) fn is(&self, code: &str) -> bool {
         self.code.as_deref() == Some(code)
     }

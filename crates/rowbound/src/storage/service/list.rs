@@ -17,7 +17,7 @@ use super::{
 use crate::{
     error::Result,
     name::{FileName, RESERVED},
-    storage::{Listed, OddEntry, Page},
+    storage::{Listed, OddEntry, Page, whereabouts},
 };
 
 /// Entries of one page.
@@ -102,6 +102,8 @@ impl Inner {
                     Ok(_) => folders.push(self.entries(&path).await.map_err(broke)?.into_iter()),
                     Err(odd) => entries.push(Listed::Odd(path, odd)),
                 }
+            } else if whereabouts::is_marker(&path) {
+                return Err(whereabouts::holds_another(&self.name, &path));
             } else if path.starts_with(prefix) && (after.is_empty() || path.as_str() > after) && path != RESERVED {
                 entries.push(match (mode, FileName::parse(&path)) {
                     (EntryMode::FILE, Ok(name)) => Listed::File(name),

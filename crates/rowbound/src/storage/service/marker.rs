@@ -12,15 +12,19 @@ use crate::{
 impl Inner {
     /// The marker. A service that cannot be reached is an error, never "no marker".
     pub(super) async fn read_marker(&self) -> Result<Option<Marker>> {
-        let path = self.own(MARKER);
-        let bytes = match self.wire.call(|| self.wire.op.read(&path)).await {
+        self.read_marker_at(&self.own(MARKER)).await
+    }
+
+    /// The marker at this path.
+    pub(super) async fn read_marker_at(&self, path: &str) -> Result<Option<Marker>> {
+        let bytes = match self.wire.call(|| self.wire.op.read(path)).await {
             Ok(bytes) => bytes.to_vec(),
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(self.unreachable(&e)),
         };
         serde_json::from_slice(&bytes).map(Some).map_err(|e| {
             self.error(Kind::StorageUnreachable, "the storage's marker cannot be read")
-                .with("path", &path)
+                .with("path", path)
                 .because(e)
                 .hint("if it stays so: put the marker back from a backup, or delete it and run `rowbound attach --adopt-storage`")
         })

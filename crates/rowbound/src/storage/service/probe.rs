@@ -126,7 +126,7 @@ impl Inner {
                 ));
             }
         };
-        Ok(Proved { at: Timestamp::now(), delete, create, trash, exact: false })
+        Ok(Proved { at: Timestamp::now(), delete, create, trash, exact: false, access: None })
     }
 
     /// A name must be listed as it was written, and no other name may lead to its file.

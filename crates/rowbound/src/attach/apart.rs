@@ -1,0 +1,156 @@
+//! One place is one storage.
+//!
+//! In: the storages of a plan, where each says that it is, and the marker that is read through each. Out: nothing, or the error that names the two. Promise:
+//! two names for one place, and a storage within another one, are refused at `attach`, and stop a worker that meets them later.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{OTHERS, places::Place};
+use crate::{
+    capture::Installation,
+    error::{Error, Kind, Result},
+    name::FileName,
+    plan::{Location, Plan, StoragePlan},
+    storage::{Marker, Storage, Whereabouts, whereabouts},
+};
+
+/// The error for a storage whose marker does not hold this installation any more.
+fn forgotten(marker: &Marker, record: &Installation, storage: &str) -> Option<Error> {
+    if marker.installations.contains(&record.id) {
+        return None;
+    }
+    let error = match record.unfinished.is_empty() {
+        true => Error::new(Kind::Identity, "the storage's marker does not hold this installation any more: another database has removed it").hint(
+            "if both databases use the storage, and no file is referenced by both: rowbound attach --shared; else give this one a storage of its own",
+        ),
+        false => Error::new(Kind::NotAttached, "the last `rowbound attach` did not come to its end").hint("rowbound attach"),
+    };
+    Some(error.with("storage", storage).with("installation", &record.id))
+}
+
+/// One of two storages that are compared.
+struct Side<'a> {
+    name: &'a str,
+    location: &'a Location,
+    storage: &'a Arc<dyn Storage>,
+    marker: Option<&'a Marker>,
+    at: &'a Whereabouts,
+}
+
+impl Side<'_> {
+    /// Insists that they are two places, as far as their folders tell.
+    fn beside(&self, other: &Side<'_>) -> Result<()> {
+        if self.at.inode.is_some() && self.at.inode == other.at.inode {
+            return Err(one_place(self.name, other.name));
+        }
+        for (inner, outer) in [(self, other), (other, self)] {
+            if outer.at.inode.is_some_and(|outer| inner.at.above.contains(&outer)) {
+                return Err(whereabouts::one_within(inner.name, outer.name));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the other one lies in a folder of this one: its marker is read there.
+    async fn holds(&self, other: &Side<'_>) -> Result<bool> {
+        let Some(marker) = other.marker else { return Ok(false) };
+        let folder = other.location.folder_in(self.location).and_then(|folder| FileName::parse(&folder).ok());
+        let Some(folder) = folder else { return Ok(false) };
+        Ok(self.storage.marker_in(&folder).await?.is_some_and(|found| found.storage == marker.storage))
+    }
+}
+
+/// Insists, before anything of a storage is changed, that its marker still holds this installation, that it lies in no other storage, and that no other storage
+/// of the plan is the same place or lies within it: a mount or a link may have changed since `attach`. `places` are all storages of the plan; another one that
+/// cannot be read says nothing.
+///
+/// # Errors
+/// [`Kind::Identity`] where another database has removed this installation; [`Kind::Config`] for two storages that are one place, or one within another;
+/// [`Kind::NotAttached`] where the last attach did not come to its end; the storage's own.
+pub(crate) async fn apart<'a>(
+    record: &Installation,
+    name: &str,
+    places: impl Iterator<Item = (&'a StoragePlan, &'a Arc<dyn Storage>)>,
+) -> Result<()> {
+    let places: Vec<_> = places.collect();
+    let Some((own, storage)) = places.iter().find(|(plan, _)| plan.name == name) else { return Ok(()) };
+    let Some(marker) = storage.marker().await? else { return Ok(()) }; // its operations say so themselves
+    if let Some(e) = forgotten(&marker, record, name) {
+        return Err(e);
+    }
+    let at = storage.whereabouts().await?;
+    let here = Side { name, location: &own.location, storage, marker: Some(&marker), at: &at };
+    let alike = |other: &StoragePlan| std::mem::discriminant(&other.location) == std::mem::discriminant(&own.location);
+    for (other, storage) in places.iter().filter(|(other, _)| other.name != name && alike(other)) {
+        let read = async { Ok::<_, Error>((storage.marker().await?, storage.whereabouts().await?)) };
+        let Ok(Ok((found, at))) = tokio::time::timeout(OTHERS, read).await else { continue };
+        let there = Side { name: &other.name, location: &other.location, storage, marker: found.as_ref(), at: &at };
+        if found.as_ref().is_some_and(|found| found.storage == marker.storage) {
+            return Err(one_place(name, &other.name));
+        }
+        here.beside(&there)?;
+        if here.holds(&there).await? {
+            return Err(whereabouts::one_within(&other.name, name));
+        }
+        if let Ok(Ok(true)) = tokio::time::timeout(OTHERS, there.holds(&here)).await {
+            return Err(whereabouts::one_within(name, &other.name));
+        }
+    }
+    at.within.map_or(Ok(()), |other| Err(whereabouts::within(name, &other.at)))
+}
+
+/// The error for two storages that turn out to be one place.
+pub(super) fn one_place(first: &str, second: &str) -> Error {
+    Error::new(Kind::Config, "two storages are one place: a file that one releases may be referenced by rows of the other")
+        .with("storages", format_args!("{first} and {second}"))
+        .hint("bind the columns of both to one [storage], and remove the other from rowbound.toml; or give each a folder or prefix of its own")
+}
+
+/// Insists that no two storages of the plan carry the same marker: they are one place under two names (a symbolic link, a bind mount, one bucket
+/// behind two addresses), whatever their URLs say.
+pub(crate) fn own_places(plan: &Plan, ids: &BTreeMap<String, String>) -> Result<()> {
+    let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+    for (name, id) in ids.iter().filter(|(name, _)| plan.storages.contains_key(*name)) {
+        if let Some(other) = seen.insert(id, name) {
+            return Err(one_place(other, name));
+        }
+    }
+    Ok(())
+}
+
+fn side(place: &Place) -> Side<'_> {
+    Side { name: &place.name, location: &place.location, storage: &place.storage, marker: Some(&place.marker), at: &place.at }
+}
+
+fn pairs(places: &[Place]) -> Vec<(&Place, &Place)> {
+    places.iter().enumerate().flat_map(|(i, place)| places[..i].iter().map(move |other| (other, place))).collect()
+}
+
+/// Insists that no storage is the place of another one or lies within one, before anything is written: folders tell that by themselves, and a marker that
+/// stands above a storage tells it of others.
+pub(super) fn beside_each_other(places: &[Place]) -> Result<()> {
+    for (one, other) in pairs(places) {
+        side(one).beside(&side(other))?;
+    }
+    for place in places {
+        if let Some(found) = &place.at.within {
+            let of = |id: &str| places.iter().find(|p| p.was.as_ref().is_some_and(|was| was.storage == id));
+            let outer = found.marker.as_ref().and_then(|marker| of(&marker.storage));
+            return Err(outer
+                .map_or_else(|| whereabouts::within(&place.name, &found.at), |outer| whereabouts::one_within(&place.name, &outer.name)));
+        }
+    }
+    Ok(())
+}
+
+/// The same where only the markers tell it: each has one by now.
+pub(super) async fn none_within_another(places: &[Place]) -> Result<()> {
+    for (one, other) in pairs(places) {
+        for (inner, outer) in [(one, other), (other, one)] {
+            if side(outer).holds(&side(inner)).await? {
+                return Err(whereabouts::one_within(&inner.name, &outer.name));
+            }
+        }
+    }
+    Ok(())
+}
