@@ -229,8 +229,8 @@ mod tests {
         let paths = |id: &str, path: &str| other_paths(mounts, id, Path::new(path));
         assert_eq!(paths("30", "/mnt/x"), [Path::new("/srv/media/sub"), Path::new("/with blank/sub")]);
         assert_eq!(paths("21", "/srv/media/sub/deep"), [Path::new("/mnt/x/deep"), Path::new("/with blank/sub/deep")]);
-        assert_eq!(paths("32", "/another"), [Path::new(""); 0]);
-        assert_eq!(paths("99", "/mnt/x"), [Path::new(""); 0]);
+        assert!(paths("32", "/another").is_empty());
+        assert!(paths("99", "/mnt/x").is_empty());
         assert_eq!(unescaped(b"a\\040b\\134c\\"), Path::new(OsStr::new("a b\\c\\")));
         assert_eq!(unescaped(b"\xff\\999"), Path::new(OsStr::from_bytes(b"\xff\\999")));
     }

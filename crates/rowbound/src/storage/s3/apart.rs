@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Inner,
+    attributes::Attributes,
     keys::{Doomed, Gone},
     marker::Only,
     probe::Versioning,
@@ -75,13 +76,13 @@ impl Inner {
         }
         tried.push(copy.clone());
         for key in odd {
-            self.copy(key, copy, None, false).await?;
+            self.copy(key, copy, None, false, &Attributes::default()).await?;
             if self.size(copy).await? != there.get(key).copied() {
                 return Ok(false);
             }
         }
         for key in odd {
-            self.copy(plain, key, None, false).await?;
+            self.copy(plain, key, None, false, &Attributes::default()).await?;
             there.insert(key.clone(), 1);
             if self.shown(trial).await? != there {
                 return Ok(false);
