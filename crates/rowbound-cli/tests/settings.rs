@@ -192,8 +192,8 @@ fn all(backend: Backend) -> Vec<Odd> {
 /// A server's settings, and how they are changed.
 struct Place {
     world: World,
-    /// MariaDB and MySQL: theirs hold for the whole server.
-    own: Option<OwnServer>,
+    /// MariaDB and MySQL: theirs hold for the whole server. The session that sets them is as the server was at first, because it must be able to set them back.
+    own: Option<(App, OwnServer)>,
     changed: Vec<String>,
 }
 
@@ -204,8 +204,12 @@ impl Place {
             Backend::Mariadb => Some(OwnServer::mariadb_with("--query-cache-type=1")),
             _ => Some(OwnServer::start(backend)),
         };
+        let own = match own {
+            Some(own) => Some((App::at(&own.server().url).await, own)),
+            None => None,
+        };
         let db = match &own {
-            Some(own) => TestDb::on(own.server()).await,
+            Some((_, own)) => TestDb::on(own.server()).await,
             None => TestDb::new(backend).await,
         };
         let world = World::with(db).with_docs().await.storage(|s: StoragePlan| s.trash(Trash::Keep(HOUR)));
@@ -235,7 +239,7 @@ impl Place {
     /// Sets it, unless this version of the server does not know it.
     async fn set(&mut self, set: &str, number: usize) {
         let name = set.split(' ').next().expect("a name");
-        match &self.own {
+        match &mut self.own {
             None => {
                 if self.world.db.query_strings(&format!("select 1 from pg_settings where lower(name) = '{name}'")).await.is_empty() {
                     return println!("{name} is not known here");
@@ -247,8 +251,7 @@ impl Place {
                 self.world.db.exec(&format!("alter {whose} set {set}")).await;
                 self.changed.push(format!("alter {whose} reset all"));
             }
-            Some(own) => {
-                let mut root = App::at(&own.server().url).await;
+            Some((root, _)) => {
                 if root.query_strings(&format!("show global variables like '{name}'")).await.is_empty() {
                     return println!("{name} is not known here");
                 }
@@ -257,22 +260,15 @@ impl Place {
                 let was = if name == "system_versioning_asof" { "default".to_owned() } else { was };
                 root.exec(&format!("set global {set}")).await;
                 self.changed.push(format!("set global {name} = {was}"));
-                root.close().await;
             }
         }
     }
 
     async fn reset(&mut self) {
         for sql in std::mem::take(&mut self.changed).into_iter().rev() {
-            match &self.own {
+            match &mut self.own {
                 None => self.world.db.exec(&sql).await,
-                Some(own) => {
-                    let mut root = App::at(&own.server().url).await;
-                    // It is the one session that must be able to.
-                    let _ = root.try_exec("set session transaction read write; set autocommit = 1, completion_type = 0").await;
-                    root.exec(&sql).await;
-                    root.close().await;
-                }
+                Some((root, _)) => root.exec(&sql).await,
             }
         }
     }

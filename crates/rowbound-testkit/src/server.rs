@@ -117,6 +117,18 @@ impl OwnServer {
         script(&["up", path(&self.dir), script_name(self.server.backend)]);
     }
 
+    /// Stops it, and starts it again with further options, with blanks between them: MySQL or MariaDB.
+    ///
+    /// # Panics
+    /// When the folder cannot be written, or the server does not start.
+    pub fn restart_with(&self, options: &str) {
+        self.stop();
+        let file = self.dir.join(script_name(self.server.backend)).join("options");
+        let before = std::fs::read_to_string(&file).expect("cannot read the server's options");
+        std::fs::write(file, format!("{} {options}\n", before.trim_end())).expect("cannot write the server's options");
+        self.start_again();
+    }
+
     /// [`OwnServer::stop`] and [`OwnServer::start_again`].
     pub fn restart(&self) {
         self.stop();

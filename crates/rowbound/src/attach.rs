@@ -17,9 +17,9 @@ use serde::Serialize;
 use crate::{
     capture::{Bound, FOLLOWERS, Gap, Inspection, Installation, VERSION},
     crash,
-    database::{Database, overtaken, redact},
+    database::{Database, overtaken},
     error::{Error, Kind, Result},
-    plan::Plan,
+    plan::{Plan, label},
     storage::{self, Proved, Storage},
 };
 
@@ -222,7 +222,7 @@ async fn attach_once(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
         Some(b) => Some(Adopted { from: &b.id, moved: db.has_moved(&b.identity).await? }),
         None => None,
     };
-    let database = redact(&plan.database);
+    let database = label(&plan.database);
     let (mut places, mut proved) = (Vec::new(), BTreeMap::new());
     for (name, storage) in open_storages(plan)? {
         let (was, at) = (storage.marker().await?, storage.whereabouts().await?);

@@ -18,7 +18,7 @@ mod location; // a storage's url -> where its files lie
 mod raw; // rowbound.toml as it is written -> storages and bindings
 mod storage; // where files lie, and how long each waits for what
 
-pub use address::{canonical, redact, same_database, sqlite_file};
+pub use address::{canonical, label, redact, same_database, sqlite_file};
 pub use barrier::Ignored;
 pub use hook::{Call, Hook, check_hooks};
 pub use location::{Bucket, Location, Service};

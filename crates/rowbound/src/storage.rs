@@ -62,7 +62,7 @@ pub struct Marker {
 /// The database that an installation in a marker stands for, as it was when it attached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
-    /// Its URL, without the password.
+    /// Which it is: its kind and its name. Whoever may read the files may read the marker, so host, user and path are not in it.
     pub database: String,
     /// When it attached last.
     pub at: Timestamp,

@@ -23,7 +23,7 @@ pub struct User {
     pub storage: String,
     /// The installation's id.
     pub installation: String,
-    /// Its database, without the password; `None` where an earlier version attached it.
+    /// Its database (kind and name); `None` where an earlier version attached it.
     pub database: Option<String>,
     /// When it attached last; `None` as above.
     pub attached_at: Option<Timestamp>,

@@ -356,6 +356,20 @@ pub fn same_database(one: &str, other: &str) -> bool {
     one == other || place(one).is_some_and(|place_of_one| Some(place_of_one) == place(other))
 }
 
+/// A database as the marker of a storage tells it, which everybody reads who may read the files: `postgres shop`, `sqlite app.sqlite3`. It has no host, user or
+/// path in it.
+pub fn label(url: &str) -> String {
+    // A password may hold any of the characters at which this is cut.
+    let url = redact(url);
+    let bare = url.split(['?', '#']).next().unwrap_or(&url);
+    let (scheme, path) = match bare.split_once("://") {
+        Some((scheme, rest)) => (scheme, rest.split_once('/').map_or("", |(_, path)| path)),
+        None => bare.split_once(':').unwrap_or(("", bare)),
+    };
+    let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or("");
+    format!("{scheme} {name}").trim().to_owned()
+}
+
 /// `url` without its password, for messages.
 pub fn redact(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
@@ -396,6 +410,16 @@ mod tests {
             ("sqlite:db.sqlite3", "sqlite:db.sqlite3"),
         ] {
             assert_eq!(redact(url), shown);
+        }
+        for (url, told) in [
+            ("postgres://app:secret@db.internal:5432/shop?sslmode=require", "postgres shop"),
+            ("mysql://app@db.internal", "mysql"),
+            ("mysql://app:se/cret@db.internal", "mysql"),
+            ("mariadb://h/shop/", "mariadb shop"),
+            ("sqlite:/srv/app/db.sqlite3?mode=rwc", "sqlite db.sqlite3"),
+            ("sqlite:///srv/app/db.sqlite3", "sqlite db.sqlite3"),
+        ] {
+            assert_eq!(label(url), told);
         }
     }
 

@@ -69,7 +69,7 @@ pub(super) struct Server {
     pub(super) database: String,
 }
 
-/// Looks who answers, before anything is set.
+/// Looks who answers. Nothing is set before it is known to be a server that we know.
 ///
 /// # Errors
 /// [`Kind::Config`] with the name of what only looks like MySQL, of a cluster or a proxy; for a server that is too old, and one that reads on over damaged
@@ -93,8 +93,9 @@ pub(super) async fn look(connect: &MySqlConnectOptions, options: &Options) -> Re
             .with("version", version)
             .hint("Rowbound needs MariaDB 10.6 or MySQL 8.0, or later"));
     }
-    takes_the_writes_alone(&mut conn).await?;
+    // A limit on rows would hide the thread by which a replica is known.
     prepare(&mut conn).await.map_err(fault)?;
+    takes_the_writes_alone(&mut conn).await?;
     super::watch::can_ignore(&mut conn, options).await?;
     pool::goodbye(conn).await;
     Ok(Server { flavor, database })
