@@ -4,9 +4,10 @@
 //! in the server's `trx0i_s.cc`): several readers keep it old for as long as they go on, and a transaction that began since is not in it. So an
 //! answer counts only if it shows our own transaction, running a statement of this very look, told by a number that was never used before.
 //!
-//! Workers share what the server says. Each keeps its transaction open until it has its answer, and asks again at the next quarter of a second of the
+//! Workers share what the server says. Each keeps its transaction open until it has its answer, and asks again at the next eighth of a second of the
 //! server's clock: at the same moment as all others who wait. The first of them has the cache filled, and it shows every one's transaction. So no lock is
-//! needed, which a worker that was stopped, or anybody else, could keep from all.
+//! needed, which a worker that was stopped, or anybody else, could keep from all. Where the moment is missed by more than the 25 ms that an eighth leaves, quarters
+//! are tried.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,9 +24,14 @@ use crate::{
     plan::Ignored,
 };
 
-/// Waits for the next quarter of a second of the server's clock that is further away than the 100 ms of its cache.
-const REST: &str = "do sleep((250000 - mod(microsecond(sysdate(6)), 250000)) / 1000000
-    + if(mod(microsecond(sysdate(6)), 250000) > 130000, 0.25, 0))";
+/// The server's 100 ms, and a little.
+const CACHED: Duration = Duration::from_millis(103);
+
+/// At which moments of the server's clock is asked, as microseconds between two of them: first, and after so many tries.
+const MOMENTS: (u32, u32) = (125_000, 250_000);
+
+/// So many tries at the first of [`MOMENTS`].
+const TRIES: u32 = 3;
 
 /// How a statement of a look begins.
 const MARK: &str = "/* rowbound ";
@@ -46,6 +52,8 @@ pub(super) struct Watch {
     detached: BTreeMap<String, BTreeSet<String>>,
     /// The last answer, and when it was asked for: of several who wait for their turn, one asks for all.
     last: Option<(Instant, Vec<OpenTransaction>)>,
+    /// When the server's list was read last, so that it is not read in vain: that would keep it old.
+    read: Option<Instant>,
 }
 
 impl Watch {
@@ -182,7 +190,7 @@ pub(super) async fn open_transactions(db: &Mysql) -> Result<Vec<OpenTransaction>
         }
         None => connect(db).await?,
     };
-    let mut seen = fresh(&mut conn).await?;
+    let mut seen = fresh(&mut conn, &mut watch.read).await?;
     // Afterwards: a connection that changes its user ends its transaction first, so that what is seen of it now is at most too much.
     name(&mut conn, &mut seen, &db.options.ignored).await?;
     watch.conn = Some(conn);
@@ -238,8 +246,14 @@ async fn connect(db: &Mysql) -> Result<MySqlConnection> {
     Ok(conn)
 }
 
-/// Asks until the answer is fresh.
-async fn fresh(conn: &mut MySqlConnection) -> Result<Vec<Seen>> {
+/// Waits for the next of the moments `apart` (microseconds) that is `rest` away at least.
+fn rest_until(apart: u32, rest: Duration) -> String {
+    let left = format!("({apart} - mod(microsecond(sysdate(6)), {apart}))");
+    format!("do sleep(({left} + if({left} < {}, {apart}, 0)) / 1000000)", rest.as_micros())
+}
+
+/// Asks until the answer is fresh. `read`: when the list was read last.
+async fn fresh(conn: &mut MySqlConnection, read: &mut Option<Instant>) -> Result<Vec<Seen>> {
     let until = Instant::now() + PATIENCE;
     let row = sqlx::raw_sql("select cast(connection_id() as signed)").fetch_one(&mut *conn).await.map_err(fault)?;
     let me = int(&row, 0)?;
@@ -248,18 +262,25 @@ async fn fresh(conn: &mut MySqlConnection) -> Result<Vec<Seen>> {
     let begin = "set transaction isolation level repeatable read; start transaction with consistent snapshot, read only";
     sqlx::raw_sql(begin).execute(&mut *conn).await.map_err(fault)?;
     let look = format!("{nonce} {}", include_str!("transactions.sql"));
-    // In one go with the look, so that our transaction is never without a statement when all who wait ask at once.
-    let rest_and_look = format!("{nonce} {REST}; {look}");
-    let mut found = ask(conn, me, &nonce, look).await?;
-    while found.is_none() {
-        if Instant::now() > until {
-            return Err(Error::new(Kind::Busy, "the server's list of open transactions stayed out of date")
-                .hint("something reads information_schema.innodb_trx more than nine times a second: let it ask less often"));
+    for nth in 0_u32.. {
+        let rest = read.map_or(Duration::ZERO, |read| CACHED.saturating_sub(read.elapsed()));
+        let sql = match rest.is_zero() {
+            true => look.clone(),
+            // In one go with the look, so that our transaction is never without a statement when all who wait ask at once.
+            false => format!("{nonce} {}; {look}", rest_until(if nth < TRIES { MOMENTS.0 } else { MOMENTS.1 }, rest)),
+        };
+        let found = ask(conn, me, &nonce, sql).await;
+        *read = Some(Instant::now());
+        if let Some(found) = found? {
+            sqlx::raw_sql("rollback").execute(conn).await.map_err(fault)?;
+            return Ok(found);
         }
-        found = ask(conn, me, &nonce, rest_and_look.clone()).await?;
+        if Instant::now() > until {
+            break;
+        }
     }
-    sqlx::raw_sql("rollback").execute(conn).await.map_err(fault)?;
-    Ok(found.unwrap_or_default())
+    Err(Error::new(Kind::Busy, "the server's list of open transactions stayed out of date")
+        .hint("something reads information_schema.innodb_trx more than nine times a second: let it ask less often"))
 }
 
 /// One look; `None` if what came is older than our transaction.
