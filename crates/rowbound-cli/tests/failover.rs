@@ -45,14 +45,25 @@ fn shell(command: &str) {
     assert!(done.status.success(), "{command}\n{}", String::from_utf8_lossy(&done.stderr));
 }
 
-/// A backup of the file takes its place.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backup_put_in_place_brings_files_back_on_sqlite() {
-    let (world, rowbound) = world(TestDb::new(Backend::Sqlite).await).await;
+/// A backup of the SQLite file. Returns the file.
+async fn back_up(world: &World) -> String {
     let file = world.db.url().strip_prefix("sqlite:").expect("a file").to_owned();
     world.db.exec(&format!("vacuum into '{file}.backup'")).await;
+    file
+}
+
+/// Puts the backup in the file's place.
+async fn put_back(world: &World, file: &str, how: &str) {
+    world.db.close_app().await;
+    shell(&format!("rm -f '{file}-wal' '{file}-shm'; {how}"));
+}
+
+/// A backup of the file takes its place.
+async fn a_backup_put_in_place(how: impl Fn(&str) -> String) {
+    let (world, rowbound) = world(TestDb::new(Backend::Sqlite).await).await;
+    let file = back_up(&world).await;
     lose_a(&world, &rowbound).await;
-    shell(&format!("rm -f '{file}-wal' '{file}-shm'; mv '{file}.backup' '{file}'"));
+    put_back(&world, &file, &how(&file)).await;
     rowbound.run(&["collect"]).await.expect(0);
     assert_eq!(world.files(), ["a.jpg", "b.jpg", "c.jpg"]);
     world.assert_files_follow_rows().await;
@@ -61,6 +72,80 @@ async fn a_backup_put_in_place_brings_files_back_on_sqlite() {
     world.db.exec("delete from doc where file = 'b.jpg'").await;
     rowbound.run(&["collect", "--wait", "60s"]).await.expect(0);
     assert_eq!(world.files(), ["a.jpg", "c.jpg"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_put_in_place_brings_files_back_on_sqlite() {
+    a_backup_put_in_place(|file| format!("mv '{file}.backup' '{file}'")).await;
+}
+
+/// Many file systems give the new file the number of the one that has just gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_with_the_number_of_the_lost_file_brings_files_back_on_sqlite() {
+    a_backup_put_in_place(|file| format!("rm '{file}'; cp '{file}.backup' '{file}'")).await;
+}
+
+/// Names were used anew in the time that is lost. The row of before means the first file that was moved since, and not the last. Where another file has the name
+/// a person decides.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_of_before_gets_the_file_of_before() {
+    let (world, rowbound) = world(TestDb::new(Backend::Sqlite).await).await;
+    let file = back_up(&world).await;
+    lose_a(&world, &rowbound).await;
+    world.put_file("a.jpg", b"another");
+    world.db.exec("insert into doc (file) values ('a.jpg')").await;
+    world.db.exec("delete from doc where file = 'c.jpg'").await;
+    rowbound.run(&["collect", "--wait", "60s"]).await.expect(0);
+    assert_eq!(world.files(), ["a.jpg", "b.jpg"]);
+    world.put_file("c.jpg", b"another");
+    world.db.exec("insert into doc (file) values ('c.jpg')").await;
+    world.db.exec("delete from doc where file = 'a.jpg'").await;
+    rowbound.run(&["collect", "--wait", "60s"]).await.expect(0);
+    assert_eq!(world.files(), ["b.jpg", "c.jpg"]);
+    assert_eq!(world.outcomes("a.jpg").await, ["trashed", "trashed"]);
+    put_back(&world, &file, &format!("mv '{file}.backup' '{file}'")).await;
+    rowbound.run(&["collect"]).await.expect(0);
+    assert_eq!(world.files(), ["a.jpg", "b.jpg", "c.jpg"]);
+    assert_eq!(world.holds("a.jpg"), "a.jpg", "the second upload is not what the row means");
+    assert_eq!(world.holds("c.jpg"), "another", "nothing is overwritten");
+    let status = rowbound.run(&["status", "--format", "json"]).await.json();
+    let rewound = &status["storages"][0]["rewound"];
+    assert!(rewound["came_back"] == 1 && rewound["stay"] == 1, "{status:#}");
+}
+
+/// Amazon Aurora says nothing of its log unless it is written for logical replication, and the trash was never looked at there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_tells_nothing_of_its_log_keeps_its_trash_on_postgres() {
+    let (world, rowbound) = world(TestDb::new(Backend::Postgres).await).await;
+    // In this database alone. A function of the server's own cannot be replaced, but another one can have its name.
+    world.db.exec("alter function pg_catalog.pg_current_wal_insert_lsn() rename to pg_current_wal_insert_lsn_of_before").await;
+    world
+        .db
+        .exec(
+            "create function pg_catalog.pg_current_wal_insert_lsn() returns pg_lsn language plpgsql as $$
+             begin raise exception using errcode = '55000', message = 'wal_level must be set to logical'; end $$",
+        )
+        .await;
+    lose_a(&world, &rowbound).await;
+    let status = rowbound.run(&["status", "--format", "json"]).await.json();
+    assert!(status["storages"][0]["checked"].is_string(), "what was moved was checked again: {status:#}");
+}
+
+/// A dump is restored into another database of the server, which is adopted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_adopted_copy_from_before_brings_files_back_on_postgres() {
+    let (world, rowbound) = world(TestDb::new(Backend::Postgres).await).await;
+    let copy = world.db.copy().await;
+    lose_a(&world, &rowbound).await;
+    let id = world.db.query_strings("select record ->> 'id' from rowbound.installation").await.remove(0).expect("an id");
+    let at = ["--database", copy.url()];
+    // Nothing tells that the original is gone: the server of a physical copy says the same of itself.
+    let refused = rowbound.run(&[&["attach", "--adopt"][..], &at].concat()).await.expect(4);
+    assert!(refused.stderr.contains(&format!("--adopt --forget-installation {id}")), "{}", refused.stderr);
+    rowbound.run(&[&["attach", "--adopt", "--forget-installation", &id][..], &at].concat()).await.expect(0);
+    rowbound.run(&[&["collect"][..], &at].concat()).await.expect(0);
+    assert_eq!(world.files(), ["a.jpg", "b.jpg", "c.jpg"]);
+    is_told(&rowbound, &at).await;
 }
 
 async fn data_folder(own: &OwnServer) -> String {

@@ -176,7 +176,7 @@ async fn a_put_is_waited_for(backend: Backend) {
     let put = rowbound.spawn(&["put", "doc.file", key.trim(), file.to_str().expect("a path")]);
     let waits = match backend {
         Backend::Postgres => "select 1 from pg_locks where locktype = 'advisory' and objid = 77 and not granted".to_owned(),
-        _ => "select 1 from information_schema.processlist where state = 'User lock'".to_owned(),
+        _ => "select 1 from information_schema.processlist where state = 'User lock' and db = database()".to_owned(),
     };
     put.until(DEADLINE, "put waits in the middle of its transaction", async || !world.db.query_strings(&waits).await.is_empty()).await;
     world.db.exec("delete from doc where file = 'a.jpg'").await;

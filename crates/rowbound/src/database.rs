@@ -226,8 +226,7 @@ pub trait Database: Send + Sync + std::fmt::Debug {
     /// What the database says of itself, so that a copy (a restored dump, a copied file) says something else.
     async fn identity(&self) -> Result<String>;
 
-    /// Whether the database that said `was` of itself is known to be this one: it was moved, or restored on its own server after it had been dropped. `false`
-    /// where that cannot be told: it may be a copy.
+    /// Whether the database that said `was` of itself is known to be this one, and was moved. `false` where that cannot be told: it may be a copy.
     async fn has_moved(&self, was: &str) -> Result<bool>;
 
     /// The record that `attach` left, or `None` if nothing is attached.
@@ -432,6 +431,11 @@ pub trait Database: Send + Sync + std::fmt::Debug {
     async fn sample(&self, column: &TextColumn, limit: usize) -> Result<Sample>;
 
     /// Which history the database follows, and how far it has come: another id, or a position behind one that was seen before, says that commits may be gone.
+    /// A copy, or a dump that was restored into another database, has another id.
+    ///
+    /// # Errors
+    /// [`Kind::Database`] when it cannot be told now; those of a database that is away.
+    ///
     /// Two of a row, with a commit between them, are the same history and differ in their positions.
     async fn timeline(&self) -> Result<Timeline>;
 

@@ -112,6 +112,11 @@ pub struct Timeline {
 }
 
 impl Timeline {
+    /// The history of the database that says `identity` of itself: what was restored from its dump into another one follows another history.
+    pub(crate) fn of(self, identity: &str) -> Timeline {
+        Timeline { id: format!("{} of {identity}", self.id), ..self }
+    }
+
     /// Whether this is not what came after `before`: something that was committed then may be gone.
     pub fn has_left(&self, before: &Timeline) -> bool {
         self.id != before.id || self.position != 0 && self.position < before.position
@@ -135,7 +140,7 @@ pub struct Rewound {
     pub is: String,
     /// Files that came back from the trash because a row references them again.
     pub came_back: u64,
-    /// Files that a row references and that stay in the trash until a person decides.
+    /// Files that a row references and that stay in the trash until a person decides: another file may have their name by now.
     pub stay: u64,
 }
 

@@ -31,7 +31,6 @@ const RESET: &[Reset] = &[
     // As well: 60 s, and 15 minutes for who reads a column.
     ("idle_in_transaction_session_timeout", "'1s'", "900000"),
     ("default_transaction_isolation", "'serializable'", "read committed"),
-    ("default_transaction_read_only", "on", "off"),
     ("default_transaction_deferrable", "on", "off"),
     ("default_table_access_method", "'odd'", "heap"),
     ("jit", "on", "off"),
@@ -257,4 +256,46 @@ async fn a_pooler_by_session_is_as_good_as_the_server() {
         a.database.close().await;
     }
     assert_eq!(left_behind(&pooler, &f).await, [""; 0]);
+}
+
+/// One that does not clean what it gives out: the application's session has been one of ours, and is waited for all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pooler_that_cleans_nothing_hands_our_mark_to_nobody() {
+    let f = fixture(DOC).await;
+    let a = f.attach(&["doc.file"]).await;
+    let pooler =
+        Pooler::start(&Server::from_env(Backend::Postgres), PoolMode::Session, &["default_pool_size = 20", "server_reset_query ="]);
+    let url = pooler.url(f.db.url());
+    let behind = ok(f.try_open_at(&url).await);
+    let (one, two) = tokio::join!(behind.open_transactions(), behind.open_transactions());
+    ok(one);
+    ok(two);
+    behind.close().await;
+    let (mut apps, mut ours) = (Vec::new(), 0);
+    for _ in 0..8 {
+        let mut app = App::at(&url).await;
+        app.begin().await;
+        let said = app.query_strings("select pg_backend_pid()::text union all select current_setting('rowbound.schemas', true)").await;
+        ours += usize::from(said[1].as_ref().is_some_and(|schemas| !schemas.is_empty()));
+        let pid: i64 = said[0].as_ref().expect("a number").parse().expect("a number");
+        apps.push((pid, app));
+    }
+    assert!(ours > 0, "this test is only worth something if the application has a session that was ours");
+    let open: Vec<_> = ok(a.database.open_transactions().await).into_iter().filter_map(|t| t.who.session).collect();
+    for (pid, app) in apps {
+        assert!(open.contains(&pid), "{pid} is not among {open:?}");
+        app.close().await;
+    }
+    a.database.close().await;
+}
+
+/// One that has a single session gives none to our second connection: that is said, and not that the server is away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pooler_with_one_session_is_named() {
+    let f = fixture(DOC).await;
+    let pooler = Pooler::start(&Server::from_env(Backend::Postgres), PoolMode::Session, &["default_pool_size = 1"]);
+    let options = Options { connect_timeout: Duration::from_secs(2), ..Options::default() };
+    let e = refused(Postgres::open(&pooler.url(f.db.url()), &options).await, "a pooler with one session");
+    assert_eq!(e.kind(), Kind::DatabaseUnreachable, "{}", e.full());
+    assert!(e.hint_text().is_some_and(|hint| hint.contains("default_pool_size")), "{}", e.full());
 }

@@ -20,6 +20,8 @@ const LIKE_POSTGRES: &[Kin] = &[
     ("postgres-xl", "Postgres-XL"),
     ("opentenbase", "OpenTenBase"),
     ("antdb", "AntDB"),
+    // Its Distributed Edition shares writes among nodes, and a version does not tell the editions apart
+    // (<https://help.aliyun.com/en/polardb/polardb-for-postgresql/what-is-polardb-postgresql-distributed-edition>).
     ("polardb", "PolarDB"),
     ("opengauss", "openGauss"),
     ("gaussdb", "GaussDB"),

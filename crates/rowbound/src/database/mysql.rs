@@ -501,7 +501,7 @@ impl Database for Mysql {
     }
 
     async fn timeline(&self) -> Result<Timeline> {
-        upkeep::timeline(self).await
+        Ok(upkeep::timeline(self).await?.of(&self.identity().await?))
     }
 
     async fn now(&self) -> Result<Timestamp> {

@@ -14,7 +14,7 @@ use sqlx::{
 use self::{
     fault::failed,
     install::Job,
-    session::{Manner, Since, Work},
+    session::{Line, Manner, Since, Work},
     tables::ident,
 };
 use super::{
@@ -67,8 +67,8 @@ impl Postgres {
         let connect =
             PgConnectOptions::from_str(url).map_err(|e| place(Error::new(Kind::Config, "`database` is no PostgreSQL URL").because(e)))?;
         let connect = session::ours(connect);
-        session::look(&connect, options).await.map_err(place)?;
-        Ok(Self::with(connect, None, None, options))
+        let line = session::look(&connect, options).await.map_err(place)?;
+        Ok(Self::with(connect, line, None, None, options))
     }
 
     /// Opens the database of an application's pool: see [`beside`].
@@ -81,7 +81,7 @@ impl Postgres {
         let place = |e: Error| e.with("database", &url);
         let (lead, connect) = Lead::of(pool);
         let connect = session::ours(connect);
-        session::look(&connect, options).await.map_err(place)?;
+        let line = session::look(&connect, options).await.map_err(place)?;
         let manner = async {
             let mut conn = pool::alike(pool, options.connect_timeout).await?;
             let (role, search_path) =
@@ -90,10 +90,10 @@ impl Postgres {
             Ok(Manner { role, search_path })
         };
         let manner = manner.await.map_err(|e| place(failed("cannot connect as the application's pool does", e)))?;
-        Ok(Self::with(connect, Some(manner), Some(lead), options))
+        Ok(Self::with(connect, line, Some(manner), Some(lead), options))
     }
 
-    fn with(connect: PgConnectOptions, manner: Option<Manner>, lead: Option<Lead<sqlx::Postgres>>, options: &Options) -> Self {
+    fn with(connect: PgConnectOptions, line: Line, manner: Option<Manner>, lead: Option<Lead<sqlx::Postgres>>, options: &Options) -> Self {
         let attached = Since::default();
         let since = attached.clone();
         let sessions = |work, at_most| {
@@ -108,7 +108,7 @@ impl Postgres {
                     Box::pin(async move { session::prepare(conn, manner.as_ref(), work).await })
                 })
         };
-        let pool = sessions(Work::Ours, options.connections.max(2)).before_acquire(move |_, meta| {
+        let pool = sessions(Work::Ours(line), options.connections.max(2)).before_acquire(move |_, meta| {
             let holds = since.holds(meta.age);
             Box::pin(async move { Ok(holds) })
         });
@@ -220,18 +220,9 @@ impl Database for Postgres {
         .map_err(|e| failed("cannot read the database's identity", e))
     }
 
-    /// It was on this server, and the server has no database of that number any more.
-    async fn has_moved(&self, was: &str) -> Result<bool> {
-        let (now, was): (String, Vec<&str>) = (self.identity().await?, was.split(' ').collect());
-        let (Some(server), Some(Ok(number))) = (was.get(1), was.get(2).map(|number| number.parse::<i64>())) else { return Ok(false) };
-        if now.split(' ').nth(1) != Some(server) {
-            return Ok(false);
-        }
-        sqlx::query_scalar("select not exists (select from pg_database where oid::int8 = $1)")
-            .bind(number)
-            .fetch_one(self.pool())
-            .await
-            .map_err(|e| failed("cannot read the server's databases", e))
+    /// Nothing tells for certain: a physical copy of the server has the same system identifier, and the original lives on.
+    async fn has_moved(&self, _: &str) -> Result<bool> {
+        Ok(false)
     }
 
     async fn installation(&self) -> Result<Option<Installation>> {
@@ -459,7 +450,7 @@ impl Database for Postgres {
     }
 
     async fn timeline(&self) -> Result<Timeline> {
-        upkeep::timeline(self.pool()).await
+        Ok(upkeep::timeline(self.pool()).await?.of(&self.identity().await?))
     }
 
     async fn now(&self) -> Result<Timestamp> {

@@ -38,16 +38,39 @@ pub(super) async fn flushed(db: &Mysql) -> Result<()> {
 }
 
 /// How long the log is, and how much of it is on disk. MySQL before 8.0.30 does not tell: then nothing is waited for, and what its settings promise holds.
+/// So it is where a server tells one of the two only.
 async fn log(conn: &mut MySqlConnection) -> Result<(u64, u64)> {
     let ask = "show global status where variable_name in
         ('Innodb_lsn_current', 'Innodb_lsn_flushed', 'Innodb_redo_log_current_lsn', 'Innodb_redo_log_flushed_to_disk_lsn')";
+    let rows = sqlx::raw_sql(ask).fetch_all(conn).await.map_err(fault)?;
+    Ok(both(rows.iter().map(|row| Ok((text(row, 0)?, text(row, 1)?))).collect::<Result<_>>()?))
+}
+
+/// Both sides of the log, from their names and values; nothing of either if one is missing.
+fn both(told: Vec<(String, String)>) -> (u64, u64) {
     let (mut all, mut there) = (0, 0);
-    for row in sqlx::raw_sql(ask).fetch_all(conn).await.map_err(fault)? {
-        let lsn = text(&row, 1)?.parse().unwrap_or(0);
-        match text(&row, 0)?.to_ascii_lowercase().contains("current") {
+    for (name, value) in told {
+        let lsn = value.parse().unwrap_or(0);
+        match name.to_ascii_lowercase().contains("current") {
             true => all = lsn,
             false => there = lsn,
         }
     }
-    Ok((all, there))
+    if all == 0 || there == 0 { (0, 0) } else { (all, there) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::both;
+
+    /// It once waited for ten seconds, and then refused every batch.
+    #[test]
+    fn a_server_that_tells_one_side_of_its_log_is_not_waited_for() {
+        let told = |told: &[(&str, &str)]| both(told.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect());
+        let (all, there) = (("Innodb_lsn_current", "17"), ("Innodb_lsn_flushed", "16"));
+        assert_eq!(told(&[all, there]), (17, 16));
+        for one in [&[all][..], &[there], &[], &[all, (there.0, "")], &[all, (there.0, "0")], &[(all.0, "n/a"), there]] {
+            assert_eq!(told(one), (0, 0), "{one:?}");
+        }
+    }
 }

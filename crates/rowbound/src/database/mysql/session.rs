@@ -150,7 +150,11 @@ pub(super) async fn alone_among(conn: &mut MySqlConnection, threads: &[[String; 
             Kind::DatabaseUnreachable,
             "this server takes over what another one writes: rows that were committed there may not have arrived here yet",
         )
-        .hint("name the primary's host in `database`; two primaries that copy from each other cannot be used"));
+        .hint(
+            "name the primary's host in `database`; two primaries that copy from each other cannot be used. If this is the primary, and it takes over other \
+             schemas or nothing any more: Rowbound cannot tell whose rows they are. End that with STOP REPLICA; RESET REPLICA ALL, or move the other schemas to \
+             a server of their own",
+        ));
     }
     if for_whom.contains(&Replication::Group) {
         let modes = ask(conn, "show global variables like 'group_replication_single_primary_mode'").await?;

@@ -128,45 +128,42 @@ pub(super) async fn can_ignore(conn: &mut MySqlConnection, options: &Options) ->
     }
 }
 
-/// Finds out whose these are, and that nobody else's changes come here. Without names nothing is ignored, so that they cannot be had counts only where something
-/// could be.
+/// Finds out whose these are, and that nobody else's changes come here.
+///
+/// # Errors
+/// When the server does not show its sessions: it could be a replica by now. Who may not see those of others (without PROCESS) sees his own, which is no error.
 async fn name(conn: &mut MySqlConnection, seen: &mut [Seen], ignored: &[Ignored]) -> Result<()> {
     let threads: Vec<String> = seen.iter().filter(|t| t.thread != 0).map(|t| t.thread.to_string()).collect();
     let threads = if threads.is_empty() { "0".to_owned() } else { threads.join(", ") };
     let mut ask = async |sql: String| sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut *conn).await.map_err(fault);
     let mut servers = Vec::new();
-    let named = async {
+    let sql = format!(
+        "select cast(id as signed), user, host, coalesce(command, ''), coalesce(state, ''), coalesce(info, '') \
+         from information_schema.processlist where user = 'system user' or id in ({threads})"
+    );
+    for row in ask(sql).await? {
+        let thread = int(&row, 0)?;
+        let user = maybe_text(&row, 1)?;
+        if user.as_deref() == Some("system user") {
+            servers.push([text(&row, 3)?, text(&row, 4)?, text(&row, 5)?]);
+        }
+        for t in seen.iter_mut().filter(|t| t.thread == thread) {
+            (t.who.role, t.who.address) = (user.clone(), maybe_text(&row, 2)?);
+        }
+    }
+    if !Ignored::applications(ignored).is_empty() {
         let sql = format!(
-            "select cast(id as signed), user, host, coalesce(command, ''), coalesce(state, ''), coalesce(info, '') \
-             from information_schema.processlist where user = 'system user' or id in ({threads})"
+            "select cast(processlist_id as signed), attr_value from performance_schema.session_connect_attrs \
+             where attr_name = 'program_name' and processlist_id in ({threads})"
         );
         for row in ask(sql).await? {
             let thread = int(&row, 0)?;
-            let user = maybe_text(&row, 1)?;
-            if user.as_deref() == Some("system user") {
-                servers.push([text(&row, 3)?, text(&row, 4)?, text(&row, 5)?]);
-            }
             for t in seen.iter_mut().filter(|t| t.thread == thread) {
-                (t.who.role, t.who.address) = (user.clone(), maybe_text(&row, 2)?);
+                t.who.application = maybe_text(&row, 1)?;
             }
         }
-        if !Ignored::applications(ignored).is_empty() {
-            let sql = format!(
-                "select cast(processlist_id as signed), attr_value from performance_schema.session_connect_attrs \
-                 where attr_name = 'program_name' and processlist_id in ({threads})"
-            );
-            for row in ask(sql).await? {
-                let thread = int(&row, 0)?;
-                for t in seen.iter_mut().filter(|t| t.thread == thread) {
-                    t.who.application = maybe_text(&row, 1)?;
-                }
-            }
-        }
-        Ok(())
-    };
-    let named = named.await;
-    session::alone_among(conn, &servers).await?;
-    if ignored.is_empty() { Ok(()) } else { named }
+    }
+    session::alone_among(conn, &servers).await
 }
 
 /// See [`super::Database::open_transactions`].

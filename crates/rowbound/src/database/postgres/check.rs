@@ -114,7 +114,8 @@ pub(super) async fn check(pool: &PgPool, bound: &[Bound], snapshot: &Snapshot, s
     // for it take it there before any file goes; see session.sql.
     let (confirmed, damaged): (Option<String>, bool) = sqlx::query_as(
         "select case when not pg_is_in_recovery() then pg_logical_emit_message(true, 'rowbound', 'checked')::text end,
-            'off' <> any (array[current_setting('zero_damaged_pages'), current_setting('ignore_checksum_failure')])",
+            'off' <> any (array[coalesce(current_setting('zero_damaged_pages', true), 'off'),
+                coalesce(current_setting('ignore_checksum_failure', true), 'off')])",
     )
     .fetch_one(&mut *tx)
     .await

@@ -23,7 +23,7 @@ const APPLICATION: &str = "rowbound";
 /// The oldest server whose `CREATE OR REPLACE TRIGGER` we can use.
 const OLDEST: i32 = 140_000;
 
-/// Sixteen questions that take no longer than their way there and back.
+/// Some twenty questions that take no longer than their way there and back.
 const SHORT: Duration = Duration::from_secs(3);
 
 const SERVER: &str = "select pg_catalog.version()";
@@ -48,10 +48,19 @@ pub(super) struct Manner {
 /// Whose work a session does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Work {
-    /// Ours: it never writes a row of the application, and no barrier waits for it.
-    Ours,
+    /// Ours: it never writes a row of the application, and no barrier waits for it, unless a pooler stands there.
+    Ours(Line),
     /// The application's: it writes a row as an application would, among those that its role may see, and barriers wait for it.
     Applications,
+}
+
+/// What stands between us and the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Line {
+    /// Nobody.
+    Direct,
+    /// A pooler: whoever it gives a session of ours to next has what we leave in it. It may clean what it gives out, and it may not.
+    Pooled,
 }
 
 /// Since when sessions can know the installation: what is older does not say whose it is.
@@ -76,6 +85,10 @@ pub(super) fn ours(connect: PgConnectOptions) -> PgConnectOptions {
 
 /// Makes a session what ours are: see session.sql.
 pub(super) async fn prepare(conn: &mut PgConnection, manner: Option<&Manner>, work: Work) -> sqlx::Result<()> {
+    if work == Work::Applications {
+        // Behind a pooler it may have been another session before: no barrier may take it for one of ours.
+        sqlx::raw_sql("select pg_catalog.pg_advisory_unlock_all()").execute(&mut *conn).await?;
+    }
     if let Some(Manner { role, search_path }) = manner {
         // In this order: "$user" in the path is the role.
         for (name, value) in [("role", role), ("search_path", search_path)] {
@@ -86,7 +99,7 @@ pub(super) async fn prepare(conn: &mut PgConnection, manner: Option<&Manner>, wo
     let attached: bool = rows.last().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?;
     if work == Work::Applications {
         sqlx::raw_sql("select set_config('row_security', 'on', false)").execute(&mut *conn).await?;
-    } else if attached {
+    } else if attached && work == Work::Ours(Line::Direct) {
         // Where the record went meanwhile, or may not be read, the session counts as anybody's: it is waited for, which costs time alone.
         if let Err(e) = sqlx::raw_sql(include_str!("mark.sql")).fetch_all(&mut *conn).await {
             match e {
@@ -103,26 +116,43 @@ fn silent(options: &Options) -> Error {
         .hint("check host and port, and that the server is running")
 }
 
-/// Whether this is a server, and a database, that we can work on. The pool would hide why a connection fails: these connections are made without it.
+/// No second session was to be had in time.
+fn crowded(waited: Duration) -> Error {
+    Error::new(Kind::DatabaseUnreachable, format!("no second session within {waited:?}"))
+        .hint("Rowbound needs several: where a pooler stands between it and the server, let that have more of them (PgBouncer: default_pool_size), or name the server itself in `database`")
+}
+
+async fn in_time<T>(options: &Options, what: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(options.connect_timeout, what).await.unwrap_or_else(|_| Err(silent(options)))
+}
+
+/// Whether this is a server, and a database, that we can work on, and what stands between us. The pool would hide why a connection fails: these connections are
+/// made without it.
 ///
 /// # Errors
 /// [`Kind::Config`] for what only looks like PostgreSQL, one of several primaries, a server that is too old, or a pooler that gives sessions out by
 /// transaction; [`Kind::DatabaseUnreachable`], [`Kind::Permission`], [`Kind::Schema`].
-pub(super) async fn look(connect: &PgConnectOptions, options: &Options) -> Result<()> {
-    match tokio::time::timeout(options.connect_timeout, look_at(connect, options)).await {
-        Ok(done) => done,
-        Err(_) => Err(silent(options)),
-    }
+pub(super) async fn look(connect: &PgConnectOptions, options: &Options) -> Result<Line> {
+    let began = Instant::now();
+    let mut one = in_time(options, greet(connect)).await?;
+    let line = own_sessions(connect, &mut one, began, options).await?;
+    in_time(options, fits(one, options)).await?;
+    Ok(line)
 }
 
-async fn look_at(connect: &PgConnectOptions, options: &Options) -> Result<()> {
+/// Connects, if a server answers that we know. Everything until our sessions are known to be ours goes by the simple protocol: what is prepared stays in a
+/// session that may be another's next.
+async fn greet(connect: &PgConnectOptions) -> Result<PgConnection> {
     let error = |e| failed("cannot connect", e);
-    // Everything here goes by the simple protocol: what is prepared stays in a session that may be another's next.
-    let began = Instant::now();
     let mut one = PgConnection::connect_with(connect).await.map_err(error)?;
     let version: String = sqlx::raw_sql(SERVER).fetch_one(&mut one).await.and_then(|row| row.try_get(0)).map_err(error)?;
     kin::is_postgres(&version)?;
-    own_sessions(connect, &mut one, began).await?;
+    Ok(one)
+}
+
+/// Insists on a database that we can work on.
+async fn fits(mut one: PgConnection, options: &Options) -> Result<()> {
+    let error = |e| failed("cannot connect", e);
     let row = sqlx::raw_sql(DATABASE).fetch_one(&mut one).await.map_err(error)?;
     let read = || -> sqlx::Result<(bool, i32, String, String, String, Option<String>)> {
         Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?, row.try_get(5)?))
@@ -156,45 +186,62 @@ async fn seat(conn: &mut PgConnection, began: Instant) -> sqlx::Result<(i32, boo
     Ok((pid, start.is_none_or(|start| now - start > waited)))
 }
 
-/// Insists that each connection keeps its session of the server from one transaction to the next. Sets nothing.
+/// One more connection, and whether the server's process was there before it.
+async fn another(connect: &PgConnectOptions, options: &Options) -> Result<(PgConnection, bool)> {
+    let began = Instant::now();
+    let made = async {
+        let mut conn = PgConnection::connect_with(connect).await.map_err(|e| failed("cannot connect", e))?;
+        let (_, was_there) = seat(&mut conn, began).await.map_err(refused_by_pooler)?;
+        Ok((conn, was_there))
+    };
+    tokio::time::timeout(options.connect_timeout, made).await.unwrap_or_else(|_| Err(crowded(options.connect_timeout)))
+}
+
+/// Insists that each connection keeps its session of the server from one transaction to the next. Sets nothing. Has a time of its own: it is not the server's
+/// fault if a pooler lets one of two wait for the other.
 ///
 /// A pooler in transaction mode is found by what it does: the server's process is older than our connection, or a connection has another one than before.
 /// One in session mode is older too, and keeps what it gave out.
-async fn own_sessions(connect: &PgConnectOptions, one: &mut PgConnection, began: Instant) -> Result<()> {
-    let error = |e| failed("cannot connect", e);
-    let (pid, was_there) = seat(one, began).await.map_err(refused_by_pooler)?;
-    let began_two = Instant::now();
-    let mut two = PgConnection::connect_with(connect).await.map_err(error)?;
-    let (_, two_was_there) = seat(&mut two, began_two).await.map_err(refused_by_pooler)?;
+async fn own_sessions(connect: &PgConnectOptions, one: &mut PgConnection, began: Instant, options: &Options) -> Result<Line> {
+    let (pid, was_there) = in_time(options, async { seat(one, began).await.map_err(refused_by_pooler) }).await?;
+    let (mut two, two_was_there) = another(connect, options).await?;
     let asked = Instant::now();
-    let (again, _) = seat(one, began).await.map_err(refused_by_pooler)?;
-    // They take turns sixteen times, and the way may be long.
-    let patience = SHORT + asked.elapsed() * 32;
-    let kept = if again != pid {
-        false
-    } else if was_there || two_was_there {
-        // With too few sessions for both, a pooler lets the second wait for the first.
-        match tokio::time::timeout(patience, keep_theirs(one, &mut two)).await {
+    let (again, _) = in_time(options, async { seat(one, began).await.map_err(refused_by_pooler) }).await?;
+    let stands = was_there || two_was_there;
+    // They take turns, and the way may be long. Where nobody seems to stand there, it is the server that takes its time.
+    let patience = SHORT + asked.elapsed() * 32 + if stands { Duration::ZERO } else { options.connect_timeout };
+    // One that had no session yet when we came gave each of us a new one, and may change them all the same.
+    let rounds = if stands { &ROUNDS[..] } else { &ROUNDS[..3] };
+    let kept = again == pid
+        && match tokio::time::timeout(patience, keep_theirs(one, &mut two, rounds)).await {
             Ok(kept) => kept.map_err(refused_by_pooler)?,
-            Err(_) => false,
-        }
-    } else {
-        true
-    };
+            // With too few sessions for both, a pooler lets the second wait for the first.
+            Err(_) if stands => false,
+            Err(_) => return Err(crowded(patience)),
+        };
     if !kept {
         return Err(pooled());
     }
     pool::goodbye(two).await;
-    Ok(())
+    if stands {
+        return Ok(Line::Pooled);
+    }
+    // By now it has one that nobody uses, and gives it to whoever comes next.
+    let (three, was_there) = another(connect, options).await?;
+    pool::goodbye(three).await;
+    Ok(if was_there { Line::Pooled } else { Line::Direct })
 }
 
-/// Lets both take turns. A pooler gives a transaction the session that became free last, or the one that has been free for longest: in one of these
-/// orders one of the two gets what the other had.
-async fn keep_theirs(one: &mut PgConnection, two: &mut PgConnection) -> sqlx::Result<bool> {
+/// Who begins. A pooler gives a transaction the session that became free last, or the one that has been free for longest: in one of these orders one of the two
+/// gets what the other had.
+static ROUNDS: [[usize; 2]; 4] = [[0, 1], [0, 1], [1, 0], [0, 1]];
+
+/// Lets both take turns.
+async fn keep_theirs(one: &mut PgConnection, two: &mut PgConnection, rounds: &[[usize; 2]]) -> sqlx::Result<bool> {
     let mut conns = [one, two];
     let mut had: [Option<i32>; 2] = [None; 2];
-    for order in [[0, 1], [0, 1], [1, 0], [0, 1]] {
-        for i in order {
+    for order in rounds {
+        for i in *order {
             let rows = sqlx::raw_sql("begin; select pg_catalog.pg_backend_pid()").fetch_all(&mut *conns[i]).await?;
             let pid = rows.last().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?;
             if had[i].replace(pid).is_some_and(|had| had != pid) {

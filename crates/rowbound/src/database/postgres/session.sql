@@ -47,7 +47,6 @@ from (values
     -- No transaction of ours is idle for long, but one of a process that was stopped in the middle of it: others must not wait for it for ever.
     ('idle_in_transaction_session_timeout', '60s'),
     ('default_transaction_isolation', 'read committed'),
-    ('default_transaction_read_only', 'off'),
     ('default_transaction_deferrable', 'off'),
 
     -- What our own tables are: a kind of storage without updates could not hold the queue.

@@ -94,15 +94,18 @@ pub(super) async fn upkeep(pool: &PgPool, storage: &str) -> Result<Option<Upkeep
 /// The server begins a timeline when a standby is promoted and when a recovery has ended at an earlier moment; each file of the write-ahead log is named after
 /// its own (<https://www.postgresql.org/docs/current/continuous-archiving.html#BACKUP-TIMELINES>). After a crash the log may be shorter than it was seen.
 pub(super) async fn timeline(pool: &PgPool) -> Result<Timeline> {
+    // Before anything is asked: that nobody lets us in says nothing of the log.
+    let mut conn = pool.acquire().await.map_err(|e| failed("cannot connect", e))?;
     let told: sqlx::Result<Option<(String, i64)>> = sqlx::query_as(
         "select 'timeline ' || left(pg_walfile_name(w.at), 8), pg_wal_lsn_diff(w.at, '0/0')::int8
          from (select case when not pg_is_in_recovery() then pg_current_wal_insert_lsn() end as at) w where w.at is not null",
     )
-    .fetch_optional(pool)
+    .fetch_optional(&mut *conn)
     .await;
     let told = match told {
-        // A service whose storage is its own may have no such log: then nothing is noticed, and nothing else is kept from its work.
-        Err(sqlx::Error::Database(e)) if matches!(e.code().as_deref(), Some("0A000" | "42883" | "42501")) => {
+        // A service whose storage is its own has no such log, and each says so in its own way (Aurora: 55000, below wal_level = logical). Then nothing is
+        // noticed, and nothing else is kept from its work.
+        Err(sqlx::Error::Database(e)) if !is_for_a_moment(e.code().as_deref().unwrap_or_default()) => {
             tracing::debug!(error = %e, "the server does not tell its timeline");
             return Ok(Timeline { id: "no timeline".to_owned(), position: 0 });
         }
@@ -110,4 +113,24 @@ pub(super) async fn timeline(pool: &PgPool) -> Result<Timeline> {
     };
     let (id, position) = told.ok_or_else(standing_by)?;
     Ok(Timeline { id, position: u64::try_from(position).unwrap_or(0) })
+}
+
+/// Whether a code says that the connection was lost, the server is going down, or it has no room just now: nothing of what it has and what it has not.
+fn is_for_a_moment(code: &str) -> bool {
+    ["08", "53", "57"].iter().any(|class| code.starts_with(class))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_connection_that_is_lost_says_nothing_of_the_log() {
+        for lost in ["57P01", "57014", "08006", "53300"] {
+            assert!(is_for_a_moment(lost), "{lost}");
+        }
+        for has_none in ["55000", "0A000", "42883", "42501", "XX000", ""] {
+            assert!(!is_for_a_moment(has_none), "{has_none}");
+        }
+    }
 }

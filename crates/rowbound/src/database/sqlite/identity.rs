@@ -120,15 +120,24 @@ pub(super) fn remove(database: &Path) -> Result<()> {
     }
 }
 
-/// What a copy of the file would not have: its inode number, and its time of birth where the file system keeps one.
+/// What a copy of the file would not have: its inode number, and its time of birth where the file system keeps one. Not the device: its number may be another
+/// one after each mount (overlayfs, btrfs, NFS).
 fn number(file: &std::fs::File) -> std::io::Result<String> {
-    let meta = file.metadata()?;
-    if rustix::fs::fstatfs(file).is_ok_and(|fs| RENUMBERED.contains(&fs.f_type)) {
-        return Ok(String::new());
+    Ok(numbers(&file.metadata()?, rustix::fs::fstatfs(file).ok()))
+}
+
+/// The same of the file at a path, which is not opened: closing it would end SQLite's own locks on it (<https://www.sqlite.org/howtocorrupt.html>, 2.2).
+pub(super) fn number_at(path: &Path) -> std::io::Result<String> {
+    Ok(numbers(&std::fs::metadata(path)?, rustix::fs::statfs(path).ok()))
+}
+
+fn numbers(meta: &std::fs::Metadata, fs: Option<rustix::fs::StatFs>) -> String {
+    if fs.is_some_and(|fs| RENUMBERED.contains(&fs.f_type)) {
+        return String::new();
     }
     let born = meta.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
     let born = born.map_or_else(String::new, |born| format!(" born {}.{:09}", born.as_secs(), born.subsec_nanos()));
-    Ok(format!(" inode {}{born}", meta.ino()))
+    format!(" inode {}{born}", meta.ino())
 }
 
 fn identity(database: &Path, machine: Option<&str>, beside: Option<&str>) -> String {

@@ -1,9 +1,9 @@
 //! What is known of a storage's trash. Who keeps it is not written: the one worker holds a file lock.
 
-use super::{Sqlite, fault::failed, inode, queue::enter_in};
+use super::{Sqlite, fault::failed, identity, queue::enter_in};
 use crate::{
     database::{read_upkeep, write_upkeep},
-    error::Result,
+    error::{Error, Kind, Result},
     ledger::{NewEntry, Timeline, Upkeep},
 };
 
@@ -38,10 +38,11 @@ pub(super) async fn upkeep(db: &Sqlite, storage: &str) -> Result<Option<Upkeep>>
     record.map(|text| read_upkeep(storage, &text)).transpose()
 }
 
-/// A backup that was put in the file's place is another file, or its ledger is shorter than it was.
+/// A backup that was put in the file's place is another file, though it may have got the old one's inode number; or its ledger is shorter than it was.
 pub(super) async fn timeline(db: &Sqlite) -> Result<Timeline> {
     let mut connection = db.acquire().await?;
-    let (_, file) = inode(&db.path)?;
+    let file = identity::number_at(&db.path)
+        .map_err(|e| Error::new(Kind::DatabaseUnreachable, "the SQLite file is gone").with("database", db.path.display()).because(e))?;
     let last: i64 = sqlx::query_scalar(
         "SELECT max(coalesce((SELECT max(id) FROM rowbound_ledger), 0), \
            coalesce((SELECT CAST(record AS INTEGER) FROM rowbound_upkeep WHERE storage = ?1), 0))",
@@ -50,5 +51,5 @@ pub(super) async fn timeline(db: &Sqlite) -> Result<Timeline> {
     .fetch_one(&mut *connection)
     .await
     .map_err(failed("read the end of the ledger"))?;
-    Ok(Timeline { id: format!("file {file}"), position: u64::try_from(last).unwrap_or(0) })
+    Ok(Timeline { id: format!("file{file}"), position: u64::try_from(last).unwrap_or(0) })
 }
