@@ -40,7 +40,7 @@ pub use installations::{User, forget_installation, installations};
 pub(crate) use leaving::drop_flag;
 pub use leaving::is_meant;
 use leaving::leaving;
-use places::{Adopted, Place, claim_marker, each_holds_its_own, forgettable, renew_copied_markers, stake, withdraw};
+use places::{Adopted, Place, claim_marker, each_holds_its_own, forgettable, renew_copied_markers, stake, untold, withdraw};
 pub use promote::{Promoted, Promotion, promote};
 
 /// What the person confirmed. Everything is off by default.
@@ -274,12 +274,15 @@ async fn attach_once(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
         Ok(done) => done,
         // Who was faster may have made them his own.
         Err(e) if overtaken(&e) => return Err(e),
-        Err(e) => return Err(withdraw(staked, e).await),
+        Err(e) => {
+            let stored = db.installation().await.map(|record| record.map(|record| record.storages).unwrap_or_default());
+            return Err(withdraw(untold(stored, staked), e).await);
+        }
     };
     for place in &places {
         place.mark().await?;
     }
-    each_holds_its_own(places.iter(), false).await?;
+    each_holds_its_own(places.iter(), Some(&installation.id)).await?;
     installation.unfinished.clear();
     crash::point("attach-step");
     db.record(&installation).await?;
