@@ -20,7 +20,7 @@ use crate::{
     database::{Database, overtaken},
     error::{Error, Kind, Result},
     plan::{Plan, label},
-    storage::{self, Proved, Storage},
+    storage::{self, Listed, OddEntry, Proved, Storage},
 };
 
 mod apart; // one place is one storage
@@ -265,7 +265,7 @@ async fn attach_once(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
     record.version = VERSION;
     record.bindings.extend(bound.iter().map(|b| (b.binding.key(), b.id)));
     record.active = bound.iter().map(|b| b.id).collect();
-    nothing_within(plan).await?;
+    inspection.warnings.extend(nothing_within(plan).await?);
     let staked = stake(&places).await?;
     if let Err(e) = none_within_another(&places).await {
         return Err(withdraw(staked, e).await);
@@ -291,11 +291,18 @@ async fn attach_once(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
 }
 
 /// Insists that no other storage lies within one of the plan, as far as a listing of a few seconds tells. Later ones are met by the collector and the sweep.
-async fn nothing_within(plan: &Plan) -> Result<()> {
+/// Returns what is to be said of copies that lie within theirs.
+async fn nothing_within(plan: &Plan) -> Result<Vec<String>> {
+    let mut copies = Vec::new();
     for (name, storage) in open_storages(plan)? {
         storage.survey();
         let until = Instant::now() + WITHIN;
-        let read = storage::each(storage.as_ref(), "", |_| Instant::now() < until);
+        let read = storage::each(storage.as_ref(), "", |entry| {
+            if let Listed::Odd(folder, OddEntry::Copy) = &entry {
+                copies.push(format!("a copy of the storage {name} lies within it, in {folder}: its files are neither deleted nor taken for orphans"));
+            }
+            Instant::now() < until
+        });
         // Whatever else cannot be listed is no reason not to attach.
         if let Ok(Err(e)) = tokio::time::timeout(WITHIN, read).await
             && storage::whereabouts::is_nested(&e)
@@ -303,7 +310,7 @@ async fn nothing_within(plan: &Plan) -> Result<()> {
             return Err(e.with("storage", &name));
         }
     }
-    Ok(())
+    Ok(copies)
 }
 
 /// Changes the database: capture, the record, and shadow mode where it was asked for.

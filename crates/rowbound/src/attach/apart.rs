@@ -96,7 +96,7 @@ pub(crate) async fn apart<'a>(
             return Err(whereabouts::one_within(name, &other.name));
         }
     }
-    at.within.map_or(Ok(()), |other| Err(whereabouts::within(name, &other.at)))
+    at.within.map_or(Ok(()), |other| Err(whereabouts::within(name, &other)))
 }
 
 /// The error for two storages that turn out to be one place.
@@ -137,7 +137,7 @@ pub(super) fn beside_each_other(places: &[Place]) -> Result<()> {
             let of = |id: &str| places.iter().find(|p| p.was.as_ref().is_some_and(|was| was.storage == id));
             let outer = found.marker.as_ref().and_then(|marker| of(&marker.storage));
             return Err(outer
-                .map_or_else(|| whereabouts::within(&place.name, &found.at), |outer| whereabouts::one_within(&place.name, &outer.name)));
+                .map_or_else(|| whereabouts::within(&place.name, found), |outer| whereabouts::one_within(&place.name, &outer.name)));
         }
     }
     Ok(())
