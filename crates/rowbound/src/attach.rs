@@ -32,7 +32,7 @@ mod places; // storages: which installation each belongs to
 mod promote; // from shadow mode to live
 mod refused; // copies: which case it is, and the next command
 
-pub(crate) use apart::{apart, own_places};
+pub(crate) use apart::{Looks, apart, own_places};
 use apart::{beside_each_other, none_within_another};
 use columns::{all_bound, another_column, bound_as_before, carry_renamed};
 pub use detach::{Detached, detach};
@@ -299,7 +299,9 @@ async fn nothing_within(plan: &Plan) -> Result<Vec<String>> {
         let until = Instant::now() + WITHIN;
         let read = storage::each(storage.as_ref(), "", |entry| {
             if let Listed::Odd(folder, OddEntry::Copy) = &entry {
-                copies.push(format!("a copy of the storage {name} lies within it, in {folder}: its files are neither deleted nor taken for orphans"));
+                copies.push(format!(
+                    "a copy of the storage {name} lies within it, in {folder}: its files are neither deleted nor taken for orphans"
+                ));
             }
             Instant::now() < until
         });

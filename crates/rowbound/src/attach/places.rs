@@ -323,7 +323,8 @@ mod tests {
         for (stored, stays) in [(Ok(Some("s")), true), (Ok(Some("other")), false), (Ok(None), false), (Err("away"), true)] {
             let place = place(None, Marker::new("s", ids(&["me"])));
             let staked = stake(std::slice::from_ref(&place)).await.unwrap();
-            let storages = |id: Option<&str>| -> BTreeMap<String, String> { id.map(|id| ("default".into(), id.to_owned())).into_iter().collect() };
+            let storages =
+                |id: Option<&str>| -> BTreeMap<String, String> { id.map(|id| ("default".into(), id.to_owned())).into_iter().collect() };
             let stored = stored.map(storages).map_err(|why: &str| Error::new(Kind::DatabaseUnreachable, why.to_owned()));
             let what = format!("{stored:?}");
             withdraw(untold(stored, staked), Error::new(Kind::Database, "after the COMMIT")).await;

@@ -202,7 +202,11 @@ mod tests {
         assert_eq!(folders_to("a").count(), 0);
         assert_eq!(folders_to("").count(), 0);
         let copy = holds_copy("default", "backup/2025/.rowbound/storage.json");
-        assert!(is_nested(&copy) && is_copy(&copy) && copy.hint_text().is_some_and(|hint| hint.contains("\"backup/2025/**\"")), "{}", copy.full());
+        assert!(
+            is_nested(&copy) && is_copy(&copy) && copy.hint_text().is_some_and(|hint| hint.contains("\"backup/2025/**\"")),
+            "{}",
+            copy.full()
+        );
         let other = holds_another("default", "a/.rowbound/storage.json");
         assert!(is_nested(&other) && !is_copy(&other));
     }

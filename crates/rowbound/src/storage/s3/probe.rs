@@ -231,7 +231,15 @@ impl Inner {
         }
         // Where the bucket's access lists are turned off (`BucketOwnerEnforced`) each can be read, and none written.
         let client = self.wire.client().await?;
-        let put = || client.put_object().bucket(self.wire.bucket()).key(key).acl(ObjectCannedAcl::Private).body(ByteStream::from_static(b"probe\n")).send();
+        let put = || {
+            client
+                .put_object()
+                .bucket(self.wire.bucket())
+                .key(key)
+                .acl(ObjectCannedAcl::Private)
+                .body(ByteStream::from_static(b"probe\n"))
+                .send()
+        };
         match self.wire.call(put).await {
             Ok(_) => Ok(true),
             Err(failure) if failure.transient() && !failure.unknown() => Err(self.wire.error(&failure, "s3:PutObject", "cannot write")),
