@@ -292,7 +292,7 @@ mod tests {
     async fn a_marker_that_another_attach_joined_is_not_overwritten() {
         let nobodys = Marker::new("s", []);
         for (was, mine, now, taken) in [
-            (nobodys.clone(), &["me"][..], &[][..], false),
+            (nobodys.clone(), &["me"][..], &[] as &[&str], false),
             (nobodys.clone(), &["me"][..], &["me"][..], false),
             (nobodys.clone(), &["me"][..], &["other"][..], true),
             (Marker::new("s", ids(&["first"])), &["first", "me"][..], &["first"][..], false),
