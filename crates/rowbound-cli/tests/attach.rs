@@ -1,7 +1,7 @@
 //! An `attach` that fails leaves nothing. One that is killed, at whatever statement, marker or commit, is finished by the next one, or taken away by `detach`; the
 //! application goes on all the while.
 
-use std::{os::unix::fs::PermissionsExt, path::Path};
+use std::{os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use rowbound::{Binding, RESERVED, StoragePlan, Trash, plan::Location, storage::Marker};
 use rowbound_testkit::{
@@ -17,6 +17,8 @@ const NOBODY: u32 = 65_534;
 
 /// More steps than any attach has.
 const MANY: u64 = 200;
+
+const DEADLINE: Duration = Duration::from_secs(60);
 
 fn rowbound(world: &World) -> Rowbound {
     Rowbound::new(BINARY, world)
@@ -321,4 +323,48 @@ async fn s3s_fs_a_marker_that_cannot_be_written_is_written_by_the_next_attach() 
         rowbound.run(&["attach"]).await.expect(0);
         rowbound.run(&["collect"]).await.expect(0);
     }
+}
+
+/// Two databases join a storage at the same moment: the marker has both, whoever writes it last.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_databases_that_attach_to_one_storage_at_once_both_stand_in_its_marker() {
+    let first = World::new(Backend::Sqlite).await.with_docs().await;
+    let mut join = Vec::new();
+    for _ in 0..2 {
+        let mut world = World::new(Backend::Sqlite).await.with_docs().await;
+        world.storage = first.storage.clone();
+        join.push(world);
+    }
+    rowbound(&first).run(&["attach"]).await.expect(0);
+    // It has read the marker and not written it.
+    let (held, place) = rowbound(&join[0]).held_at("attach-step");
+    let held = held.spawn(&["attach", "--shared"]);
+    place.reached(&held, DEADLINE).await;
+    rowbound(&join[1]).run(&["attach", "--shared"]).await.expect(0);
+    place.let_go();
+    held.wait(DEADLINE).await.expect(0);
+    assert_eq!(marker(&first.media()).expect("a marker").installations.len(), 3);
+    for world in [&first, &join[0], &join[1]] {
+        rowbound(world).run(&["collect"]).await.expect(0);
+    }
+}
+
+/// The same where each would be the only one: an attach that was killed has left a marker that belongs to nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_databases_that_attach_to_one_storage_at_once_one_is_refused() {
+    let first = World::new(Backend::Sqlite).await.with_docs().await;
+    let mut second = World::new(Backend::Sqlite).await.with_docs().await;
+    second.storage = first.storage.clone();
+    assert!(killed(&first, 2, &["attach"]).await);
+    assert_eq!(marker(&first.media()).expect("a marker").installations, [""; 0]);
+    let (held, place) = rowbound(&first).held_at("attach-step");
+    let held = held.spawn(&["attach"]);
+    place.reached(&held, DEADLINE).await;
+    rowbound(&second).run(&["attach"]).await.expect(0);
+    let taken = marker(&first.media());
+    place.let_go();
+    held.wait(DEADLINE).await.expect(4);
+    assert_eq!(marker(&first.media()), taken);
+    rowbound(&second).run(&["collect"]).await.expect(0);
+    assert_ne!(rowbound(&first).run(&["collect"]).await.code, Some(0));
 }

@@ -921,6 +921,10 @@ fn the_tests_that_the_documentation_names_exist() {
         }
         "postgres" => ["postgres", "postgres/sessions"].map(|m| format!("crates/rowbound-testkit/tests/{m}.rs")).into(),
         "kin" => vec!["crates/rowbound/src/database/kin.rs".to_owned()],
+        "apart" => vec!["crates/rowbound/src/attach/apart.rs".to_owned()],
+        "above" | "whereabouts" => ["folder/above", "whereabouts"].map(|m| format!("crates/rowbound/src/storage/{m}.rs")).into(),
+        // The command's, and the module's own.
+        "places" => ["rowbound-cli/tests", "rowbound/src/attach"].map(|at| format!("crates/{at}/places.rs")).into(),
         // `s3` is in two: the storage alone, and the command on it.
         other => {
             let crates = ["testkit", "cli", "files", "files-orms", "image", "orm", "web"];

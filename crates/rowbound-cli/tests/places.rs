@@ -269,6 +269,67 @@ async fn mysql_a_folder_within_another_storage_is_refused() {
     nested_folders(Backend::Mysql).await;
 }
 
+/// A backup by `cp -a` within the folder, and a snapshot: the marker is the storage's own, the folder is another. Its files are neither orphans nor deleted, also
+/// those that come before the marker in a listing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_within_the_storage_is_left_alone() {
+    let world = World::new(Backend::Sqlite).await.with_docs().await;
+    rowbound(&world).run(&["attach"]).await.expect(0);
+    world.put_doc("kept.jpg").await;
+    world.put_file("-first.jpg", b"1");
+    world.put_file("orphan.jpg", b"1");
+    for copy in ["backup-2025", ".snapshots/1/snapshot"] {
+        let to = world.media().join(copy);
+        std::fs::create_dir_all(&to).expect("a folder");
+        for name in [RESERVED, "kept.jpg", "-first.jpg"] {
+            let copied = std::process::Command::new("cp").arg("-a").arg(world.media().join(name)).arg(&to).status().expect("cp");
+            assert!(copied.success());
+        }
+    }
+    let attached = rowbound(&world).run(&["attach"]).await.expect(0);
+    assert!(attached.stdout.contains("a copy of the storage default lies within it, in backup-2025/"), "{}", attached.stdout);
+    let listed = rowbound(&world).run(&["sweep", "--list", "--max-share", "1"]).await.expect(1);
+    assert_eq!(listed.stdout, "-first.jpg\norphan.jpg\n");
+    for part in [["--prefix", "backup-2025/"], ["--prefix", "backup"], ["--after", "backup-2025/a"]] {
+        let listed = rowbound(&world).run(&[&["sweep", "--list", "--max-share", "1", "--allow-no-references"], &part[..]].concat()).await;
+        assert!(!listed.stdout.contains("backup-2025/"), "{part:?}: {} {}", listed.stdout, listed.stderr);
+    }
+    // A row that references a file there and releases it does not delete it.
+    world.db.exec("insert into doc (file) values ('backup-2025/kept.jpg')").await;
+    world.db.exec("delete from doc where file = 'backup-2025/kept.jpg'").await;
+    rowbound(&world).run(&["sweep", "--delete", "--max-share", "1"]).await.expect(0);
+    rowbound(&world).run(&["collect"]).await;
+    assert_eq!(world.outcomes("backup-2025/kept.jpg").await.last().map(String::as_str), Some("refused"));
+    for copy in ["backup-2025", ".snapshots/1/snapshot"] {
+        for name in ["kept.jpg", "-first.jpg"] {
+            assert!(world.media().join(copy).join(name).exists(), "{copy}/{name}");
+        }
+    }
+    assert!(world.is_there("kept.jpg") && !world.is_there("orphan.jpg") && !world.is_there("-first.jpg"));
+}
+
+/// In a bucket a copy within the storage stops a sweep, and the message says what it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn s3s_fs_a_copy_within_the_storage_is_named() {
+    let server = S3Server::start(S3Kind::S3sFs);
+    let bucket = server.bucket().await;
+    let location = bucket.location("media/");
+    let world = World::new(Backend::Sqlite).await.with_docs().await.storage(|s| StoragePlan { location, ..s });
+    let rowbound = server.env().iter().fold(rowbound(&world), |r, (name, value)| r.env(name, value));
+    rowbound.run(&["attach"]).await.expect(0);
+    world.db.exec("insert into doc (file) values ('kept.jpg')").await;
+    let marker = bucket.get("media/.rowbound/storage.json").await.expect("a marker");
+    bucket.put("media/backup/.rowbound/storage.json", &marker).await;
+    bucket.put("media/backup/kept.jpg", b"1").await;
+    for command in [&["attach"][..], &["sweep", "--delete", "--max-share", "1"], &["sweep", "--prefix", "backup/"]] {
+        let refused = rowbound.run(command).await.expect(2);
+        for text in ["a copy of this storage lies within it", "\"backup/**\""] {
+            assert!(refused.stderr.contains(text), "{command:?}: {text}: {}", refused.stderr);
+        }
+    }
+    assert!(bucket.get("media/backup/kept.jpg").await.is_some());
+}
+
 /// The binary with a folder that is bound to another path, in a mount namespace of its own.
 fn with_bind_mount(world: &World, what: &Path, at: &Path) -> Rowbound {
     let script = world.folder().join("bind-mount");
@@ -290,6 +351,15 @@ async fn bind_mounts_of_one_folder_or_of_one_within_another_are_refused() {
     let refused = with_bind_mount(&world, &sub, &mounted).run(&["attach"]).await.expect(2);
     assert!(refused.stderr.contains("photo within default"), "{}", refused.stderr);
     assert!(!world.media().join(RESERVED).exists() && !sub.join(RESERVED).exists(), "no marker was left");
+
+    // The folder within itself is no copy.
+    let itself = World::new(Backend::Sqlite).await.with_docs().await;
+    std::fs::create_dir(itself.media().join("again")).expect("a folder");
+    rowbound(&itself).run(&["attach"]).await.expect(0);
+    itself.put_doc("kept.jpg").await;
+    let stopped =
+        with_bind_mount(&itself, &itself.media(), &itself.media().join("again")).run(&["sweep", "--max-share", "1"]).await.expect(2);
+    assert!(stopped.stderr.contains("another storage lies within this one"), "{}", stopped.stderr);
 
     // Two folders at `attach`; then one of them is mounted from within the other: both stop.
     rowbound(&world).run(&["attach"]).await.expect(0);

@@ -56,6 +56,8 @@ pub enum Ask {
     Put,
     /// `PUT` of an object with `x-amz-copy-source`.
     Copy,
+    /// `PUT` of an object with `x-amz-acl`.
+    PutAccess,
     /// `DELETE` of one object or version.
     Delete,
     /// `POST ?delete`: many at once.
@@ -88,6 +90,7 @@ impl Ask {
             Method::GET if object && !has("uploadId") => Ask::Get,
             Method::GET if has("list-type") || head.uri.query().is_none() => Ask::List,
             Method::PUT if head.headers.contains_key("x-amz-copy-source") => Ask::Copy,
+            Method::PUT if object && head.headers.contains_key("x-amz-acl") => Ask::PutAccess,
             Method::PUT if object => Ask::Put,
             Method::DELETE if object && !has("uploadId") => Ask::Delete,
             Method::POST if has("delete") => Ask::DeleteMany,

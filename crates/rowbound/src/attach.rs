@@ -20,7 +20,7 @@ use crate::{
     database::{Database, overtaken},
     error::{Error, Kind, Result},
     plan::{Plan, label},
-    storage::{self, Proved, Storage},
+    storage::{self, Listed, OddEntry, Proved, Storage},
 };
 
 mod apart; // one place is one storage
@@ -32,7 +32,7 @@ mod places; // storages: which installation each belongs to
 mod promote; // from shadow mode to live
 mod refused; // copies: which case it is, and the next command
 
-pub(crate) use apart::{apart, own_places};
+pub(crate) use apart::{Looks, apart, own_places};
 use apart::{beside_each_other, none_within_another};
 use columns::{all_bound, another_column, bound_as_before, carry_renamed};
 pub use detach::{Detached, detach};
@@ -40,7 +40,7 @@ pub use installations::{User, forget_installation, installations};
 pub(crate) use leaving::drop_flag;
 pub use leaving::is_meant;
 use leaving::leaving;
-use places::{Adopted, Place, claim_marker, each_holds_its_own, forgettable, renew_copied_markers, stake, withdraw};
+use places::{Adopted, Place, claim_marker, each_holds_its_own, forgettable, renew_copied_markers, stake, untold, withdraw};
 pub use promote::{Promoted, Promotion, promote};
 
 /// What the person confirmed. Everything is off by default.
@@ -265,7 +265,7 @@ async fn attach_once(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
     record.version = VERSION;
     record.bindings.extend(bound.iter().map(|b| (b.binding.key(), b.id)));
     record.active = bound.iter().map(|b| b.id).collect();
-    nothing_within(plan).await?;
+    inspection.warnings.extend(nothing_within(plan).await?);
     let staked = stake(&places).await?;
     if let Err(e) = none_within_another(&places).await {
         return Err(withdraw(staked, e).await);
@@ -274,12 +274,15 @@ async fn attach_once(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
         Ok(done) => done,
         // Who was faster may have made them his own.
         Err(e) if overtaken(&e) => return Err(e),
-        Err(e) => return Err(withdraw(staked, e).await),
+        Err(e) => {
+            let stored = db.installation().await.map(|record| record.map(|record| record.storages).unwrap_or_default());
+            return Err(withdraw(untold(stored, staked), e).await);
+        }
     };
     for place in &places {
         place.mark().await?;
     }
-    each_holds_its_own(places.iter(), false).await?;
+    each_holds_its_own(places.iter(), Some(&installation.id)).await?;
     installation.unfinished.clear();
     crash::point("attach-step");
     db.record(&installation).await?;
@@ -288,11 +291,20 @@ async fn attach_once(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
 }
 
 /// Insists that no other storage lies within one of the plan, as far as a listing of a few seconds tells. Later ones are met by the collector and the sweep.
-async fn nothing_within(plan: &Plan) -> Result<()> {
+/// Returns what is to be said of copies that lie within theirs.
+async fn nothing_within(plan: &Plan) -> Result<Vec<String>> {
+    let mut copies = Vec::new();
     for (name, storage) in open_storages(plan)? {
         storage.survey();
         let until = Instant::now() + WITHIN;
-        let read = storage::each(storage.as_ref(), "", |_| Instant::now() < until);
+        let read = storage::each(storage.as_ref(), "", |entry| {
+            if let Listed::Odd(folder, OddEntry::Copy) = &entry {
+                copies.push(format!(
+                    "a copy of the storage {name} lies within it, in {folder}: its files are neither deleted nor taken for orphans"
+                ));
+            }
+            Instant::now() < until
+        });
         // Whatever else cannot be listed is no reason not to attach.
         if let Ok(Err(e)) = tokio::time::timeout(WITHIN, read).await
             && storage::whereabouts::is_nested(&e)
@@ -300,7 +312,7 @@ async fn nothing_within(plan: &Plan) -> Result<()> {
             return Err(e.with("storage", &name));
         }
     }
-    Ok(())
+    Ok(copies)
 }
 
 /// Changes the database: capture, the record, and shadow mode where it was asked for.

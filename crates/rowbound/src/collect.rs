@@ -19,7 +19,7 @@ use rand::Rng;
 use tokio::sync::watch;
 
 use crate::{
-    attach::{apart, open_storages},
+    attach::{Looks, apart, open_storages},
     capture::Installation,
     clock,
     database::{Database, Dialect, Hold},
@@ -122,6 +122,8 @@ pub struct Collector {
     batches: AtomicU64,
     /// SQLite: the right to be the only worker.
     only: Mutex<Option<Hold>>,
+    /// Where the storages were a moment ago.
+    looks: Looks,
 }
 
 impl Collector {
@@ -167,6 +169,7 @@ impl Collector {
             talks: AtomicBool::new(false),
             batches: AtomicU64::new(0),
             only: Mutex::new(only),
+            looks: Looks::default(),
         })
     }
 
@@ -375,7 +378,7 @@ impl Collector {
 
     /// Insists that the storage is still ours, and no other one of the plan.
     async fn apart(&self, lane: &Lane, record: &Installation) -> Result<()> {
-        apart(record, &lane.plan.name, self.lanes.values().map(|lane| (&lane.plan, &lane.storage))).await
+        apart(record, &lane.plan.name, self.lanes.values().map(|lane| (&lane.plan, &lane.storage)), &self.looks).await
     }
 
     fn claim(&self, lane: &Lane, limit: u32) -> Claim {
@@ -400,7 +403,7 @@ impl Collector {
             lane.storage.clone(),
             lane.capabilities.clone(),
             lane.clocks.clone(),
-            places,
+            (places, self.looks.clone()),
             &self.owner,
             self.settings.lease,
         )

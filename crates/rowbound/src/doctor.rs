@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    attach::{apart, copied, number, open_storages},
+    attach::{Looks, apart, copied, number, open_storages},
     capture::{Bound, Installation, VERSION},
     collect::age,
     database::{Database, Dialect, drifted, survey::TextColumn},
@@ -235,7 +235,7 @@ fn barrier(x: &mut Examination<'_>) {
 /// Which storages can be read, opened for reading only.
 async fn storages(x: &mut Examination<'_>) -> Result<BTreeMap<String, Arc<dyn Storage>>> {
     let mut there = BTreeMap::new();
-    let all = open_storages(x.plan)?;
+    let (all, looks) = (open_storages(x.plan)?, Looks::default());
     for (name, storage) in all.clone() {
         let known = x.record.as_ref().and_then(|r| r.storages.get(&name)).cloned();
         let marker = storage.marker().await;
@@ -250,7 +250,7 @@ async fn storages(x: &mut Examination<'_>) -> Result<BTreeMap<String, Arc<dyn St
                 let mut proved = storage.prove().await;
                 if let (Ok(()), Some(record)) = (&proved, &x.record) {
                     let places: Vec<_> = all.iter().map(|(name, storage)| (&x.plan.storages[name], storage)).collect();
-                    proved = apart(record, &name, places.into_iter()).await;
+                    proved = apart(record, &name, places.into_iter(), &looks).await;
                 }
                 match proved {
                     Ok(()) => x.find("storages", State::Ok, format!("{name} is there, and the one that was attached"), None),

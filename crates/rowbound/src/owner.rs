@@ -12,9 +12,10 @@ use std::{
 };
 
 use rustix::{
-    fd::AsFd,
-    fs::{self, OFlags},
+    fd::{AsFd, BorrowedFd},
+    fs::{self, Dir, FileType, Mode, OFlags},
     io::Errno,
+    path::Arg,
 };
 
 /// A user and a group.
@@ -74,24 +75,32 @@ pub fn give_to_folder(new: impl AsFd, path: &Path) -> io::Result<()> {
     give(new, Owner::at(folder_of(path))?).map_err(io::Error::from)
 }
 
-/// Gives what was just made, a folder with everything in it, to the owner of the folder in which it lies. Links are not followed.
+/// Gives what was just made, a folder with everything in it, to the owner of the folder in which it lies. Links are not followed. Everything is reached through a
+/// handle on the folder in which it lies, and a folder changes hands after what is in it: whoever gets it cannot lead us elsewhere.
 ///
 /// # Errors
 /// The kernel's.
 pub fn give_all_to_folder(path: &Path) -> io::Result<()> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
-    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
-        Ok(file) => file,
-        Err(e) if e.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => return Ok(()), // a link
-        Err(e) => return Err(e),
+    let Some(name) = path.file_name() else { return Ok(()) }; // `..` and `/` were not just made
+    let folder = fs::open(folder_of(path), OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    give_all(folder.as_fd(), name, Owner::of(&folder)?).map_err(io::Error::from)
+}
+
+fn give_all(folder: BorrowedFd<'_>, name: impl Arg, like: Owner) -> Result<(), Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let new = match fs::openat(folder, name, flags, Mode::empty()) {
+        Err(Errno::LOOP) => return Ok(()), // a link
+        opened => opened?,
     };
-    give_to_folder(&file, path)?;
-    if file.metadata()?.is_dir() {
-        for entry in std::fs::read_dir(path)? {
-            give_all_to_folder(&entry?.path())?;
+    if FileType::from_raw_mode(fs::fstat(&new)?.st_mode).is_dir() {
+        for entry in Dir::read_from(&new)? {
+            let entry = entry?;
+            if ![&b"."[..], b".."].contains(&entry.file_name().to_bytes()) {
+                give_all(new.as_fd(), entry.file_name(), like)?;
+            }
         }
     }
-    Ok(())
+    give(&new, like)
 }
 
 /// Opens a file to be read and written that nobody else may read: it tells names of files. One that is made belongs to the owner of its folder.
@@ -165,6 +174,18 @@ mod tests {
             Owner::at(outside.path()).unwrap(),
             Owner { uid: rustix::process::geteuid().as_raw(), gid: Owner::at(outside.path()).unwrap().gid }
         );
+        // By the handle: whatever has taken the name of its folder meanwhile.
+        let (was, away) = (place.path().join("was"), place.path().join("away"));
+        for folder in [&was, &outside.path().join("tree")] {
+            std::fs::create_dir_all(folder.join("tree")).unwrap();
+        }
+        let handle = fs::open(&was, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+        std::fs::rename(&was, &away).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("tree"), &was).unwrap();
+        let root = Owner::at(&outside.path().join("tree/tree")).unwrap();
+        give_all(handle.as_fd(), "tree", owner).unwrap();
+        assert_eq!(Owner::at(&away.join("tree")).unwrap(), owner);
+        assert_eq!(Owner::at(&outside.path().join("tree/tree")).unwrap(), root);
         // What was there, and is another's, stays his.
         if rustix::process::geteuid().is_root() {
             std::os::unix::fs::chown(deep.join("file"), Some(7), Some(7)).unwrap();

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 pub use crate::delays::Delay;
 use crate::{
-    attach::{apart, copied, number, open_storages},
+    attach::{Looks, apart, copied, number, open_storages},
     binding::{Keep, Mode, Resolved},
     capture::{Bound, Gap, Installation, VERSION},
     clock,
@@ -270,7 +270,7 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
             }
         },
     }
-    let storages = open_storages(plan)?;
+    let (storages, looks) = (open_storages(plan)?, Looks::default());
     for (name, storage) in storages.clone() {
         let (mut reachable, mut proved, mut stranded) = (false, None, 0);
         match record.storages.get(&name) {
@@ -285,7 +285,7 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
                         reachable = true;
                         let marker = storage.marker().await?;
                         let places: Vec<_> = storages.iter().map(|(name, storage)| (&plan.storages[name], storage)).collect();
-                        if let Err(e) = apart(&record, &name, places.into_iter()).await {
+                        if let Err(e) = apart(&record, &name, places.into_iter(), &looks).await {
                             status.problems.push(Problem::new(&e, true));
                         }
                         let shared = marker.as_ref().is_some_and(|m| m.is_shared(&record.id));

@@ -115,7 +115,8 @@ pub struct Proved {
     /// Whether names that are no paths (`a//b`, `./a`, `/a`) are kept apart from others, everywhere: on S3 only.
     #[serde(default)]
     pub exact: bool,
-    /// Whether access lists can be read, so that a file which comes back out of a trash of copies has its own again. `None`: it was not tried, or needs none.
+    /// Whether access lists can be read and written, so that a file which comes back out of a trash of copies has its own again. `None`: it was not tried, or
+    /// needs none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<bool>,
 }
@@ -311,6 +312,8 @@ pub enum OddEntry {
     Name(Refused),
     /// It is a link, a device, a socket, ...
     NotAFile,
+    /// It is a folder in which a copy of this storage lies: a backup or a snapshot, marker and all. What is in it is not listed.
+    Copy,
 }
 
 /// Pages of a listing, in order. The sender ends with an `Err` when the listing could not be completed; a channel that

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::{
-    attach::apart,
+    attach::{Looks, apart},
     capture::Installation,
     clock,
     database::Database,
@@ -73,6 +73,7 @@ pub(crate) struct Keeper {
     storage: Arc<dyn Storage>,
     /// All storages of the plan.
     places: Vec<(StoragePlan, Arc<dyn Storage>)>,
+    looks: Looks,
     owner: String,
     /// The right to keep a trash is had for so long, and renewed at each turn.
     lease: Duration,
@@ -119,7 +120,7 @@ impl Keeper {
         storage: Arc<dyn Storage>,
         capabilities: Arc<CapabilityCache>,
         clocks: Arc<Clocks>,
-        places: Vec<(StoragePlan, Arc<dyn Storage>)>,
+        (places, looks): (Vec<(StoragePlan, Arc<dyn Storage>)>, Looks),
         owner: &str,
         lease: Duration,
     ) -> Self {
@@ -129,6 +130,7 @@ impl Keeper {
             plan,
             storage,
             places,
+            looks,
             owner: format!("{owner}:trash"),
             lease,
             upkeep: Upkeep::default(),
@@ -276,7 +278,7 @@ impl Keeper {
     /// Insists that the database is as attached and the storage is still ours.
     async fn verify(&self) -> Result<Installation> {
         let record = self.guard.verify().await?;
-        apart(&record, &self.plan.name, self.places.iter().map(|(plan, storage)| (plan, storage))).await?;
+        apart(&record, &self.plan.name, self.places.iter().map(|(plan, storage)| (plan, storage)), &self.looks).await?;
         Ok(record)
     }
 

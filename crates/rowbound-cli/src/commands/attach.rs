@@ -64,7 +64,7 @@ fn text(done: &Attached) -> String {
         out.push_str(&format!("storage   {name}: {proved}\n"));
         if proved.access == Some(false) {
             out.push_str(
-                "  access lists (ACLs) cannot be read here: a file that comes back from the trash has the bucket's default, and is not public\n",
+                "  access lists (ACLs) cannot be kept here: a file that comes back from the trash has the bucket's default, and is not public\n",
             );
         }
         if proved.trash == Kept::No {

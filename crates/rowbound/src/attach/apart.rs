@@ -3,7 +3,13 @@
 //! In: the storages of a plan, where each says that it is, and the marker that is read through each. Out: nothing, or the error that names the two. Promise:
 //! two names for one place, and a storage within another one, are refused at `attach`, and stop a worker that meets them later.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::task::JoinHandle;
 
 use super::{OTHERS, places::Place};
 use crate::{
@@ -26,6 +32,76 @@ fn forgotten(marker: &Marker, record: &Installation, storage: &str) -> Option<Er
         false => Error::new(Kind::NotAttached, "the last `rowbound attach` did not come to its end").hint("rowbound attach"),
     };
     Some(error.with("storage", storage).with("installation", &record.id))
+}
+
+/// What was seen of where a folder is counts for so long when it is compared with another: of many storages each is compared with each.
+const LATELY: Duration = Duration::from_secs(1);
+
+/// What was seen of the storages of a plan. One for all workers of a collector.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Looks(Arc<Mutex<BTreeMap<String, Looked>>>);
+
+/// A storage's marker, and where it is.
+type Found = (Option<Marker>, Whereabouts);
+
+#[derive(Debug, Default)]
+struct Looked {
+    at: Option<(Instant, Whereabouts)>,
+    /// A look that was given up. Where a file system does not answer, it holds a thread.
+    late: Option<JoinHandle<Result<Found>>>,
+}
+
+impl Looks {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Looked>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn saw(&self, name: &str, when: Instant, at: &Whereabouts) {
+        self.lock().entry(name.to_owned()).or_default().at = Some((when, at.clone()));
+    }
+
+    /// Where the storage was a moment ago.
+    fn lately(&self, name: &str) -> Option<Whereabouts> {
+        self.lock().get(name)?.at.as_ref().filter(|(when, _)| when.elapsed() < LATELY).map(|(_, at)| at.clone())
+    }
+
+    fn is_late(&self, name: &str) -> bool {
+        self.lock().get(name).and_then(|looked| looked.late.as_ref()).is_some_and(|late| !late.is_finished())
+    }
+
+    /// Another storage's marker, and, of a folder, where it is; `None` where it cannot be read in time, or has not answered since it was asked before.
+    async fn other(&self, plan: &StoragePlan, storage: &Arc<dyn Storage>) -> Option<Found> {
+        if self.is_late(&plan.name) {
+            return None;
+        }
+        let known = match plan.location {
+            Location::Folder(_) => self.lately(&plan.name),
+            // What tells them apart are the markers, and each looks for itself what lies above it.
+            _ => Some(Whereabouts::default()),
+        };
+        let (began, fresh, storage) = (Instant::now(), known.is_none(), storage.clone());
+        let mut look = tokio::spawn(async move {
+            let marker = storage.marker().await?;
+            let at = match known {
+                Some(at) => at,
+                None => storage.whereabouts().await?,
+            };
+            Ok::<Found, Error>((marker, at))
+        });
+        match tokio::time::timeout(OTHERS, &mut look).await {
+            Ok(seen) => {
+                let (marker, at) = seen.ok()?.ok()?;
+                if fresh {
+                    self.saw(&plan.name, began, &at);
+                }
+                Some((marker, at))
+            }
+            Err(_) => {
+                self.lock().entry(plan.name.clone()).or_default().late = Some(look);
+                None
+            }
+        }
+    }
 }
 
 /// One of two storages that are compared.
@@ -62,7 +138,7 @@ impl Side<'_> {
 
 /// Insists, before anything of a storage is changed, that its marker still holds this installation, that it lies in no other storage, and that no other storage
 /// of the plan is the same place or lies within it: a mount or a link may have changed since `attach`. `places` are all storages of the plan; another one that
-/// cannot be read says nothing.
+/// cannot be read says nothing. `looks` keeps where the others' folders were a moment ago.
 ///
 /// # Errors
 /// [`Kind::Identity`] where another database has removed this installation; [`Kind::Config`] for two storages that are one place, or one within another;
@@ -71,6 +147,7 @@ pub(crate) async fn apart<'a>(
     record: &Installation,
     name: &str,
     places: impl Iterator<Item = (&'a StoragePlan, &'a Arc<dyn Storage>)>,
+    looks: &Looks,
 ) -> Result<()> {
     let places: Vec<_> = places.collect();
     let Some((own, storage)) = places.iter().find(|(plan, _)| plan.name == name) else { return Ok(()) };
@@ -78,12 +155,13 @@ pub(crate) async fn apart<'a>(
     if let Some(e) = forgotten(&marker, record, name) {
         return Err(e);
     }
+    let began = Instant::now();
     let at = storage.whereabouts().await?;
+    looks.saw(name, began, &at);
     let here = Side { name, location: &own.location, storage, marker: Some(&marker), at: &at };
     let alike = |other: &StoragePlan| std::mem::discriminant(&other.location) == std::mem::discriminant(&own.location);
     for (other, storage) in places.iter().filter(|(other, _)| other.name != name && alike(other)) {
-        let read = async { Ok::<_, Error>((storage.marker().await?, storage.whereabouts().await?)) };
-        let Ok(Ok((found, at))) = tokio::time::timeout(OTHERS, read).await else { continue };
+        let Some((found, at)) = looks.other(other, storage).await else { continue };
         let there = Side { name: &other.name, location: &other.location, storage, marker: found.as_ref(), at: &at };
         if found.as_ref().is_some_and(|found| found.storage == marker.storage) {
             return Err(one_place(name, &other.name));
@@ -96,7 +174,7 @@ pub(crate) async fn apart<'a>(
             return Err(whereabouts::one_within(name, &other.name));
         }
     }
-    at.within.map_or(Ok(()), |other| Err(whereabouts::within(name, &other.at)))
+    at.within.map_or(Ok(()), |other| Err(whereabouts::within(name, &other)))
 }
 
 /// The error for two storages that turn out to be one place.
@@ -136,8 +214,9 @@ pub(super) fn beside_each_other(places: &[Place]) -> Result<()> {
         if let Some(found) = &place.at.within {
             let of = |id: &str| places.iter().find(|p| p.was.as_ref().is_some_and(|was| was.storage == id));
             let outer = found.marker.as_ref().and_then(|marker| of(&marker.storage));
-            return Err(outer
-                .map_or_else(|| whereabouts::within(&place.name, &found.at), |outer| whereabouts::one_within(&place.name, &outer.name)));
+            return Err(
+                outer.map_or_else(|| whereabouts::within(&place.name, found), |outer| whereabouts::one_within(&place.name, &outer.name))
+            );
         }
     }
     Ok(())
@@ -153,4 +232,51 @@ pub(super) async fn none_within_another(places: &[Place]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::folder::Folder;
+
+    #[tokio::test]
+    async fn where_a_folder_is_is_read_once_a_moment() {
+        let (looks, place) = (Looks::default(), tempfile::tempdir().unwrap());
+        let (folder, link) = (place.path().join("folder"), place.path().join("link"));
+        for folder in [&folder, &place.path().join("another")] {
+            std::fs::create_dir(folder).unwrap();
+        }
+        let to = |target: &str| {
+            let _ = std::fs::remove_file(&link);
+            std::os::unix::fs::symlink(target, &link).unwrap();
+        };
+        to("folder");
+        let plan = StoragePlan::folder("default", &link);
+        let storage: Arc<dyn Storage> = Arc::new(Folder::new("default", &link, None, false));
+        let was = looks.other(&plan, &storage).await.unwrap().1;
+        assert!(was.inode.is_some());
+        to("another");
+        assert_eq!(looks.other(&plan, &storage).await.unwrap().1, was, "a moment later");
+        looks.saw("default", Instant::now().checked_sub(LATELY).unwrap(), &was);
+        assert_ne!(looks.other(&plan, &storage).await.unwrap().1.inode, was.inode);
+    }
+
+    #[tokio::test]
+    async fn a_storage_that_has_not_answered_is_not_asked_again_meanwhile() {
+        let (looks, place) = (Looks::default(), tempfile::tempdir().unwrap());
+        let plan = StoragePlan::folder("default", place.path());
+        let storage: Arc<dyn Storage> = Arc::new(Folder::new("default", place.path(), None, false));
+        let (answer, answered) = tokio::sync::oneshot::channel::<()>();
+        let late = tokio::spawn(async move {
+            let _ = answered.await;
+            Ok::<Found, Error>((None, Whereabouts::default()))
+        });
+        looks.lock().entry("default".into()).or_default().late = Some(late);
+        assert!(looks.other(&plan, &storage).await.is_none());
+        answer.send(()).unwrap();
+        while looks.is_late("default") {
+            tokio::task::yield_now().await;
+        }
+        assert!(looks.other(&plan, &storage).await.is_some());
+    }
 }

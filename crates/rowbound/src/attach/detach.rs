@@ -69,11 +69,13 @@ pub async fn detach(plan: &Plan, db: &dyn Database, copy: bool) -> Result<Detach
                      rowbound.toml"
                 ))
             })?;
-            marked.extend(marker.map(|marker| (name, storage, marker)));
+            marked.extend(marker.map(|_| (name, storage)));
         }
     }
     db.remove().await?;
-    for (name, storage, mut marker) in marked {
+    for (name, storage) in marked {
+        // As it stands now: another database may have attached meanwhile.
+        let Some(mut marker) = storage.marker().await? else { continue };
         let before = marker.installations.len();
         if let Some(record) = &record {
             marker.forget(&record.id);

@@ -76,15 +76,19 @@ pub async fn forget_installation(plan: &Plan, db: &dyn Database, id: &str, stora
         return Err(no_such_installation(id, &markers.values().collect::<Vec<_>>(), own.as_deref().unwrap_or_default()));
     }
     let mut left = Vec::new();
-    for (name, mut marker) in markers.into_iter().filter(|(_, marker)| holds(marker)) {
+    for (name, _) in markers.into_iter().filter(|(_, marker)| holds(marker)) {
+        let place = |e: Error| e.with("storage", name);
+        // As it stands now: an attach may have written it meanwhile.
+        let Some(mut marker) = storages[name].marker().await.map_err(place)?.filter(holds) else { continue };
         marker.forget(id);
-        storages[name].set_marker(&marker).await.map_err(|e| e.with("storage", name))?;
+        storages[name].set_marker(&marker).await.map_err(place)?;
         left.push(name.clone());
     }
     Ok(left)
 }
 
-/// This database's installation.
+/// This database's installation. A copy's record tells of the original's.
 async fn own(db: &dyn Database) -> Result<Option<String>> {
-    Ok(db.installation().await?.map(|record| record.id))
+    let Some(record) = db.installation().await? else { return Ok(None) };
+    Ok((record.identity == db.identity().await?).then_some(record.id))
 }

@@ -39,13 +39,17 @@ impl Place {
         self.was.as_ref().is_some_and(|was| said(was) == said(&self.marker))
     }
 
-    /// Writes the marker, unless another database has made the storage its own since it was looked at.
+    /// Whether another database has made the storage its own, or uses it too, since its marker was looked at: this is the marker now.
+    fn is_taken(&self, now: &Marker) -> bool {
+        let was = self.was.as_ref();
+        let known = |id: &String| self.marker.installations.contains(id) || was.is_some_and(|was| was.installations.contains(id));
+        let replaced = now.storage != self.marker.storage && !now.installations.is_empty();
+        Some(now) != was && (replaced || !now.installations.iter().all(known))
+    }
+
+    /// Writes the marker, unless another attach came before.
     pub(super) async fn mark(&self) -> Result<()> {
-        if let Some(now) = self.storage.marker().await?
-            && Some(&now) != self.was.as_ref()
-            && now.storage != self.marker.storage
-            && !now.installations.is_empty()
-        {
+        if self.storage.marker().await?.is_some_and(|now| self.is_taken(&now)) {
             return Err(taken(&self.name));
         }
         crash::point("attach-step");
@@ -118,7 +122,7 @@ pub(super) async fn stake(places: &[Place]) -> Result<Vec<(Arc<dyn Storage>, Mar
         return Ok(staked);
     }
     let of_staked = places.iter().filter(|p| p.was.is_none() || p.at.inode.is_none());
-    match each_holds_its_own(of_staked, true).await {
+    match each_holds_its_own(of_staked, None).await {
         Ok(()) => Ok(staked),
         Err(e) => Err(withdraw(staked, e).await),
     }
@@ -142,16 +146,26 @@ pub(super) async fn withdraw(staked: Vec<(Arc<dyn Storage>, Marker)>, mut why: E
     why
 }
 
-/// Reads every marker again: each storage must hold its own. `before`: one that had a marker may hold that still.
-pub(super) async fn each_holds_its_own<'a>(places: impl Iterator<Item = &'a Place>, before: bool) -> Result<()> {
+/// Those of the storages that [`stake`] gave a marker of whose markers the database does not tell. `stored` are the storages of its record as it stands after
+/// an attach that failed: an error after the COMMIT leaves a record that tells of them. Where it cannot be read, no marker is taken away.
+pub(super) fn untold(stored: Result<BTreeMap<String, String>>, staked: Vec<(Arc<dyn Storage>, Marker)>) -> Vec<(Arc<dyn Storage>, Marker)> {
+    let Ok(stored) = stored else { return Vec::new() };
+    staked.into_iter().filter(|(_, marker)| stored.values().all(|id| *id != marker.storage)).collect()
+}
+
+/// Reads every marker again: each storage must hold its own, and in it the installation `id`. Before the markers are written (`None`) one that had a marker may
+/// hold that still.
+pub(super) async fn each_holds_its_own<'a>(places: impl Iterator<Item = &'a Place>, id: Option<&String>) -> Result<()> {
     let places: Vec<&Place> = places.collect();
     for place in &places {
-        let found = place.storage.marker().await?.map(|marker| marker.storage);
-        let was = place.was.as_ref().filter(|_| before).map(|was| &was.storage);
-        if found.is_some() && (found.as_ref() == Some(&place.marker.storage) || found.as_ref() == was) {
+        let marker = place.storage.marker().await?;
+        let held = marker.as_ref().is_some_and(|marker| id.is_none_or(|id| marker.installations.contains(id)));
+        let found = marker.map(|marker| marker.storage);
+        let was = place.was.as_ref().filter(|_| id.is_none()).map(|was| &was.storage);
+        if held && (found.as_ref() == Some(&place.marker.storage) || found.as_ref() == was) {
             continue;
         }
-        return Err(match places.iter().find(|p| Some(&p.marker.storage) == found.as_ref()) {
+        return Err(match places.iter().find(|p| p.name != place.name && Some(&p.marker.storage) == found.as_ref()) {
             Some(other) => one_place(&place.name, &other.name),
             None => taken(&place.name),
         });
@@ -219,19 +233,18 @@ pub(super) fn claim_marker(
         }
         (Some(mut marker), _) => {
             let gone = adopted.filter(|a| a.moved).map(|a| a.from);
+            let used = !marker.installations.is_empty();
             for id in consent.forget_installations.iter().chain(&left.leave).map(String::as_str).chain(gone) {
                 marker.forget(id);
             }
+            let left_it = used && marker.installations.is_empty();
             let others = !marker.installations.is_empty() && !marker.installations.contains(&record.id);
-            // A copy of files belongs to whose copy it is. Where that cannot be told, the database at least is a copy of one that uses the original.
-            let copied = match marker.origin(&at.written) {
-                Origin::Copied => true,
-                Origin::Unknown => adopted.is_some_and(|a| marker.installations.iter().any(|id| id == a.from)),
-                Origin::Here => false,
-            };
-            match others {
-                true if meant && copied => Marker::new(random_id(), []),
-                true if !consent.shared && !left.shared => return Err(refused::storage(name, &marker, at, adopted, meant)),
+            match marker.origin(&at.written) {
+                // A copy of files belongs to whose copy it is.
+                Origin::Copied if others && meant => Marker::new(random_id(), []),
+                _ if others && !consent.shared && !left.shared => return Err(refused::storage(name, &marker, at, adopted, meant)),
+                // It may be a copy, and those that its marker held may use the original: a person says that they do not use this one.
+                Origin::Unknown if left_it && meant => Marker::new(random_id(), []),
                 _ => marker,
             }
         }
@@ -242,4 +255,100 @@ pub(super) fn claim_marker(
     claimed.databases.insert(record.id.clone(), Attachment { database: database.to_owned(), at: Timestamp::now() });
     claimed.written = None;
     Ok(claimed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Written, memory::Memory};
+
+    fn ids(of: &[&str]) -> Vec<String> {
+        of.iter().map(|id| (*id).to_owned()).collect()
+    }
+
+    fn place(was: Option<Marker>, marker: Marker) -> Place {
+        let storage: Arc<dyn Storage> = Arc::new(Memory::new("default", &format!("place-{}", random_id()), None));
+        let location = Location::Memory("place".into());
+        Place { name: "default".into(), location, storage, at: Whereabouts::default(), was, marker }
+    }
+
+    fn record() -> Installation {
+        Installation {
+            id: "new".into(),
+            version: crate::capture::VERSION,
+            identity: "database".into(),
+            attached_at: Timestamp::now(),
+            bindings: BTreeMap::new(),
+            active: Vec::new(),
+            storages: BTreeMap::new(),
+            snapshot: Default::default(),
+            gaps: Vec::new(),
+            shadow: BTreeMap::new(),
+            unfinished: BTreeMap::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_marker_that_another_attach_joined_is_not_overwritten() {
+        let nobodys = Marker::new("s", []);
+        for (was, mine, now, taken) in [
+            (nobodys.clone(), &["me"][..], &[] as &[&str], false),
+            (nobodys.clone(), &["me"][..], &["me"][..], false),
+            (nobodys.clone(), &["me"][..], &["other"][..], true),
+            (Marker::new("s", ids(&["first"])), &["first", "me"][..], &["first"][..], false),
+            (Marker::new("s", ids(&["first"])), &["first", "me"][..], &["first", "other"][..], true),
+            // The one that leaves is still in it.
+            (Marker::new("s", ids(&["gone"])), &["me"][..], &["gone"][..], false),
+        ] {
+            let place = place(Some(was), Marker::new("s", ids(mine)));
+            let now = Marker::new("s", ids(now));
+            place.storage.set_marker(&now).await.unwrap();
+            assert_eq!(place.mark().await.is_err(), taken, "{mine:?} {now:?}");
+            assert_eq!(place.storage.marker().await.unwrap().unwrap().installations, if taken { now.installations } else { ids(mine) });
+        }
+    }
+
+    #[tokio::test]
+    async fn a_marker_without_this_installation_is_another_ones() {
+        let place = place(None, Marker::new("s", ids(&["me"])));
+        place.storage.set_marker(&Marker::new("s", ids(&["other"]))).await.unwrap();
+        let me = "me".to_owned();
+        assert!(each_holds_its_own([&place].into_iter(), None).await.is_ok());
+        let taken = each_holds_its_own([&place].into_iter(), Some(&me)).await.unwrap_err();
+        assert!(taken.full().contains("another attach"), "{}", taken.full());
+    }
+
+    #[tokio::test]
+    async fn a_marker_of_which_the_database_tells_is_not_withdrawn() {
+        for (stored, stays) in [(Ok(Some("s")), true), (Ok(Some("other")), false), (Ok(None), false), (Err("away"), true)] {
+            let place = place(None, Marker::new("s", ids(&["me"])));
+            let staked = stake(std::slice::from_ref(&place)).await.unwrap();
+            let storages =
+                |id: Option<&str>| -> BTreeMap<String, String> { id.map(|id| ("default".into(), id.to_owned())).into_iter().collect() };
+            let stored = stored.map(storages).map_err(|why: &str| Error::new(Kind::DatabaseUnreachable, why.to_owned()));
+            let what = format!("{stored:?}");
+            withdraw(untold(stored, staked), Error::new(Kind::Database, "after the COMMIT")).await;
+            assert_eq!(place.storage.marker().await.unwrap().is_some(), stays, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_storage_that_may_be_a_copy_is_not_taken_from_those_that_it_holds() {
+        let at = |url: &str| Whereabouts { written: Written { url: url.into(), ..Written::default() }, ..Whereabouts::default() };
+        let marker = Marker { written: Some(at("folder:/a").written), ..Marker::new("s", ids(&["original"])) };
+        let adopted = Some(Adopted { from: "original", moved: false });
+        let claim = |consent: &Consent| claim_marker("default", "db", Some(marker.clone()), &at("folder:/a"), &record(), adopted, consent);
+        let storages = vec!["default".to_owned()];
+        let forget_installations = ids(&["original"]);
+        for adopt_storages in [vec![], storages.clone()] {
+            let refused = claim(&Consent { adopt: true, adopt_storages, ..Consent::default() }).unwrap_err();
+            assert_eq!(refused.kind(), Kind::Identity);
+        }
+        let own = claim(&Consent { adopt: true, forget_installations: forget_installations.clone(), ..Consent::default() }).unwrap();
+        assert_eq!((own.storage.as_str(), own.installations), ("s", ids(&["new"])));
+        let new = claim(&Consent { adopt: true, forget_installations, adopt_storages: storages, ..Consent::default() }).unwrap();
+        assert!(new.storage != "s" && new.installations == ids(&["new"]), "{new:?}");
+        let both = claim(&Consent { adopt: true, shared: true, ..Consent::default() }).unwrap();
+        assert_eq!(both.installations, ids(&["original", "new"]));
+    }
 }

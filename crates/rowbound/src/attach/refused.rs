@@ -48,9 +48,8 @@ impl Case {
                  rowbound.toml, then rowbound attach --adopt"
             ),
             Case::Unknown => format!(
-                "(1) the original database is gone, because this one was moved or restored from its dump: {gone}. (2) the files were copied, too (a copied \
-                 folder, a synced bucket): rowbound attach --adopt{own}. (3) the original still uses these files: give this database storages of its own in \
-                 rowbound.toml, then rowbound attach --adopt"
+                "(1) these files are this database's own now, because it was moved or restored, or because the files were copied, too: {gone}. (2) the original \
+                 still uses these files: give this database storages of its own in rowbound.toml, then rowbound attach --adopt"
             ),
         }
     }
@@ -101,7 +100,10 @@ pub(super) fn storage(name: &str, marker: &Marker, at: &Whereabouts, adopted: Op
     };
     let mut error = Error::new(Kind::Identity, message).with("storage", name).with("attached to", others.join(", "));
     if meant && case == Case::Original {
-        error = error.with("--adopt-storage", "the marker was written here, so these files are no copy");
+        error = error.with("--adopt-storage", "by all that can be told the marker was written here, so these files are no copy");
+    }
+    if meant && case == Case::Unknown {
+        error = error.with("--adopt-storage", "it cannot be told whether these files are a copy");
     }
     if let (Case::Copied, Some(written)) = (case, &marker.written) {
         error = error.with("the marker was written at", &written.url).with("and lies now at", &at.written.url);

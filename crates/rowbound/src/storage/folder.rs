@@ -298,11 +298,16 @@ impl Storage for Folder {
 
     async fn list(&self, prefix: &str, after: Option<FileName>) -> Result<Listing> {
         let (pages, listing) = mpsc::channel(PAGES_AHEAD);
-        let root = self.blocking(Inner::proved).await?;
-        whereabouts::listable(self, &self.inner.name, prefix, after.as_ref()).await?;
         let (inner, prefix) = (self.inner.clone(), prefix.to_owned());
+        let within = prefix.clone();
+        let begun = self.blocking(move |inner| {
+            let root = inner.proved()?;
+            let lists = inner.lists(&root, &within)?;
+            Ok((root, lists))
+        });
+        let (root, lists) = begun.await?;
         tokio::task::spawn_blocking(move || {
-            if let Err(e) = inner.list(&root, &prefix, after, &pages) {
+            if let Err(e) = inner.list(&root, &prefix, after, lists, &pages) {
                 let _ = pages.blocking_send(Err(e)); // nobody listens any more
             }
         });
@@ -425,7 +430,8 @@ impl Inner {
             |i| names[i].as_path().ok().and_then(|_| names[i].folder()).unwrap_or("."),
             |folder, group, out| {
                 if let Err(e) = ours.check(folder) {
-                    group.iter().for_each(|i| out(*i, Err(e.clone().with("name", &names[*i]))));
+                    let copy = whereabouts::is_copy(&e).then(|| Look::Refused(whereabouts::IN_A_COPY.to_owned()));
+                    group.iter().for_each(|i| out(*i, copy.clone().ok_or_else(|| e.clone().with("name", &names[*i]))));
                     return;
                 }
                 let dir = self.ways.folder(&root, folder);
@@ -458,22 +464,31 @@ impl Inner {
         Ok(found)
     }
 
-    fn list(&self, root: &Root, prefix: &str, after: Option<FileName>, pages: &mpsc::Sender<Result<Page>>) -> Result<()> {
+    fn list(&self, root: &Root, prefix: &str, after: Option<FileName>, lists: bool, pages: &mpsc::Sender<Result<Page>>) -> Result<()> {
         let stuck = |s: walk::Stuck| self.failure(s.1, "the listing could not be completed").with("at", s.0);
         let after = after.map_or_else(Vec::new, |name| name.as_str().as_bytes().to_vec());
         let ours = prefix.strip_prefix(RESERVED).is_some_and(|rest| rest.starts_with('/'));
-        let mut walk = match ours {
+        let mut walk = match ours || !lists {
             true => None,
-            false => Walk::beneath(&self.ways, &root.0, prefix.as_bytes(), after).map_err(stuck)?,
+            false => Walk::beneath(&self.ways, &root.0, prefix.as_bytes(), after.clone()).map_err(stuck)?,
         };
         let mut entries = Vec::with_capacity(PAGE);
         while let Some(walk) = &mut walk
             && let Some(entry) = walk.next().map_err(stuck)?
         {
-            if entry == Entry::File && std::str::from_utf8(walk.path()).is_ok_and(whereabouts::is_marker) {
-                return Err(whereabouts::holds_another(&self.name, &lossy(walk.path())));
+            if entry == Entry::Marked {
+                // Before anything in it is listed.
+                match self.nested(root, lossy(walk.path()).trim_end_matches('/')) {
+                    None => continue,
+                    Some(e) if !whereabouts::is_copy(&e) => return Err(e),
+                    Some(_) => walk.pass(),
+                }
+                if walk.path() <= &after[..] {
+                    continue;
+                }
             }
             entries.push(match (entry, FileName::from_bytes(walk.path())) {
+                (Entry::Marked, _) => Listed::Odd(lossy(walk.path()), OddEntry::Copy),
                 (Entry::File, Ok(name)) => Listed::File(name),
                 (Entry::File, Err(why)) => Listed::Odd(lossy(walk.path()), OddEntry::Name(why)),
                 (Entry::Other, _) => Listed::Odd(lossy(walk.path()), OddEntry::NotAFile),

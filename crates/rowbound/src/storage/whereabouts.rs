@@ -43,7 +43,8 @@ pub struct Within {
 pub struct Written {
     /// The storage's URL without what could be a secret, for people.
     pub url: String,
-    /// Which folder it lies in (its inode and time of birth), where a file system keeps both for ever. A copy has another one.
+    /// Which folder it lies in (its inode and time of birth, and its file system where snapshots keep both), where a file system keeps these for ever. Hardly any
+    /// copy has the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder: Option<String>,
     /// Which bucket and prefix it lies in.
@@ -83,14 +84,40 @@ impl Written {
 #[error("a file there would have two names, and rows of the one storage are not asked before the other deletes it")]
 struct Nested;
 
-/// Whether this error says that a storage lies within another one.
+/// A copy of a storage lies within it.
+#[derive(Debug, thiserror::Error)]
+#[error("a file there is part of a backup or a snapshot, and no row references it there")]
+struct Copied;
+
+/// Whether this error says that a storage, or a copy of this one, lies within another one.
 pub(crate) fn is_nested(e: &Error) -> bool {
-    std::error::Error::source(e).is_some_and(|why| why.is::<Nested>())
+    std::error::Error::source(e).is_some_and(|why| why.is::<Nested>() || why.is::<Copied>())
 }
 
-/// The error for a storage that lies within one whose marker is `at`.
-pub(crate) fn within(storage: &str, at: &str) -> Error {
-    Error::new(Kind::Config, "this storage lies within another one").with("storage", storage).with("marker of the other", at).because(Nested).hint(
+/// Whether this error says that a copy of the storage lies within it.
+pub(crate) fn is_copy(e: &Error) -> bool {
+    std::error::Error::source(e).is_some_and(|why| why.is::<Copied>())
+}
+
+/// What a file there is refused for.
+pub(crate) const IN_A_COPY: &str = "lies in a copy of this storage within it (a backup, a snapshot)";
+
+/// The error for a storage in which a copy of itself lies, whose marker is `at`.
+pub(crate) fn holds_copy(storage: &str, at: &str) -> Error {
+    let folder = at.strip_suffix(MARKER).and_then(|at| at.strip_suffix(&format!("{RESERVED}/"))).unwrap_or(at);
+    Error::new(Kind::Config, "a copy of this storage lies within it").with("storage", storage).with("marker of the copy", at).because(Copied).hint(format!(
+        "move the copy to a place outside of this storage; or delete its marker and add \"{folder}**\" to the storage's `ignore`, without which a sweep takes its \
+         files for orphans"
+    ))
+}
+
+/// The error for a storage that lies within another one.
+pub(crate) fn within(storage: &str, other: &Within) -> Error {
+    let message = match other.marker {
+        Some(_) => "this storage lies within another one",
+        None => "this storage lies within another one, or within a folder whose `.rowbound` cannot be looked into",
+    };
+    Error::new(Kind::Config, message).with("storage", storage).with("marker of the other", &other.at).because(Nested).hint(
         "give each storage a place that does not lie within the other's. If the other one is not used any more: `rowbound detach` there, or delete its marker",
     )
 }
@@ -100,6 +127,15 @@ pub(crate) fn holds_another(storage: &str, at: &str) -> Error {
     Error::new(Kind::Config, "another storage lies within this one").with("storage", storage).with("marker of the other", at).because(Nested).hint(
         "give each storage a place that does not lie within the other's. If the other one is not used any more: `rowbound detach` there, or delete its marker",
     )
+}
+
+/// The error for a storage in which the marker `its` stands: another one's, or that of a copy of itself, whose own marker is `own`.
+#[cfg_attr(not(any(feature = "s3", feature = "service")), allow(dead_code))]
+pub(crate) fn nested(storage: &str, at: &str, its: Option<&Marker>, own: Option<&Marker>) -> Error {
+    match its.zip(own).is_some_and(|(its, own)| its.storage == own.storage) {
+        true => holds_copy(storage, at),
+        false => holds_another(storage, at),
+    }
 }
 
 /// The error for two storages of one plan.
@@ -116,6 +152,7 @@ pub(crate) fn marker_in(folder: &str) -> String {
 }
 
 /// Whether a listed name is the marker of a storage that lies within the one that is listed.
+#[cfg_attr(not(any(feature = "s3", feature = "service")), allow(dead_code))]
 pub(crate) fn is_marker(name: &str) -> bool {
     name.strip_suffix(MARKER)
         .and_then(|rest| rest.strip_suffix('/'))
@@ -128,16 +165,17 @@ pub(crate) fn folders_to(prefix: &str) -> impl Iterator<Item = &str> {
     prefix.match_indices('/').map(|(at, _)| &prefix[..at]).filter(|folder| !folder.is_empty() && *folder != RESERVED)
 }
 
-/// Insists that a listing of what begins with `prefix` and comes after `after` passes no marker by: one that stands above it would not be listed.
+/// Insists, for a storage that is no folder, that a listing of what begins with `prefix` and comes after `after` passes no marker by: one that stands above it would not be listed.
 ///
 /// # Errors
-/// That of a storage that holds another one; the storage's own.
+/// That of a storage that holds another one, or a copy of itself; the storage's own.
+#[cfg_attr(not(any(feature = "s3", feature = "service")), allow(dead_code))]
 pub(crate) async fn listable(storage: &dyn Storage, name: &str, prefix: &str, after: Option<&FileName>) -> Result<()> {
     let folders: BTreeSet<&str> = folders_to(prefix).chain(folders_to(after.map_or("", FileName::as_str))).collect();
     for folder in folders {
         let Ok(folder) = FileName::parse(folder) else { continue }; // no storage can be there
-        if storage.marker_in(&folder).await?.is_some() {
-            return Err(holds_another(name, &marker_in(folder.as_str())));
+        if let Some(found) = storage.marker_in(&folder).await? {
+            return Err(nested(name, &marker_in(folder.as_str()), Some(&found), storage.marker().await?.as_ref()));
         }
     }
     Ok(())
@@ -163,6 +201,23 @@ mod tests {
         assert_eq!(folders_to("a/b/c").collect::<Vec<_>>(), ["a", "a/b"]);
         assert_eq!(folders_to("a").count(), 0);
         assert_eq!(folders_to("").count(), 0);
+        let copy = holds_copy("default", "backup/2025/.rowbound/storage.json");
+        assert!(
+            is_nested(&copy) && is_copy(&copy) && copy.hint_text().is_some_and(|hint| hint.contains("\"backup/2025/**\"")),
+            "{}",
+            copy.full()
+        );
+        let other = holds_another("default", "a/.rowbound/storage.json");
+        assert!(is_nested(&other) && !is_copy(&other));
+    }
+
+    #[test]
+    fn what_cannot_be_looked_into_is_not_said_to_be_a_storage() {
+        let at = |marker| Within { at: "/srv/.rowbound/storage.json".into(), marker };
+        let said = within("default", &at(Some(Marker::default()))).full();
+        assert!(said.contains("this storage lies within another one") && !said.contains("cannot be looked into"), "{said}");
+        let said = within("default", &at(None)).full();
+        assert!(said.contains("cannot be looked into") && said.contains("/srv/.rowbound"), "{said}");
     }
 
     #[test]

@@ -28,7 +28,7 @@ use crate::{
     error::{Error, Kind, Result},
     name::{FileName, Names as Allowed},
     originals::living_originals,
-    storage::{Listed, Look, Seen, whereabouts},
+    storage::{Listed, Look, OddEntry, Seen, whereabouts},
 };
 
 /// Hints are looked at in batches of so many.
@@ -138,7 +138,12 @@ impl Work<'_> {
                         match entry {
                             Listed::File(file) if range.contains(file.as_str()) => page_files.push(file),
                             Listed::File(file) => last = last || range.is_behind(file.as_str()),
-                            Listed::Odd(..) => point.counts.odd += 1,
+                            Listed::Odd(folder, why) => {
+                                point.counts.odd += 1;
+                                if why == OddEntry::Copy {
+                                    tracing::warn!(storage = %name, %folder, "a copy of this storage lies within it: its files are left out");
+                                }
+                            }
                         }
                     }
                     join.files(page_files, last)

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{Options, Work, range::Range};
 use crate::{
-    attach::{apart, copied, number, open_storages},
+    attach::{Looks, apart, copied, number, open_storages},
     binding::{Keep, Mode},
     capture::{Bound, Installation},
     database::{Database, drifted},
@@ -82,7 +82,7 @@ impl<'a> Work<'a> {
         place.prove().await?;
         if changes && let Some(record) = &record {
             let all = open_storages(plan)?;
-            apart(record, &storage.name, all.iter().map(|(name, place)| (&plan.storages[name], place))).await?;
+            apart(record, &storage.name, all.iter().map(|(name, place)| (&plan.storages[name], place)), &Looks::default()).await?;
             if options.delete {
                 sole_owner(storage, place.as_ref(), record).await?;
             }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use crate::{
     database::Database,
     error::{Error, Kind, Result},
+    guard::installed,
     ledger::NewEntry,
     name::FileName,
     queue::Outcome,
@@ -47,8 +48,9 @@ pub struct Found {
 /// database that was lost, the trash itself tells, which is at most an hour or a quarter of the retention too late.
 ///
 /// # Errors
-/// Those of the storage as a whole, and of the database.
+/// [`Kind::Identity`] on a copied database: what its ledger tells is the original's. Those of the storage as a whole, and of the database.
 pub async fn find(db: &dyn Database, storage_name: &str, storage: &dyn Storage, wanted: &Wanted) -> Result<Found> {
+    installed(db).await?;
     let mut found = Found::default();
     let names = match &wanted.names {
         Some(names) => names.iter().filter(|name| name.as_str().starts_with(&wanted.prefix)).cloned().collect(),

@@ -65,8 +65,8 @@ pub(super) fn read(database: &Path) -> Result<String> {
     Ok(identity(database, machine.as_deref(), beside.as_deref()))
 }
 
-/// Whether a database that said `was` of itself is the one that says `now`, moved to another path: on the same machine, with the file beside it (inode and time
-/// of birth), and nothing is left where it was. A snapshot of a whole volume has that file, too; mounted beside the original, the original is still there.
+/// Whether a database that said `was` of itself is the one that says `now`, moved to another path: on the same known machine, with the file beside it (inode and
+/// time of birth), and nothing is left where it was. A snapshot of a whole volume has that file, too; mounted beside the original, the original is still there.
 pub(super) fn moved(was: &str, now: &str) -> bool {
     let parts = |identity: &str| -> Option<[String; 3]> {
         let (rest, file) = identity.strip_prefix("sqlite ")?.rsplit_once(" by ")?;
@@ -74,7 +74,8 @@ pub(super) fn moved(was: &str, now: &str) -> bool {
         (file.contains(" inode ") && file.contains(" born ")).then(|| [path, machine, file].map(str::to_owned))
     };
     let (Some([from, machine, file]), Some([to, its_machine, its_file])) = (parts(was), parts(now)) else { return false };
-    machine == its_machine && file == its_file && from != to && std::fs::symlink_metadata(from).is_err()
+    // Two containers without a machine id are two machines, for all we know.
+    known(&machine) && machine == its_machine && file == its_file && from != to && std::fs::symlink_metadata(from).is_err()
 }
 
 /// Makes the file beside the database if there is none.
@@ -181,6 +182,8 @@ mod tests {
         assert!(!moved(&was, &of(&new, &ID.replace('3', "4"), 7)), "a copy of the whole disk on another machine");
         assert!(!moved(&was, &identity(&new, Some(ID), Some(ID))), "nothing tells the file beside it from a copy");
         assert!(!moved(&was, &was));
+        let nowhere = |path: &Path| identity(path, None, Some(&format!("{ID} inode 7 born 1.000000002")));
+        assert!(!moved(&nowhere(&gone), &nowhere(&new)), "a clone of the volume in another container");
         std::fs::write(&gone, "").unwrap();
         assert!(!moved(&was, &of(&new, ID, 7)), "the original is still there");
     }

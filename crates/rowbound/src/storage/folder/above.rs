@@ -10,6 +10,7 @@ use std::{
     os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use rustix::{
@@ -23,14 +24,27 @@ use super::{
     resolve::{self, Ways, again},
 };
 use crate::{
-    error::Result,
-    name::RESERVED,
+    error::{Error, Result},
+    name::{FileName, RESERVED},
     storage::whereabouts::{self, Inode, Whereabouts, Within, Written},
 };
 
-/// File systems that keep a folder's inode number for ever, by `statfs(2)`: ext2 to ext4, XFS, Btrfs, tmpfs, F2FS, ZFS, bcachefs. Network file systems, FUSE
-/// and overlays may number a folder anew with each mount.
-const NUMBERED: [u64; 7] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0xf2f5_2010, 0x2fc1_2fc1, 0xca45_1a4e];
+/// File systems that keep a folder's inode number for ever, by `statfs(2)`: ext2 to ext4, XFS, tmpfs, F2FS. Network file systems, FUSE and overlays may number a
+/// folder anew with each mount.
+const NUMBERED: [u64; 4] = [0xef53, 0x5846_5342, 0x0102_1994, 0xf2f5_2010];
+
+/// The same for Btrfs and ZFS. In a snapshot, which may lie beside the original, a folder has the same number and time of birth; the snapshot has an id of its own.
+const WITH_SNAPSHOTS: [u64; 2] = [0x9123_683e, 0x2fc1_2fc1];
+
+/// Which folder it is, on a file system of this kind (`statfs(2)`) and with this id; `None` where that does not last.
+fn numbered(kind: u64, id: u64, inode: u64, born: Duration) -> Option<String> {
+    let folder = format!("{inode} born {}.{:09}", born.as_secs(), born.subsec_nanos());
+    match kind {
+        kind if NUMBERED.contains(&kind) => Some(folder),
+        kind if WITH_SNAPSHOTS.contains(&kind) => Some(format!("{folder} on {id:x}")),
+        _ => None,
+    }
+}
 
 impl Inner {
     /// Where the root is, and what lies above it.
@@ -49,10 +63,11 @@ impl Inner {
     fn written(&self, root: &Root) -> Written {
         let url = format!("folder:{}", path_of(root.as_fd()).unwrap_or_else(|| self.path.clone()).display());
         let folder = self.ways.open(root, RESERVED.as_bytes(), resolve::reading()).ok().and_then(|folder| {
-            let kept = fs::fstatfs(&folder).is_ok_and(|fs| NUMBERED.contains(&u64::try_from(fs.f_type).unwrap_or_default()));
-            let meta = std::fs::File::from(folder).metadata().ok().filter(|_| kept)?;
+            let kind = u64::try_from(fs::fstatfs(&folder).ok()?.f_type).ok()?;
+            let id = fs::fstatvfs(&folder).ok()?.f_fsid;
+            let meta = std::fs::File::from(folder).metadata().ok()?;
             let born = meta.created().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
-            Some(format!("{} born {}.{:09}", std::os::unix::fs::MetadataExt::ino(&meta), born.as_secs(), born.subsec_nanos()))
+            numbered(kind, id, std::os::unix::fs::MetadataExt::ino(&meta), born)
         });
         Written { url, folder, bucket: None }
     }
@@ -64,6 +79,32 @@ impl Inner {
             Err(Errno::NOENT) => Ok(None),
             Err(e) if resolve::refusal(e).is_some() => Ok(None), // no file of this storage can be there
             Err(e) => Err(self.failure(e, "cannot look for another storage in a folder").with("folder", folder)),
+        }
+    }
+
+    /// The error for a folder beneath the root in which a marker stands. One with the root's own id is a copy's (`cp -a`, a snapshot), unless the folder is the
+    /// root itself, seen through a mount.
+    pub(super) fn nested(&self, root: &Root, folder: &str) -> Option<Error> {
+        let ours = format!("{folder}/{RESERVED}");
+        // As a rule there is nothing, which one call tells.
+        self.ways.folder(root, &ours).ok().filter(marker::stands_in)?;
+        let id = |at: BorrowedFd<'_>| marker::contents(&self.ways, at).ok().flatten().map(|marker| marker.storage);
+        let copy = self.ways.folder(root, folder).is_ok_and(|at| {
+            let elsewhere = inode(root).is_ok_and(|own| inode(&at).is_ok_and(|it| it != own));
+            elsewhere && id(at.as_fd()).is_some_and(|its| id(root.as_fd()) == Some(its))
+        });
+        let at = whereabouts::marker_in(folder);
+        Some(if copy { whereabouts::holds_copy(&self.name, &at) } else { whereabouts::holds_another(&self.name, &at) })
+    }
+
+    /// Whether a listing of what begins with `prefix` has anything to list: in a copy of this storage nothing is.
+    pub(super) fn lists(&self, root: &Root, prefix: &str) -> Result<bool> {
+        // What is no name no storage can be in. The walk meets those further down.
+        let mut folders = whereabouts::folders_to(prefix).filter(|folder| FileName::parse(folder).is_ok());
+        match folders.find_map(|folder| self.nested(root, folder)) {
+            None => Ok(true),
+            Some(e) if whereabouts::is_copy(&e) => Ok(false),
+            Some(e) => Err(e),
         }
     }
 }
@@ -80,7 +121,7 @@ impl<'a> Ours<'a> {
         Ours { inner, root, seen: Mutex::default() }
     }
 
-    /// Insists that no other storage lies in `folder` or on the way to it: its rows are not asked before a file goes.
+    /// Insists that no other storage, nor a copy of this one, lies in `folder` or on the way to it: its rows are not asked before a file goes.
     pub(super) fn check(&self, folder: &str) -> Result<()> {
         if folder == "." {
             return Ok(());
@@ -90,12 +131,8 @@ impl<'a> Ours<'a> {
             if self.seen.lock().unwrap_or_else(PoisonError::into_inner).contains(part) {
                 continue;
             }
-            let ours = format!("{part}/{RESERVED}");
-            // As a rule there is nothing, which one call tells.
-            if let Ok(folder) = self.inner.ways.folder(self.root, &ours)
-                && marker::stands_in(&folder)
-            {
-                return Err(whereabouts::holds_another(&self.inner.name, &whereabouts::marker_in(part)));
+            if let Some(e) = self.inner.nested(self.root, part) {
+                return Err(e);
             }
             self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(part.to_owned());
         }
@@ -233,6 +270,20 @@ mod tests {
         assert!(paths("99", "/mnt/x").is_empty());
         assert_eq!(unescaped(b"a\\040b\\134c\\"), Path::new(OsStr::new("a b\\c\\")));
         assert_eq!(unescaped(b"\xff\\999"), Path::new(OsStr::from_bytes(b"\xff\\999")));
+    }
+
+    #[test]
+    fn a_folder_is_told_from_that_of_a_snapshot() {
+        let of = |kind: u64, id: u64| numbered(kind, id, 7, Duration::new(1, 2));
+        let (ext4, btrfs, zfs, bcachefs, nfs) = (0xef53, 0x9123_683e, 0x2fc1_2fc1, 0xca45_1a4e, 0x6969);
+        assert_eq!(of(ext4, 1).as_deref(), Some("7 born 1.000000002"));
+        assert_eq!(of(ext4, 1), of(ext4, 2), "its id may be the device's, which changes with each mount");
+        for kind in [btrfs, zfs] {
+            assert!(of(kind, 1).is_some() && of(kind, 1) != of(kind, 2), "{kind:x}");
+        }
+        for kind in [bcachefs, nfs] {
+            assert_eq!(of(kind, 1), None, "{kind:x}");
+        }
     }
 
     #[test]

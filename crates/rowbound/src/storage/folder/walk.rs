@@ -17,6 +17,8 @@ use crate::name::RESERVED;
 pub(super) enum Entry {
     /// A plain file.
     File,
+    /// A folder in which a folder of Rowbound's own lies: another storage may be there. What is in it comes next, unless [`Walk::pass`] leaves it out.
+    Marked,
     /// A folder whose name is not UTF-8: no row can name what is in it, so it is not entered.
     Unnameable,
     /// A link, a device, a socket, ...
@@ -45,6 +47,8 @@ struct Level {
     names: Vec<u8>,
     /// Start, end and kind of each; the next one is the last.
     rest: Vec<(u32, u32, Entry)>,
+    /// Whether a folder of Rowbound's own is among them.
+    marked: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -107,7 +111,13 @@ impl<'a> Walk<'a> {
                     return Ok(Some(kind));
                 }
                 match self.read(&self.path[..self.path.len() - 1]) {
-                    Ok(level) => self.levels.push(level),
+                    Ok(level) => {
+                        let marked = self.skip_reserved && level.marked;
+                        self.levels.push(level);
+                        if marked {
+                            return Ok(Some(Entry::Marked));
+                        }
+                    }
                     // It was removed after its name was read, with everything in it.
                     Err(Errno::NOENT) => {}
                     Err(e) => return Err(self.stuck(e)),
@@ -118,6 +128,11 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Leaves out what is in the folder that is the last entry ([`Entry::Marked`]).
+    pub(super) fn pass(&mut self) {
+        self.levels.pop();
+    }
+
     fn stuck(&self, errno: Errno) -> Stuck {
         Stuck(String::from_utf8_lossy(&self.path).into_owned(), errno)
     }
@@ -125,7 +140,7 @@ impl<'a> Walk<'a> {
     /// Reads one folder. It is opened by its whole path from the root, so that a deep tree needs no more handles than a flat one.
     fn read(&self, folder: &[u8]) -> Result<Level, Errno> {
         let fd = self.ways.open(self.root, folder, resolve::reading())?;
-        let (mut names, mut rest) = (Vec::new(), Vec::new());
+        let (mut names, mut rest, mut marked) = (Vec::new(), Vec::new(), false);
         let mut dir = Dir::new(fd)?;
         while let Some(entry) = dir.read() {
             let entry = entry?;
@@ -147,6 +162,7 @@ impl<'a> Walk<'a> {
             let kind = match kind {
                 FileType::RegularFile => Entry::File,
                 FileType::Directory => {
+                    marked |= name == RESERVED.as_bytes();
                     names.push(b'/');
                     if std::str::from_utf8(name).is_ok() { Entry::File } else { Entry::Unnameable }
                 }
@@ -155,7 +171,7 @@ impl<'a> Walk<'a> {
             rest.push((start, offset(names.len())?, kind));
         }
         rest.sort_unstable_by(|a, b| names[b.0 as usize..b.1 as usize].cmp(&names[a.0 as usize..a.1 as usize]));
-        Ok(Level { prefix: self.path.len(), names, rest })
+        Ok(Level { prefix: self.path.len(), names, rest, marked })
     }
 }
 

@@ -6,10 +6,14 @@
 use std::collections::{BTreeSet, HashMap};
 
 use aws_sdk_s3::types::{Grant, Grantee, Permission};
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
 use super::{Inner, copies, wire::Failure};
 use crate::{error::Result, storage::Trashed};
+
+/// Manifests that are read at once.
+const MANIFESTS: usize = 16;
 
 /// What manifests tell of files, by the batch that took them and their names.
 pub(super) type Told = HashMap<(String, String), Attributes>;
@@ -81,12 +85,13 @@ impl Inner {
     /// That of a manifest that cannot be read now: what it tells would be lost for good.
     pub(super) async fn attributes_of(&self, items: &[Trashed]) -> Result<Told> {
         let batches: BTreeSet<&str> = items.iter().filter_map(|item| copies::batch_of(&item.place)).collect();
+        let batches: Vec<&str> = batches.into_iter().collect();
         let mut told = Told::new();
-        for batch in batches {
-            for entry in self.entries_of(batch).await? {
-                if !entry.attributes.are_usual() {
-                    told.insert((batch.to_owned(), entry.name), entry.attributes);
-                }
+        for some in batches.chunks(MANIFESTS) {
+            let read = join_all(some.iter().map(|batch| self.entries_of(batch))).await;
+            for (batch, entries) in some.iter().zip(read) {
+                let entries = entries?.into_iter().filter(|entry| !entry.attributes.are_usual());
+                told.extend(entries.map(|entry| (((*batch).to_owned(), entry.name), entry.attributes)));
             }
         }
         Ok(told)

@@ -35,7 +35,7 @@ impl Inner {
             }
             let nested = |o: &&super::keys::Object| !o.key.starts_with(&ours) && whereabouts::is_marker(&o.key[self.at.prefix.len()..]);
             if let Some(marker) = slice.objects.iter().find(nested) {
-                return Err(whereabouts::holds_another(&self.name, &marker.key[self.at.prefix.len()..]));
+                return Err(self.nested(&marker.key).await);
             }
             let entries: Vec<Listed> = slice
                 .objects

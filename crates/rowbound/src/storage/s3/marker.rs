@@ -4,9 +4,12 @@ use aws_sdk_s3::{operation::put_object::PutObjectOutput, primitives::ByteStream}
 
 use super::{Inner, keys::Doomed, wire::Failure};
 use crate::{
-    error::{Kind, Result, Retry},
+    error::{Error, Kind, Result, Retry},
     name::RESERVED,
-    storage::{Conditional, Kept, MARKER, Marker, Whereabouts, Written, whereabouts::Within},
+    storage::{
+        Conditional, Kept, MARKER, Marker, Whereabouts, Written,
+        whereabouts::{self, Within},
+    },
 };
 
 /// On what writing an object depends.
@@ -129,6 +132,13 @@ impl Inner {
             Err(e) if e.kind() == Kind::Permission => Ok(None),
             Err(e) => Err(e),
         }
+    }
+
+    /// The error for a listing that meets a marker beneath the prefix.
+    pub(super) async fn nested(&self, key: &str) -> Error {
+        let its = self.read_marker_at(key).await.ok().flatten().map(|(marker, _)| marker);
+        let own = self.read_marker().await.ok().flatten().map(|(marker, _)| marker);
+        whereabouts::nested(&self.name, &key[self.at.prefix.len()..], its.as_ref(), own.as_ref())
     }
 
     /// Where the storage is, and whether another one has a shorter prefix of its own.

@@ -1,6 +1,9 @@
 //! The probe: what the service honours, seen by doing it with keys of our own.
 
-use aws_sdk_s3::types::BucketVersioningStatus;
+use aws_sdk_s3::{
+    primitives::ByteStream,
+    types::{BucketVersioningStatus, ObjectCannedAcl},
+};
 use jiff::Timestamp;
 
 use super::{
@@ -213,13 +216,34 @@ impl Inner {
         Ok(())
     }
 
-    /// An object must be copied within the bucket. Whether its access list can be read.
+    /// An object must be copied within the bucket. Whether its access list can be read and written.
     async fn try_copy(&self, key: &str) -> Result<bool> {
         let written = self.write_own(key, b"probe\n", Only::Always).await;
         let etag = written.map_err(self.tried("s3:PutObject", "cannot write"))?.e_tag().unwrap_or_default().to_owned();
         let copied = self.copy(key, &format!("{key}.copy"), Some(&etag), false, &Attributes::default()).await;
         copied.map_err(self.tried("s3:PutObject", "cannot copy an object within the bucket"))?;
-        let grants = self.grants(key).await.map_err(self.tried("s3:GetObjectAcl", "cannot read an access list"))?;
-        Ok(grants.is_some())
+        match self.grants(key).await {
+            Ok(None) => return Ok(false),
+            Ok(Some(_)) => {}
+            // A service that knows no access lists may answer with something else, the object perhaps.
+            Err(failure) if failure.status == Some(200) => return Ok(false),
+            Err(failure) => return Err(self.wire.error(&failure, "s3:GetObjectAcl", "cannot read an access list")),
+        }
+        // Where the bucket's access lists are turned off (`BucketOwnerEnforced`) each can be read, and none written.
+        let client = self.wire.client().await?;
+        let put = || {
+            client
+                .put_object()
+                .bucket(self.wire.bucket())
+                .key(key)
+                .acl(ObjectCannedAcl::Private)
+                .body(ByteStream::from_static(b"probe\n"))
+                .send()
+        };
+        match self.wire.call(put).await {
+            Ok(_) => Ok(true),
+            Err(failure) if failure.transient() && !failure.unknown() => Err(self.wire.error(&failure, "s3:PutObject", "cannot write")),
+            Err(_) => Ok(false),
+        }
     }
 }

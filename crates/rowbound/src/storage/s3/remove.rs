@@ -137,8 +137,8 @@ impl Inner {
                 Err(f) => done.push((i, Err(failed(i, &f, "s3:GetObject")))),
             }
         }
-        // Where nobody has tried it yet.
-        let access = proved.access.unwrap_or(true);
+        // What an earlier version attached asks no more than it did, until `attach` has tried whether access lists can be kept.
+        let access = proved.access.unwrap_or(false);
         let grants = join_all(same.iter().map(|(i, _)| async {
             match access {
                 true => self.grants(&self.key(&items[*i].0)).await,

@@ -103,7 +103,8 @@ impl Inner {
                     Err(odd) => entries.push(Listed::Odd(path, odd)),
                 }
             } else if whereabouts::is_marker(&path) {
-                return Err(whereabouts::holds_another(&self.name, &path));
+                let (its, own) = (self.read_marker_at(&path).await.ok().flatten(), self.read_marker().await.ok().flatten());
+                return Err(whereabouts::nested(&self.name, &path, its.as_ref(), own.as_ref()));
             } else if path.starts_with(prefix) && (after.is_empty() || path.as_str() > after) && path != RESERVED {
                 entries.push(match (mode, FileName::parse(&path)) {
                     (EntryMode::FILE, Ok(name)) => Listed::File(name),
