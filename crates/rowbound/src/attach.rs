@@ -235,7 +235,7 @@ async fn attach_once(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
     renew_copied_markers(&mut places, &record, consent)?;
     record.storages.extend(places.iter().map(|p| (p.name.clone(), p.marker.storage.clone())));
     own_places(plan, &record.storages)?;
-    beside_each_other(&places)?;
+    beside_each_other(&places, &record)?;
     forgettable(&places, &record, consent)?;
     // From here on until the markers are written, whoever attaches next finishes this one.
     record.unfinished = places.iter().map(|p| (p.name.clone(), p.unfinished(&record, consent))).collect();

@@ -403,7 +403,8 @@ impl Collector {
             lane.storage.clone(),
             lane.capabilities.clone(),
             lane.clocks.clone(),
-            (places, self.looks.clone()),
+            places,
+            self.looks.clone(),
             &self.owner,
             self.settings.lease,
         )

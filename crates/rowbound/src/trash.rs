@@ -120,7 +120,8 @@ impl Keeper {
         storage: Arc<dyn Storage>,
         capabilities: Arc<CapabilityCache>,
         clocks: Arc<Clocks>,
-        (places, looks): (Vec<(StoragePlan, Arc<dyn Storage>)>, Looks),
+        places: Vec<(StoragePlan, Arc<dyn Storage>)>,
+        looks: Looks,
         owner: &str,
         lease: Duration,
     ) -> Self {

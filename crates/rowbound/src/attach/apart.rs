@@ -17,7 +17,10 @@ use crate::{
     error::{Error, Kind, Result},
     name::FileName,
     plan::{Location, Plan, StoragePlan},
-    storage::{Marker, Storage, Whereabouts, whereabouts},
+    storage::{
+        Marker, Storage, Whereabouts,
+        whereabouts::{self, Within},
+    },
 };
 
 /// The error for a storage whose marker does not hold this installation any more.
@@ -174,7 +177,15 @@ pub(crate) async fn apart<'a>(
             return Err(whereabouts::one_within(name, &other.name));
         }
     }
-    at.within.map_or(Ok(()), |other| Err(whereabouts::within(name, &other)))
+    at.within.filter(|other| !is_left(other, record)).map_or(Ok(()), |other| Err(whereabouts::within(name, &other)))
+}
+
+/// Whether a storage that was found above another one is where that one began before this database moved its `url` deeper: no row means a file of it any more.
+fn is_left(outer: &Within, record: &Installation) -> bool {
+    outer
+        .marker
+        .as_ref()
+        .is_some_and(|marker| marker.others(&record.id).next().is_none() && !record.storages.values().any(|id| *id == marker.storage))
 }
 
 /// The error for two storages that turn out to be one place.
@@ -206,12 +217,12 @@ fn pairs(places: &[Place]) -> Vec<(&Place, &Place)> {
 
 /// Insists that no storage is the place of another one or lies within one, before anything is written: folders tell that by themselves, and a marker that
 /// stands above a storage tells it of others.
-pub(super) fn beside_each_other(places: &[Place]) -> Result<()> {
+pub(super) fn beside_each_other(places: &[Place], record: &Installation) -> Result<()> {
     for (one, other) in pairs(places) {
         side(one).beside(&side(other))?;
     }
     for place in places {
-        if let Some(found) = &place.at.within {
+        if let Some(found) = place.at.within.as_ref().filter(|found| !is_left(found, record)) {
             let of = |id: &str| places.iter().find(|p| p.was.as_ref().is_some_and(|was| was.storage == id));
             let outer = found.marker.as_ref().and_then(|marker| of(&marker.storage));
             return Err(

@@ -155,7 +155,7 @@ async fn away(storage: &dyn Storage, moves: Vec<&Move>) -> Result<Vec<Trashed>> 
 }
 
 /// Those of `files`, each a name and its place in the trash, that are the newest of their names there.
-async fn newest<'f>(storage: &dyn Storage, files: impl Iterator<Item = (&'f FileName, &'f str)>) -> Result<Vec<Trashed>> {
+pub(super) async fn newest<'f>(storage: &dyn Storage, files: impl Iterator<Item = (&'f FileName, &'f str)>) -> Result<Vec<Trashed>> {
     let places: HashSet<(&FileName, &str)> = files.collect();
     let names: BTreeSet<&FileName> = places.iter().map(|(name, _)| *name).collect();
     if names.is_empty() {
