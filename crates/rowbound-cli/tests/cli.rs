@@ -69,7 +69,7 @@ fn shown(world: Option<&World>, args: &[&str], output: &Output) -> String {
     text.push_str(&format!("--- status {}\n", output.code.map_or("none".into(), |c| c.to_string())));
     if let Some(world) = world {
         text = text.replace(world.folder().to_str().expect("UTF-8"), "[folder]");
-        text = text.replace(world.db.url().trim_start_matches("sqlite:"), "[db]");
+        text = text.replace(world.db.url().trim_start_matches("sqlite:"), "[db]").replace("(sqlite app.sqlite3)", "(sqlite [db])");
     }
     text
 }

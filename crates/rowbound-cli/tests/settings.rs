@@ -102,7 +102,7 @@ const BOTH: &[Odd] = &[
     odd("group_concat_max_len = 4"),
     odd("max_sort_length = 64"),
     odd("sql_auto_is_null = on"),
-    odd("sql_safe_updates = on"),
+    before("sql_safe_updates = on"),
     odd("max_join_size = 2"),
     odd("sql_big_selects = off"),
     before("autocommit = off"),
@@ -154,7 +154,8 @@ const MARIADB: &[Odd] = &[
     odd("tx_isolation = 'SERIALIZABLE'"),
     odd("tx_isolation = 'READ-UNCOMMITTED'"),
     before("tx_read_only = on"),
-    odd("sql_mode = 'ORACLE'"),
+    // It has words of its own, `body` among them.
+    before("sql_mode = 'ORACLE'"),
     odd("in_predicate_conversion_threshold = 2"),
     odd("max_statement_time = 5"),
     odd("optimizer_switch = 'mrr=on,mrr_cost_based=off,derived_merge=off,rowid_filter=off,index_merge=off,materialization=off'"),

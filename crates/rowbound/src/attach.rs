@@ -244,7 +244,9 @@ async fn attach_once(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
         let mut drift = before.snapshot.drift(&db.snapshot(&bound_as_before(&bound, before)).await?);
         // What belongs to a binding that left the plan was not looked at, so its absence says nothing.
         drift.retain(|d| removed.is_empty() || d.is.is_some() || d.item.starts_with("trigger"));
+        // Tables and columns of a dump that was restored have numbers of their own. What it could hide, the survey of all columns finds.
         if !consent.adopt_columns
+            && before.identity == identity
             && let Some(changed) = drift.iter().find(|d| another_column(d, db.dialect(), &bound_as_before(&bound, before)))
         {
             // The old column may live on under another name, full of names in which nobody would look.
