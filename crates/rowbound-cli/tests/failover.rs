@@ -215,6 +215,71 @@ async fn a_promoted_replica_that_was_behind_brings_files_back_on_mariadb_own_ser
     on_replica.close().await;
 }
 
+/// Point-in-time recovery: a base backup, and the log up to a moment before the row went.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_recovered_to_a_moment_brings_files_back_on_postgres_own_server() {
+    let own = OwnServer::start(Backend::Postgres);
+    let (world, rowbound) = world(TestDb::on(own.server()).await).await;
+    let folder = data_folder(&own).await;
+    let bin = "$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1)";
+    shell(&format!("{bin}/pg_basebackup -d '{}' -D '{folder}.backup' -c fast -X stream", own.server().url));
+    // What the backup does not have, and the log does.
+    world.db.exec("insert into doc (file) values ('b.jpg')").await;
+    world.db.query_strings("select pg_create_restore_point('before')").await;
+    lose_a(&world, &rowbound).await;
+    own.stop();
+    shell(&format!(
+        "mv '{folder}' '{folder}.lost'; mv '{folder}.backup' '{folder}'; touch '{folder}/recovery.signal'
+         echo \"restore_command = 'cp {folder}.lost/pg_wal/%f %p'\" >> '{folder}/postgresql.auto.conf'
+         echo \"recovery_target_name = 'before'\" >> '{folder}/postgresql.auto.conf'
+         echo \"recovery_target_action = 'promote'\" >> '{folder}/postgresql.auto.conf'
+         chown -R --reference='{folder}.lost' '{folder}'; chmod 700 '{folder}'"
+    ));
+    own.start_again();
+    wait_until(DEADLINE, "the recovery ends", async || {
+        let mut root = App::at(&own.server().url).await;
+        let ended = root.query_strings("select 1 where not pg_is_in_recovery()").await.len() == 1;
+        root.close().await;
+        ended
+    })
+    .await;
+    rowbound.run(&["collect"]).await.expect(0);
+    assert_eq!(world.files(), ["a.jpg", "b.jpg", "c.jpg"]);
+    assert_eq!(world.db.query_strings("select file from doc").await.len(), 4, "the log was read up to the moment");
+    is_told(&rowbound, &[]).await;
+}
+
+/// The same on MariaDB: a copy of the stopped server, and its binary log up to a position.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_recovered_to_a_moment_brings_files_back_on_mariadb_own_server() {
+    let own = OwnServer::mariadb_with("--log-bin=log --server-id=1");
+    let (world, rowbound) = world(TestDb::on(own.server()).await).await;
+    let folder = data_folder(&own).await;
+    world.db.close_app().await;
+    own.stop();
+    shell(&format!("cp -a '{folder}' '{folder}.backup'"));
+    own.start_again();
+    world.db.exec("insert into doc (file) values ('b.jpg')").await;
+    let mut root = App::at(&own.server().url).await;
+    root.exec("flush binary logs").await;
+    root.close().await;
+    // What came before the flush stands in the last file but one.
+    let before = format!("$(ls '{folder}'/log.[0-9]* | tail -n 2 | head -n 1)");
+    shell(&format!("cp -a \"{before}\" '{folder}.before'"));
+    lose_a(&world, &rowbound).await;
+    own.stop();
+    shell(&format!("rm -rf '{folder}'; mv '{folder}.backup' '{folder}'"));
+    own.start_again();
+    let port = own.server().url.rsplit_once(':').expect("a port").1.trim_end_matches('/').to_owned();
+    shell(&format!(
+        "mariadb-binlog '{folder}.before' | mariadb --host=127.0.0.1 --port={port} --user=root --password=rowbound; rm '{folder}.before'"
+    ));
+    rowbound.run(&["collect"]).await.expect(0);
+    assert_eq!(world.files(), ["a.jpg", "b.jpg", "c.jpg"]);
+    assert_eq!(world.db.query_strings("select file from doc").await.len(), 4, "the log was read up to the position");
+    is_told(&rowbound, &[]).await;
+}
+
 /// The server's volume is set back, under a worker that goes on.
 async fn set_back(backend: Backend) {
     let own = OwnServer::start(backend);
