@@ -173,7 +173,8 @@ const MYSQL: &[Odd] = &[
     odd("sql_generate_invisible_primary_key = on"),
     odd("sql_require_primary_key = on"),
     odd("cte_max_recursion_depth = 1"),
-    odd("range_optimizer_max_mem_size = 1"),
+    // A deletion by key reads the whole table, and waits for whoever inserts into it.
+    before("range_optimizer_max_mem_size = 1"),
     odd("information_schema_stats_expiry = 0"),
     odd("optimizer_switch = 'mrr=on,mrr_cost_based=off,derived_merge=off,index_merge=off,materialization=off,hash_join=off'"),
     odd("internal_tmp_mem_storage_engine = MEMORY"),

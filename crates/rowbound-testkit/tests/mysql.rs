@@ -1439,7 +1439,7 @@ fn an_engine_whose_transactions_nobody_shows_is_refused(server: &Server) {
 
 /// What a check saw must be on disk before a file goes: after a crash the row of a deletion that was only in memory is back.
 fn what_was_seen_is_on_disk(backend: Backend) {
-    let options = "--innodb-flush-log-at-trx-commit=0 --innodb-flush-log-at-timeout=2";
+    let options = "--innodb-flush-log-at-trx-commit=0 --innodb-flush-log-at-timeout=2 --innodb-flush-method=fsync";
     let server = if backend == Backend::Mariadb { OwnServer::mariadb_with(options) } else { OwnServer::mysql_with(options) };
     on(server.server(), |mut own| async {
         own.exec("create table t (id int auto_increment primary key, f varchar(50))").await;

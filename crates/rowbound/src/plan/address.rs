@@ -547,8 +547,9 @@ mod tests {
             prop_assert_eq!(&canonical(&once).unwrap(), &once);
             let (_, _, rest) = scheme(&once).unwrap();
             let read = Server::parse(rest, &once).unwrap();
-            prop_assert_eq!((read.user, read.password, read.database), (Some(user), Some(password.clone()), name));
-            prop_assert!(password.len() < 3 || !redact(&once).contains(&part(&password)));
+            prop_assert_eq!((read.user, read.password, read.database), (Some(user.clone()), Some(password.clone()), name.clone()));
+            let stands_elsewhere = [&user, &name, &path].iter().any(|text| part(text).contains(&part(&password)));
+            prop_assert!(password.len() < 3 || stands_elsewhere || !redact(&once).contains(&part(&password)));
         }
     }
 }
