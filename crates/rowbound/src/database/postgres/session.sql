@@ -57,17 +57,6 @@ from (values
 -- One that this version of the server does not know is left out.
 where pg_catalog.current_setting(s.name, true) is not null;
 
--- Those that only a superuser may set. Where one is set and we may not change it, the server refuses us here, which is what should happen.
-select pg_catalog.set_config(s.name, s.value, false)
-from (values
-    -- Rows on a damaged page are gone without an error, or something else is read in their place.
-    ('zero_damaged_pages', 'off'),
-    ('ignore_checksum_failure', 'off'),
-    -- No trigger and no foreign key of the application would hold for `put`.
-    ('session_replication_role', 'origin')
-) as s (name, value)
-where pg_catalog.current_setting(s.name, true) operator(pg_catalog.<>) s.value;
-
 -- Whether the installation's record is there, and may be read.
 select exists (
     select from pg_class c
