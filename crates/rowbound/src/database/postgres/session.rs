@@ -101,7 +101,9 @@ pub(super) async fn prepare(conn: &mut PgConnection, manner: Option<&Manner>, wo
         Err(sqlx::Error::Database(e)) if matches!(work, Work::Ours(_)) && e.code().as_deref() == Some("42501") => {
             tracing::debug!(error = %e, "a session of ours is not as it must be: the check says so");
         }
-        done => drop(done?),
+        done => {
+            done?;
+        }
     }
     let attached: bool = rows.last().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?;
     if work == Work::Applications {
