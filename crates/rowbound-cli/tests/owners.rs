@@ -40,7 +40,7 @@ async fn what_root_makes_belongs_to_the_owner_of_its_folder() {
         .await
         .with_docs()
         .await
-        .storage(|s| s.trash(Trash::Keep(Duration::from_secs(86_400))).stage_ttl(Duration::from_secs(3_600)));
+        .storage(|s| s.trash(Trash::Keep(Duration::from_secs(86_400))).min_age(Duration::from_millis(1)));
     let folder = |name: &str| world.folder().join(name);
     let text = |name: &str| folder(name).display().to_string();
     world.put_doc("a/b/gone.jpg").await;

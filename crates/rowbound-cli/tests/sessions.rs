@@ -146,7 +146,8 @@ async fn soak_the_log_names_the_session_that_delays_on_mysql() {
 
 /// What `put` writes is the application's: its transaction is waited for, although the session is one of Rowbound's.
 async fn a_put_is_waited_for(backend: Backend) {
-    let world = World::new(backend).await.with_docs().await.storage(|s: StoragePlan| s.trash(Trash::Keep(DAY)).stage_ttl(DAY));
+    let world =
+        World::new(backend).await.with_docs().await.storage(|s: StoragePlan| s.trash(Trash::Keep(DAY)).min_age(Duration::from_secs(1)));
     world.put_doc("a.jpg").await;
     world.db.exec("insert into doc (file) values (null)").await;
     let rowbound = Rowbound::new(BINARY, &world);
