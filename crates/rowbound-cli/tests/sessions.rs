@@ -174,13 +174,15 @@ async fn a_put_is_waited_for(backend: Backend) {
     let file = world.folder().join("new.txt");
     std::fs::write(&file, "new").expect("a file");
     let key = world.db.query_strings("select cast(id as char(20)) from doc where file is null").await.remove(0).expect("a key");
+    let other = world.db.query_strings("select cast(id as char(20)) from doc where file is not null").await.remove(0).expect("a key");
     let put = rowbound.spawn(&["put", "doc.file", key.trim(), file.to_str().expect("a path")]);
     let waits = match backend {
         Backend::Postgres => "select 1 from pg_locks where locktype = 'advisory' and objid = 77 and not granted".to_owned(),
         _ => "select 1 from information_schema.processlist where state = 'User lock' and db = database()".to_owned(),
     };
     put.until(DEADLINE, "put waits in the middle of its transaction", async || !world.db.query_strings(&waits).await.is_empty()).await;
-    world.db.exec("delete from doc where file = 'a.jpg'").await;
+    // By its key: a look at every row would wait for that of `put`.
+    world.db.exec(&format!("delete from doc where id = {}", other.trim())).await;
     let waiting = rowbound.run(&["collect", "--patience", "10ms"]).await.expect(1);
     assert!(waiting.stdout.contains("waits for open transactions"), "{}", waiting.stdout);
     assert!(world.is_there("a.jpg"));
