@@ -609,6 +609,7 @@ macro_rules! database_cases {
             entries_are_forgotten_page_by_page
             what_happened_in_a_place_is_told
             a_trash_is_kept_by_one
+            a_history_goes_on
             of_several_that_ask_at_once_one_keeps
             a_right_that_ran_out_is_taken_over
             what_is_known_of_a_trash_comes_back

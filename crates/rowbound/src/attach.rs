@@ -40,7 +40,7 @@ pub use installations::{User, forget_installation, installations};
 pub(crate) use leaving::drop_flag;
 pub use leaving::is_meant;
 use leaving::leaving;
-use places::{Adopted, Place, claim_marker, each_holds_its_own, forgettable, renew_copied_markers, stake, untold, withdraw};
+use places::{Adopted, Place, claim_marker, each_holds_its_own, forgettable, is_taken, renew_copied_markers, stake, untold, withdraw};
 pub use promote::{Promoted, Promotion, promote};
 
 /// What the person confirmed. Everything is off by default.
@@ -157,7 +157,8 @@ pub async fn attach(plan: &Plan, db: &dyn Database, consent: &Consent) -> Result
         let no_marker = e.kind() == Kind::StorageUnreachable;
         let now = db.installation().await.ok().flatten();
         let other = now.as_ref().is_some_and(|now| seen.as_ref() != Some(&now.id));
-        if overtaken(&e) || until.is_none() && (other || no_marker && now.is_some()) {
+        // It may have no record yet, and be as far as its first marker.
+        if overtaken(&e) || until.is_none() && (other || is_taken(&e) || no_marker && now.is_some()) {
             until = Some(Instant::now() + OTHERS);
         }
         let under_way = overtaken(&e) || no_marker || e.kind() == Kind::Identity;

@@ -70,10 +70,21 @@ impl Place {
     }
 }
 
+/// Another attach is at work on the same storage.
+#[derive(Debug, thiserror::Error)]
+#[error("its marker is not the one that this attach has read or written")]
+struct Taken;
+
+/// Whether this is the error of [`taken`].
+pub(super) fn is_taken(e: &Error) -> bool {
+    std::error::Error::source(e).is_some_and(|why| why.is::<Taken>())
+}
+
 /// The error for a storage that another attach took at the same moment.
 fn taken(storage: &str) -> Error {
     Error::new(Kind::Identity, "another attach has just made this storage its own")
         .with("storage", storage)
+        .because(Taken)
         .hint("run `rowbound attach` again")
 }
 
