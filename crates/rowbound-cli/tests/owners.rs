@@ -45,7 +45,7 @@ async fn what_root_makes_belongs_to_the_owner_of_its_folder() {
     let text = |name: &str| folder(name).display().to_string();
     world.put_doc("a/b/gone.jpg").await;
     world.put_doc("kept.jpg").await;
-    for i in 0..30 {
+    for i in 0..2_500 {
         world.put_file(&format!("orphans/{i}.jpg"), b"1");
     }
     std::fs::write(folder("upload.jpg"), "1").expect("a file");

@@ -1027,7 +1027,7 @@ mod settings {
     async fn a_role_that_sees_some_rows_writes_those() {
         let f = fixture(DOC).await;
         let a = f.attach(&["doc.file"]).await;
-        f.db.exec("alter table doc enable row level security; create policy some on doc using (id > 1)").await;
+        f.db.exec("alter table doc enable row level security; create policy those_above on doc using (id > 1)").await;
         let role = Role::new(&f, &["grant select, update on doc"]).await;
         let db = role.open().await;
         let (column, new) = (&a.bound[0].binding.column, rowbound_testkit::World::file_name("new.jpg"));

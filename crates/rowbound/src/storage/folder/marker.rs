@@ -88,11 +88,23 @@ fn own_folder(inner: &Inner, root: &Root) -> Result<OwnedFd> {
     made.map_err(|e| failed(inner, "make the folder", e))
 }
 
+/// Does something in the folder of Rowbound's own. Another attach, which is refused, takes away an empty one that it has made: then it is made anew.
+fn in_own_folder(inner: &Inner, root: &Root, mut done: impl FnMut(&OwnedFd) -> Result<()>) -> Result<()> {
+    let mut left = 10;
+    loop {
+        let ours = own_folder(inner, root)?;
+        let result = done(&ours);
+        left -= 1;
+        if result.is_ok() || left == 0 || !fs::fstat(&ours).is_ok_and(|stat| stat.st_nlink == 0) {
+            return result;
+        }
+    }
+}
+
 /// Tries what a marker and deleting need, and leaves nothing behind.
 pub(super) fn try_out(inner: &Inner, root: &Root) -> Result<()> {
     let new = matches!(resolve::stat(root, RESERVED), Err(Errno::NOENT));
-    let ours = own_folder(inner, root)?;
-    let tried = probe(inner, &ours);
+    let tried = in_own_folder(inner, root, |ours| probe(inner, ours));
     if new {
         // Not if another attach has put its marker there meanwhile.
         remove_if_empty(root, RESERVED).map_err(|e| failed(inner, "remove", e))?;
@@ -102,18 +114,19 @@ pub(super) fn try_out(inner: &Inner, root: &Root) -> Result<()> {
 
 /// Writes the marker after trying what deleting needs.
 pub(super) fn set(inner: &Inner, root: &Root, marker: &Marker) -> Result<()> {
-    let ours = own_folder(inner, root)?;
-    probe(inner, &ours)?;
-
-    let temporary = format!("{TEMPORARY}{:016x}", rand::random::<u64>());
     let mut text = serde_json::to_vec_pretty(marker).map_err(|e| inner.error(Kind::Storage, "cannot write the marker").because(e))?;
     text.push(b'\n');
+    in_own_folder(inner, root, |ours| probe(inner, ours).and_then(|()| write(inner, root, ours, &text)))
+}
+
+fn write(inner: &Inner, root: &Root, ours: &OwnedFd, text: &[u8]) -> Result<()> {
+    let temporary = format!("{TEMPORARY}{:016x}", rand::random::<u64>());
     let written = (|| {
-        let mut file = File::from(create(&ours, &temporary)?);
+        let mut file = File::from(create(ours, &temporary)?);
         adopt(ours.as_fd(), file.as_fd(), None)?;
         let io = |e: std::io::Error| Errno::from_io_error(&e).unwrap_or(Errno::IO);
-        file.write_all(&text).and_then(|()| file.sync_all()).map_err(io)?;
-        again(|| fs::renameat(&ours, &*temporary, &ours, MARKER))?;
+        file.write_all(text).and_then(|()| file.sync_all()).map_err(io)?;
+        again(|| fs::renameat(ours, &*temporary, ours, MARKER))?;
         // The names too must survive a power cut: the marker's in our folder, and our folder's in the root.
         for folder in [ours.as_fd(), root.as_fd()] {
             again(|| fs::fsync(inner.ways.open(folder, b".", reading())?))?;
@@ -121,7 +134,7 @@ pub(super) fn set(inner: &Inner, root: &Root, marker: &Marker) -> Result<()> {
         Ok(())
     })();
     written.map_err(|e| {
-        let _ = fs::unlinkat(&ours, &*temporary, AtFlags::empty());
+        let _ = fs::unlinkat(ours, &*temporary, AtFlags::empty());
         failed(inner, "write the marker in", e)
     })
 }
