@@ -15,6 +15,8 @@ const PRAGMAS: &[(&str, &str)] = &[
     ("read_uncommitted", "OFF"),
     // The order of what is asked for without one. Nothing of ours depends on it.
     ("reverse_unordered_selects", "OFF"),
+    // Above all: a pool may set it as a pragma, which comes after the driver's own way.
+    ("busy_timeout", "5000"),
     // We settle, and `put` sets a column.
     ("query_only", "OFF"),
     // `put` writes into the application's tables: their constraints hold for it too.
