@@ -449,6 +449,9 @@ cases! {
         drift_adding_a_cascade_is_noticed;
     survey:
         text_columns_are_those_that_can_hold_names
+        any_text_column_is_read_to_its_end
+        a_column_of_long_values_is_read_to_its_end
+        what_stands_beside_a_value_is_told
         a_sample_holds_distinct_values
         a_sample_of_a_big_table_comes_from_everywhere
         a_sample_of_a_locked_table_is_an_error
@@ -686,6 +689,9 @@ macro_rules! database_cases {
             drift_adding_a_unique_key_is_noticed
             drift_adding_a_cascade_is_noticed
             text_columns_are_those_that_can_hold_names
+            any_text_column_is_read_to_its_end
+            a_column_of_long_values_is_read_to_its_end
+            what_stands_beside_a_value_is_told
             a_sample_holds_distinct_values
             a_sample_of_a_big_table_comes_from_everywhere
             a_sample_of_a_locked_table_is_an_error

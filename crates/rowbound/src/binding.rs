@@ -446,7 +446,7 @@ impl Binding {
     }
 }
 
-fn percent_decode(path: &[u8]) -> Result<Cow<'_, [u8]>, Refused> {
+pub(crate) fn percent_decode(path: &[u8]) -> Result<Cow<'_, [u8]>, Refused> {
     if !path.contains(&b'%') {
         return Ok(Cow::Borrowed(path));
     }

@@ -428,6 +428,19 @@ pub trait Database: Send + Sync + std::fmt::Debug {
     /// [`Kind::Schema`] when table or column do not exist; later ones come with the pages.
     async fn scan(&self, scan: &Scan) -> Result<Values>;
 
+    /// Reads a column of [`Database::text_columns`] from one end to the other, whatever its type, in no order and without keeping a writer waiting: texts as UTF-8,
+    /// JSON and lists as their text, BLOBs as they are; of each value the first [`Class::whole`](survey::Class::whole) bytes.
+    ///
+    /// # Errors
+    /// When the values cannot be seen or not be read: never fewer values instead. Later ones come with the pages.
+    async fn values(&self, column: &TextColumn) -> Result<Values>;
+
+    /// Up to `limit` distinct texts that the column `other` has in those rows of the table in which `column` has one of `values`. Bounded in time as a sample is.
+    ///
+    /// # Errors
+    /// As [`Database::sample`].
+    async fn beside(&self, column: &TextColumn, other: &Column, values: &[String], limit: usize) -> Result<Vec<String>>;
+
     /// Whether there is a row with the primary key `key` (as text) in the column's table.
     ///
     /// # Errors

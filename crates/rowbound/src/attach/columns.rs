@@ -3,15 +3,16 @@
 //! In: the snapshot of the last attach, what stands there now, a sample of all columns. Out: numbers that follow a renamed column, and what a person has to
 //! say first. Promise: a binding whose column cannot be proved to be the same is not carried over.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use super::{number, open_storages};
 use crate::{
-    binding::Column,
+    binding::{Binding, Column, Resolved},
     capture::{Bound, Drift, Inspection, Installation, Snapshot},
-    database::{Database, Dialect},
+    database::{ColumnSearch, Database, Dialect},
     error::{Error, Kind, Result},
-    evidence::{Limits, survey, unfit},
+    evidence::{Evidence, Limits, survey, unfit},
+    name::FileName,
     plan::Plan,
 };
 
@@ -23,10 +24,20 @@ pub(super) async fn all_bound(plan: &Plan, db: &dyn Database, inspection: &mut I
         storage.survey();
     }
     let limits = Limits { values: 100, time: Duration::from_secs(15) };
-    let survey =
+    let mut survey =
         survey(db, &storages, limits, |c| plan.bindings.iter().any(|b| c.is(&b.column)) || plan.ignore.iter().any(|i| c.is(i))).await?;
     for unread in &survey.unread {
         inspection.warnings.push(format!("{}: it was not looked at, and may name files: {}", unread.column.column, unread.why));
+    }
+    let mut composed = Vec::new();
+    for seen in std::mem::take(&mut survey.evidence) {
+        match is_part(plan, db, &seen).await? {
+            true => composed.push(seen.column.column.to_string()),
+            false => survey.evidence.push(seen),
+        }
+    }
+    for column in composed {
+        inspection.warnings.push(format!("{column}: it is not bound, but every file that its sampled values name is held by what is computed from it"));
     }
     let Some(first) = survey.evidence.first() else {
         let limits = Limits { values: 500, ..limits };
@@ -52,6 +63,36 @@ pub(super) async fn all_bound(plan: &Plan, db: &dyn Database, inspection: &mut I
          at the top of rowbound.toml; `rowbound doctor` shows them all"
     )))
 }
+
+/// Whether a column only is a part of what a bound query or a bound generated column of its table computes: then each of its files must be held by that, and to bind it, too,
+/// would release files that the whole name does not mean.
+async fn is_part(plan: &Plan, db: &dyn Database, seen: &Evidence) -> Result<bool> {
+    let (table, columns) = (seen.column.column.table.to_ascii_lowercase(), db.text_columns().await?);
+    let computes = |b: &&Binding| {
+        let is_generated = || columns.iter().any(|c| c.generated && c.is(&b.column)) && b.column.table.eq_ignore_ascii_case(&table);
+        let is_query = || b.query.as_ref().is_some_and(|query| query.to_ascii_lowercase().contains(&table));
+        b.storage == seen.storage && (is_query() || is_generated())
+    };
+    let bound: Vec<Bound> =
+        plan.bindings.iter().filter(computes).enumerate().map(|(i, b)| Bound { id: i as i32 + 1, binding: b.clone() }).collect();
+    if bound.is_empty() {
+        return Ok(false);
+    }
+    let searches: Vec<ColumnSearch> = bound.iter().map(|b| ColumnSearch::of_read(b, &seen.names)).collect();
+    let held: HashSet<FileName> = db
+        .holders(&searches, HOLDERS)
+        .await?
+        .iter()
+        .filter_map(|holder| match bound.iter().find(|b| b.id == holder.binding)?.binding.resolve(holder.value.as_bytes()) {
+            Resolved::Name(name) => Some(name),
+            _ => None,
+        })
+        .collect();
+    Ok(seen.names.iter().all(|name| held.contains(name)))
+}
+
+/// Rows that are looked at to see what holds the files of a sample.
+const HOLDERS: u32 = 10_000;
 
 /// A column that was renamed keeps its number under its new name, so that what still waits from before is not settled as unbound.
 pub(super) async fn carry_renamed(plan: &Plan, db: &dyn Database, record: &mut Installation) -> Result<()> {

@@ -35,6 +35,7 @@ mod snapshot; // catalog -> what every batch is compared with
 mod survey; // text columns and samples
 mod triggers; // bindings and ancestors -> trigger bodies
 mod upkeep; // who keeps a storage's trash
+mod whole; // any text column, from one end to the other
 mod values; // rows and lists as literals, for statements whose length varies
 mod watch; // open transactions
 
@@ -570,6 +571,14 @@ impl Database for Mysql {
 
     async fn scan(&self, scan: &Scan) -> Result<Values> {
         scan::scan(self, scan).await
+    }
+
+    async fn values(&self, column: &TextColumn) -> Result<Values> {
+        whole::values(self, column).await
+    }
+
+    async fn beside(&self, column: &TextColumn, other: &Column, values: &[String], limit: usize) -> Result<Vec<String>> {
+        whole::beside(self, column, other, values, limit).await
     }
 
     async fn close(&self) {

@@ -45,8 +45,9 @@ pub struct ValuePage {
     pub last: bool,
 }
 
-/// Values to a page.
+/// Values to a page, and about how many bytes of them: what is under way stays small, however long the values are.
 const VALUES: usize = 1024;
+const BYTES: usize = 1 << 20;
 
 /// Pages under way between a database and who reads them.
 const PAGES: usize = 4;
@@ -55,19 +56,21 @@ const PAGES: usize = 4;
 pub(crate) struct Paging {
     to: tokio::sync::mpsc::Sender<Result<ValuePage>>,
     page: Vec<Vec<u8>>,
+    bytes: usize,
 }
 
 impl Paging {
     /// The sending side, and what the reader gets.
     pub(crate) fn new(ordered: bool) -> (Self, Values) {
         let (to, pages) = tokio::sync::mpsc::channel(PAGES);
-        (Paging { to, page: Vec::with_capacity(VALUES) }, Values { ordered, pages })
+        (Paging { to, page: Vec::with_capacity(VALUES), bytes: 0 }, Values { ordered, pages })
     }
 
     /// Sends one value; `false`: nobody reads any more.
     pub(crate) async fn send(&mut self, value: Vec<u8>) -> bool {
+        self.bytes += value.len();
         self.page.push(value);
-        self.page.len() < VALUES || self.flush(false).await
+        (self.page.len() < VALUES && self.bytes < BYTES) || self.flush(false).await
     }
 
     /// Sends the last page, or what went wrong.
@@ -80,6 +83,7 @@ impl Paging {
 
     async fn flush(&mut self, last: bool) -> bool {
         let values = std::mem::replace(&mut self.page, Vec::with_capacity(VALUES));
+        self.bytes = 0;
         self.to.send(Ok(ValuePage { values, last })).await.is_ok()
     }
 }

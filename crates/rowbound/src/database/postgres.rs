@@ -39,6 +39,7 @@ mod survey; // text columns and samples
 mod tables; // what the catalogs say
 mod triggers; // what must stand, and the statements that get there
 mod upkeep; // who keeps a storage's trash
+mod whole; // any text column, from one end to the other
 
 /// What every session of ours is called in `pg_stat_activity`.
 const APPLICATION: &str = "rowbound";
@@ -496,6 +497,14 @@ impl Database for Postgres {
 
     async fn scan(&self, scan: &Scan) -> Result<Values> {
         scan::scan(self.pool(), scan).await
+    }
+
+    async fn values(&self, column: &TextColumn) -> Result<Values> {
+        whole::values(self, column).await
+    }
+
+    async fn beside(&self, column: &TextColumn, other: &Column, values: &[String], limit: usize) -> Result<Vec<String>> {
+        whole::beside(self, column, other, values, limit).await
     }
 
     async fn close(&self) {

@@ -57,6 +57,7 @@ mod survey; // text columns and samples
 mod tables; // what the schema says
 mod triggers; // what must stand
 mod upkeep; // what is known of a storage's trash
+mod whole; // any text column, from one end to the other
 
 use fault::failed;
 use tables::{standing_triggers, table};
@@ -568,6 +569,14 @@ impl Database for Sqlite {
 
     async fn scan(&self, scan: &Scan) -> Result<Values> {
         scan::scan(self, scan).await
+    }
+
+    async fn values(&self, column: &TextColumn) -> Result<Values> {
+        whole::values(self, column).await
+    }
+
+    async fn beside(&self, column: &TextColumn, other: &Column, values: &[String], limit: usize) -> Result<Vec<String>> {
+        whole::beside(self, column, other, values, limit).await
     }
 
     async fn close(&self) {

@@ -28,6 +28,21 @@ pub enum Class {
     Json,
     /// A list of texts (PostgreSQL); a sample gives it as JSON.
     Array,
+    /// Bytes without a character set.
+    Blob,
+}
+
+/// [`Database::values`](super::Database::values) reads so many bytes of a text, of JSON or of a list: more than any that a person or an editor writes.
+pub const WHOLE: usize = 16 << 20;
+
+/// The same of a BLOB: what is longer is a file that the database keeps itself, and no configuration.
+pub const WHOLE_BLOB: usize = 1 << 20;
+
+impl Class {
+    /// How many bytes of a value [`Database::values`](super::Database::values) reads. One that comes with so many may go on.
+    pub fn whole(self) -> usize {
+        if self == Class::Blob { WHOLE_BLOB } else { WHOLE }
+    }
 }
 
 /// A column of the application in whose values names could stand.
@@ -64,29 +79,42 @@ pub struct Sample {
     pub values: Vec<String>,
     /// Whether there may be rows with values that were not looked at.
     pub partial: bool,
+    /// The value that came most often, and how often, if one came twice.
+    pub most: Option<(String, usize)>,
+    /// How many values were looked at, equal ones as often as they came.
+    pub rows: usize,
 }
 
 impl Sample {
     /// Keeps the first `limit` distinct values.
     pub(super) fn of(values: impl IntoIterator<Item = Vec<u8>>, limit: usize, partial: bool) -> Sample {
-        let mut sample = Sample { values: Vec::new(), partial };
+        let mut sample = Sample { partial, ..Sample::default() };
         sample.add(values, limit);
         sample
     }
 
     /// Adds values that are not in it yet, up to `limit` in all.
     pub(super) fn add(&mut self, values: impl IntoIterator<Item = Vec<u8>>, limit: usize) {
-        let mut seen: std::collections::HashSet<String> = self.values.iter().cloned().collect();
+        let mut seen: std::collections::HashMap<String, usize> = self.values.iter().map(|value| (value.clone(), 1)).collect();
         for value in values {
             let Ok(text) = String::from_utf8(value) else { continue };
-            if text.is_empty() || seen.contains(&text) {
+            if text.is_empty() {
+                continue;
+            }
+            if let Some(times) = seen.get_mut(&text) {
+                *times += 1;
+                self.rows += 1;
+                if self.most.as_ref().is_none_or(|(_, most)| *times > *most) {
+                    self.most = Some((text, *times));
+                }
                 continue;
             }
             if self.values.len() == limit {
                 self.partial = true;
                 return;
             }
-            seen.insert(text.clone());
+            self.rows += 1;
+            seen.insert(text.clone(), 1);
             self.values.push(text);
         }
     }
@@ -155,7 +183,8 @@ mod tests {
     fn a_sample_holds_each_value_once_and_says_what_it_left_out() {
         let values = ["a", "", "a", "b"].map(|v| v.as_bytes().to_vec());
         let whole = Sample::of(values.clone().into_iter().chain([vec![0xff]]), 2, false);
-        assert_eq!(whole, Sample { values: vec!["a".into(), "b".into()], partial: false });
+        let values_of = vec!["a".to_owned(), "b".to_owned()];
+        assert_eq!(whole, Sample { values: values_of, partial: false, most: Some(("a".to_owned(), 2)), rows: 3 });
         assert!(Sample::of(values, 1, false).partial);
     }
 }

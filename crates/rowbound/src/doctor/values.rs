@@ -16,6 +16,7 @@ use crate::{
     clock,
     database::survey::TextColumn,
     evidence::{Limits, unfit},
+    frameworks::deleters as deleters_known,
     queue::Outcome,
     storage::Storage,
 };
@@ -25,16 +26,6 @@ const DAYS: u64 = 7;
 
 /// Fewer missing files than these may have many reasons.
 const MANY: u64 = 10;
-
-/// Who is known to delete files, by a table, and how that is switched off.
-const DELETERS: [(&str, &str); 3] = [
-    (
-        "wagtailcore_page",
-        "Wagtail deletes the files of images, renditions and documents itself; disconnect its receivers `post_delete_file_cleanup`",
-    ),
-    ("catalogue_productimage", "Oscar deletes the files of product images and categories itself; set OSCAR_DELETE_IMAGE_FILES = False"),
-    ("django_migrations", "django-cleanup deletes the files of every model; take `django_cleanup` out of INSTALLED_APPS"),
-];
 
 /// Looks whether values of bound columns are files. Returns the storages of which none was.
 pub(super) async fn values(x: &mut Examination<'_>, there: &BTreeMap<String, Arc<dyn Storage>>) -> BTreeSet<String> {
@@ -83,9 +74,7 @@ pub(super) async fn deleters(x: &mut Examination<'_>, columns: &[TextColumn], mi
             "{missing} of {} files that rows released in the last {DAYS} days were missing when Rowbound came: who else deletes them?",
             missing + taken
         );
-        let known: Vec<&str> =
-            DELETERS.iter().filter(|(table, _)| columns.iter().any(|c| c.column.table == *table)).map(|(_, how)| *how).collect();
-        let known = if known.is_empty() { DELETERS.map(|(_, how)| how).join(". ") } else { known.join(". ") };
+        let known = deleters_known(columns).join(". ");
         let hint =
             format!("{known}. Such files have no trash, and shadow mode does not count them: docs/operations.md#who-else-deletes-files");
         x.find_about("deleters", State::Warning, storage, &said, Some(&hint));

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Work, groups,
+    Cut, Elsewhere, HeldBy, Similar, Unread, Work, groups,
     spool::{Counts, Spool},
 };
 use crate::{database::redact, error::Result, name::FileName};
@@ -59,6 +59,9 @@ pub struct Dangling {
     pub key: Option<String>,
     /// Whether the trash still holds the file.
     pub in_trash: bool,
+    /// The file that lies under another normal form of the name (`é` as one character or as two): probably the one that is meant.
+    #[serde(default)]
+    pub file: Option<FileName>,
 }
 
 /// Why a sweep stopped before it changed anything.
@@ -68,6 +71,15 @@ pub struct Brake {
     pub why: String,
     /// What to look at, and which flag confirms.
     pub hint: String,
+    /// What the orphans look like: `36 of 44 begin like a file that is there, then "__"`.
+    #[serde(default)]
+    pub alike: Vec<String>,
+}
+
+impl Brake {
+    fn new(why: String, hint: String) -> Option<Brake> {
+        Some(Brake { why, hint, alike: Vec::new() })
+    }
 }
 
 /// What a sweep of one storage found and did.
@@ -89,8 +101,18 @@ pub struct Report {
     pub files: u64,
     /// Distinct names that rows hold.
     pub references: u64,
-    /// Files that no row names, old enough to go.
+    /// Files that no row names, old enough to go, and whose names stand in no column.
     pub orphans: Amount,
+    /// Files that no bound column names, but whose full names stand in another column: they are held.
+    pub held: Amount,
+    /// The columns in which they stand.
+    pub held_by: Vec<HeldBy>,
+    /// Orphans of which only the last part of the name stands in some column.
+    pub similar: Similar,
+    /// Columns that could not be looked through for that.
+    pub unread: Vec<Unread>,
+    /// Columns of which some values are so long that only their beginning was looked through.
+    pub cut: Vec<Cut>,
     /// Files that no row names, but too young to judge.
     pub young: Amount,
     /// Files that no row names, but made from one that is there.
@@ -105,6 +127,8 @@ pub struct Report {
     pub dangling: u64,
     /// Of these, how many the trash still holds.
     pub in_trash: u64,
+    /// Of these, how many have a file under another normal form of the name.
+    pub other_form: u64,
     /// The orphans by folder, the heaviest first; at most twenty, then the others.
     pub by_folder: Vec<Group>,
     /// The orphans by age, the youngest first.
@@ -118,34 +142,63 @@ pub struct Report {
 }
 
 impl Work<'_> {
-    /// What must be confirmed before anything is deleted.
-    pub(super) fn brake(&self, counts: &Counts) -> Option<Brake> {
-        if counts.orphans.files == 0 {
+    /// What must be confirmed before anything is deleted. Whatever stands in columns that nobody reads counts as an orphan here: it is none that we understand.
+    pub(super) fn brake(&self, counts: &Counts, elsewhere: Option<&Elsewhere>) -> Option<Brake> {
+        let orphans = counts.orphans.files + counts.held.files;
+        if orphans == 0 {
             return None;
         }
         if counts.references == 0 && !self.options.allow_no_references {
-            return Some(Brake {
-                why: format!("no row names any of the {} files", counts.files),
-                hint: "is this the right database, and are all columns bound? If no file is wanted any more: --allow-no-references --max-share 1".to_owned(),
-            });
+            return Brake::new(
+                format!("no row names any of the {} files", counts.files),
+                "is this the right database, and are all columns bound? If no file is wanted any more: --allow-no-references --max-share 1".to_owned(),
+            );
         }
-        let share = counts.orphans.files as f64 / counts.files.max(1) as f64;
-        (share > self.options.max_share).then(|| Brake {
-            why: format!(
-                "{} of {} files are orphans: {:.0} %, more than {:.0} %",
-                counts.orphans.files,
+        let held = counts.held.files as f64 / orphans as f64;
+        if held > self.options.max_held {
+            let column = elsewhere.and_then(|e| e.held_by.first()).map_or(String::new(), |by| by.column.clone());
+            return Brake::new(
+                format!(
+                    "the names of {} of {orphans} files that no binding reads stand in other columns: {:.0} %, more than {:.0} %",
+                    counts.held.files,
+                    held * 100.0,
+                    self.options.max_held * 100.0
+                ),
+                format!(
+                    "bind these columns (`rowbound init --output -` proposes how), or, where rows need no files, write ignore = [{column:?}] at the top of rowbound.toml. \
+                     If the others are to go all the same: --max-held {:.2}",
+                    (held * 100.0).ceil() / 100.0
+                ),
+            );
+        }
+        if let Some(unread) = elsewhere.and_then(|e| e.unread.first()) {
+            return Brake::new(
+                format!("columns could not be looked through for the names of orphans: {}: {}", unread.column, unread.why),
+                format!(
+                    "let Rowbound's account read them, or, where rows need no files, write ignore = [{:?}] at the top of rowbound.toml",
+                    unread.column
+                ),
+            );
+        }
+        let share = orphans as f64 / counts.files.max(1) as f64;
+        if share <= self.options.max_share {
+            return None;
+        }
+        Brake::new(
+            format!(
+                "{orphans} of {} files are orphans: {:.0} %, more than {:.0} %",
                 counts.files,
                 share * 100.0,
                 self.options.max_share * 100.0
             ),
-            hint: format!(
+            format!(
                 "look at them first (--list, --report FILE): is a column not bound? If they are to go: --max-share {:.2}",
                 (share * 100.0).ceil() / 100.0
             ),
-        })
+        )
     }
 
-    pub(super) fn report(&self, spool: &Spool, counts: &Counts) -> Result<Report> {
+    pub(super) fn report(&self, spool: &Spool, counts: &Counts, elsewhere: Elsewhere) -> Result<Report> {
         let (by_folder, by_age) = groups::of(spool.findings()?, spool.started)?;
         Ok(Report {
             storage: self.storage.name.clone(),
@@ -157,6 +210,11 @@ impl Work<'_> {
             files: counts.files,
             references: counts.references,
             orphans: counts.orphans,
+            held: counts.held,
+            held_by: elsewhere.held_by,
+            similar: elsewhere.similar,
+            unread: elsewhere.unread,
+            cut: elsewhere.cut,
             young: counts.young,
             derived: counts.derived,
             mentioned: counts.mentioned,
@@ -164,6 +222,7 @@ impl Work<'_> {
             odd: counts.odd,
             dangling: counts.dangling,
             in_trash: counts.in_trash,
+            other_form: counts.other_form,
             by_folder,
             by_age,
             brake: None,

@@ -30,10 +30,10 @@ const PAGE: usize = 1024;
 type Names = (Vec<FileName>, bool);
 
 /// What all columns have in common.
+#[derive(Default)]
 pub(super) struct Rows {
     sources: Vec<Source>,
-    /// Values that are no name that may reach a storage.
-    pub(super) refused: Arc<AtomicU64>,
+    refused: Vec<Arc<AtomicU64>>,
 }
 
 #[derive(Debug)]
@@ -75,7 +75,19 @@ impl Rows {
             }
             sources.push(Source { pages, names: Vec::new().into_iter().peekable(), ended: false });
         }
-        Ok(Rows { sources, refused })
+        Ok(Rows { sources, refused: vec![refused] })
+    }
+
+    /// The same with the columns of another database.
+    pub(super) fn and(mut self, mut other: Rows) -> Self {
+        self.sources.append(&mut other.sources);
+        self.refused.append(&mut other.refused);
+        self
+    }
+
+    /// Values that are no name that may reach a storage.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.iter().map(|refused| refused.load(Relaxed)).sum()
     }
 
     /// The next page of names of all columns, in order.

@@ -22,7 +22,8 @@ const COLUMNS: &str = "select c.table_name, c.column_name, cast(c.column_type as
     from information_schema.columns c \
     join information_schema.tables t on t.table_schema = c.table_schema and t.table_name = c.table_name \
     where c.table_schema = ? and t.table_type in ('BASE TABLE', 'SYSTEM VERSIONED') and c.table_name not like 'rowbound\\_%' \
-        and c.data_type in ('char', 'varchar', 'tinytext', 'text', 'mediumtext', 'longtext', 'varbinary', 'json') \
+        and c.data_type in ('char', 'varchar', 'tinytext', 'text', 'mediumtext', 'longtext', 'varbinary', 'json', \
+            'binary', 'tinyblob', 'blob', 'mediumblob', 'longblob') \
     order by c.table_name, c.ordinal_position";
 
 pub(super) async fn text_columns(db: &Mysql) -> Result<Vec<TextColumn>> {
@@ -33,7 +34,7 @@ pub(super) async fn text_columns(db: &Mysql) -> Result<Vec<TextColumn>> {
             Ok(TextColumn {
                 column: Column { schema: None, table: text(row, 0)?, column: text(row, 1)? },
                 schema: db.database.clone(),
-                class: if data_type.eq_ignore_ascii_case("json") { Class::Json } else { Class::Text },
+                class: class(&data_type),
                 data_type,
                 rows: u64::try_from(int(row, 3)?).unwrap_or(0),
                 key: int(row, 4)? != 0,
@@ -45,10 +46,18 @@ pub(super) async fn text_columns(db: &Mysql) -> Result<Vec<TextColumn>> {
         .collect()
 }
 
+fn class(data_type: &str) -> Class {
+    match data_type.to_ascii_lowercase() {
+        kind if kind == "json" => Class::Json,
+        kind if kind.contains("blob") || kind.starts_with("binary") => Class::Blob,
+        _ => Class::Text,
+    }
+}
+
 pub(super) async fn sample(db: &Mysql, column: &TextColumn, limit: usize) -> Result<Sample> {
     let place = |e: sqlx::Error| fault(e).with("column", &column.column);
     let (t, f) = (format!("{}.{}", quote(&column.schema), quote(&column.column.table)), format!("t.{}", quote(&column.column.column)));
-    let value = match column.data_type.starts_with("varbinary") {
+    let value = match column.class == Class::Blob || column.data_type.starts_with("varbinary") {
         true => format!("left(v, {LONGEST})"),
         false => format!("left(convert(v using utf8mb4), {LONGEST})"),
     };
@@ -110,7 +119,7 @@ async fn integer_key(db: &Mysql, conn: &mut MySqlConnection, table: &str) -> Res
 }
 
 /// Runs `select ..` under a limit on its time, which each of the two writes differently.
-async fn bounded(db: &Mysql, conn: &mut MySqlConnection, query: &str) -> sqlx::Result<Vec<MySqlRow>> {
+pub(super) async fn bounded(db: &Mysql, conn: &mut MySqlConnection, query: &str) -> sqlx::Result<Vec<MySqlRow>> {
     let sql = match db.flavor {
         Flavor::Mariadb => {
             format!("set statement max_statement_time = {}, lock_wait_timeout = 1 for select {query}", PATIENCE.as_secs_f64())

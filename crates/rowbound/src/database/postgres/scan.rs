@@ -55,7 +55,7 @@ async fn of_column(conn: &mut PgConnection, scan: &Scan) -> Result<String> {
     Ok(sql)
 }
 
-async fn copy(conn: &mut PgConnection, sql: &str, to: &mut Paging) -> Result<()> {
+pub(super) async fn copy(conn: &mut PgConnection, sql: &str, to: &mut Paging) -> Result<()> {
     let error = |e| failed("cannot read the column", e);
     // An error instead of fewer rows where row security applies; and a migration that waits for its lock is not waited for.
     let begin = "begin isolation level repeatable read, read only; set local row_security = off; set local lock_timeout = '5s'";

@@ -34,6 +34,7 @@ fn column(row: &PgRow) -> sqlx::Result<TextColumn> {
         class: match row.try_get::<&str, _>("class")? {
             "text" => Class::Text,
             "array" => Class::Array,
+            "blob" => Class::Blob,
             _ => Class::Json,
         },
         rows: row.try_get::<f64, _>("rows")? as u64,
@@ -59,6 +60,8 @@ pub(super) async fn sample(db: &Postgres, column: &TextColumn, limit: usize) -> 
     // After the rows were chosen: a cast reads the whole of a long value.
     let value = match column.class {
         Class::Text | Class::Json => "x::text",
+        // What cannot be text stays out of the sample, as elsewhere.
+        Class::Blob => "encode(x, 'escape')",
         Class::Array => "array_to_json(x)::text",
     };
     let mut conn = db.conn().await?;
@@ -104,7 +107,7 @@ fn timed_out(e: &sqlx::Error) -> bool {
 }
 
 /// A transaction that reads, takes no long time and waits for nobody.
-async fn limited(conn: &mut PgConnection) -> sqlx::Result<sqlx::Transaction<'_, sqlx::Postgres>> {
+pub(super) async fn limited(conn: &mut PgConnection) -> sqlx::Result<sqlx::Transaction<'_, sqlx::Postgres>> {
     use sqlx::Connection as _;
     let mut tx = conn.begin_with("begin read only").await?;
     let ms = PATIENCE.as_millis();

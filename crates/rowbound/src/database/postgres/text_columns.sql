@@ -9,6 +9,7 @@ select
     case
         when t.typcategory = 'S' then 'text'
         when t.typcategory = 'A' then 'array'
+        when t.typname = 'bytea' then 'blob'
         else 'json'
     end as class,
     greatest(c.reltuples, 0)::float8 as rows,
@@ -35,5 +36,5 @@ where c.relkind in ('r', 'p')
     and n.nspname !~ '^pg_'
     and n.nspname not in ('information_schema', 'rowbound')
     and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
-    and (t.typcategory = 'S' or e.typcategory = 'S' or t.typname in ('json', 'jsonb'))
+    and (t.typcategory = 'S' or e.typcategory = 'S' or t.typname in ('json', 'jsonb', 'bytea'))
 order by 1, 2, a.attnum

@@ -140,7 +140,7 @@ async fn at_once(connection: &mut SqliteConnection, table: &Table, scan: &Scan, 
 }
 
 /// `false`: nobody reads any more.
-async fn send(to: &mut Paging, values: Vec<Vec<u8>>) -> bool {
+pub(super) async fn send(to: &mut Paging, values: Vec<Vec<u8>>) -> bool {
     for value in values {
         if !to.send(value).await {
             return false;
@@ -150,8 +150,12 @@ async fn send(to: &mut Paging, values: Vec<Vec<u8>>) -> bool {
 }
 
 /// The values of a page.
-fn unhex(page: Option<String>) -> sqlx::Result<Vec<Vec<u8>>> {
-    let digit = |b: u8| (b as char).to_digit(16).map(|d| d as u8).ok_or_else(|| sqlx::Error::Decode("no hexadecimal number".into()));
+pub(super) fn unhex(page: Option<String>) -> sqlx::Result<Vec<Vec<u8>>> {
+    let digit = |b: u8| match b {
+        b'0'..=b'9' => Ok(b - b'0'),
+        b'A'..=b'F' => Ok(b - b'A' + 10),
+        _ => Err(sqlx::Error::Decode("no hexadecimal number".into())),
+    };
     let one = |hex: &str| hex.as_bytes().chunks(2).map(|pair| Ok(digit(pair[0])? << 4 | digit(*pair.last().unwrap_or(&0))?)).collect();
     // A row without a value is an empty number.
     page.iter().flat_map(|page| page.split(',')).filter(|hex| !hex.is_empty()).map(one).collect()
