@@ -301,6 +301,7 @@ impl<'a> Search<'a> {
     ) -> Result<()> {
         let place = &self.places[at];
         let (column, shown, whole) = (place.column.clone(), place.shown.clone(), place.column.class.whole());
+        let is_bound = !place.readers.is_empty();
         let mut values = place.side.db.values(&column).await?;
         let mut seen = vec![false; round.orphans.len()];
         let mut cut = 0;
@@ -318,7 +319,8 @@ impl<'a> Search<'a> {
                     {
                         hits.push(*i);
                     }
-                    for i in round.last.get(name).into_iter().flatten() {
+                    // What a binding reads as a name means that file.
+                    for i in round.last.get(name).into_iter().flatten().filter(|_| !is_bound) {
                         round.similar[*i].get_or_insert_with(|| (shown.clone(), excerpt(value, name)));
                     }
                 });
