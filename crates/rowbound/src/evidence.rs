@@ -13,6 +13,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
+    binding::Column,
     clock,
     database::{
         Database,
@@ -24,6 +25,7 @@ use crate::{
 };
 
 mod bound; // bound columns of which no value is a file
+pub mod values; // all values of a bound column: how deep a check must look
 
 pub use bound::{Cause, Unfit, unfit};
 
@@ -122,6 +124,9 @@ pub struct Survey {
     pub unread: Vec<Unread>,
     /// Columns without any value.
     pub empty: Vec<TextColumn>,
+    /// Columns with values that were looked at.
+    #[serde(skip)]
+    pub filled: Vec<Column>,
     /// How many columns were looked at.
     pub looked: usize,
 }
@@ -172,6 +177,7 @@ pub async fn survey(
             }
             continue;
         }
+        survey.filled.push(Column { schema: Some(column.schema.clone()), ..column.column.clone() });
         let before = survey.evidence.len();
         for (name, storage) in storages {
             let few = few(storage.as_ref(), &sample.values);

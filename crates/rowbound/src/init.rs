@@ -119,7 +119,7 @@ const TIME: Duration = Duration::from_secs(300);
 pub async fn propose(db: &dyn Database, storages: &BTreeMap<String, Arc<dyn Storage>>) -> Result<Proposal> {
     let tables: BTreeSet<String> = db.text_columns().await?.into_iter().map(|c| c.column.table).collect();
     let seen = survey(db, storages, Limits { values: VALUES, time: TIME }, |_| false).await?;
-    let Survey { mut evidence, alike, unread, empty, looked } = seen;
+    let Survey { mut evidence, alike, unread, empty, looked, .. } = seen;
     let shown = |c: &TextColumn| c.column.to_string();
     let mut proposal = Proposal {
         frameworks: FRAMEWORKS.iter().filter(|f| tables.contains(f.table)).map(|f| (f.name, f.says)).collect(),

@@ -43,7 +43,7 @@ mod spool; // what was found so far, on disk
 
 use compare::BATCH;
 use range::Range;
-pub use report::{Amount, Brake, Dangling, Group, Orphan, Report};
+pub use report::{Amount, Brake, Dangling, Group, Odd, Orphan, Report};
 use spool::{Counts, Point, Spool};
 pub use spool::{Finding, Findings};
 

@@ -1,11 +1,11 @@
 //! `rowbound sweep`.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use rowbound::{
     Error, FileName, Kind, Names, Plan, Result,
     capture::Installation,
-    sweep::{self, Dangling, Finding, Group, Options, Orphan, Progress, Report, Swept},
+    sweep::{self, Dangling, Finding, Group, Odd, Options, Orphan, Progress, Report, Swept},
 };
 use serde::Serialize;
 
@@ -195,6 +195,10 @@ fn of_storage(s: &Storage) -> String {
             r.mentioned.files,
             format!("files that a value mentions outside of what its binding reads ({})", output::bytes(r.mentioned.bytes)),
         ),
+        (
+            r.otherwise.files,
+            format!("files that a value could mean, though it is not read so: they stay ({})", output::bytes(r.otherwise.bytes)),
+        ),
         (r.protected, "files without a row under a `keep` or `ignore` pattern".to_owned()),
         (r.odd, "entries that no row could name (links, odd names)".to_owned()),
     ] {
@@ -207,6 +211,14 @@ fn of_storage(s: &Storage) -> String {
         row[0] = format!("{:>width$}", row[0]);
     }
     out.push_str(&output::table(&rows, 2));
+    for (title, odd) in [
+        ("values that could mean files, though they are not read so", &r.otherwise_in),
+        ("values that are read as no name", &r.unexplained),
+    ] {
+        if !odd.is_empty() {
+            out.push_str(&format!("{title}\n{}", odd_table(odd)));
+        }
+    }
     for (title, groups) in [("orphans by folder", &r.by_folder), ("orphans by age", &r.by_age)] {
         if !groups.is_empty() {
             out.push_str(&format!("{title}\n{}", group_table(groups)));
@@ -247,6 +259,17 @@ fn of_storage(s: &Storage) -> String {
         out.push_str(&format!("{} files came back from the trash\n", r.healed));
     }
     out
+}
+
+fn odd_table(odd: &BTreeMap<String, Odd>) -> String {
+    let rows: Vec<_> = odd
+        .iter()
+        .map(|(column, odd)| {
+            let samples: Vec<_> = odd.samples.iter().map(|s| output::safe(s)).collect();
+            vec![column.clone(), odd.count.to_string(), samples.join(", ")]
+        })
+        .collect();
+    output::table(&rows, 2)
 }
 
 fn group_table(groups: &[Group]) -> String {

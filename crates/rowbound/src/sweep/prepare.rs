@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{Options, Work, range::Range};
 use crate::{
-    attach::{apart, copied, number, open_storages},
+    attach::{apart, copied, none_left_out, number, open_storages},
     binding::{Keep, Mode},
     capture::{Bound, Installation},
     database::{Database, drifted},
@@ -84,6 +84,7 @@ impl<'a> Work<'a> {
             let all = open_storages(plan)?;
             apart(record, &storage.name, all.iter().map(|(name, place)| (&plan.storages[name], place))).await?;
             if options.delete {
+                none_left_out(plan, db).await?;
                 sole_owner(storage, place.as_ref(), record).await?;
             }
         }
@@ -110,7 +111,7 @@ impl<'a> Work<'a> {
     pub(super) async fn what(&self) -> Result<String> {
         let bindings: Vec<String> = self.plan.on_storage(&self.storage.name).map(|b| format!("{} {:?}", b.key(), b.reading)).collect();
         Ok(format!(
-            "2 {} {} {:?} {:?} {:?} {:?}",
+            "3 {} {} {:?} {:?} {:?} {:?}",
             self.db.identity().await?,
             self.storage.url(),
             self.range,

@@ -22,7 +22,8 @@ const COLUMNS: &str = "select c.table_name, c.column_name, cast(c.column_type as
     from information_schema.columns c \
     join information_schema.tables t on t.table_schema = c.table_schema and t.table_name = c.table_name \
     where c.table_schema = ? and t.table_type in ('BASE TABLE', 'SYSTEM VERSIONED') and c.table_name not like 'rowbound\\_%' \
-        and c.data_type in ('char', 'varchar', 'tinytext', 'text', 'mediumtext', 'longtext', 'varbinary', 'json') \
+        and c.data_type in ('char', 'varchar', 'tinytext', 'text', 'mediumtext', 'longtext', 'varbinary', 'tinyblob', 'blob', 'mediumblob', 'longblob', \
+        'json') \
     order by c.table_name, c.ordinal_position";
 
 pub(super) async fn text_columns(db: &Mysql) -> Result<Vec<TextColumn>> {
@@ -48,7 +49,10 @@ pub(super) async fn text_columns(db: &Mysql) -> Result<Vec<TextColumn>> {
 pub(super) async fn sample(db: &Mysql, column: &TextColumn, limit: usize) -> Result<Sample> {
     let place = |e: sqlx::Error| fault(e).with("column", &column.column);
     let (t, f) = (format!("{}.{}", quote(&column.schema), quote(&column.column.table)), format!("t.{}", quote(&column.column.column)));
-    let value = match column.data_type.starts_with("varbinary") {
+    let is_bytes = column.data_type.starts_with("varbinary") || column.data_type.ends_with("blob");
+    // Bytes may be pictures: few of them.
+    let most = if column.data_type.ends_with("blob") { u64::try_from(limit).unwrap_or(SMALL) } else { SMALL };
+    let value = match is_bytes {
         true => format!("left(v, {LONGEST})"),
         false => format!("left(convert(v using utf8mb4), {LONGEST})"),
     };
@@ -56,7 +60,7 @@ pub(super) async fn sample(db: &Mysql, column: &TextColumn, limit: usize) -> Res
     let mut conn = db.pool().acquire().await.map_err(fault)?;
     let key = if column.rows > SMALL { integer_key(db, &mut conn, &column.column.table).await? } else { None };
     let Some(key) = key else {
-        let sql = format!("{value} from (select {f} as v from {t} t limit {SMALL}) s where {holds}");
+        let sql = format!("{value} from (select {f} as v from {t} t where {f} is not null limit {most}) s where {holds}");
         let rows = bounded(db, &mut conn, &sql).await.map_err(place)?;
         return Ok(Sample::of(values(&rows)?, limit, column.rows >= SMALL));
     };

@@ -1,4 +1,4 @@
--- Every column of the application that can hold text. Partitions and children are left out (attinhcount): their rows count with the table above
+-- Every column of the application that can hold text, as text, JSON or bytes. Partitions and children are left out (attinhcount): their rows count with the table above
 -- them. So are views, temporary tables, and what belongs to an extension.
 select
     n.nspname::text as schema,
@@ -7,7 +7,7 @@ select
     coalesce(c.oid = seen.oid, false) as unqualified,
     format_type(a.atttypid, a.atttypmod) as type,
     case
-        when t.typcategory = 'S' then 'text'
+        when t.typcategory = 'S' or t.typname = 'bytea' then 'text'
         when t.typcategory = 'A' then 'array'
         else 'json'
     end as class,
@@ -35,5 +35,5 @@ where c.relkind in ('r', 'p')
     and n.nspname !~ '^pg_'
     and n.nspname not in ('information_schema', 'rowbound')
     and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
-    and (t.typcategory = 'S' or e.typcategory = 'S' or t.typname in ('json', 'jsonb'))
+    and (t.typcategory = 'S' or e.typcategory = 'S' or t.typname in ('json', 'jsonb', 'bytea'))
 order by 1, 2, a.attnum

@@ -64,7 +64,7 @@ fn may_hold_text(declared: &str) -> bool {
     let declared = declared.to_ascii_uppercase();
     declared.contains("CHAR")
         || declared.contains("TEXT")
-        || !["INT", "REAL", "FLOA", "DOUB", "NUM", "DEC", "BOOL", "DATE", "TIME", "BLOB", "UUID"].iter().any(|t| declared.contains(t))
+        || !["INT", "REAL", "FLOA", "DOUB", "NUM", "DEC", "BOOL", "DATE", "TIME", "UUID"].iter().any(|t| declared.contains(t))
 }
 
 pub(super) async fn sample(db: &Sqlite, column: &TextColumn, limit: usize) -> Result<Sample> {
@@ -72,6 +72,8 @@ pub(super) async fn sample(db: &Sqlite, column: &TextColumn, limit: usize) -> Re
     let place = |e: sqlx::Error| failed("sample")(e).with("column", &column.column);
     let value = format!("CAST(substr(v, 1, {LONGEST}) AS BLOB)");
     let holds = "typeof(v) IN ('text', 'blob') AND length(v) > 0";
+    // Bytes may be pictures: few of them.
+    let most = if column.data_type.to_ascii_uppercase().contains("BLOB") { limit as u64 } else { SMALL };
     let mut connection = db.acquire().await?;
     let ends: Option<(Option<i64>, Option<i64>)> = if column.rows > SMALL {
         // A table WITHOUT ROWID has no such column, and is read from its beginning.
@@ -87,7 +89,7 @@ pub(super) async fn sample(db: &Sqlite, column: &TextColumn, limit: usize) -> Re
         None
     };
     let Some((Some(first), Some(last))) = ends else {
-        let sql = format!("SELECT {value} FROM (SELECT t.{f} AS v FROM {t} AS t LIMIT {SMALL}) WHERE {holds}");
+        let sql = format!("SELECT {value} FROM (SELECT t.{f} AS v FROM {t} AS t WHERE t.{f} IS NOT NULL LIMIT {most}) WHERE {holds}");
         let rows: Vec<Vec<u8>> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut *connection).await.map_err(place)?;
         return Ok(Sample::of(rows, limit, column.rows >= SMALL));
     };
