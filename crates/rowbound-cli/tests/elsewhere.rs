@@ -56,15 +56,17 @@ async fn names_elsewhere_are_held(backend: Backend) {
         world.put_doc(&format!("docs/{n}.jpg")).await;
     }
     let (blob, json) = (blob(backend), json(backend));
-    world.db.exec(&format!("create table note (id integer primary key, body text, data {json}, raw {blob}, link varchar(200))")).await;
-    // Nothing of it is there when it is attached.
+    let text = if matches!(backend, Backend::Mariadb | Backend::Mysql) { "longtext" } else { "text" };
+    world.db.exec(&format!("create table note (id integer primary key, body {text}, data {json}, raw {blob}, link {text})")).await;
     rowbound(&world).run(&["attach"]).await.expect(0);
+    // So far into a value that no sample shows it.
+    let far = "x ".repeat(40_000);
     let literal = |text: &str| backend.literal(text);
     for (id, column, value, file) in [
-        (1, "body", literal("<p>See <img src=\"https://old.example.org/files/held/in%20text.jpg?w=1\"></p>"), "held/in text.jpg"),
-        (2, "data", literal(r#"{"cards": [{"src": "held\/in-json.jpg"}]}"#), "held/in-json.jpg"),
-        (3, "raw", bytes(backend, "a:1:{s:4:\"logo\";s:16:\"held/in-blob.jpg\";}"), "held/in-blob.jpg"),
-        (4, "link", literal("/files/held/what?.png"), "held/what?.png"),
+        (1, "body", literal(&format!("{far}<p>See <img src=\"https://old.example.org/files/held/in%20text.jpg?w=1\"></p>")), "held/in text.jpg"),
+        (2, "data", literal(&format!(r#"{{"cards": [{{"text": "{far}"}}, {{"src": "held\/in-json.jpg"}}]}}"#)), "held/in-json.jpg"),
+        (3, "raw", bytes(backend, &format!("{far}a:1:{{s:4:\"logo\";s:16:\"held/in-blob.jpg\";}}")), "held/in-blob.jpg"),
+        (4, "link", literal(&format!("{far} /files/held/what?.png")), "held/what?.png"),
     ] {
         world.db.exec(&format!("insert into note (id, {column}) values ({id}, {value})")).await;
         world.put_file(file, b"1");

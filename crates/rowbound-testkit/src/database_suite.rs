@@ -40,6 +40,7 @@ pub mod forget; // old entries leave the ledger, what is needed stays
 pub mod follow; // who hears of the ledger: registered, leased, in order, never lost
 pub mod install; // attach, repair, drift, detach
 pub mod names; // values and keys arrive as they stood in the row
+pub mod readings; // what a value could mean holds a file; which rows count
 pub mod row; // a row by its key
 pub mod scan; // a column from one end to the other
 pub mod queue; // claim, put back, settle, ledger
@@ -242,6 +243,8 @@ pub async fn fresh_record(database: &dyn Database, bound: &[Bound]) -> Installat
         snapshot: Snapshot::default(),
         gaps: Vec::new(),
         shadow: BTreeMap::new(),
+        values: BTreeMap::new(),
+        seen: None,
     }
 }
 
@@ -407,6 +410,13 @@ cases! {
         a_query_that_fails_stops_the_check
         holders_are_limited
         a_name_that_no_row_can_hold_is_absent;
+    readings:
+        a_url_holds_the_raw_and_the_decoded_name
+        a_host_that_nobody_named_holds_its_file
+        another_spelling_of_a_name_holds_its_file
+        json_holds_what_its_path_does_not_reach
+        only_rows_that_count_release_and_hold
+        bytes_and_uuids_are_names;
     scan:
         scan_reads_every_value_in_the_order_of_bytes
         scan_of_a_range_leaves_out_nothing_of_it

@@ -28,7 +28,8 @@ mod leaving; // bindings that are not in the plan any more
 mod places; // storages: which installation each belongs to, and that no two are one place
 mod promote; // from shadow mode to live
 
-use columns::{all_bound, another_column, bound_as_before, carry_renamed};
+use columns::{all_bound, another_column, bound_as_before, carry_renamed, looked_through};
+pub(crate) use columns::{none_left_out, unseen};
 pub use detach::{Detached, detach};
 pub(crate) use leaving::drop_flag;
 pub use leaving::is_meant;
@@ -187,6 +188,8 @@ async fn attach_once(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
             snapshot: Default::default(),
             gaps: Vec::new(),
             shadow: BTreeMap::new(),
+            values: BTreeMap::new(),
+            seen: None,
         },
     };
     if before.is_some() {
@@ -233,7 +236,8 @@ async fn attach_once(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
         }
     }
     // After what a person has to say of the columns that are bound, and before anything is changed.
-    all_bound(plan, db, &mut inspection).await?;
+    record.seen = Some(all_bound(plan, db, &mut inspection).await?);
+    record.values = looked_through(db, &bound, &mut inspection).await?;
     record.version = VERSION;
     record.bindings.extend(bound.iter().map(|b| (b.binding.key(), b.id)));
     record.active = bound.iter().map(|b| b.id).collect();
@@ -248,7 +252,7 @@ async fn attach_once(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
         place.mark().await?;
     }
     each_holds_its_own(places.iter()).await?;
-    let changed = before.as_ref() != Some(&installation) || !places.iter().all(Place::is_as_before);
+    let changed = before.map(|before| before.attached()) != Some(installation.attached()) || !places.iter().all(Place::is_as_before);
     Ok(Attached { installation, inspection, statements, proved, removed, changed })
 }
 

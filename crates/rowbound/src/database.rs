@@ -95,17 +95,18 @@ pub struct ColumnSearch {
 impl ColumnSearch {
     /// The search for `names` in what `bound` binds.
     pub fn of<'a>(bound: &Bound, names: impl IntoIterator<Item = &'a FileName>) -> Self {
+        Self::in_column(bound, bound.binding.search(names))
+    }
+
+    /// Any search in what `bound` binds.
+    pub fn in_column(bound: &Bound, search: Search) -> Self {
         let Binding { column, query, .. } = &bound.binding;
-        ColumnSearch { binding: bound.id, column: column.clone(), search: bound.binding.search(names), query: query.clone() }
+        ColumnSearch { binding: bound.id, column: column.clone(), search, query: query.clone() }
     }
 
     /// The same for what `bound` reads only, without what its values merely mention: for who reports references, never for a check.
-    pub fn of_read<'a>(bound: &Bound, names: impl IntoIterator<Item = &'a FileName> + Clone) -> Self {
-        let mut search = Self::of(bound, names.clone());
-        if search.search.scan.is_some() {
-            search.search.scan = Some(crate::binding::Scan::read_only(&bound.binding.reading, names));
-        }
-        search
+    pub fn of_read<'a>(bound: &Bound, names: impl IntoIterator<Item = &'a FileName>) -> Self {
+        Self::in_column(bound, bound.binding.search_read(names))
     }
 }
 

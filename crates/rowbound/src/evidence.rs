@@ -13,7 +13,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    binding::is_elsewhere,
+    binding::{Column, is_elsewhere},
     clock,
     database::{
         Database,
@@ -26,6 +26,7 @@ use crate::{
 
 mod bound; // bound columns of which no value is a file
 mod mentions; // a value -> everything that it could name
+pub mod values; // all values of a bound column: how deep a check must look
 
 pub(crate) use bound::{above, within};
 pub use bound::{Cause, Unfit, unfit};
@@ -135,6 +136,9 @@ pub struct Survey {
     pub unread: Vec<Unread>,
     /// Columns without any value.
     pub empty: Vec<TextColumn>,
+    /// Columns with values that were looked at.
+    #[serde(skip)]
+    pub filled: Vec<Column>,
     /// How many columns were looked at.
     pub looked: usize,
 }
@@ -165,7 +169,7 @@ pub async fn survey(
     let end = clock::deadline(limits.time);
     let mut columns = db.text_columns().await?;
     // What refers to another table repeats values that are looked at there.
-    columns.retain(|c| !c.foreign_key && c.class != Class::Blob && !skip(c));
+    columns.retain(|c| !c.foreign_key && !skip(c));
     columns.sort_by_key(|c| !speaks_of_files(&c.column.column));
     let mut survey = Survey::default();
     for column in columns {
@@ -185,6 +189,7 @@ pub async fn survey(
             }
             continue;
         }
+        survey.filled.push(Column { schema: Some(column.schema.clone()), ..column.column.clone() });
         let before = survey.evidence.len();
         for (name, storage) in storages {
             let few = few(storage.as_ref(), &sample.values);

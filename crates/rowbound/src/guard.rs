@@ -3,16 +3,23 @@
 //! In: a plan's bindings, and what stands in the database. Out: the installation record, if the database is the one that was attached, with these bindings,
 //! and capture is whole. Promise: on any doubt the answer is an error, and nothing is deleted.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 
 use crate::{
-    attach::{copied, drop_flag, last_whole, number, own_places},
+    attach::{copied, drop_flag, last_whole, number, own_places, unseen},
+    binding::Column,
     capture::{Bound, Drift, Gap, Installation, VERSION},
     database::{Database, Dialect, drifted},
     error::{Error, Kind, Result},
+    evidence::{Limits, values::deeper},
     plan::Plan,
+    storage::Storage,
 };
 
 /// Stands before every deletion of one plan.
@@ -20,8 +27,23 @@ use crate::{
 pub(crate) struct Guard {
     db: Arc<dyn Database>,
     bound: Vec<Bound>,
+    /// Columns that hold names of files but no references.
+    ignored: Vec<Column>,
     /// When capture was last seen whole.
     whole: Mutex<Timestamp>,
+    /// What came to the database since it was attached.
+    new: Mutex<New>,
+}
+
+/// Columns that came since the last attach, or were empty then.
+#[derive(Debug, Default)]
+struct New {
+    /// What that attach had seen.
+    seen: Option<BTreeSet<String>>,
+    /// Those whose values are no files.
+    harmless: BTreeSet<String>,
+    /// One that references files stops deletion.
+    stops: Option<Error>,
 }
 
 impl Guard {
@@ -31,7 +53,7 @@ impl Guard {
     /// Those of [`same_bindings`].
     pub(crate) fn new(plan: &Plan, db: Arc<dyn Database>, record: &Installation) -> Result<Self> {
         let whole = Mutex::new(last_whole(record).max(record.attached_at));
-        Ok(Guard { bound: same_bindings(plan, record)?, db, whole })
+        Ok(Guard { bound: same_bindings(plan, record)?, db, ignored: plan.ignore.clone(), whole, new: Mutex::default() })
     }
 
     /// The bindings, with their numbers.
@@ -55,7 +77,47 @@ impl Guard {
             return Err(Error::new(Kind::Drift, "another set of bindings was attached meanwhile")
                 .hint("start rowbound again with that rowbound.toml"));
         }
-        Ok(record)
+        let new = self.new.lock().unwrap_or_else(|e| e.into_inner());
+        // An attach since then has seen them.
+        match new.stops.clone().filter(|_| new.seen == record.seen) {
+            Some(stops) => Err(stops),
+            None => Ok(record),
+        }
+    }
+
+    /// Looks whether columns that the last attach has not seen reference files: then deletion stops until it has. Within so much time.
+    ///
+    /// # Errors
+    /// When the schema or a storage cannot be read.
+    pub(crate) async fn look_for_new(&self, storages: &BTreeMap<String, Arc<dyn Storage>>, limits: Limits) -> Result<()> {
+        let record = installed(self.db.as_ref()).await?;
+        let known = {
+            let mut new = self.new.lock().unwrap_or_else(|e| e.into_inner());
+            if new.seen != record.seen {
+                *new = New { seen: record.seen.clone(), ..New::default() };
+            }
+            new.harmless.clone()
+        };
+        let found = unseen(self.db.as_ref(), &self.bound, &self.ignored, &record, &known, storages, limits).await?;
+        let mut new = self.new.lock().unwrap_or_else(|e| e.into_inner());
+        new.harmless.extend(found.harmless);
+        new.stops = found.stops;
+        Ok(())
+    }
+
+    /// Looks whether values came that need a deeper look than the record says, and writes it down.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub(crate) async fn look_deeper(&self, time: Duration) -> Result<()> {
+        let deeper = deeper(self.db.as_ref(), &self.bound, &installed(self.db.as_ref()).await?, time).await?;
+        if deeper.is_empty() {
+            return Ok(());
+        }
+        // Anew: what somebody wrote meanwhile stays.
+        let mut record = self.record().await?;
+        record.values.extend(deeper);
+        self.db.record(&record).await
     }
 
     /// The installation record, if capture is whole. Where only triggers are missing (a table was rebuilt, a partition was attached) they

@@ -132,7 +132,7 @@ pub async fn propose(
 ) -> Result<Proposal> {
     let columns = db.text_columns().await?;
     let seen = survey(db, storages, Limits { values: VALUES, time: TIME }, |_| false).await?;
-    let Survey { mut evidence, alike, unread, empty, looked } = seen;
+    let Survey { mut evidence, alike, unread, empty, looked, .. } = seen;
     let shown = |c: &TextColumn| c.column.to_string();
     let mut proposal = Proposal {
         frameworks: frameworks::known(&columns).map(|f| (f.name, says(f))).collect(),

@@ -343,7 +343,22 @@ impl Plan {
             if matches!(&b.reading, Reading::Url { prefixes } if prefixes.is_empty()) {
                 return Err(Error::new(Kind::Config, "`prefix` is missing for kind = \"url\"").with("binding", &b.column));
             }
-            if let Reading::Url { prefixes } | Reading::Json { prefixes, .. } | Reading::Array { prefixes } = &b.reading {
+            if let Reading::Raw { strip, prefixes, .. } = &b.reading
+                && (strip.iter().any(String::is_empty) || strip.is_empty() && prefixes.is_empty())
+            {
+                return Err(Error::new(Kind::Config, "`strip` holds an empty text, or nothing").with("binding", &b.column));
+            }
+            if let Some(both) = b.only.keys().find(|c| **c == b.column.column || c.is_empty()) {
+                return Err(Error::new(Kind::Config, "`where` names the bound column itself, or none")
+                    .with("binding", &b.column)
+                    .with("where", both)
+                    .hint("write where = { kind = \"image\" }, with another column of the same table"));
+            }
+            if let Reading::Url { prefixes }
+            | Reading::Json { prefixes, .. }
+            | Reading::Array { prefixes }
+            | Reading::Raw { prefixes, .. } = &b.reading
+            {
                 for prefix in prefixes {
                     if !prefix.ends_with('/') || prefix.contains(['%', '?', '#']) {
                         return Err(Error::new(Kind::Config, "`prefix` must end with `/` and hold no `%`, `?` or `#`")

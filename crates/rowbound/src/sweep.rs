@@ -47,7 +47,7 @@ use compare::BATCH;
 use elsewhere::Elsewhere;
 pub use elsewhere::{Cut, Held, HeldBy, Said, Similar, Unread};
 use range::Range;
-pub use report::{Amount, Brake, Dangling, Group, Orphan, Report};
+pub use report::{Amount, Brake, Dangling, Group, Odd, Orphan, Report};
 pub use sides::Other;
 use sides::Side;
 use spool::{Counts, Point, Spool};

@@ -1,12 +1,12 @@
 //! `rowbound sweep`.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use rowbound::{
     Error, FileName, Kind, Names, Plan, Result,
     capture::Installation,
     database,
-    sweep::{self, Dangling, Finding, Group, Held, Options, Orphan, Other, Progress, Report, Swept},
+    sweep::{self, Dangling, Finding, Group, Held, Odd, Options, Orphan, Other, Progress, Report, Swept},
 };
 use serde::Serialize;
 
@@ -222,6 +222,10 @@ fn of_storage(s: &Storage) -> String {
             r.mentioned.files,
             format!("files that a value mentions outside of what its binding reads ({})", output::bytes(r.mentioned.bytes)),
         ),
+        (
+            r.otherwise.files,
+            format!("files that a value could mean, though it is not read so: they stay ({})", output::bytes(r.otherwise.bytes)),
+        ),
         (r.protected, "files without a row under a `keep` or `ignore` pattern".to_owned()),
         (r.odd, "entries that no row could name (links, odd names)".to_owned()),
     ] {
@@ -234,6 +238,14 @@ fn of_storage(s: &Storage) -> String {
         row[0] = format!("{:>width$}", row[0]);
     }
     out.push_str(&output::table(&rows, 2));
+    for (title, odd) in [
+        ("values that could mean files, though they are not read so", &r.otherwise_in),
+        ("values that are read as no name", &r.unexplained),
+    ] {
+        if !odd.is_empty() {
+            out.push_str(&format!("{title}\n{}", odd_table(odd)));
+        }
+    }
     for (title, groups) in [("orphans by folder", &r.by_folder), ("orphans by age", &r.by_age)] {
         if !groups.is_empty() {
             out.push_str(&format!("{title}\n{}", group_table(groups)));
@@ -315,6 +327,17 @@ fn pair(row: &str, file: &str) -> String {
         text.chars().filter(|c| !c.is_ascii() && !other.contains(*c)).map(|c| format!(" U+{:04X}", u32::from(c))).collect()
     };
     format!("{} (the row has{}, the file{})", output::safe(file), shown(row, file), shown(file, row))
+}
+
+fn odd_table(odd: &BTreeMap<String, Odd>) -> String {
+    let rows: Vec<_> = odd
+        .iter()
+        .map(|(column, odd)| {
+            let samples: Vec<_> = odd.samples.iter().map(|s| output::safe(s)).collect();
+            vec![column.clone(), odd.count.to_string(), samples.join(", ")]
+        })
+        .collect();
+    output::table(&rows, 2)
 }
 
 fn group_table(groups: &[Group]) -> String {

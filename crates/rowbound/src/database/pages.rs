@@ -2,8 +2,11 @@
 //!
 //! In: values from a database. Out: pages for one reader, at most four ahead of it. Promise: a reader can tell the end from a channel that was cut off.
 
+use std::collections::BTreeMap;
+
 use crate::{
-    binding::{Column, Reading},
+    binding::{Binding, Column, Reading},
+    capture::Bound,
     error::Result,
 };
 
@@ -16,6 +19,8 @@ pub struct Scan {
     pub column: Column,
     /// The SELECT whose one column is read, instead of a table's column. Its values come in no order, and all of them.
     pub query: Option<String>,
+    /// Only of rows whose other columns have these values, as text.
+    pub only: BTreeMap<String, String>,
     /// How values are read, which says what types the column may have.
     pub reading: Reading,
     /// Whether they are wanted in bytewise order.
@@ -24,6 +29,14 @@ pub struct Scan {
     pub after: Option<String>,
     /// Values behind this one may be left out.
     pub until: Option<String>,
+}
+
+impl Scan {
+    /// All values of what `bound` binds, in any order.
+    pub fn of(bound: &Bound) -> Self {
+        let Binding { column, query, reading, only, .. } = bound.binding.clone();
+        Scan { binding: bound.id, column, query, only, reading, ordered: false, after: None, until: None }
+    }
 }
 
 /// Values as they come.

@@ -232,7 +232,8 @@ async fn snapshot_of(conn: &mut PgConnection, bound: &[Bound]) -> Result<Snapsho
     let queries = query_items(bound);
     let bound = &with_tables(bound);
     let tables = by_table(bound);
-    let columns: Vec<_> = bound.iter().map(|b| &b.binding.column).collect();
+    let mut columns: Vec<Column> = bound.iter().map(|b| b.binding.column.clone()).collect();
+    columns.extend(bound.iter().flat_map(|b| b.binding.only.keys().map(|c| Column { column: c.clone(), ..b.binding.column.clone() })));
     let rows = sqlx::query(include_str!("postgres/snapshot.sql"))
         .bind(tables.keys().map(|(s, t)| label(s.as_deref(), t)).collect::<Vec<_>>())
         .bind(tables.keys().map(|(s, _)| s.clone()).collect::<Vec<_>>())

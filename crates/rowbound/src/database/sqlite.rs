@@ -275,10 +275,12 @@ impl Sqlite {
             items.insert(format!("table {name}"), format!("{:?}", table.name));
             items.insert(format!("keys of {name}"), format!("{:?} {:?} {:?}", table.key, table.rowid, table.unique));
             for b in columns {
-                if let Some(c) = table.column(&b.binding.column.column) {
+                for name in b.binding.only.keys().chain([&b.binding.column.column]) {
+                    let Some(c) = table.column(name) else { continue };
                     // Without its length, which SQLite ignores: a migration that makes room for longer names is no reason to stop.
                     let declared = c.declared.split('(').next().unwrap_or_default().trim_end().to_ascii_lowercase();
-                    items.insert(format!("column {}", b.binding.column), format!("{declared} {}", c.generated));
+                    let column = Column { column: name.clone(), ..b.binding.column.clone() };
+                    items.insert(format!("column {column}"), format!("{declared} {}", c.generated));
                 }
             }
         }

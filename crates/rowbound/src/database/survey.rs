@@ -1,4 +1,4 @@
-//! What a database could hold names in: its text columns, and a few values of each.
+//! What a database could hold names in: its text, JSON and BLOB columns, and a few values of each.
 //!
 //! In: a database that may be huge and in use, and whose schema nobody has declared. Out: columns, and samples that are bounded in rows, in time and
 //! in bytes. Promise: nothing is changed, and no lock is held that an application would wait for.
@@ -22,7 +22,7 @@ pub const SMALL: u64 = 10_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
-    /// Text.
+    /// Text, or bytes that may be text.
     Text,
     /// JSON, by the column's type.
     Json,
@@ -97,7 +97,14 @@ impl Sample {
     pub(super) fn add(&mut self, values: impl IntoIterator<Item = Vec<u8>>, limit: usize) {
         let mut seen: std::collections::HashMap<String, usize> = self.values.iter().map(|value| (value.clone(), 1)).collect();
         for value in values {
-            let Ok(text) = String::from_utf8(value) else { continue };
+            let text = match String::from_utf8(value) {
+                Ok(text) => text,
+                // Bytes that were cut off within a character.
+                Err(e) if e.utf8_error().error_len().is_none() => {
+                    String::from_utf8_lossy(&e.as_bytes()[..e.utf8_error().valid_up_to()]).into_owned()
+                }
+                Err(_) => continue,
+            };
             if text.is_empty() {
                 continue;
             }

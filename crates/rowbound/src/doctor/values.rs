@@ -15,7 +15,7 @@ use super::{Examination, State};
 use crate::{
     clock,
     database::survey::TextColumn,
-    evidence::{Limits, unfit},
+    evidence::{Limits, unfit, values::finding},
     frameworks::deleters as deleters_known,
     queue::Outcome,
     storage::Storage,
@@ -44,7 +44,18 @@ pub(super) async fn values(x: &mut Examination<'_>, there: &BTreeMap<String, Arc
         let column = u.column.column.to_string();
         x.find_about("values", State::Note, &column, &format!("its values were not looked at: {}", u.why), None);
     }
-    if unfit.is_empty() && unread.is_empty() {
+    // As the last attach saw them: to read all of them anew may take long.
+    let odd: Vec<String> =
+        (x.bound.iter()).filter_map(|b| finding(&b.binding.column.to_string(), x.record.as_ref()?.values.get(&b.id)?)).collect();
+    for said in &odd {
+        x.find(
+            "values",
+            State::Note,
+            said.as_str(),
+            Some("if they should be read as names, change `kind`, `prefix` or `strip` of the binding; then `rowbound attach`"),
+        );
+    }
+    if unfit.is_empty() && unread.is_empty() && odd.is_empty() {
         x.find("values", State::Ok, "sampled values of bound columns are files, or there are too few to tell", None);
     }
     unfit.into_iter().map(|u| u.storage).collect()

@@ -35,7 +35,8 @@ const PIECES: usize = 400;
 /// Everything that a value could name, each with the way to read it so.
 pub(super) fn mentions(value: &str, class: Class) -> Vec<Mention> {
     let mut all = Vec::new();
-    if class == Class::Text {
+    let is_text = matches!(class, Class::Text | Class::Blob);
+    if is_text {
         for Spelling { prefix, name, raw } in spellings(value) {
             let reading = if prefix.is_empty() { Reading::Name } else { Reading::Url };
             all.push(Mention { reading, prefix, path: String::new(), name, raw });
@@ -45,7 +46,7 @@ pub(super) fn mentions(value: &str, class: Class) -> Vec<Mention> {
         }
     }
     let begins = value.trim_start();
-    if (class != Class::Text || begins.starts_with(['[', '{', '"']))
+    if (!is_text || begins.starts_with(['[', '{', '"']))
         && let Ok(json) = serde_json::from_str::<serde_json::Value>(value)
     {
         let mut left = PIECES;

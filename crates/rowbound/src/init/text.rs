@@ -3,9 +3,6 @@
 use super::{Proposal, Proposed};
 use crate::evidence::Reading;
 
-/// Whether a plan takes `strip` and `where`. Until it does they stand in comments.
-const STRIP_AND_WHERE: bool = false;
-
 impl Proposal {
     /// The proposal as the text of `rowbound.toml`. `database` and the storages' URLs stand in it as they are.
     pub fn toml(&self, database: &str, storages: &[(String, String)]) -> String {
@@ -95,11 +92,9 @@ impl Proposed {
             Reading::Name => {}
             Reading::Url => {
                 fields.push("kind = \"url\"".to_owned());
-                let strip = format!("strip = {} # the names stand behind it as they are, and are not percent-encoded", prefixes());
-                match (e.raw, STRIP_AND_WHERE) {
-                    (true, true) => fields.push(strip),
-                    (true, false) => fields.extend([format!("prefix = {}", prefixes()), format!("# {strip}")]),
-                    (false, _) => fields.push(format!("prefix = {}", prefixes())),
+                match e.raw {
+                    true => fields.push(format!("strip = {} # the names stand behind it as they are, and are not percent-encoded", prefixes())),
+                    false => fields.push(format!("prefix = {}", prefixes())),
                 }
             }
             Reading::Key => fields.push("kind = \"active-storage-key\"".to_owned()),
@@ -125,10 +120,7 @@ impl Proposed {
         }
         if let Some((column, keys)) = &self.only {
             match keys.as_slice() {
-                [one] => {
-                    let only = format!("where = {{ {} = {} }}", key(column), text(one));
-                    fields.push(if STRIP_AND_WHERE { only } else { format!("# {only}") });
-                }
+                [one] => fields.push(format!("where = {{ {} = {} }}", key(column), text(one))),
                 several => lines.push(format!("# it names files in the rows whose {column} is {}", several.join(", "))),
             }
         }

@@ -49,6 +49,9 @@ pub(super) struct Bind {
     path: Option<String>,
     pattern: Option<String>,
     keep: Option<OneOrMany>,
+    strip: Option<OneOrMany>,
+    #[serde(rename = "where")]
+    only: Option<BTreeMap<String, String>>,
     mode: Option<String>,
     capture: Option<String>,
     derivatives: Option<OneOrMany>,
@@ -161,6 +164,16 @@ fn reading(kind: Option<String>, prefix: Option<OneOrMany>, path: Option<String>
     })
 }
 
+/// The reading with prefixes that are taken away raw.
+fn stripped(reading: Reading, strip: Option<OneOrMany>) -> Result<Reading> {
+    let Some(strip) = strip.map(Vec::from) else { return Ok(reading) };
+    match reading {
+        Reading::Name => Ok(Reading::Raw { strip, prefixes: Vec::new(), bare: true }),
+        Reading::Url { prefixes } => Ok(Reading::Raw { strip, prefixes, bare: false }),
+        _ => Err(Error::new(Kind::Config, "`strip` goes with kind = \"name\" or \"url\"")),
+    }
+}
+
 impl Reference {
     pub(super) fn resolve(self) -> Result<Binding> {
         let name = self.name.filter(|n| !n.is_empty()).ok_or_else(|| {
@@ -252,7 +265,8 @@ impl Bind {
                 .with(field, format_args!("{value:?}"))
                 .hint(format!("write one of: {allowed}"))
         };
-        let reading = reading(self.kind, self.prefix, self.path, self.pattern).map_err(|e| e.with("binding", &shown))?;
+        let reading = reading(self.kind, self.prefix, self.path, self.pattern).and_then(|reading| stripped(reading, self.strip));
+        let reading = reading.map_err(|e| e.with("binding", &shown))?;
         Ok(Binding {
             query: None,
             storage: self.storage.unwrap_or_else(|| "default".to_owned()),
@@ -260,6 +274,7 @@ impl Bind {
             names: Names::Paths,
             keep: self.keep.map(Into::into).unwrap_or_default(),
             derivatives: self.derivatives.map(Into::into).unwrap_or_default(),
+            only: self.only.unwrap_or_default(),
             mode: match self.mode.as_deref().unwrap_or("live") {
                 "live" => Mode::Live,
                 "shadow" => Mode::Shadow,

@@ -21,7 +21,7 @@ use super::{
     spool::{Counts, Point, Spool},
 };
 use crate::{
-    binding::{Binding, Resolved, Scan as Names},
+    binding::{Resolved, Scan as Names},
     capture::Bound,
     clock,
     collect::age,
@@ -72,7 +72,7 @@ impl Work<'_> {
         let mut rows = Rows::default();
         for side in &self.sides {
             let more = Rows::begin(side.db, &side.bound, &side.storage.name, &range, unordered, &self.options.state).await;
-            rows = rows.and(more.map_err(no_rows)?);
+            rows = rows.and(more.map_err(no_rows)?, side.label);
         }
         let mut listing = self.place.list(&range.prefix, after).await.map_err(no_files)?;
         let mut join = Join::default();
@@ -80,7 +80,7 @@ impl Work<'_> {
         progress.references.store(point.counts.references, Relaxed);
         let (mut files, mut references): (Vec<FileName>, Vec<FileName>) = Default::default();
         let mentions = self.sides.iter().any(|side| side.here().any(mentions));
-        let batch = if mentions { MENTIONS } else { BATCH };
+        let mut batch = if mentions { MENTIONS } else { BATCH };
         let (mut since, mut rest) = (Instant::now(), POINT);
         let mut newest = None;
         loop {
@@ -124,7 +124,9 @@ impl Work<'_> {
                         point.at = newest.take().or(point.at.take());
                         spool.point(point)?;
                         crash::point("compared");
-                        if mentions {
+                        // Columns without an index are read for each point, too.
+                        if mentions || began.elapsed() > POINT / 4 {
+                            batch = MENTIONS;
                             rest = POINT.max(began.elapsed() * REST);
                         }
                         since = Instant::now();
@@ -151,6 +153,7 @@ impl Work<'_> {
             }
         }
         self.settle(&mut files, &mut references, spool, &mut point.counts, progress).await?;
+        point.counts.unexplained = rows.unexplained();
         let refused = rows.refused();
         if refused > 0 {
             tracing::warn!(storage = %name, values = refused, "values of bound columns are no names that a file of the storage could have");
@@ -177,9 +180,13 @@ impl Work<'_> {
             orphans.append(&mut self.orphans(batch, spool.started, counts).await?);
         }
         let (mentioned, meant) = (self.mentioned(&orphans).await?, self.meant(&orphans).await?);
+        let otherwise = self.otherwise(&orphans).await?;
         for orphan in orphans {
             if mentioned.contains(&orphan.name) || meant.contains(&orphan.name) {
                 counts.mentioned.add(orphan.size);
+            } else if let Some((column, value)) = otherwise.get(&orphan.name) {
+                counts.otherwise.add(orphan.size);
+                counts.otherwise_in.entry(column.clone()).or_default().add(Some(&orphan.name), value);
             } else {
                 counts.orphans.add(orphan.size);
                 found.push(Finding::Orphan(orphan));
@@ -238,26 +245,64 @@ impl Work<'_> {
             return Ok(mentioned);
         }
         for (side, b) in self.sides.iter().flat_map(|side| side.here().filter(|b| mentions(b)).map(move |b| (side, b))) {
-            let Binding { column, query, reading, .. } = b.binding.clone();
-            let names = Names::new(&reading, orphans.iter().map(|o| &o.name));
-            let scan = Scan { binding: b.id, column, query, reading, ordered: false, after: None, until: None };
-            let mut values = side.db.scan(&scan).await.map_err(failed)?;
-            let ended = || Error::new(Kind::Database, "a column's values ended before their last page").with("binding", &b.binding.column);
-            loop {
-                let page = values.pages.recv().await.ok_or_else(ended).flatten().map_err(failed)?;
-                for value in &page.values {
-                    names.held(value, |name, _| {
-                        mentioned.insert(name.clone());
-                    });
-                }
-                if page.last {
-                    break;
-                }
-                // Pages that wait already would keep everything else on this thread waiting.
-                tokio::task::yield_now().await;
-            }
+            let names = Names::new(&b.binding.reading, orphans.iter().map(|o| &o.name));
+            each_value(side, b, |value| {
+                names.held(value, |name, _| {
+                    mentioned.insert(name.clone());
+                });
+            })
+            .await
+            .map_err(failed)?;
         }
         Ok(mentioned)
+    }
+
+    /// Those that a value of a column of names or URLs could mean, though it is not read so: with the column and the value.
+    async fn otherwise(&self, orphans: &[Orphan]) -> Result<BTreeMap<FileName, (String, Vec<u8>)>> {
+        let failed = |e: Error| brake("the rows could not be read to their end", &e, &self.storage.name);
+        let mut meant = BTreeMap::new();
+        // Where names are keys, a value is read as some key, whatever it is. If that one is there, it is meant.
+        let mut read: BTreeMap<FileName, Vec<(FileName, String, Vec<u8>)>> = BTreeMap::new();
+        let keys = self.storage.location.names() == Allowed::Keys;
+        let names: HashSet<&FileName> = orphans.iter().map(|o| &o.name).collect();
+        if names.is_empty() {
+            return Ok(meant);
+        }
+        let one_name = |b: &&Bound| !b.binding.reading.is_many();
+        for (side, b) in self.sides.iter().flat_map(|side| side.here().filter(one_name).map(move |b| (side, b))) {
+            let column = side.shown(&b.binding.column);
+            let mut look = |value: &[u8]| {
+                let exact = match b.binding.reading.resolve(value, b.binding.names) {
+                    Resolved::Name(name) if keys && !names.contains(&name) => Some(name),
+                    _ => None,
+                };
+                b.binding.holds(value, |name| match &exact {
+                    _ if !names.contains(&name) => {}
+                    Some(exact) => read.entry(exact.clone()).or_default().push((name, column.clone(), value.to_vec())),
+                    None => drop(meant.entry(name).or_insert_with(|| (column.clone(), value.to_vec()))),
+                });
+            };
+            if b.binding.query.is_some() {
+                each_value(side, b, look).await.map_err(failed)?;
+                continue;
+            }
+            let search = ColumnSearch::in_column(b, b.binding.search(names.iter().copied()));
+            let found = side.db.holders(&[search], HOLDERS).await.map_err(failed)?;
+            match found.len() >= HOLDERS as usize {
+                // There are more.
+                true => each_value(side, b, look).await.map_err(failed)?,
+                false => found.iter().for_each(|h| look(h.value.as_bytes())),
+            }
+        }
+        let exact: Vec<FileName> = read.keys().cloned().collect();
+        for some in exact.chunks(BATCH) {
+            for (name, look) in some.iter().zip(self.place.look(some).await.map_err(failed)?) {
+                if !matches!(look.map_err(failed)?, Look::Seen(_)) {
+                    meant.extend(read.remove(name).into_iter().flatten().map(|(name, column, value)| (name, (column, value))));
+                }
+            }
+        }
+        Ok(meant)
     }
 
     /// Those that a row may mean all the same, where keys need not be paths: it references another spelling, and nothing lies under that. A library of the application
@@ -368,6 +413,21 @@ fn forms(name: &FileName) -> Vec<FileName> {
     }
     let forms = [name.as_str().nfc().collect::<String>(), name.as_str().nfd().collect()];
     forms.iter().filter(|form| *form != name.as_str()).filter_map(|form| FileName::key(form).ok()).collect()
+}
+
+/// Reads every value of what `b` binds.
+async fn each_value(side: &Side<'_>, b: &Bound, mut take: impl FnMut(&[u8])) -> Result<()> {
+    let mut values = side.db.scan(&Scan::of(b)).await?;
+    let ended = || Error::new(Kind::Database, "a column's values ended before their last page").with("binding", &b.binding.column);
+    loop {
+        let page = values.pages.recv().await.ok_or_else(ended).flatten()?;
+        page.values.iter().for_each(|value| take(value));
+        if page.last {
+            return Ok(());
+        }
+        // Pages that wait already would keep everything else on this thread waiting.
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Whether values of `b` count for what they mention, and not only for what is read out of them.

@@ -11,7 +11,7 @@ use super::{
     sides::{Side, other},
 };
 use crate::{
-    attach::{apart, copied, number, open_storages},
+    attach::{apart, copied, none_left_out, number, open_storages},
     binding::Mode,
     capture::Bound,
     database::{Database, drifted},
@@ -101,6 +101,7 @@ impl<'a> Work<'a> {
             let all = open_storages(plan)?;
             apart(record, &storage.name, all.iter().map(|(name, place)| (&plan.storages[name], place))).await?;
             if options.delete {
+                none_left_out(plan, db).await?;
                 all_there(storage, place.as_ref(), &sides).await?;
             }
         }

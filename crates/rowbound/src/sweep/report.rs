@@ -2,6 +2,8 @@
 //!
 //! In: counts, and the findings on disk. Out: a [`Report`], and the [`Brake`] where the counts look like a mistake.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +66,29 @@ pub struct Dangling {
     pub file: Option<FileName>,
 }
 
+/// Values of one column that are not read as they might be meant.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Odd {
+    /// How many values, or files that only such values could mean.
+    pub count: u64,
+    /// A few of the values, cut off if they are long.
+    pub samples: Vec<String>,
+    /// The files that these could mean.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileName>,
+}
+
+impl Odd {
+    pub(super) fn add(&mut self, file: Option<&FileName>, value: &[u8]) {
+        self.count += 1;
+        if self.samples.len() < 3 {
+            let text = String::from_utf8_lossy(value);
+            self.samples.push(text.chars().take(120).collect());
+            self.files.extend(file.cloned());
+        }
+    }
+}
+
 /// Why a sweep stopped before it changed anything.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Brake {
@@ -119,6 +144,12 @@ pub struct Report {
     pub derived: Amount,
     /// Files that no row names, but that a text, a JSON value or an array mentions outside of what its binding reads, or, on S3, a row may mean by another spelling.
     pub mentioned: Amount,
+    /// Files that no row references as it is read, but that a value could mean: by another spelling of the name, or under a prefix that no binding has. They stay.
+    pub otherwise: Amount,
+    /// These, by the column of the value.
+    pub otherwise_in: BTreeMap<String, Odd>,
+    /// Values that are read as no name, by column; of a sweep that was taken up again, those since then.
+    pub unexplained: BTreeMap<String, Odd>,
     /// Files that no row names, under a `keep` or an `ignore` pattern.
     pub protected: u64,
     /// Entries that no row could name: links, names that are refused.
@@ -218,6 +249,9 @@ impl Work<'_> {
             young: counts.young,
             derived: counts.derived,
             mentioned: counts.mentioned,
+            otherwise: counts.otherwise,
+            otherwise_in: counts.otherwise_in.clone(),
+            unexplained: counts.unexplained.clone(),
             protected: counts.protected,
             odd: counts.odd,
             dangling: counts.dangling,

@@ -4,6 +4,7 @@
 //! Promise: what is behind the last point is forgotten, so that nothing stands there twice; one sweep at a time writes a spool.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
@@ -40,6 +41,12 @@ pub(super) struct Counts {
     pub young: super::Amount,
     pub derived: super::Amount,
     pub mentioned: super::Amount,
+    #[serde(default)]
+    pub otherwise: super::Amount,
+    #[serde(default)]
+    pub otherwise_in: BTreeMap<String, super::Odd>,
+    #[serde(default)]
+    pub unexplained: BTreeMap<String, super::Odd>,
     pub protected: u64,
     pub odd: u64,
     pub dangling: u64,

@@ -19,7 +19,7 @@ use crate::{
     ledger::{Entry, Filter, NewEntry},
     name::FileName,
     queue::{DERIVATIVE, Outcome},
-    references,
+    references::{self, Sight},
     storage::{Look, Restored, Storage, Trashed},
     trace,
 };
@@ -122,9 +122,7 @@ async fn referenced<'m>(
     let names: Vec<FileName> = names.into_iter().cloned().collect();
     let mut held = HashSet::new();
     for names in names.chunks(at_once) {
-        let (found, lock) = references::find_in(db, bound, within, &record.snapshot, storage, names).await?;
-        drop(lock);
-        held.extend(found);
+        held.extend(references::find_in(db, bound, within, record, storage, names, Sight::Surveyed).await?.held);
     }
     Ok(moves.iter().filter(|m| held.contains(&m.name)).collect())
 }

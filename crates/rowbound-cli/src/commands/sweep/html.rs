@@ -157,6 +157,7 @@ fn part(r: &Report, sample: &Sample, pictures: Vec<Picture>) -> Part {
         ("made from a file that is there", r.derived.files, weight(r.derived)),
         ("mentioned by a row, outside of what its binding reads", r.mentioned.files, weight(r.mentioned)),
         ("held: their full names stand in columns that are not bound", r.held.files, weight(r.held)),
+        ("meant by a value, perhaps, that is not read so", r.otherwise.files, weight(r.otherwise)),
         ("under a keep or an ignore pattern", r.protected, String::new()),
         ("links, and names that no row could hold", r.odd, String::new()),
     ];

@@ -29,6 +29,10 @@ pub(super) fn of(catalog: &Catalog, bound: &[Bound]) -> Snapshot {
         if let Some(column) = table.column(&b.binding.column.column) {
             items.insert(item(&b.binding.column), describe(&column.class));
         }
+        for column in b.binding.only.keys().filter_map(|c| table.column(c)) {
+            let item = item(&Column { column: column.name.clone(), ..b.binding.column.clone() });
+            items.entry(item).or_insert_with(|| describe(&column.class));
+        }
         let key = table.key.iter().map(|k| table.column(k).map_or_else(|| k.clone(), |c| format!("{k} {}", describe(&c.class))));
         items.insert(format!("primary key of {name}"), key.collect::<Vec<_>>().join(", "));
     }

@@ -57,7 +57,10 @@ fn class(data_type: &str) -> Class {
 pub(super) async fn sample(db: &Mysql, column: &TextColumn, limit: usize) -> Result<Sample> {
     let place = |e: sqlx::Error| fault(e).with("column", &column.column);
     let (t, f) = (format!("{}.{}", quote(&column.schema), quote(&column.column.table)), format!("t.{}", quote(&column.column.column)));
-    let value = match column.class == Class::Blob || column.data_type.starts_with("varbinary") {
+    let is_bytes = column.class == Class::Blob || column.data_type.starts_with("varbinary");
+    // Bytes may be pictures: few of them.
+    let most = if column.class == Class::Blob { u64::try_from(limit).unwrap_or(SMALL) } else { SMALL };
+    let value = match is_bytes {
         true => format!("left(v, {LONGEST})"),
         false => format!("left(convert(v using utf8mb4), {LONGEST})"),
     };
@@ -65,7 +68,7 @@ pub(super) async fn sample(db: &Mysql, column: &TextColumn, limit: usize) -> Res
     let mut conn = db.pool().acquire().await.map_err(fault)?;
     let key = if column.rows > SMALL { integer_key(db, &mut conn, &column.column.table).await? } else { None };
     let Some(key) = key else {
-        let sql = format!("{value} from (select {f} as v from {t} t limit {SMALL}) s where {holds}");
+        let sql = format!("{value} from (select {f} as v from {t} t where {f} is not null limit {most}) s where {holds}");
         let rows = bounded(db, &mut conn, &sql).await.map_err(place)?;
         return Ok(Sample::of(values(&rows)?, limit, column.rows >= SMALL));
     };

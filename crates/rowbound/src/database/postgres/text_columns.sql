@@ -1,4 +1,4 @@
--- Every column of the application that can hold text. Partitions and children are left out (attinhcount): their rows count with the table above
+-- Every column of the application that can hold text, as text, JSON or bytes. Partitions and children are left out (attinhcount): their rows count with the table above
 -- them. So are views, temporary tables, and what belongs to an extension.
 select
     n.nspname::text as schema,

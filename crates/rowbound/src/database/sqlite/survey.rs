@@ -75,6 +75,8 @@ pub(super) async fn sample(db: &Sqlite, column: &TextColumn, limit: usize) -> Re
     let place = |e: sqlx::Error| failed("sample")(e).with("column", &column.column);
     let value = format!("CAST(substr(v, 1, {LONGEST}) AS BLOB)");
     let holds = "typeof(v) IN ('text', 'blob') AND length(v) > 0";
+    // Bytes may be pictures: few of them.
+    let most = if column.class == Class::Blob { limit as u64 } else { SMALL };
     let mut connection = db.acquire().await?;
     let ends: Option<(Option<i64>, Option<i64>)> = if column.rows > SMALL {
         // A table WITHOUT ROWID has no such column, and is read from its beginning.
@@ -90,7 +92,7 @@ pub(super) async fn sample(db: &Sqlite, column: &TextColumn, limit: usize) -> Re
         None
     };
     let Some((Some(first), Some(last))) = ends else {
-        let sql = format!("SELECT {value} FROM (SELECT t.{f} AS v FROM {t} AS t LIMIT {SMALL}) WHERE {holds}");
+        let sql = format!("SELECT {value} FROM (SELECT t.{f} AS v FROM {t} AS t WHERE t.{f} IS NOT NULL LIMIT {most}) WHERE {holds}");
         let rows: Vec<Vec<u8>> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut *connection).await.map_err(place)?;
         return Ok(Sample::of(rows, limit, column.rows >= SMALL));
     };
