@@ -660,6 +660,12 @@ macro_rules! database_cases {
             a_query_that_fails_stops_the_check
             holders_are_limited
             a_name_that_no_row_can_hold_is_absent
+            a_url_holds_the_raw_and_the_decoded_name
+            a_host_that_nobody_named_holds_its_file
+            another_spelling_of_a_name_holds_its_file
+            json_holds_what_its_path_does_not_reach
+            only_rows_that_count_release_and_hold
+            bytes_and_uuids_are_names
             scan_reads_every_value_in_the_order_of_bytes
             scan_of_a_range_leaves_out_nothing_of_it
             scan_of_what_is_not_there_is_an_error

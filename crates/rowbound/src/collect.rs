@@ -286,8 +286,11 @@ impl Collector {
     async fn drain_lane(&self, lane: &Lane, tasks: Option<&Arc<Self>>, stop: &watch::Receiver<bool>) -> Result<()> {
         // Whatever is due, what is not there or not as attached is said.
         lane.storage.prove().await?;
-        self.survey_once().await?;
-        self.apart(lane, &self.guard.verify().await?).await?;
+        let mut record = self.guard.verify().await?;
+        if self.survey_once().await? {
+            record = self.guard.verify().await?;
+        }
+        self.apart(lane, &record).await?;
         let newest = Filter { storage: Some(lane.plan.name.clone()), limit: Some(1), ..Filter::default() };
         let before = self.db.history(&newest).await?.first().map_or(0, |e| e.id + 1);
         let waiting = self.db.backlog(&self.claim(lane, 1)).await?;

@@ -34,7 +34,7 @@ pub mod survey; // text columns, and samples of them
 mod words; // what our own rows hold as words or JSON
 
 pub use crate::plan::redact;
-pub(crate) use bound::{as_table, by_table, drifted, no_key, query_items, unusable_query, with_tables};
+pub(crate) use bound::{as_table, by_table, drifted, is_uuid, no_key, query_items, unusable_query, with_tables};
 pub(crate) use pages::Paging;
 pub use pages::{Scan, ValuePage, Values};
 pub use pool::Pool;

@@ -41,6 +41,10 @@ impl Collector {
     pub async fn run(self: Arc<Self>, stop: watch::Receiver<bool>) {
         self.talks.store(true, Relaxed);
         let workers = if self.db.dialect() == Dialect::Sqlite { 1 } else { self.settings.workers.max(1) };
+        // Before anything is deleted. What goes wrong meets the loops, too.
+        if let Err(e) = self.survey(false).await {
+            tracing::debug!("no look for new columns: {}", e.full());
+        }
         let mut tasks = tokio::task::JoinSet::new();
         let mut posts = HashMap::new();
         for name in self.lanes.keys() {

@@ -65,19 +65,19 @@ impl Collector {
         Ok(())
     }
 
-    /// The same for a drain, once in a while.
-    pub(super) async fn survey_once(&self) -> Result<()> {
+    /// The same for a drain, once in a while. Whether it looked.
+    pub(super) async fn survey_once(&self) -> Result<bool> {
         let due = |at: &Option<Instant>| at.is_none_or(|at| at.elapsed() >= self.settings.survey);
         if !due(&self.surveyed.lock().unwrap_or_else(|e| e.into_inner())) {
-            return Ok(());
+            return Ok(false);
         }
         match self.survey(false).await {
             // Whose files cannot be looked at loses none; the others' go on.
-            Err(e) if e.kind() == Kind::StorageUnreachable => return Ok(()),
+            Err(e) if e.kind() == Kind::StorageUnreachable => return Ok(false),
             done => done?,
         }
         *self.surveyed.lock().unwrap_or_else(|e| e.into_inner()) = Some(Instant::now());
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -21,7 +21,7 @@ const SAMPLES: usize = 3;
 /// # Errors
 /// Those of [`Database::scan`].
 pub async fn values(db: &dyn Database, bound: &Bound, time: Duration) -> Result<ValuesSeen> {
-    let (began, mut seen) = (Instant::now(), ValuesSeen { reading: bound.binding.mark(), ..ValuesSeen::default() });
+    let (began, mut seen) = (Instant::now(), ValuesSeen { reading: bound.binding.mark(), depth: Depth::Plain, ..ValuesSeen::default() });
     let place = |e: Error| e.with("binding", &bound.binding.column);
     let mut values = db.scan(&Scan::of(bound)).await?;
     loop {
@@ -50,9 +50,6 @@ fn look_at(bound: &Bound, value: &[u8], seen: &mut ValuesSeen) {
         Resolved::Nothing => not |= !bound.binding.reading.is_many(),
         Resolved::Refused(_) | Resolved::Unreadable(_) => not = true,
     });
-    if seen.values == 0 {
-        seen.depth = Depth::Plain;
-    }
     seen.values += 1;
     if !named && not {
         seen.unexplained += 1;

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     binding::{Held, ODD, Odd, Scan, Search},
     capture::{Bound, Snapshot},
-    database::{Checked, ColumnSearch, Found, Holder, as_table, drifted},
+    database::{Checked, ColumnSearch, Found, Holder, as_table, drifted, is_uuid},
     error::{Error, Kind, Result},
     name::FileName,
 };
@@ -30,6 +30,7 @@ use crate::{
 fn literal(class: &Class, name: &str) -> String {
     match class {
         Class::Text { charset, .. } if charset == "utf8mb4" => chars(name),
+        Class::Uuid => chars(name),
         Class::Text { charset, collation } => format!("convert({} using {charset}) collate {collation}", chars(name)),
         _ => blob(name.as_bytes()),
     }
@@ -40,7 +41,10 @@ fn conditions(search: &Search, column: &str, class: &Class, at_once: usize) -> V
     let column = format!("t.{}", quote(column));
     let only = only("t", &search.only);
     let mut out = Vec::new();
-    for values in search.values.chunks(at_once) {
+    // What is no UUID is none of such a column.
+    let fits = |v: &&String| *class != Class::Uuid || is_uuid(v);
+    let values: Vec<&String> = search.values.iter().filter(fits).collect();
+    for values in values.chunks(at_once) {
         let values: Vec<_> = values.iter().map(|v| literal(class, v)).collect();
         out.push(format!("{column} in ({}){only}", values.join(", ")));
     }

@@ -60,6 +60,7 @@ fn describe(class: &Class) -> String {
         Class::Text { charset, collation } => format!("text {charset} {collation}"),
         Class::Bytes => "bytes".to_owned(),
         Class::Json => "json".to_owned(),
+        Class::Uuid => "uuid".to_owned(),
         Class::Other(what) => format!("other {what}"),
     }
 }
@@ -72,6 +73,7 @@ pub(super) fn class(snapshot: &Snapshot, column: &Column) -> Option<Class> {
         (Some("text"), Some(charset), Some(collation)) => Class::Text { charset: charset.to_owned(), collation: collation.to_owned() },
         (Some("bytes"), ..) => Class::Bytes,
         (Some("json"), ..) => Class::Json,
+        (Some("uuid"), ..) => Class::Uuid,
         _ => Class::Other(text.clone()),
     })
 }

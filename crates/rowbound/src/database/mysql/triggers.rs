@@ -138,7 +138,7 @@ fn name_of(catalog: &Catalog, table: &TableName, event: &str) -> String {
 pub(super) fn value(alias: &str, column: &str, class: &Class) -> String {
     let column = quote(column);
     match class {
-        Class::Text { .. } | Class::Json => format!("convert({alias}.{column} using utf8mb4)"),
+        Class::Text { .. } | Class::Json | Class::Uuid => format!("convert({alias}.{column} using utf8mb4)"),
         _ => format!("{alias}.{column}"),
     }
 }

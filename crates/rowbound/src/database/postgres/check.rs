@@ -17,7 +17,7 @@ use super::{
 use crate::{
     binding::{Column, Held, ODD, Odd, Reading, Scan},
     capture::{Bound, Snapshot},
-    database::{Checked, ColumnSearch, Found, Holder, as_table, drifted, with_tables},
+    database::{Checked, ColumnSearch, Found, Holder, as_table, drifted, is_uuid, with_tables},
     error::Result,
     name::FileName,
 };
@@ -240,9 +240,7 @@ fn equality(r: &tables::Resolved, search: &ColumnSearch) -> Option<(String, Vec<
     let mut values = without_nul(&search.search.values);
     if r.is_uuid() {
         // What is no UUID is an error where one is wanted; the server writes each in one way.
-        let digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
-        let part = |(at, b): (usize, u8)| if matches!(at, 8 | 13 | 18 | 23) { b == b'-' } else { digit(b) };
-        values.retain(|v| v.len() == 36 && v.bytes().enumerate().all(part));
+        values.retain(|v| is_uuid(v));
     }
     let only = tables::only_sql("t", &search.search.only);
     (!values.is_empty()).then(|| (format!("t.{} {}{only}", ident(&search.column.column), r.equals_any("$1")), values))

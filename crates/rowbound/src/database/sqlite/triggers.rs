@@ -103,8 +103,10 @@ fn release(table: &Table, b: &Bound, row: &str, from: &str, event: &str, new: Op
     let wanted = only(row, &b.binding.only);
     let changed = new
         .map(|new| {
+            let changed = format!("{row}{f} COLLATE BINARY IS NOT {new}{f}");
             let left = b.binding.only.iter().map(|(c, value)| format!(" OR CAST({new}{} AS TEXT) IS NOT {}", ident(c), literal(value)));
-            format!(" AND ({row}{f} COLLATE BINARY IS NOT {new}{f}{})", left.collect::<String>())
+            let left: String = left.collect();
+            if left.is_empty() { format!(" AND {changed}") } else { format!(" AND ({changed}{left})") }
         })
         .unwrap_or_default();
     format!(
