@@ -63,7 +63,12 @@ async fn names_elsewhere_are_held(backend: Backend) {
     let far = "x ".repeat(40_000);
     let literal = |text: &str| backend.literal(text);
     for (id, column, value, file) in [
-        (1, "body", literal(&format!("{far}<p>See <img src=\"https://old.example.org/files/held/in%20text.jpg?w=1\"></p>")), "held/in text.jpg"),
+        (
+            1,
+            "body",
+            literal(&format!("{far}<p>See <img src=\"https://old.example.org/files/held/in%20text.jpg?w=1\"></p>")),
+            "held/in text.jpg",
+        ),
         (2, "data", literal(&format!(r#"{{"cards": [{{"text": "{far}"}}, {{"src": "held\/in-json.jpg"}}]}}"#)), "held/in-json.jpg"),
         (3, "raw", bytes(backend, &format!("{far}a:1:{{s:4:\"logo\";s:16:\"held/in-blob.jpg\";}}")), "held/in-blob.jpg"),
         (4, "link", literal(&format!("{far} /files/held/what?.png")), "held/what?.png"),
@@ -174,12 +179,20 @@ async fn a_shared_storage_is_swept_with_all_references(backend: Backend) {
         ours.put_file(name, b"1");
     }
     let refused = rowbound(&ours).run(&["sweep", "--delete", "--max-share", "1"]).await.expect(4);
-    assert!(refused.stderr.contains("another database uses this storage") && refused.stderr.contains("--with OTHER.toml"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("another database uses this storage") && refused.stderr.contains("--with OTHER.toml"),
+        "{}",
+        refused.stderr
+    );
 
     let with = theirs.write_config().display().to_string();
     let sweep = ["sweep", "--delete", "--max-share", "1", "--max-held", "1", "--with", &with, "--format", "json"];
     let report = storage(&rowbound(&ours).run(&sweep).await.expect(1));
-    assert_eq!(["/files", "/orphans/files", "/held/files", "/dangling", "/announced"].map(|f| count(&report, f)), [15, 2, 1, 1, 2], "{report:#}");
+    assert_eq!(
+        ["/files", "/orphans/files", "/held/files", "/dangling", "/announced"].map(|f| count(&report, f)),
+        [15, 2, 1, 1, 2],
+        "{report:#}"
+    );
     assert_eq!(held_by(&report), [(format!("doc.title ({with})"), 1)]);
     assert_eq!(report["dangling_sample"][0]["column"], format!("doc.file ({with})"));
     rowbound(&ours).run(&["collect"]).await.expect(0);
@@ -237,7 +250,8 @@ async fn init(world: &mut World, status: i32) -> String {
     world.bindings = vec![Binding::name("product.image", "default").expect("a column")];
     let (url, storage) = (world.db.url().to_owned(), format!("folder:{}", world.media().display()));
     let text = rowbound(world).run(&["init", "--database", &url, "--storage", &storage, "--output", "-"]).await.expect(status).stdout;
-    let plan = rowbound::Plan::parse(&text, Path::new("/"), None, &|_| Some(url.clone())).unwrap_or_else(|e| panic!("{}\n{text}", e.full()));
+    let plan =
+        rowbound::Plan::parse(&text, Path::new("/"), None, &|_| Some(url.clone())).unwrap_or_else(|e| panic!("{}\n{text}", e.full()));
     world.bindings = plan.bindings;
     world.ignore = plan.ignore;
     text

@@ -47,7 +47,8 @@ async fn init(world: &World, storages: &[(&str, PathBuf)]) -> (Said, Plan) {
     let output = Rowbound::new(BINARY, world).run(&args).await;
     let answer = output.json();
     let text = answer["toml"].as_str().expect("the file").to_owned();
-    let plan = rowbound::plan::PlanBuilder::parse(&text, Path::new("/"), None, &|_| Some(url.clone())).unwrap_or_else(|e| panic!("{}\n{text}", e.full()));
+    let plan = rowbound::plan::PlanBuilder::parse(&text, Path::new("/"), None, &|_| Some(url.clone()))
+        .unwrap_or_else(|e| panic!("{}\n{text}", e.full()));
     let plan = match answer["bindings"].as_array().is_some_and(Vec::is_empty) {
         true => plan.binding(Binding::name("t.f", "default").expect("a column")),
         false => plan,
@@ -129,7 +130,9 @@ async fn active_storage_on_disk_is_bound() {
 /// 3: a column of which a bound query, or a bound generated column, makes the whole name must not be bound beside it.
 #[tokio::test(flavor = "multi_thread")]
 async fn attach_takes_a_part_of_a_composed_name_for_what_it_is() {
-    let tables = ["create table upload (id integer primary key, folder varchar(50), file varchar(50), path varchar(100) generated always as (case when folder = '' then file else folder || '/' || file end) stored)"];
+    let tables = [
+        "create table upload (id integer primary key, folder varchar(50), file varchar(50), path varchar(100) generated always as (case when folder = '' then file else folder || '/' || file end) stored)",
+    ];
     let query = "select case when folder = '' then file else folder || '/' || file end from upload";
     let whole = [Binding::query("upload", "default", query), Binding::name("upload.path", "default").expect("a column")];
     for binding in whole {
@@ -142,7 +145,11 @@ async fn attach_takes_a_part_of_a_composed_name_for_what_it_is() {
         }
         let attached = Rowbound::new(BINARY, &world).run(&["attach"]).await.expect(0);
         if world.bindings[0].query.is_some() {
-            assert!(attached.stdout.contains("upload.file") && attached.stdout.contains("held by what is computed from it"), "{}", attached.stdout);
+            assert!(
+                attached.stdout.contains("upload.file") && attached.stdout.contains("held by what is computed from it"),
+                "{}",
+                attached.stdout
+            );
         }
         // A file that the computed name does not hold: nobody else looks for it.
         Rowbound::new(BINARY, &world).run(&["detach"]).await.expect(0);
@@ -241,7 +248,8 @@ async fn one_column_names_files_of_two_storages() {
 /// 8: names at many places of a JSON value: a path that can be read.
 #[tokio::test(flavor = "multi_thread")]
 async fn many_places_in_json_become_a_path_that_can_be_read() {
-    let mut world = world(&["create table entry (id integer primary key, data text)", "create table slides (id integer primary key, data text)"]).await;
+    let mut world =
+        world(&["create table entry (id integer primary key, data text)", "create table slides (id integer primary key, data text)"]).await;
     for n in 0..6 {
         let file = |what: &str| {
             let name = format!("{what}/{n}.jpg");

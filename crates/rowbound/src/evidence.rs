@@ -28,8 +28,8 @@ mod bound; // bound columns of which no value is a file
 mod mentions; // a value -> everything that it could name
 pub mod values; // all values of a bound column: how deep a check must look
 
-pub(crate) use bound::{above, within};
 pub use bound::{Cause, Unfit, unfit};
+pub(crate) use bound::{above, within};
 use mentions::{Mention, mentions};
 
 /// How a column's values have to be read to become names.
@@ -363,7 +363,11 @@ fn plain(all: &[Mention]) -> bool {
 fn is_unexplained(value: &str, reading: Reading, prefixes: &[String]) -> bool {
     match reading {
         // A URL of another host is common, and names nothing here.
-        Reading::Name => FileName::key(value).and_then(|name| name.as_path().map(drop)).is_err() && ends_like_a_file(value) && !is_elsewhere(value.as_bytes()),
+        Reading::Name => {
+            FileName::key(value).and_then(|name| name.as_path().map(drop)).is_err()
+                && ends_like_a_file(value)
+                && !is_elsewhere(value.as_bytes())
+        }
         Reading::Url => !prefixes.iter().any(|p| value.starts_with(p.as_str())) && ends_like_a_file(value),
         Reading::Json => serde_json::from_str::<serde_json::Value>(value).is_err(),
         Reading::Key | Reading::Array | Reading::Text => false,

@@ -36,13 +36,17 @@ const FRAMEWORKS: [Framework; 8] = [
         name: "Active Storage",
         table: ("active_storage_blobs", &["key", "filename"]),
         says: "`key` is the object's name in a bucket; the Disk service keeps the file `abcd..` as `ab/cd/abcd..`: kind = \"active-storage-key\"",
-        deletes: Some("Active Storage deletes the files of blobs that it purges (`purge_later`); Rowbound collects those whose rows went another way"),
+        deletes: Some(
+            "Active Storage deletes the files of blobs that it purges (`purge_later`); Rowbound collects those whose rows went another way",
+        ),
     },
     Framework {
         name: "Laravel Media Library",
         table: ("media", &["collection_name", "file_name", "model_type"]),
         says: "files lie under `{id}/{file_name}`, which no single column holds: see docs/bindings.md",
-        deletes: Some("Laravel Media Library deletes the files of models that it sees go; Rowbound collects those whose rows went another way"),
+        deletes: Some(
+            "Laravel Media Library deletes the files of models that it sees go; Rowbound collects those whose rows went another way",
+        ),
     },
     Framework {
         name: "Wagtail",

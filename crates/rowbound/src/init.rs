@@ -102,7 +102,8 @@ impl Proposal {
     pub fn is_undecided(&self) -> bool {
         // What a file was called where it came from, and a picture of another site, are nobody's files here.
         let is_path = |value: &String| value.contains('/') && !is_elsewhere(value.as_bytes());
-        let none = [self.unsure.is_empty(), self.unread.is_empty(), self.bare.is_empty(), self.misplaced.is_empty(), !self.bindings.is_empty()];
+        let none =
+            [self.unsure.is_empty(), self.unread.is_empty(), self.bare.is_empty(), self.misplaced.is_empty(), !self.bindings.is_empty()];
         none.contains(&false)
             || self.elsewhere.iter().any(|(_, value)| is_path(value))
             || self.bindings.iter().any(|p| p.unexplained.is_some())
@@ -217,7 +218,8 @@ fn disjoint(one: &Evidence, other: &Evidence) -> bool {
 /// How many values look like files, but are read as nothing, for no storage; with one of them.
 fn unexplained(seen: &Evidence, all: &[Evidence]) -> Option<(usize, String)> {
     let by_other = |value: &&String| {
-        let is = |o: &Evidence| o.prefixes.iter().any(|p| value.starts_with(p.as_str())) || o.names.iter().any(|name| name.as_str() == *value);
+        let is =
+            |o: &Evidence| o.prefixes.iter().any(|p| value.starts_with(p.as_str())) || o.names.iter().any(|name| name.as_str() == *value);
         others(seen, all).any(is)
     };
     let left: Vec<&String> = seen.unexplained.iter().filter(|value| !by_other(value)).collect();
@@ -287,7 +289,10 @@ fn notes(seen: &Evidence, all: &[Evidence]) -> Vec<String> {
     if matches!(seen.reading, Reading::Text | Reading::Json)
         && let Some(other) = all.iter().find(holds_all)
     {
-        notes.push(format!("every file that its sampled values name is named by {}, too: perhaps it only repeats them; {ignore}", other.column.column));
+        notes.push(format!(
+            "every file that its sampled values name is named by {}, too: perhaps it only repeats them; {ignore}",
+            other.column.column
+        ));
     }
     for other in others(seen, all).filter(|o| disjoint(seen, o)) {
         notes.push(format!("its other values name files of {}: it is bound to both, which is safe", other.storage));
@@ -302,7 +307,10 @@ fn notes(seen: &Evidence, all: &[Evidence]) -> Vec<String> {
         ));
     }
     if let Some((name, times, rows)) = &seen.shared {
-        notes.push(format!("{times} of {rows} rows share {:?}: if it is the field's default, `keep` saves it when no row names it", name.as_str()));
+        notes.push(format!(
+            "{times} of {rows} rows share {:?}: if it is the field's default, `keep` saves it when no row names it",
+            name.as_str()
+        ));
     }
     notes
 }
@@ -358,7 +366,9 @@ async fn json_path(db: &dyn Database, seen: &Evidence) -> Result<String> {
     let values = db.sample(&seen.column, NAMES * 5).await?.values;
     let reads = |path: &String| {
         let path = JsonPath::parse(path);
-        path.is_ok_and(|path| values.iter().filter(|v| serde_json::from_str::<serde_json::Value>(v).is_ok()).all(|v| path.strings(v.as_bytes()).is_ok()))
+        path.is_ok_and(|path| {
+            values.iter().filter(|v| serde_json::from_str::<serde_json::Value>(v).is_ok()).all(|v| path.strings(v.as_bytes()).is_ok())
+        })
     };
     Ok(candidates.into_iter().find(reads).unwrap_or(first))
 }

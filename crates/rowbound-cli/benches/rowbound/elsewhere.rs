@@ -52,11 +52,17 @@ pub async fn elsewhere(options: &Options) {
 async fn texts(db: &TestDb, count: u64) {
     let text = if db.backend() == Backend::Sqlite { "text" } else { "varchar(2000)" };
     db.exec(&format!("create table note (id integer primary key, body {text})")).await;
-    let words = "Lorem ipsum dolor sit amet, consetetur sadipscing elitr, sed diam nonumy eirmod tempor invidunt ut labore et dolore magna. ".repeat(2);
+    let words =
+        "Lorem ipsum dolor sit amet, consetetur sadipscing elitr, sed diam nonumy eirmod tempor invidunt ut labore et dolore magna. "
+            .repeat(2);
     let mut app = db.app().await;
     app.begin().await;
     for from in (0..count).step_by(1_000) {
-        let row = |n: u64| format!("({n}, '<p>{words}<img src=\"/media/pictures/{n}.jpg\" alt=\"{n}\"> and <a href=\"/page/{n}?a=1&amp;b=2\">more</a></p>')");
+        let row = |n: u64| {
+            format!(
+                "({n}, '<p>{words}<img src=\"/media/pictures/{n}.jpg\" alt=\"{n}\"> and <a href=\"/page/{n}?a=1&amp;b=2\">more</a></p>')"
+            )
+        };
         let values: Vec<String> = (from..(from + 1_000).min(count)).map(row).collect();
         app.exec(&format!("insert into note values {}", values.join(","))).await;
     }

@@ -155,7 +155,10 @@ fn text(a: &Answer) -> String {
     }
     for m in &p.misplaced {
         let url = m.url.as_ref().map_or(String::new(), |url| format!("; write url = {url:?}"));
-        out.push_str(&format!("misplaced {}: its files lie in {:?}: storage {} begins one folder too high{url}\n", m.column, m.folder, m.storage));
+        out.push_str(&format!(
+            "misplaced {}: its files lie in {:?}: storage {} begins one folder too high{url}\n",
+            m.column, m.folder, m.storage
+        ));
     }
     for (name, patterns) in &p.housekeeping {
         out.push_str(&format!("leftover  storage {name}: {} are no uploads: they are in its `ignore`\n", patterns.join(", ")));

@@ -24,7 +24,8 @@ pub(super) struct Mention {
 fn key_path(value: &str) -> Option<FileName> {
     let mut path = None;
     if (20..=64).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_alphanumeric()) {
-        BindingReading::Key.each_name(value.as_bytes(), Names::Paths, |found| path = if let Resolved::Name(name) = found { Some(name) } else { None });
+        BindingReading::Key
+            .each_name(value.as_bytes(), Names::Paths, |found| path = if let Resolved::Name(name) = found { Some(name) } else { None });
     }
     path
 }

@@ -25,7 +25,8 @@ impl Proposal {
             out += &format!("\n[storage.{}]\nurl = {}\n", key(name), text(url));
             for m in self.misplaced.iter().filter(|m| m.storage == *name) {
                 let url = m.url.as_ref().map_or(String::new(), |url| format!(": url = {}", text(url)));
-                out += &format!("# The files of {} lie in its folder {:?}: the storage begins one folder too high{url}\n", m.column, m.folder);
+                out +=
+                    &format!("# The files of {} lie in its folder {:?}: the storage begins one folder too high{url}\n", m.column, m.folder);
             }
             if self.bare.contains(name) {
                 out += "# No column names a file of it: bind one, or take the storage out. A sweep leaves it alone until then.\n";
@@ -93,7 +94,9 @@ impl Proposed {
             Reading::Url => {
                 fields.push("kind = \"url\"".to_owned());
                 match e.raw {
-                    true => fields.push(format!("strip = {} # the names stand behind it as they are, and are not percent-encoded", prefixes())),
+                    true => {
+                        fields.push(format!("strip = {} # the names stand behind it as they are, and are not percent-encoded", prefixes()))
+                    }
                     false => fields.push(format!("prefix = {}", prefixes())),
                 }
             }

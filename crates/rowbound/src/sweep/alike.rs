@@ -5,11 +5,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::{Finding, Work, spool::Spool};
-use crate::{
-    error::Result,
-    name::FileName,
-    storage::Look,
-};
+use crate::{error::Result, name::FileName, storage::Look};
 
 /// So many orphans are looked at, from all over; where each look costs a request, fewer.
 const SAMPLE: usize = 400;
@@ -57,7 +53,9 @@ impl Work<'_> {
 fn sample(spool: &Spool, most: usize) -> Result<Vec<FileName>> {
     let (mut names, mut seen) = (Vec::new(), 0_usize);
     for finding in spool.findings()? {
-        let (Finding::Orphan(crate::sweep::Orphan { name, .. }) | Finding::Held(super::Held { orphan: crate::sweep::Orphan { name, .. }, .. })) = finding? else {
+        let (Finding::Orphan(crate::sweep::Orphan { name, .. })
+        | Finding::Held(super::Held { orphan: crate::sweep::Orphan { name, .. }, .. })) = finding?
+        else {
             continue;
         };
         seen += 1;

@@ -394,7 +394,8 @@ impl Work<'_> {
 
     /// Files that lie under another normal form of these names: `é` as one character, or as `e` and an accent. A Mac writes one, and rows hold the other.
     async fn other_forms(&self, names: &[FileName]) -> Result<HashMap<FileName, FileName>> {
-        let forms: Vec<(&FileName, FileName)> = names.iter().flat_map(|name| forms(name).into_iter().map(move |form| (name, form))).collect();
+        let forms: Vec<(&FileName, FileName)> =
+            names.iter().flat_map(|name| forms(name).into_iter().map(move |form| (name, form))).collect();
         let asked: Vec<FileName> = forms.iter().map(|(_, form)| form.clone()).collect();
         let mut found = HashMap::new();
         for (form, look) in forms.into_iter().zip(self.place.look(&asked).await?) {

@@ -226,7 +226,8 @@ impl<'a> Search<'a> {
         for side in &work.sides {
             let failed = |e: Error| brake("the columns could not be looked up", &e, &work.storage.name);
             for column in side.db.text_columns().await.map_err(failed)? {
-                let bound: Vec<&Binding> = side.bound.iter().map(|b| &b.binding).filter(|b| b.query.is_none() && column.is(&b.column)).collect();
+                let bound: Vec<&Binding> =
+                    side.bound.iter().map(|b| &b.binding).filter(|b| b.query.is_none() && column.is(&b.column)).collect();
                 // Where any mention counts, the comparison has found it.
                 let read = bound.iter().any(|b| b.storage == side.storage.name && b.reading.is_many());
                 if !read && !side.plan.ignore.iter().any(|i| column.is(i)) {

@@ -126,7 +126,8 @@ impl<'a> Work<'a> {
 
     /// What tells this sweep from any other: a spool of another one is not taken up.
     pub(super) async fn what(&self) -> Result<String> {
-        let of = |side: &Side<'_>| side.here().map(|b| format!("{} {} {:?}", side.id, b.binding.key(), b.binding.reading)).collect::<Vec<_>>();
+        let of =
+            |side: &Side<'_>| side.here().map(|b| format!("{} {} {:?}", side.id, b.binding.key(), b.binding.reading)).collect::<Vec<_>>();
         let bindings: Vec<String> = self.sides.iter().flat_map(of).collect();
         Ok(format!(
             "3 {} {} {:?} {:?} {:?} {:?}",

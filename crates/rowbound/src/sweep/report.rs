@@ -182,7 +182,8 @@ impl Work<'_> {
         if counts.references == 0 && !self.options.allow_no_references {
             return Brake::new(
                 format!("no row names any of the {} files", counts.files),
-                "is this the right database, and are all columns bound? If no file is wanted any more: --allow-no-references --max-share 1".to_owned(),
+                "is this the right database, and are all columns bound? If no file is wanted any more: --allow-no-references --max-share 1"
+                    .to_owned(),
             );
         }
         let held = counts.held.files as f64 / orphans as f64;

@@ -69,9 +69,12 @@ const APART: i32 = 1_000_000;
 /// [`Kind::NotAttached`], [`Kind::Identity`] and [`Kind::Drift`] as a worker there would stop for; [`Kind::Config`] where it is no other installation of this storage.
 pub(super) async fn other<'a>(other: &'a Other, marker: &Marker, own: &str, count: usize) -> Result<Side<'a>> {
     let place = |e: Error| e.with("with", &other.label);
-    let record = other.db.installation().await.map_err(place)?.ok_or_else(|| {
-        place(Error::new(Kind::NotAttached, "nothing is attached to the database of this configuration"))
-    })?;
+    let record = other
+        .db
+        .installation()
+        .await
+        .map_err(place)?
+        .ok_or_else(|| place(Error::new(Kind::NotAttached, "nothing is attached to the database of this configuration")))?;
     let identity = other.db.identity().await.map_err(place)?;
     if identity != record.identity {
         return Err(place(copied(&record.identity, &identity)));

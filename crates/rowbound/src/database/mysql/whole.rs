@@ -25,11 +25,8 @@ pub(super) async fn values(db: &Mysql, column: &TextColumn) -> Result<Values> {
         // A character is a byte or more.
         false => format!("convert(left({f}, {whole}) using utf8mb4)"),
     };
-    let sql = format!(
-        "select cast({value} as binary) from {}.{} t where length({f}) > 0",
-        quote(&column.schema),
-        quote(&column.column.table)
-    );
+    let sql =
+        format!("select cast({value} as binary) from {}.{} t where length({f}) > 0", quote(&column.schema), quote(&column.column.table));
     let (mut to, values) = Paging::new(false);
     let column = column.column.clone();
     tokio::spawn(async move {

@@ -2,13 +2,7 @@
 
 use sqlx::AssertSqlSafe;
 
-use super::{
-    Postgres,
-    fault::failed,
-    scan::copy,
-    survey::limited,
-    tables::ident,
-};
+use super::{Postgres, fault::failed, scan::copy, survey::limited, tables::ident};
 use crate::{
     binding::Column,
     database::{

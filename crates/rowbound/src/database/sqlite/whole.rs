@@ -41,13 +41,7 @@ fn value(column: &TextColumn) -> String {
     format!("CASE WHEN typeof({f}) IN ('text', 'blob') THEN substr(CAST({f} AS BLOB), 1, {}) END", column.class.whole())
 }
 
-async fn by_row(
-    connection: &mut SqliteConnection,
-    table: &Table,
-    rowid: &str,
-    column: &TextColumn,
-    to: &mut Paging,
-) -> sqlx::Result<()> {
+async fn by_row(connection: &mut SqliteConnection, table: &Table, rowid: &str, column: &TextColumn, to: &mut Paging) -> sqlx::Result<()> {
     let (t, f, value, whole) = (ident(&table.name), ident(&column.column.column), value(column), column.class.whole());
     // First how long the values are, which reads none of them; then as many as fit, at least one.
     let sql = format!(
