@@ -82,7 +82,7 @@ async fn the_status_says_whether_anything_is_left_to_decide() {
     let (said, _) = at_media(&world).await;
     assert_eq!(said.code, 1, "nothing was found");
     assert_eq!(said.answer["bare"], json!(["default"]));
-    said.has("No column names a file of it");
+    said.has("No column references a file of it");
 
     fill(&world, "page", "", names("2026", 5)).await;
     let (said, _) = at_media(&world).await;
@@ -215,9 +215,9 @@ async fn histories_and_copies_are_said() {
     world.db.exec("insert into outbox_messages select * from article_rendered").await;
     let (said, _) = at_media(&world).await;
     assert_eq!(said.code, 0, "nothing is lost if it stays as it is: {}", said.text);
-    said.has("# note: a history keeps these files: each stays as long as a row of it names it");
+    said.has("# note: a history keeps these files: each stays as long as a row of it references it");
     said.has("# note: a table of messages keeps these files");
-    said.has("# note: every file that its sampled values name is named by article.image, too");
+    said.has("# note: every file that its sampled values reference is referenced by article.image, too");
     said.has("write ignore = [\"article_history.image\"]");
 }
 

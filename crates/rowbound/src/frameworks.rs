@@ -65,14 +65,14 @@ const FRAMEWORKS: [Framework; 8] = [
     Framework {
         name: "sorl-thumbnail",
         table: ("thumbnail_kvstore", &["key", "value"]),
-        says: "preset `sorl`: its table is bound (`$.name`), so that a thumbnail lives as long as its row. The table names originals too: run `thumbnail cleanup` from time to \
+        says: "preset `sorl`: its table is bound (`$.name`), so that a thumbnail lives as long as its row. The table references originals too: run `thumbnail cleanup` from time to \
                time, or it keeps them",
         deletes: None,
     },
     Framework {
         name: "django-reversion",
         table: ("reversion_version", &["serialized_data"]),
-        says: "its table keeps every file that an old version of a row names, and it should: a version that is restored needs its files",
+        says: "its table keeps every file that an old version of a row references, and it should: a version that is restored needs its files",
         deletes: None,
     },
 ];

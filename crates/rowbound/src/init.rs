@@ -277,7 +277,7 @@ fn notes(seen: &Evidence, all: &[Evidence]) -> Vec<String> {
     let column = &seen.column.column;
     let ignore = format!("if its rows need no files, take this binding out and write ignore = [{:?}]", column.to_string());
     if let Some(what) = frameworks::history(&column.table) {
-        notes.push(format!("{what} keeps these files: each stays as long as a row of it names it; {ignore}"));
+        notes.push(format!("{what} keeps these files: each stays as long as a row of it references it; {ignore}"));
     }
     let holds_all = |o: &&Evidence| {
         o.storage == seen.storage
@@ -290,12 +290,12 @@ fn notes(seen: &Evidence, all: &[Evidence]) -> Vec<String> {
         && let Some(other) = all.iter().find(holds_all)
     {
         notes.push(format!(
-            "every file that its sampled values name is named by {}, too: perhaps it only repeats them; {ignore}",
+            "every file that its sampled values reference is referenced by {}, too: perhaps it only repeats them; {ignore}",
             other.column.column
         ));
     }
     for other in others(seen, all).filter(|o| disjoint(seen, o)) {
-        notes.push(format!("its other values name files of {}: it is bound to both, which is safe", other.storage));
+        notes.push(format!("its other values reference files of {}: it is bound to both, which is safe", other.storage));
     }
     if seen.prefixes.iter().any(|p| is_placeholder(p)) {
         notes.push("its names stand behind a placeholder for the application's own address".to_owned());
@@ -308,7 +308,7 @@ fn notes(seen: &Evidence, all: &[Evidence]) -> Vec<String> {
     }
     if let Some((name, times, rows)) = &seen.shared {
         notes.push(format!(
-            "{times} of {rows} rows share {:?}: if it is the field's default, `keep` saves it when no row names it",
+            "{times} of {rows} rows share {:?}: if it is the field's default, `keep` saves it when no row references it",
             name.as_str()
         ));
     }

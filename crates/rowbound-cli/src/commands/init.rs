@@ -151,7 +151,7 @@ fn text(a: &Answer) -> String {
         }
     }
     for name in &p.bare {
-        out.push_str(&format!("bare      storage {name}: no column names a file of it, and no sweep touches it until one is bound\n"));
+        out.push_str(&format!("bare      storage {name}: no column references a file of it, and no sweep touches it until one is bound\n"));
     }
     for m in &p.misplaced {
         let url = m.url.as_ref().map_or(String::new(), |url| format!("; write url = {url:?}"));

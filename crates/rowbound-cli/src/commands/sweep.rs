@@ -56,7 +56,7 @@ pub async fn sweep(args: &Args, a: &SweepArgs) -> Result<u8> {
         None => plan.storages.keys().cloned().partition(is_bound),
     };
     for name in &unbound {
-        super::note(args, &format!("storage {name} was not swept: no binding names files of it, so that every file would be an orphan"));
+        super::note(args, &format!("storage {name} was not swept: no binding references it, so that every file would be an orphan"));
     }
     let mut options = options(a)?;
     for file in &a.with {

@@ -38,9 +38,9 @@ pub(super) async fn all_bound(plan: &Plan, db: &dyn Database, inspection: &mut I
     }
     let bindings: Vec<&Binding> = plan.bindings.iter().collect();
     for column in take_parts(&bindings, db, &mut survey).await? {
-        inspection
-            .warnings
-            .push(format!("{column}: it is not bound, but every file that its sampled values name is held by what is computed from it"));
+        inspection.warnings.push(format!(
+            "{column}: it is not bound, but every file that its sampled values reference is held by what is computed from it"
+        ));
     }
     let asked: Vec<String> = survey.empty.iter().filter(|c| speaks_of_files(&c.column.column)).map(|c| c.column.to_string()).collect();
     if let Some(first) = asked.first() {

@@ -29,7 +29,7 @@ impl Proposal {
                     &format!("# The files of {} lie in its folder {:?}: the storage begins one folder too high{url}\n", m.column, m.folder);
             }
             if self.bare.contains(name) {
-                out += "# No column names a file of it: bind one, or take the storage out. A sweep leaves it alone until then.\n";
+                out += "# No column references a file of it: bind one, or take the storage out. A sweep leaves it alone until then.\n";
             }
             if let Some(patterns) = self.housekeeping.get(name) {
                 let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
@@ -124,7 +124,7 @@ impl Proposed {
         if let Some((column, keys)) = &self.only {
             match keys.as_slice() {
                 [one] => fields.push(format!("where = {{ {} = {} }}", key(column), text(one))),
-                several => lines.push(format!("# it names files in the rows whose {column} is {}", several.join(", "))),
+                several => lines.push(format!("# it references files in the rows whose {column} is {}", several.join(", "))),
             }
         }
         if !self.keep.is_empty() {
