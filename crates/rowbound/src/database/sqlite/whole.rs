@@ -42,12 +42,15 @@ fn value(column: &TextColumn) -> String {
 }
 
 async fn by_row(connection: &mut SqliteConnection, table: &Table, rowid: &str, column: &TextColumn, to: &mut Paging) -> sqlx::Result<()> {
-    let (t, f, value, whole) = (ident(&table.name), ident(&column.column.column), value(column), column.class.whole());
+    // A table may be called as our own parts of the statement are.
+    let (t, f, value, whole) = (format!("main.{}", ident(&table.name)), ident(&column.column.column), value(column), column.class.whole());
     // First how long the values are, which reads none of them; then as many as fit, at least one.
     let sql = format!(
-        "WITH next(r, bytes) AS (SELECT t.{rowid}, min(coalesce(octet_length(t.{f}), 0), {whole}) FROM {t} AS t WHERE t.{rowid} > ?1 ORDER BY t.{rowid} LIMIT {ROWS}), \
-         page(r, bytes, upto) AS (SELECT r, bytes, sum(bytes) OVER (ORDER BY r) FROM next) \
-         SELECT count(*), max(r), group_concat(hex(v), ',') FROM (SELECT page.r AS r, {value} AS v FROM page JOIN {t} AS t ON t.{rowid} = page.r WHERE upto - bytes < {BYTES})"
+        "WITH rowbound_next(r, bytes) AS \
+             (SELECT t.{rowid}, min(coalesce(octet_length(t.{f}), 0), {whole}) FROM {t} AS t WHERE t.{rowid} > ?1 ORDER BY t.{rowid} LIMIT {ROWS}), \
+         rowbound_page(r, bytes, upto) AS (SELECT r, bytes, sum(bytes) OVER (ORDER BY r) FROM rowbound_next) \
+         SELECT count(*), max(r), group_concat(hex(v), ',') FROM \
+             (SELECT p.r AS r, {value} AS v FROM rowbound_page AS p JOIN {t} AS t ON t.{rowid} = p.r WHERE p.upto - p.bytes < {BYTES})"
     );
     let mut last = i64::MIN;
     loop {
@@ -62,7 +65,7 @@ async fn by_row(connection: &mut SqliteConnection, table: &Table, rowid: &str, c
 
 /// A table without rowids: everything, and nobody who reads slowly holds it up.
 async fn at_once(connection: &mut SqliteConnection, table: &Table, column: &TextColumn, to: &mut Paging) -> sqlx::Result<()> {
-    let sql = format!("SELECT v FROM (SELECT {} AS v FROM {} AS t) WHERE v IS NOT NULL", value(column), ident(&table.name));
+    let sql = format!("SELECT v FROM (SELECT {} AS v FROM main.{} AS t) WHERE v IS NOT NULL", value(column), ident(&table.name));
     let values = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(connection).await?;
     send(to, values).await;
     Ok(())
