@@ -88,7 +88,9 @@ pub(crate) fn known(columns: &[TextColumn]) -> impl Iterator<Item = &'static Fra
 /// How to stop others from deleting files: those whose tables are there, or all that are known.
 pub(crate) fn deleters(columns: &[TextColumn]) -> Vec<&'static str> {
     let known: Vec<&str> = known(columns).filter_map(|f| f.deletes).collect();
-    if known.is_empty() { FRAMEWORKS.iter().filter_map(|f| f.deletes).collect() } else { known }
+    let all = if known.is_empty() { FRAMEWORKS.iter().filter_map(|f| f.deletes).collect() } else { known };
+    // What is built on another comes first: it is the likelier one.
+    all.into_iter().rev().collect()
 }
 
 /// Tables that repeat names without needing the files.
