@@ -37,8 +37,8 @@ impl Collector {
         while !*stop.borrow() {
             let began = Instant::now();
             let failed = match self.survey(true).await {
-                Err(e) if !matches!(e.kind(), Kind::DatabaseUnreachable | Kind::StorageUnreachable) => Some(e),
-                // Those are the workers' to say.
+                Err(e) if !matches!(e.kind(), Kind::DatabaseUnreachable | Kind::StorageUnreachable | Kind::Drift) => Some(e),
+                // Those are the workers' and the verifier's to say.
                 _ => None,
             };
             let text = failed.as_ref().map(|e| e.full());
@@ -58,6 +58,8 @@ impl Collector {
     pub(super) async fn survey(&self, values: bool) -> Result<()> {
         let storages: BTreeMap<String, Arc<dyn Storage>> =
             self.lanes.iter().map(|(name, lane)| (name.clone(), lane.storage.clone())).collect();
+        // What drifted is said first: a renamed column would be a new one.
+        self.guard.verify().await?;
         self.guard.look_for_new(&storages, LIMITS).await?;
         if values {
             self.guard.look_deeper(THROUGH).await?;
