@@ -14,7 +14,8 @@ const PUBLIC: &str = "sites/default/files";
 
 pub async fn site() -> Site {
     let mut site = Site::new("Drupal", Backend::Mariadb, &[("default", PUBLIC), ("private", "private")]).await;
-    let field = "bundle varchar(128) not null default '', deleted tinyint not null default 0, entity_id int unsigned not null, revision_id int unsigned not null,
+    let field = "bundle varchar(128) not null default '', deleted tinyint not null default 0,
+        entity_id int unsigned not null, revision_id int unsigned not null,
                  langcode varchar(32) not null default '', delta int unsigned not null default 0";
     site.schema(&format!(
         "create table file_managed (fid int unsigned not null auto_increment primary key, uuid varchar(128) character
@@ -119,7 +120,8 @@ pub async fn site() -> Site {
     for n in 0..20 {
         site.row("config", &[("name", &format!("views.view.number_{n}")), ("data", &php(&json!({"langcode": "en", "status": true})))]);
     }
-    let theme = json!({"features": {"favicon": true}, "logo": {"use_default": false, "path": "public://logo.png"}, "favicon": {"path": format!("{PUBLIC}/favicon.ico")}});
+    let theme = json!({"features": {"favicon": true}, "logo": {"use_default": false, "path": "public://logo.png"},
+        "favicon": {"path": format!("{PUBLIC}/favicon.ico")}});
     site.row("config", &[("name", "olivero.settings"), ("data", &php(&theme))]);
     site.stays(&format!("{PUBLIC}/logo.png"), "config.data, a longblob, alone");
     site.stays(&format!("{PUBLIC}/favicon.ico"), "config.data, a longblob, alone");

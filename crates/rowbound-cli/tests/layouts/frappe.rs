@@ -14,13 +14,16 @@ const PRIVATE: &str = "sites/example.org/private/files";
 
 pub async fn site() -> Site {
     let mut site = Site::new("Frappe", Backend::Mariadb, &[("default", PUBLIC), ("private", PRIVATE)]).await;
-    let document = "`name` varchar(140) not null primary key, `creation` datetime(6), `modified` datetime(6), `modified_by` varchar(140), `owner` varchar(140), \
+    let document = "`name` varchar(140) not null primary key, `creation` datetime(6), `modified` datetime(6),
+        `modified_by` varchar(140), `owner` varchar(140), \
                     `docstatus` tinyint not null default 0, `idx` int not null default 0";
     for (table, fields) in [
         (
             "tabFile",
-            "`file_name` varchar(140), `is_private` tinyint not null default 0, `file_size` bigint not null default 0, `file_url` longtext, `thumbnail_url` text, \
-             `folder` varchar(255), `is_folder` tinyint not null default 0, `attached_to_doctype` varchar(140), `attached_to_name` varchar(140), \
+            "`file_name` varchar(140), `is_private` tinyint not null default 0, `file_size` bigint not null default 0,
+                `file_url` longtext, `thumbnail_url` text, \
+             `folder` varchar(255), `is_folder` tinyint not null default 0, `attached_to_doctype` varchar(140),
+                 `attached_to_name` varchar(140), \
              `attached_to_field` varchar(140), `content_hash` varchar(140), `file_type` varchar(140)",
         ),
         ("tabItem", "`item_name` varchar(140), `image` text, `description` longtext"),
@@ -33,10 +36,14 @@ pub async fn site() -> Site {
         ),
         ("tabWeb Page", "`title` varchar(140), `main_section_html` longtext"),
     ] {
-        site.schema(&format!("create table `{table}` ({document}, {fields}) engine=InnoDB row_format=dynamic character set utf8mb4 collate utf8mb4_unicode_ci;\n"));
+        site.schema(&format!(
+            "create table `{table}` ({document},
+            {fields}) engine=InnoDB row_format=dynamic character set utf8mb4 collate utf8mb4_unicode_ci;\n"
+        ));
     }
     site.schema(
-        "create table `tabSingles` (`doctype` varchar(255), `field` varchar(255), `value` longtext, key `singles_doctype_field_index` (`doctype`, `field`)) \
+        "create table `tabSingles` (`doctype` varchar(255), `field` varchar(255), `value` longtext,
+            key `singles_doctype_field_index` (`doctype`, `field`)) \
          engine=InnoDB row_format=dynamic character set utf8mb4 collate utf8mb4_unicode_ci;",
     );
     for n in 0..50 {

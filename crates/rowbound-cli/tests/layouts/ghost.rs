@@ -80,7 +80,8 @@ pub async fn site() -> Site {
     );
     site.stays("content/images/2018/02/old.jpg", "posts.feature_image, under a host that one value has");
     // Cards of other kinds.
-    let gallery = json!({"type": "gallery", "images": [{"row": 0, "fileName": "g1.jpg", "src": url("images/2024/07/g1.jpg")}, {"row": 0, "src": url("images/2024/07/g2.jpg")}]});
+    let gallery = json!({"type": "gallery", "images": [{"row": 0, "fileName": "g1.jpg",
+        "src": url("images/2024/07/g1.jpg")}, {"row": 0, "src": url("images/2024/07/g2.jpg")}]});
     post(&mut site, &hex(220, 24), &url("images/2024/05/feature-50.jpg"), gallery, "<p>a gallery, not rendered yet</p>");
     for file in ["images/2024/07/g1.jpg", "images/2024/07/g2.jpg"] {
         site.stays(&format!("content/{file}"), "a gallery's card in posts.lexical alone");
@@ -106,7 +107,9 @@ pub async fn site() -> Site {
     site.later(&format!("delete from posts where id = '{}'", hex(230, 24)));
     // A revision can be restored.
     for n in 0..20 {
-        let lexical = json!({"root": {"children": [{"type": "image", "src": url(&format!("images/2024/06/inline-{}.jpg", n + 20))}], "type": "root"}}).to_string();
+        let lexical = json!({"root": {"children": [{"type": "image",
+            "src": url(&format!("images/2024/06/inline-{}.jpg", n + 20))}], "type": "root"}})
+        .to_string();
         let values =
             [("post_id", hex(n + 20, 24)), ("lexical", lexical), ("feature_image", url(&format!("images/2024/05/feature-{}.jpg", n + 20)))];
         let values: Vec<_> = values.iter().map(|(column, value)| (*column, &**value)).collect();

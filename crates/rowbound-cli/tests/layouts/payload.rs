@@ -75,7 +75,8 @@ pub async fn site() -> Site {
     site.goes("media/brochure.pdf.jpg", "media.filename, replaced");
     site.goes("media/brochure.pdf-400x300.jpg", "media.sizes_thumbnail_filename, replaced");
     site.later(
-        "update media set filename = 'brochure-2.jpg', url = '/api/media/file/brochure-2.jpg', thumbnail_u_r_l = null, sizes_thumbnail_url = null, \
+        "update media set filename = 'brochure-2.jpg', url = '/api/media/file/brochure-2.jpg', thumbnail_u_r_l = null,
+            sizes_thumbnail_url = null, \
          sizes_thumbnail_filename = null where id = 100",
     );
     site.stays("media/brochure-2.jpg", "what a file was replaced with");

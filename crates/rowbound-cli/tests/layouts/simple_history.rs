@@ -9,7 +9,8 @@ use crate::site::{ODD, Site};
 
 pub async fn site() -> Site {
     let mut site = Site::new("simple-history", Backend::Sqlite, &[("default", "media")]).await;
-    let history = "history_id integer not null primary key autoincrement, history_date datetime not null default current_timestamp, history_change_reason varchar(100),
+    let history = "history_id integer not null primary key autoincrement,
+        history_date datetime not null default current_timestamp, history_change_reason varchar(100),
                    history_type varchar(1) not null, history_user_id integer";
     site.schema(&format!(
         "create table django_migrations (id integer not null primary key autoincrement, app varchar(255) not null, name

@@ -205,7 +205,8 @@ impl Site {
         let quote = |name: &str| db.backend().quote(name);
         let columns = match db.backend() {
             Backend::Sqlite => {
-                "select m.name || char(31) || c.name from sqlite_master m, pragma_table_info(m.name) c where m.type = 'table' and m.name not like 'rowbound%'"
+                "select m.name || char(31) || c.name from sqlite_master m,
+                    pragma_table_info(m.name) c where m.type = 'table' and m.name not like 'rowbound%'"
             }
             Backend::Postgres => {
                 "select table_name || chr(31) || column_name from information_schema.columns where table_schema = 'public'"

@@ -13,7 +13,8 @@ const FILES: u64 = 540;
 
 pub async fn site() -> Site {
     let mut site = Site::new("Strapi", Backend::Postgres, &[("default", "public/uploads")]).await;
-    let common = "created_at timestamp(6) default now(), updated_at timestamp(6) default now(), published_at timestamp(6), created_by_id integer, updated_by_id integer, locale varchar(255)";
+    let common = "created_at timestamp(6) default now(), updated_at timestamp(6) default now(),
+        published_at timestamp(6), created_by_id integer, updated_by_id integer, locale varchar(255)";
     site.schema(&format!(
         "create table files (id serial primary key, document_id varchar(255), name varchar(255), alternative_text text,
           caption text, width integer, height integer,
@@ -97,7 +98,8 @@ pub async fn site() -> Site {
 fn file(site: &mut Site, id: u64, hash: &str, prefix: &str, sizes: &[&str]) {
     let of = |size: &&str| {
         let (hash, url) = (format!("{size}_{hash}"), format!("{prefix}{size}_{hash}.jpg"));
-        let format = json!({"ext": ".jpg", "url": url, "hash": hash, "mime": "image/jpeg", "name": format!("{size}_holiday.jpg"), "path": null, "size": 7.5, "width": 245});
+        let format = json!({"ext": ".jpg", "url": url, "hash": hash, "mime": "image/jpeg",
+            "name": format!("{size}_holiday.jpg"), "path": null, "size": 7.5, "width": 245});
         ((*size).to_owned(), format)
     };
     let formats = if sizes.is_empty() { Value::Null } else { Value::Object(sizes.iter().map(of).collect()) };

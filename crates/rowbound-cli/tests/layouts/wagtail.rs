@@ -80,7 +80,8 @@ pub async fn site() -> Site {
                 ("url_path", &format!("/home/page-{n}/")),
             ],
         );
-        let body = json!([{"type": "image", "value": n + 10, "id": uuid(n)}, {"type": "paragraph", "value": format!("<embed embedtype=\"image\" id=\"{}\"/>", n + 10), "id": uuid(n + 50)}]);
+        let body = json!([{"type": "image", "value": n + 10, "id": uuid(n)}, {"type": "paragraph",
+            "value": format!("<embed embedtype=\"image\" id=\"{}\"/>", n + 10), "id": uuid(n + 50)}]);
         site.row("home_standardpage", &[("page_ptr_id", &id), ("body", &body.to_string()), ("image_id", &(n + 10).to_string())]);
         let content = json!({"pk": n, "title": "a page", "body": body.to_string(), "image": n + 10});
         site.row("wagtailcore_revision", &[("base_content_type_id", "1"), ("object_id", &id), ("content", &content.to_string())]);

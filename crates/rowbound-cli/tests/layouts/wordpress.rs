@@ -60,7 +60,8 @@ pub async fn site() -> Site {
     site.later("delete from wp_posts where ID <= 6");
     site.later("delete from wp_postmeta where post_id <= 6");
     // Edited: what was there before can be restored.
-    let backup = json!({"full-orig": {"width": 800, "height": 600, "file": "edited.jpg"}, "thumbnail-orig": {"width": 150, "height": 150, "file": "edited-150x150.jpg"}});
+    let backup = json!({"full-orig": {"width": 800, "height": 600, "file": "edited.jpg"},
+        "thumbnail-orig": {"width": 150, "height": 150, "file": "edited-150x150.jpg"}});
     meta(&mut site, 300, "_wp_attachment_backup_sizes", &php(&backup));
     for file in attachment(&mut site, 300, "edited-e1512439419400", false, &["150x150"]) {
         site.stays(&format!("{UPLOADS}/{file}"), "_wp_attached_file or _wp_attachment_metadata of an attachment");
@@ -129,7 +130,8 @@ fn attachment(site: &mut Site, id: usize, stem: &str, scaled: bool, sizes: &[&st
     let sized: Vec<_> = sizes.iter().map(|size| format!("{stem}-{size}.jpg")).collect();
     let size = |name: &String| json!({"file": name, "width": 300, "height": 200, "mime-type": "image/jpeg", "filesize": 9});
     let all: Map<String, Value> = ["medium", "thumbnail"].iter().zip(&sized).map(|(name, file)| ((*name).to_owned(), size(file))).collect();
-    let mut metadata = json!({"width": 2560, "height": 1707, "file": format!("2024/05/{file}"), "filesize": 9, "sizes": all, "image_meta": {"aperture": "0", "keywords": []}});
+    let mut metadata = json!({"width": 2560, "height": 1707, "file": format!("2024/05/{file}"), "filesize": 9,
+        "sizes": all, "image_meta": {"aperture": "0", "keywords": []}});
     if scaled {
         metadata["original_image"] = json!(original);
     }

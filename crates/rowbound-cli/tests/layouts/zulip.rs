@@ -11,10 +11,12 @@ use crate::site::{Site, encoded, hex};
 
 pub async fn site() -> Site {
     let mut site = Site::new("Zulip", Backend::Postgres, &[("default", "uploads/files"), ("avatars", "uploads/avatars")]).await;
-    let attachment = "file_name text not null, path_id text not null unique, owner_id integer not null, realm_id integer not null, create_time timestamptz not null default now(),
+    let attachment = "file_name text not null, path_id text not null unique, owner_id integer not null,
+        realm_id integer not null, create_time timestamptz not null default now(),
                       size integer not null, deleted boolean not null default false, content_type text, is_realm_public
                       boolean, is_web_public boolean";
-    let message = "sender_id integer not null, subject varchar(60) not null, content text not null, rendered_content text, edit_history text, has_attachment boolean not null default true";
+    let message = "sender_id integer not null, subject varchar(60) not null, content text not null,
+        rendered_content text, edit_history text, has_attachment boolean not null default true";
     site.schema(&format!(
         "create table zerver_attachment (id serial primary key, {attachment});
          create table zerver_archivedattachment (id integer primary key, {attachment});
@@ -65,7 +67,9 @@ pub async fn site() -> Site {
         }
         if n % 4 == 0 && n != 8 {
             let thumbnail = format!("uploads/files/thumbnail/{path}/840x560.webp");
-            let metadata = json!([{"extension": "webp", "max_width": 840, "max_height": 560, "animated": false, "content_type": "image/webp", "byte_size": 9}]).to_string();
+            let metadata = json!([{"extension": "webp", "max_width": 840, "max_height": 560, "animated": false,
+                "content_type": "image/webp", "byte_size": 9}])
+            .to_string();
             let sizes = [("realm_id", "2"), ("original_width_px", "1"), ("original_height_px", "1"), ("frames", "1")];
             site.row("zerver_imageattachment", &[&sizes[..], &[("path_id", &path), ("thumbnail_metadata", &metadata)]].concat());
             match n {
