@@ -126,8 +126,7 @@ impl<'a> Ours<'a> {
 
     /// Insists that no other storage, nor a copy of this one, lies in `folder` or on the way to it: its rows are not asked before a file goes.
     pub(super) fn check(&self, folder: &str) -> Result<()> {
-        // Where the folder cannot be reached no file can be taken out of it. A name that no folder can have has thousands of parts.
-        if folder == "." || self.inner.ways.folder(self.root, folder).is_err() {
+        if folder == "." {
             return Ok(());
         }
         for end in folder.match_indices('/').map(|(at, _)| at).chain([folder.len()]) {
@@ -138,6 +137,10 @@ impl<'a> Ours<'a> {
             }
             if let Some(e) = self.inner.nested(self.root, part) {
                 return Err(e);
+            }
+            // Where a part is missing nothing lies further down. A name that no folder can have has thousands of parts.
+            if self.inner.ways.folder(self.root, part).is_err() {
+                break;
             }
             self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(hash);
         }
@@ -289,6 +292,26 @@ mod tests {
         for kind in [bcachefs, nfs] {
             assert_eq!(of(kind, 1), None, "{kind:x}");
         }
+    }
+
+    /// A file that comes back, or is uploaded, makes the folders that are missing.
+    #[test]
+    fn another_storage_is_met_before_a_folder_that_is_missing() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = super::super::Folder::new("default", place.path(), None, false);
+        let ours = place.path().join("other").join(RESERVED);
+        std::fs::create_dir_all(&ours).unwrap();
+        std::fs::write(ours.join(crate::storage::MARKER), "{}").unwrap();
+        let root = folder.inner.open().unwrap();
+        for within in ["other", "other/missing", "other/missing/deep"] {
+            let e = Ours::new(&folder.inner, &root).check(within).unwrap_err();
+            assert!(whereabouts::is_nested(&e), "{within}: {}", e.full());
+        }
+        Ours::new(&folder.inner, &root).check("missing/other").unwrap();
+        // Its parts are not all looked at, nor remembered.
+        let many = Ours::new(&folder.inner, &root);
+        many.check(&"a/".repeat(100_000)).unwrap();
+        assert!(many.seen.lock().unwrap().len() < 2);
     }
 
     #[test]
