@@ -23,11 +23,10 @@
 
 use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use jiff::Timestamp;
 use rowbound::{
     Binding, Result,
     binding::Search,
-    capture::{Bound, Installation, Snapshot, VERSION},
+    capture::{Bound, Installation, Snapshot},
     database::{ColumnSearch, Database, Options},
     queue::{Candidate, Claim, Outcome, Settled, Settlement},
 };
@@ -240,17 +239,10 @@ pub fn number(bindings: Vec<Binding>) -> Vec<Bound> {
 /// A record as `attach` would make it the first time.
 pub async fn fresh_record(database: &dyn Database, bound: &[Bound]) -> Installation {
     Installation {
-        id: format!("{:032x}", rand::random::<u128>()),
-        version: VERSION,
-        identity: ok(database.identity().await),
-        attached_at: Timestamp::now(),
         bindings: bound.iter().map(|b| (b.binding.key(), b.id)).collect(),
         active: bound.iter().map(|b| b.id).collect(),
         storages: BTreeMap::from([("default".to_owned(), "a storage's id".to_owned())]),
-        snapshot: Snapshot::default(),
-        gaps: Vec::new(),
-        shadow: BTreeMap::new(),
-        unfinished: Default::default(),
+        ..Installation::new(format!("{:032x}", rand::random::<u128>()), ok(database.identity().await))
     }
 }
 

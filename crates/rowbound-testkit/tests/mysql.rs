@@ -3,7 +3,6 @@
 //! Every test runs on both, as `mariadb::..` and `mysql::..`, and has a database of its own there.
 
 use std::{
-    collections::BTreeMap,
     future::Future,
     sync::{
         Arc,
@@ -16,7 +15,7 @@ use jiff::Timestamp;
 use rowbound::{
     Binding, FileName, Kind,
     binding::{Column, Search},
-    capture::{Bound, Installation, Snapshot},
+    capture::{Bound, Installation},
     database::{ColumnSearch, Database, Options, mysql::Mysql},
     ledger::{Filter, NewEntry},
     queue::{Announce, Candidate, Claim, Outcome, PutBack, Settled, Settlement},
@@ -181,19 +180,7 @@ fn bound(columns: &[&str]) -> Vec<Bound> {
 }
 
 fn record() -> Installation {
-    Installation {
-        id: "i".into(),
-        version: 1,
-        identity: String::new(),
-        attached_at: Timestamp::UNIX_EPOCH,
-        bindings: BTreeMap::new(),
-        active: vec![],
-        storages: BTreeMap::new(),
-        snapshot: Snapshot::default(),
-        gaps: vec![],
-        shadow: BTreeMap::new(),
-        unfinished: Default::default(),
-    }
+    Installation { version: 1, attached_at: Timestamp::UNIX_EPOCH, ..Installation::new("i", "") }
 }
 
 fn claim(owner: &str, limit: u32) -> Claim {

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use rand::Rng;
 use serde::Serialize;
@@ -197,19 +198,7 @@ async fn attach_once(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
             unfinished: BTreeMap::new(),
             ..record.clone()
         },
-        None => Installation {
-            id: random_id(),
-            version: VERSION,
-            identity: identity.clone(),
-            attached_at: now,
-            bindings: BTreeMap::new(),
-            active: Vec::new(),
-            storages: BTreeMap::new(),
-            snapshot: Default::default(),
-            gaps: Vec::new(),
-            shadow: BTreeMap::new(),
-            unfinished: BTreeMap::new(),
-        },
+        None => Installation { attached_at: now, ..Installation::new(random_id(), &identity) },
     };
     if before.is_some() {
         carry_renamed(plan, db, &mut record).await?;
@@ -296,26 +285,30 @@ async fn attach_once(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
 /// Insists that no other storage lies within one of the plan, as far as a listing of a few seconds tells. Later ones are met by the collector and the sweep.
 /// Returns what is to be said of copies that lie within theirs.
 async fn nothing_within(plan: &Plan) -> Result<Vec<String>> {
-    let mut copies = Vec::new();
-    for (name, storage) in open_storages(plan)? {
-        storage.survey();
-        let until = Instant::now() + WITHIN;
-        let read = storage::each(storage.as_ref(), "", |entry| {
-            if let Listed::Odd(folder, OddEntry::Copy) = &entry {
-                copies.push(format!(
-                    "a copy of the storage {name} lies within it, in {folder}: its files are neither deleted nor taken for orphans"
-                ));
-            }
-            Instant::now() < until
-        });
-        // Whatever else cannot be listed is no reason not to attach.
-        if let Ok(Err(e)) = tokio::time::timeout(WITHIN, read).await
-            && storage::whereabouts::is_nested(&e)
-        {
-            return Err(e.with("storage", &name));
+    let storages = open_storages(plan)?;
+    // All at once: programs attach as they start.
+    let found = join_all(storages.iter().map(|(name, storage)| copies_within(name, storage.as_ref()))).await;
+    let found: Vec<Vec<String>> = found.into_iter().collect::<Result<_>>()?;
+    Ok(found.concat())
+}
+
+/// The same for one of them.
+async fn copies_within(name: &str, storage: &dyn Storage) -> Result<Vec<String>> {
+    storage.survey();
+    let (mut copies, until) = (Vec::new(), Instant::now() + WITHIN);
+    let read = storage::each(storage, "", |entry| {
+        if let Listed::Odd(folder, OddEntry::Copy) = &entry {
+            copies.push(format!(
+                "a copy of the storage {name} lies within it, in {folder}: its files are neither deleted nor taken for orphans"
+            ));
         }
+        Instant::now() < until
+    });
+    // Whatever else cannot be listed is no reason not to attach.
+    match tokio::time::timeout(WITHIN, read).await {
+        Ok(Err(e)) if storage::whereabouts::is_nested(&e) => Err(e.with("storage", name)),
+        _ => Ok(copies),
     }
-    Ok(copies)
 }
 
 /// Changes the database: capture, the record, and shadow mode where it was asked for.

@@ -120,6 +120,23 @@ pub struct Unfinished {
 }
 
 impl Installation {
+    /// The record of a database that says `identity` of itself and to which nothing is attached yet; `id` is random.
+    pub fn new(id: impl Into<String>, identity: impl Into<String>) -> Self {
+        Installation {
+            id: id.into(),
+            version: VERSION,
+            identity: identity.into(),
+            attached_at: Timestamp::now(),
+            bindings: BTreeMap::new(),
+            active: Vec::new(),
+            storages: BTreeMap::new(),
+            snapshot: Snapshot::default(),
+            gaps: Vec::new(),
+            shadow: BTreeMap::new(),
+            unfinished: BTreeMap::new(),
+        }
+    }
+
     /// How a binding works: in shadow if the plan or a person says so.
     pub fn mode(&self, bound: &Bound) -> Mode {
         if self.shadow.contains_key(&bound.id) { Mode::Shadow } else { bound.binding.mode }

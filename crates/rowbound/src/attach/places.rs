@@ -284,19 +284,7 @@ mod tests {
     }
 
     fn record() -> Installation {
-        Installation {
-            id: "new".into(),
-            version: crate::capture::VERSION,
-            identity: "database".into(),
-            attached_at: Timestamp::now(),
-            bindings: BTreeMap::new(),
-            active: Vec::new(),
-            storages: BTreeMap::new(),
-            snapshot: Default::default(),
-            gaps: Vec::new(),
-            shadow: BTreeMap::new(),
-            unfinished: BTreeMap::new(),
-        }
+        Installation::new("new", "database")
     }
 
     #[tokio::test]
