@@ -56,6 +56,19 @@ async fn referenced_files_stay(backend: Backend) {
         let (set, back) = ("set global system_versioning_asof = '2020-01-01 00:00:00'", "set global system_versioning_asof = default");
         assert_eq!(left(&server, "with system versioning", set, back).await.len(), 12, "{set}");
     }
+    looks_wait_for_a_new_list(&server).await;
+}
+
+/// Under `div_precision_increment = 0` 0.117 was 0: looks did not wait for the list to be made anew, which kept it old, and a collection that took more than one look ended with an error.
+async fn looks_wait_for_a_new_list(server: &OwnServer) {
+    let world = World::with(TestDb::on(server.server()).await).with_docs().await;
+    world.db.exec("set global div_precision_increment = 0").await;
+    let db = database::open(world.db.url(), &Options::default()).await.unwrap();
+    for nth in 0..3 {
+        db.open_transactions().await.unwrap_or_else(|e| panic!("look {nth}: {}", e.full()));
+    }
+    db.close().await;
+    world.db.exec("set global div_precision_increment = 4").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -246,7 +246,8 @@ async fn connect(db: &Mysql) -> Result<MySqlConnection> {
 /// Waits for the next of the moments `apart` (microseconds) that is `rest` away at least.
 fn rest_until(apart: u32, rest: Duration) -> String {
     let left = format!("({apart} - mod(microsecond(sysdate(6)), {apart}))");
-    format!("do sleep(({left} + if({left} < {}, {apart}, 0)) / 1000000)", rest.as_micros())
+    // A division of whole numbers has as many digits as `div_precision_increment` says; with 0 this would not wait at all, and keep the list old.
+    format!("do sleep(({left} + if({left} < {}, {apart}, 0)) * 1e-6)", rest.as_micros())
 }
 
 /// Asks until the answer is fresh. `read`: when the list was read last.
