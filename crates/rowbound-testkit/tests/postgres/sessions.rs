@@ -252,7 +252,8 @@ async fn a_pooler_by_session_is_as_good_as_the_server() {
         let record = ok(database.install(&bound, &fresh_record(&*database, &bound).await).await);
         let a = Attached { record, database, bound };
         assert_eq!(a.found(&["a.jpg"]).await, ["a.jpg"]);
-        assert_eq!(ok(a.database.open_transactions().await), []);
+        // Nobody is there for long: a session of another database that ends between two lists of the server may be one of ours to it.
+        wait_until(DEADLINE, "nobody is there", async || ok(a.database.open_transactions().await).is_empty()).await;
         a.database.close().await;
     }
     assert_eq!(left_behind(&pooler, &f).await, [""; 0]);
