@@ -21,14 +21,15 @@ pub fn man(out: Option<&Path>) -> Result<u8> {
             let new = !folder.exists();
             std::fs::create_dir_all(folder).map_err(wrong)?;
             clap_mangen::generate_to(Args::command(), folder).map_err(wrong)?;
+            if new {
+                rowbound::owner::give_all_to_folder(folder).map_err(wrong)?;
+                return Ok(exit::DONE);
+            }
             for entry in std::fs::read_dir(folder).map_err(wrong)? {
                 let page = entry.map_err(wrong)?;
                 if page.file_name().to_string_lossy().starts_with("rowbound") {
                     rowbound::owner::give_all_to_folder(&page.path()).map_err(wrong)?;
                 }
-            }
-            if new {
-                rowbound::owner::give_all_to_folder(folder).map_err(wrong)?;
             }
         }
         None => {

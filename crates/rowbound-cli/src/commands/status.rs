@@ -123,7 +123,7 @@ fn rewound(st: &StorageStatus) -> String {
         output::moment(r.at),
         r.is,
         r.was,
-        if r.came_back == 1 { "1 file".to_owned() } else { format!("{} files", r.came_back) }
+        output::files(r.came_back)
     )
 }
 

@@ -111,22 +111,24 @@ pub(crate) fn holds_copy(storage: &str, at: &str) -> Error {
     ))
 }
 
+const A_PLACE_EACH: &str = "give each storage a place that does not lie within the other's. If the other one is not used any more: `rowbound detach` there, or delete its marker";
+
 /// The error for a storage that lies within another one.
 pub(crate) fn within(storage: &str, other: &Within) -> Error {
     let message = match other.marker {
         Some(_) => "this storage lies within another one",
         None => "this storage lies within another one, or within a folder whose `.rowbound` cannot be looked into",
     };
-    Error::new(Kind::Config, message).with("storage", storage).with("marker of the other", &other.at).because(Nested).hint(
-        "give each storage a place that does not lie within the other's. If the other one is not used any more: `rowbound detach` there, or delete its marker",
-    )
+    Error::new(Kind::Config, message).with("storage", storage).with("marker of the other", &other.at).because(Nested).hint(A_PLACE_EACH)
 }
 
 /// The error for a storage in which another one lies, whose marker is `at`.
 pub(crate) fn holds_another(storage: &str, at: &str) -> Error {
-    Error::new(Kind::Config, "another storage lies within this one").with("storage", storage).with("marker of the other", at).because(Nested).hint(
-        "give each storage a place that does not lie within the other's. If the other one is not used any more: `rowbound detach` there, or delete its marker",
-    )
+    Error::new(Kind::Config, "another storage lies within this one")
+        .with("storage", storage)
+        .with("marker of the other", at)
+        .because(Nested)
+        .hint(A_PLACE_EACH)
 }
 
 /// The error for a storage in which the marker `its` stands: another one's, or that of a copy of itself, whose own marker is `own`.

@@ -37,11 +37,12 @@ pub(super) async fn open(connect: &MySqlConnectOptions, options: &Options) -> Re
         prepare(&mut conn).await?;
         Ok::<_, sqlx::Error>(conn)
     });
-    match opened.await {
-        Ok(done) => done.map_err(fault),
-        Err(_) => Err(Error::new(Kind::DatabaseUnreachable, "the database did not answer in time")
-            .with("connect_timeout", format_args!("{:?}", options.connect_timeout))),
-    }
+    opened.await.map_err(|_| late(options))?.map_err(fault)
+}
+
+fn late(options: &Options) -> Error {
+    Error::new(Kind::DatabaseUnreachable, "the database did not answer in time")
+        .with("connect_timeout", format_args!("{:?}", options.connect_timeout))
 }
 
 /// Lets the server end the session when it has been silent for [`SILENT`].
@@ -75,11 +76,7 @@ pub(super) struct Server {
 /// [`Kind::Config`] with the name of what only looks like MySQL, of a cluster or a proxy; for a server that is too old, and one that reads on over damaged
 /// pages. [`Kind::DatabaseUnreachable`] for a replica.
 pub(super) async fn look(connect: &MySqlConnectOptions, options: &Options) -> Result<Server> {
-    let late = |_| {
-        Error::new(Kind::DatabaseUnreachable, "the database did not answer in time")
-            .with("connect_timeout", format_args!("{:?}", options.connect_timeout))
-    };
-    let connected = tokio::time::timeout(options.connect_timeout, connect.connect()).await.map_err(late)?;
+    let connected = tokio::time::timeout(options.connect_timeout, connect.connect()).await.map_err(|_| late(options))?;
     let mut conn = connected.map_err(fault)?;
     let row = ask(&mut conn, "select version(), @@version_comment, database()").await?;
     let row = row.first().ok_or_else(|| Error::new(Kind::Database, "the server does not say which version it is"))?;
