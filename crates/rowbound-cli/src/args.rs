@@ -348,6 +348,15 @@ pub struct SweepArgs {
     /// The share of the files that may be orphaned (0.2 is 20 %); beyond it, nothing is deleted
     #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = share)]
     pub max_share: f64,
+    /// The share of the orphans whose names may stand in values that no binding reads so; these are held, and beyond it nothing is deleted
+    #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = share)]
+    pub max_held: f64,
+    /// The share of the orphans that may look like derivatives, or of which the last part stands in a value; beyond it nothing is deleted
+    #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = share)]
+    pub max_alike: f64,
+    /// The rowbound.toml of another installation that uses the storage, whose references count too; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub with: Vec<PathBuf>,
     /// It is meant that no row names any file
     #[arg(long)]
     pub allow_no_references: bool,

@@ -78,6 +78,16 @@ impl Progress {
                 // A storage is not counted before it is listed; the rows are, about.
                 let left = expected.and_then(|all| all.checked_sub(rows)).filter(|_| rows_rate > 0.0).map(|left| left as f64 / rows_rate);
                 let eta = left.map(|s| format!(", about {} left", output::length(s as u64))).unwrap_or_default();
+                let (searched, all) = (sweep.searched.load(Relaxed), sweep.to_search.load(Relaxed));
+                if all > 0 && sweep.announced.load(Relaxed) == 0 {
+                    bar.set_message(format!(
+                        "{storage}: {} orphans are looked for in all columns: {searched} of about {all} values",
+                        sweep.orphans.load(Relaxed)
+                    ));
+                    bar.tick();
+                    tokio::time::sleep(Duration::from_millis(125)).await;
+                    continue;
+                }
                 bar.set_message(format!(
                     "{storage}: {files} files compared ({rate:.0}/s{eta}), {} orphans, {} dangling",
                     sweep.orphans.load(Relaxed),

@@ -902,12 +902,15 @@ fn the_tests_that_the_documentation_names_exist() {
     let sources = |module: &str| match module {
         "database_contract" => vec!["crates/rowbound-testkit/src/database_suite.rs".to_owned()],
         "django" => vec!["crates/rowbound-cli/tests/django/scenarios.py".to_owned()],
-        "binding" => ["binding", "binding/text", "binding/json", "binding/scan"].map(|m| format!("crates/rowbound/src/{m}.rs")).into(),
+        "binding" => ["binding", "binding/text", "binding/json", "binding/scan", "binding/spelled"]
+            .map(|m| format!("crates/rowbound/src/{m}.rs"))
+            .into(),
         "collect" => ["collect/age", "collect/steps", "collect/pace", "collect/health", "collect/narrow", "collect/suspects"]
             .map(|m| format!("crates/rowbound/src/{m}.rs"))
             .into(),
         "name" | "clock" | "owner" => vec![format!("crates/rowbound/src/{module}.rs")],
         "command" | "webhook" => vec![format!("crates/rowbound-cli/src/hooks/{module}.rs")],
+        "alike" => vec!["crates/rowbound/src/sweep/alike.rs".to_owned()],
         "identity" => vec!["crates/rowbound/src/database/sqlite/identity.rs".to_owned()],
         "html" => vec!["crates/rowbound-cli/src/commands/sweep/html/tests.rs".to_owned()],
         "thumbnails" | "csv" => vec![format!("crates/rowbound-cli/src/commands/sweep/{module}.rs")],

@@ -282,7 +282,7 @@ async fn a_wrong_pattern_or_preset_is_a_mistake_in_the_configuration() {
         ("\"imagekit\"", None),
         ("[\"easy-thumbnails\", \"CACHE/images/{stem}/*\"]", None),
         ("\"imagekt\"", Some("no such preset (derivatives: \"imagekt\", binding: doc.file")),
-        ("\"sorl\"", Some("sorl.thumbnail.delete()")),
+        ("\"sorl\"", Some("thumbnail_kvstore.value")),
         ("\"wagtail\"", Some("wagtailimages_rendition.file")),
         ("[\"thumbs/*\"]", Some("does not name its original before the first `*` (derivatives: \"thumbs/*\", binding: doc.file")),
         ("[\"{stem}*\"]", Some("photo2.jpg")),

@@ -1,9 +1,44 @@
 //! The configurations that docs/bindings.md gives for frameworks, as they stand there, on the frameworks' own tables.
+//! And fifteen applications in their own layouts, taken over with what `init` proposes, unedited: `cargo nextest run
+//! --test layouts --no-capture taken_over` prints the table.
 
 use std::path::Path;
 
 use rowbound::Plan;
 use rowbound_testkit::{Backend, Rowbound, World};
+
+#[path = "layouts/site.rs"]
+mod site;
+#[path = "layouts/discourse.rs"]
+mod discourse;
+#[path = "layouts/odoo.rs"]
+mod odoo;
+#[path = "layouts/frappe.rs"]
+mod frappe;
+#[path = "layouts/directus.rs"]
+mod directus;
+#[path = "layouts/strapi.rs"]
+mod strapi;
+#[path = "layouts/payload.rs"]
+mod payload;
+#[path = "layouts/ghost.rs"]
+mod ghost;
+#[path = "layouts/drupal.rs"]
+mod drupal;
+#[path = "layouts/zulip.rs"]
+mod zulip;
+#[path = "layouts/wagtail.rs"]
+mod wagtail;
+#[path = "layouts/oscar.rs"]
+mod oscar;
+#[path = "layouts/active_storage.rs"]
+mod active_storage;
+#[path = "layouts/reversion.rs"]
+mod reversion;
+#[path = "layouts/simple_history.rs"]
+mod simple_history;
+#[path = "layouts/wordpress.rs"]
+mod wordpress;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_rowbound");
 
@@ -116,7 +151,8 @@ async fn laravel(backend: Backend) {
     let rowbound = Rowbound::new(BINARY, &world);
     rowbound.run(&["attach"]).await.expect(0);
     world.db.exec("delete from media where id = 1").await;
-    // No trigger stands on such a table: what a sweep finds are the files. What a row names, or was made from what a row names, stays all the same.
+    // No trigger stands on such a table: what a sweep finds are the files. What a row names, or was made from what a
+    // row names, stays all the same.
     assert_eq!(world.files().len(), 6);
     let said = rowbound.run(&["sweep", "--delete", "--max-share", "0.9"]).await;
     rowbound.run(&["collect"]).await.expect(0);
@@ -138,5 +174,37 @@ async fn active_storage_on_its_own_tables() {
 async fn spatie_medialibrary_on_its_own_table() {
     for backend in Backend::all() {
         laravel(backend).await;
+    }
+}
+
+/// A test for each application: rows that reference a file keep it, in whatever column they do.
+mod taken_over {
+    macro_rules! applications {
+        ($($application:ident)*) => {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $application() {
+                    super::$application::site().await.is_taken_over().await;
+                }
+            )*
+        };
+    }
+
+    applications! {
+        discourse
+        odoo
+        frappe
+        directus
+        strapi
+        payload
+        ghost
+        drupal
+        zulip
+        wagtail
+        oscar
+        active_storage
+        reversion
+        simple_history
+        wordpress
     }
 }

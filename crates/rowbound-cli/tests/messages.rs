@@ -393,7 +393,7 @@ async fn files_that_somebody_else_deletes(backend: Backend) {
         assert!(found[0].2.contains(name), "{name}: {found:?}");
     }
     // One of them is known by its table.
-    world.db.exec("create table catalogue_productimage (id integer primary key, caption varchar(200))").await;
+    world.db.exec("create table catalogue_productimage (id integer primary key, original varchar(255), caption varchar(200))").await;
     let found = findings(&world, "deleters").await;
     assert!(found[0].2.starts_with("Oscar ") && !found[0].2.contains("Wagtail"), "{found:?}");
 }

@@ -242,6 +242,7 @@ async fn a_sweep_of_another_process_delays_nothing_on_postgres() {
         binding: 1,
         column: rowbound::binding::Column::parse("doc.file").expect("a column"),
         query: None,
+        only: Default::default(),
         reading: rowbound::binding::Reading::Name,
         ordered: false,
         after: None,

@@ -40,8 +40,12 @@ fn types(backend: Backend) -> Vec<(&'static str, &'static [Of])> {
         Backend::Sqlite => ["", "text", "varchar(60)", "integer", "real", "numeric", "blob", "boolean", "datetime", "json", "any"]
             .map(|t| (t, &[Text, Number, Real, Odd, Bytes, Time][..]))
             .into(),
-        // The last is a domain.
-        Backend::Postgres => ["text", "varchar(60)", "char(30)", "label"].map(|t| (t, TEXT)).into(),
+        // The fourth is a domain.
+        Backend::Postgres => {
+            let mut all: Vec<(&str, &[Of])> = ["text", "varchar(60)", "char(30)", "label"].map(|t| (t, TEXT)).into();
+            all.extend::<[(&str, &[Of]); 2]>([("bytea", &[Bytes]), ("uuid", &[Uuid])]);
+            all
+        }
         Backend::Mariadb | Backend::Mysql => {
             let mut all: Vec<(&str, &[Of])> = vec![
                 ("varchar(60)", TEXT),
@@ -55,7 +59,7 @@ fn types(backend: Backend) -> Vec<(&'static str, &'static [Of])> {
             ];
             if backend == Backend::Mariadb {
                 // MariaDB's JSON is a text.
-                all.extend::<[(&str, &[Of]); 2]>([("json", &[Json]), ("varchar(60) compressed", TEXT)]);
+                all.extend::<[(&str, &[Of]); 3]>([("json", &[Json]), ("varchar(60) compressed", TEXT), ("uuid", &[Uuid])]);
             }
             all
         }
@@ -88,7 +92,6 @@ fn refused_types(backend: Backend) -> Vec<&'static str> {
             "bigint",
             "bit(8)",
             "boolean",
-            "bytea",
             "date",
             "double precision",
             "inet",
@@ -105,11 +108,10 @@ fn refused_types(backend: Backend) -> Vec<&'static str> {
             "real",
             "timestamp",
             "timestamptz",
-            "uuid",
             "xml",
         ]
         .into(),
-        Backend::Mariadb => [&mysql[..], &["inet6", "uuid"]].concat(),
+        Backend::Mariadb => [&mysql[..], &["inet6"]].concat(),
         Backend::Mysql => [&mysql[..], &["json"]].concat(),
     }
 }
@@ -124,6 +126,7 @@ enum Of {
     Bytes,
     Time,
     Json,
+    Uuid,
 }
 
 fn value(of: Of, backend: Backend, rng: &mut StdRng) -> String {
@@ -185,6 +188,11 @@ fn value(of: Of, backend: Backend, rng: &mut StdRng) -> String {
                 "'2026-10-25 02:30:00'",
             ],
         ),
+        Of::Uuid => {
+            let uuid = format!("{:032x}", rng.random::<u128>());
+            let uuid = [&uuid[..8], &uuid[8..12], &uuid[12..16], &uuid[16..20], &uuid[20..]].join("-");
+            backend.literal(&if rng.random_bool(0.3) { uuid.to_uppercase() } else { uuid })
+        }
         Of::Json => pick(rng, &[r#"'"a.jpg"'"#, r#"'{"b": 1.0, "a": "x.jpg"}'"#, "'3'", r#"'"\u00e9.jpg"'"#, r#"'[ "x.jpg" ]'"#]),
     }
 }

@@ -39,6 +39,7 @@ pub mod forget; // old entries leave the ledger, what is needed stays
 pub mod follow; // who hears of the ledger: registered, leased, in order, never lost
 pub mod install; // attach, repair, drift, detach
 pub mod names; // values and keys arrive as they stood in the row
+pub mod readings; // what a value could mean holds a file; which rows count
 pub mod row; // a row by its key
 pub mod scan; // a column from one end to the other
 pub mod queue; // claim, put back, settle, ledger
@@ -409,6 +410,14 @@ cases! {
         a_query_that_fails_stops_the_check
         holders_are_limited
         a_name_that_no_row_can_hold_is_absent;
+    readings:
+        a_url_holds_the_raw_and_the_decoded_name
+        a_host_that_nobody_named_holds_its_file
+        another_spelling_of_a_name_holds_its_file
+        a_name_is_held_by_what_it_comes_to
+        json_holds_what_its_path_does_not_reach
+        only_rows_that_count_release_and_hold
+        bytes_and_uuids_are_names;
     scan:
         scan_reads_every_value_in_the_order_of_bytes
         scan_of_a_range_leaves_out_nothing_of_it
@@ -451,6 +460,10 @@ cases! {
         drift_adding_a_cascade_is_noticed;
     survey:
         text_columns_are_those_that_can_hold_names
+        any_text_column_is_read_to_its_end
+        a_column_of_long_values_is_read_to_its_end
+        long_values_come_in_pieces
+        what_stands_beside_a_value_is_told
         a_sample_holds_distinct_values
         a_sample_of_a_big_table_comes_from_everywhere
         a_sample_of_a_locked_table_is_an_error
@@ -650,6 +663,13 @@ macro_rules! database_cases {
             a_query_that_fails_stops_the_check
             holders_are_limited
             a_name_that_no_row_can_hold_is_absent
+            a_url_holds_the_raw_and_the_decoded_name
+            a_host_that_nobody_named_holds_its_file
+            another_spelling_of_a_name_holds_its_file
+            a_name_is_held_by_what_it_comes_to
+            json_holds_what_its_path_does_not_reach
+            only_rows_that_count_release_and_hold
+            bytes_and_uuids_are_names
             scan_reads_every_value_in_the_order_of_bytes
             scan_of_a_range_leaves_out_nothing_of_it
             scan_of_what_is_not_there_is_an_error
@@ -689,6 +709,10 @@ macro_rules! database_cases {
             drift_adding_a_unique_key_is_noticed
             drift_adding_a_cascade_is_noticed
             text_columns_are_those_that_can_hold_names
+            any_text_column_is_read_to_its_end
+            a_column_of_long_values_is_read_to_its_end
+            long_values_come_in_pieces
+            what_stands_beside_a_value_is_told
             a_sample_holds_distinct_values
             a_sample_of_a_big_table_comes_from_everywhere
             a_sample_of_a_locked_table_is_an_error

@@ -16,6 +16,7 @@ pub async fn said_by_its_session(db: &dyn Database, query: &str) -> BTreeMap<Str
         binding: 1,
         column: Column::parse("query.settings").expect("a column"),
         query: Some(query.to_owned()),
+        only: BTreeMap::new(),
         reading: Reading::Name,
         ordered: false,
         after: None,

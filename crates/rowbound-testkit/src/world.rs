@@ -438,6 +438,7 @@ pub fn config(plan: &Plan) -> String {
             Reading::Url { prefixes } | Reading::Array { prefixes } => (prefixes.as_slice(), None, None),
             Reading::Json { path, prefixes } => (prefixes.as_slice(), Some(path.as_str()), None),
             Reading::Text(finder) => (finder.prefixes(), None, finder.pattern()),
+            Reading::Raw { prefixes, .. } => (prefixes.as_slice(), None, None),
             Reading::Name | Reading::Key => (&[][..], None, None),
         };
         if !prefixes.is_empty() {
@@ -447,6 +448,13 @@ pub fn config(plan: &Plan) -> String {
             if let Some(value) = value {
                 text += &format!("{field} = {}\n", string(value));
             }
+        }
+        if let Reading::Raw { strip, .. } = &b.reading {
+            text += &format!("strip = {}\n", list(strip));
+        }
+        if !b.only.is_empty() {
+            let pairs: Vec<_> = b.only.iter().map(|(column, value)| format!("{} = {}", string(column), string(value))).collect();
+            text += &format!("where = {{ {} }}\n", pairs.join(", "));
         }
         if !b.keep.is_empty() {
             text += &format!("keep = {}\n", list(&b.keep));

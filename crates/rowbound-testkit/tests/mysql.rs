@@ -14,7 +14,7 @@ use std::{
 use jiff::Timestamp;
 use rowbound::{
     Binding, FileName, Kind,
-    binding::{Column, Search},
+    binding::{Column, Reading, Search},
     capture::{Bound, Installation},
     database::{ColumnSearch, Database, Options, mysql::Mysql},
     ledger::{Filter, NewEntry},
@@ -208,7 +208,7 @@ fn search(column: &str, values: &[&str]) -> ColumnSearch {
     ColumnSearch {
         binding: 1,
         column: Column::parse(column).unwrap(),
-        search: Search { values: values.iter().map(|v| v.to_string()).collect(), odd_under: vec![], scan: None },
+        search: Search { values: values.iter().map(|v| v.to_string()).collect(), ..Search::default() },
         query: None,
     }
 }
@@ -1192,7 +1192,9 @@ fn a_check_finds_odd_spellings_of_urls(server: &Server) {
             if column == "t.g" {
                 search.search.values.clear();
             }
-            search.search.odd_under = vec!["/m_/".into(), "/none|/😀".into()];
+            let prefixes = vec!["/m_/".to_owned(), "/none|/😀".to_owned()];
+            let urls = Binding::name(column, "default").unwrap().reading(Reading::Url { prefixes });
+            search.search.odd = urls.search(&["a b", "a", "plain"].map(|n| FileName::parse(n).unwrap())).odd;
             let mut found: Vec<_> = db
                 .check(&bound, &record.snapshot, &[search])
                 .await

@@ -1009,7 +1009,7 @@ mod barrier {
         let f = fixture(DOC).await;
         let a = f.attach(&["doc.file"]).await;
         let search = |values: &[&str]| ColumnSearch {
-            search: Search { values: values.iter().map(|v| (*v).to_owned()).collect(), odd_under: vec!["x\0".into()], scan: None },
+            search: Search { values: values.iter().map(|v| (*v).to_owned()).collect(), ..Search::default() },
             ..equal(&a.bound[0], &[])
         };
         let checked = ok(a.database.check(&a.bound, &a.record.snapshot, &[search(&["a\0.jpg", "a.jpg"])]).await);
@@ -1278,7 +1278,7 @@ mod speed {
                 break;
             }
             let values: Vec<_> = got.iter().map(|c| String::from_utf8(c.value.clone()).unwrap()).collect();
-            let search = [ColumnSearch { search: Search { values, odd_under: Vec::new(), scan: None }, ..equal(&a.bound[0], &[]) }];
+            let search = [ColumnSearch { search: Search { values, ..Search::default() }, ..equal(&a.bound[0], &[]) }];
             let began = Instant::now();
             assert_eq!(ok(a.database.check(&a.bound, &a.record.snapshot, &search).await).found, []);
             times[1] += began.elapsed();

@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::{
     capture::{Bound, FOLLOWERS, Gap, Inspection, Installation, VERSION},
     crash,
-    database::{Database, overtaken},
+    database::{Database, SWAPPED, overtaken},
     error::{Error, Kind, Result},
     plan::{Plan, label},
     storage::{self, Listed, OddEntry, Proved, Storage},
@@ -35,7 +35,8 @@ mod refused; // copies: which case it is, and the next command
 
 pub(crate) use apart::{Looks, apart, own_places};
 use apart::{beside_each_other, none_within_another};
-use columns::{all_bound, another_column, bound_as_before, carry_renamed};
+use columns::{all_bound, another_column, bound_as_before, carry_renamed, looked_through};
+pub(crate) use columns::{none_left_out, unseen};
 pub use detach::{Detached, detach};
 pub use installations::{User, forget_installation, installations};
 pub(crate) use leaving::drop_flag;
@@ -232,6 +233,8 @@ async fn attach_once(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
 
     if let Some(before) = &before {
         let mut drift = before.snapshot.drift(&db.snapshot(&bound_as_before(&bound, before)).await?);
+        // A column that only a new `where` mentions is one more, and no gap.
+        drift.retain(|d| d.was.is_some() || !d.item.starts_with("column ") || d.item.ends_with(SWAPPED));
         // What belongs to a binding that left the plan was not looked at, so its absence says nothing.
         drift.retain(|d| removed.is_empty() || d.is.is_some() || d.item.starts_with("trigger"));
         // Tables and columns of a dump that was restored have numbers of their own. What it could hide, the survey of all columns finds.
@@ -253,7 +256,8 @@ async fn attach_once(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
         }
     }
     // After what a person has to say of the columns that are bound, and before anything is changed.
-    all_bound(plan, db, &mut inspection).await?;
+    record.seen = Some(all_bound(plan, db, &mut inspection).await?);
+    record.values = looked_through(db, &bound, &mut inspection).await?;
     record.version = VERSION;
     record.bindings.extend(bound.iter().map(|b| (b.binding.key(), b.id)));
     record.active = bound.iter().map(|b| b.id).collect();
@@ -278,7 +282,7 @@ async fn attach_once(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
     installation.unfinished.clear();
     crash::point("attach-step");
     db.record(&installation).await?;
-    let changed = before.as_ref() != Some(&installation) || !places.iter().all(Place::is_as_before);
+    let changed = before.map(|before| before.attached()) != Some(installation.attached()) || !places.iter().all(Place::is_as_before);
     Ok(Attached { installation, inspection, statements, proved, removed, changed })
 }
 

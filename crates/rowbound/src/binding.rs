@@ -5,108 +5,31 @@
 //! resolves to one of a set of names. Capture, check and sweep all go through these two, so that what was
 //! released and what is referenced can never be read in two ways.
 
-use std::{borrow::Cow, fmt};
-
-use globset::{Glob, GlobSet, GlobSetBuilder};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 mod array; // a PostgreSQL array -> its elements
+mod column; // how a column is written
 mod json; // JSON and a path -> strings
+mod keep; // names that are never deleted
 mod scan; // every value read once, for all names of a batch
+mod spelled; // everything that a value could mean
 mod text; // HTML, Markdown -> names
 
+pub use column::Column;
 pub use json::Path as JsonPath;
+pub use keep::Keep;
 pub use scan::{Held, Scan};
+pub(crate) use spelled::aliases;
+pub use spelled::{Depth, ODD, Odd};
 pub use text::Finder;
 
 use crate::{
-    error::{Error, Kind, Result},
+    error::Result,
     name::{FileName, Names, Refused},
 };
-
-/// A table's column: `[schema.]table.column`. A part that holds a dot is written in double quotes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Column {
-    /// The schema (PostgreSQL) or database (MySQL); `None` takes the connection's own.
-    pub schema: Option<String>,
-    /// The table.
-    pub table: String,
-    /// The column.
-    pub column: String,
-}
-
-impl Column {
-    /// Reads `[schema.]table.column`.
-    ///
-    /// # Errors
-    /// [`Kind::Config`] when there are not two or three parts, or a part is empty.
-    pub fn parse(text: &str) -> Result<Self> {
-        let bad = |why: &str| {
-            Error::new(Kind::Config, format!("`column` {why}"))
-                .with("column", format_args!("{text:?}"))
-                .hint("write it as `table.column` or `schema.table.column`; quote a part that holds a dot: `\"my.table\".image`")
-        };
-        let mut parts = Vec::new();
-        let mut rest = text;
-        loop {
-            let (part, after) = if let Some(quoted) = rest.strip_prefix('"') {
-                // A doubled quote inside stands for one, as in SQL.
-                let mut part = String::new();
-                let mut chars = quoted.char_indices().peekable();
-                let end = loop {
-                    match chars.next() {
-                        Some((_, '"')) if chars.peek().is_some_and(|(_, c)| *c == '"') => {
-                            chars.next();
-                            part.push('"');
-                        }
-                        Some((i, '"')) => break i + 1,
-                        Some((_, c)) => part.push(c),
-                        None => return Err(bad("has a quote that does not end")),
-                    }
-                };
-                (part, &quoted[end..])
-            } else {
-                let end = rest.find('.').unwrap_or(rest.len());
-                (rest[..end].to_owned(), &rest[end..])
-            };
-            if part.is_empty() {
-                return Err(bad("has an empty part"));
-            }
-            if part.contains('\0') {
-                return Err(bad("holds a NUL byte"));
-            }
-            parts.push(part);
-            match after.strip_prefix('.') {
-                Some(more) => rest = more,
-                None if after.is_empty() => break,
-                None => return Err(bad("has text after a quoted part")),
-            }
-        }
-        let column = parts.pop().ok_or_else(|| bad("is empty"))?;
-        let table = parts.pop().ok_or_else(|| bad("names no table"))?;
-        let schema = parts.pop();
-        if !parts.is_empty() {
-            return Err(bad("has more than three parts"));
-        }
-        Ok(Column { schema, table, column })
-    }
-}
-
-impl fmt::Display for Column {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = self.schema.iter().chain([&self.table, &self.column]);
-        for (i, part) in parts.enumerate() {
-            if i > 0 {
-                f.write_str(".")?;
-            }
-            if part.contains(['.', '"']) {
-                write!(f, "\"{}\"", part.replace('"', "\"\""))?;
-            } else {
-                f.write_str(part)?;
-            }
-        }
-        Ok(())
-    }
-}
 
 /// How a column's value becomes a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,6 +41,15 @@ pub enum Reading {
     Url {
         /// Compared byte for byte; each ends with `/`.
         prefixes: Vec<String>,
+    },
+    /// One of `strip` stands before the name, which is written as it is; or one of `prefixes`, as in [`Reading::Url`].
+    Raw {
+        /// Compared byte for byte, as `prefixes` are.
+        strip: Vec<String>,
+        /// Of URLs.
+        prefixes: Vec<String>,
+        /// Whether a value under none of them is a name itself.
+        bare: bool,
     },
     /// The value is a key of Active Storage's disk service: the file `abcdef` lies at `ab/cd/abcdef`.
     Key,
@@ -144,11 +76,19 @@ impl Reading {
         matches!(self, Reading::Json { .. } | Reading::Array { .. } | Reading::Text(_))
     }
 
+    /// The last name of a value; where a value has one name, that one.
+    pub(crate) fn resolve(&self, value: &[u8], names: Names) -> Resolved {
+        let mut found = Resolved::Nothing;
+        self.each_name(value, names, |one| found = one);
+        found
+    }
+
     /// The word for it in the configuration.
     pub fn word(&self) -> &'static str {
         match self {
             Reading::Name => "name",
-            Reading::Url { .. } => "url",
+            Reading::Raw { bare: true, .. } => "name",
+            Reading::Url { .. } | Reading::Raw { .. } => "url",
             Reading::Key => "active-storage-key",
             Reading::Json { .. } => "json",
             Reading::Array { .. } => "array",
@@ -168,6 +108,7 @@ impl Reading {
         match self {
             Reading::Name => take(bare(value, names)),
             Reading::Url { prefixes } => take(url(value, prefixes, names)),
+            Reading::Raw { strip, prefixes, bare } => take(raw(value, strip, prefixes, *bare, names)),
             Reading::Key => take(key_path(value, names)),
             Reading::Json { path, prefixes } => match path.strings(value) {
                 Ok(strings) => strings.iter().for_each(|s| take(one(s.as_bytes(), prefixes))),
@@ -212,6 +153,17 @@ fn url(value: &[u8], prefixes: &[String], names: Names) -> Resolved {
     match percent_decode(path) {
         Ok(bytes) => name(&bytes, names),
         Err(why) => Resolved::Refused(why),
+    }
+}
+
+/// As [`url`], but what stands behind one of `strip` is the name as it is.
+fn raw(value: &[u8], strip: &[String], prefixes: &[String], is_bare: bool, names: Names) -> Resolved {
+    let longest = |all: &[String]| all.iter().filter(|p| value.starts_with(p.as_bytes())).map(String::len).max();
+    match (longest(strip), longest(prefixes)) {
+        (Some(raw), decoded) if decoded.is_none_or(|decoded| decoded <= raw) => name(&value[raw..], names),
+        (_, Some(_)) => url(value, prefixes, names),
+        (_, None) if is_bare => bare(value, names),
+        (_, None) => Resolved::Nothing,
     }
 }
 
@@ -263,6 +215,8 @@ pub struct Binding {
     pub keep: Vec<String>,
     /// How the derivatives of its files are named, which go with them: patterns or presets.
     pub derivatives: Vec<String>,
+    /// Only rows whose other columns have these values, as text, reference files: `where` in the configuration.
+    pub only: BTreeMap<String, String>,
     /// Live or shadow.
     pub mode: Mode,
     /// Tolerant or fast triggers.
@@ -291,11 +245,12 @@ pub struct Search {
     /// Values to find by equality. The database may return more than equal ones (collations): the caller resolves
     /// what comes back and compares bytes.
     pub values: Vec<String>,
-    /// Further: every value that begins with one of these and holds a `%`, a `?` or a `#`: one name has many
-    /// spellings as a URL, and equality finds only the one without these three.
-    pub odd_under: Vec<String>,
+    /// Further: the values that are not plain, of which those that hold one of the names are wanted.
+    pub odd: Option<Odd>,
     /// Instead: every value of the column is read once, and what is found are the names that it holds, not the value.
     pub scan: Option<Scan>,
+    /// Only in rows whose other columns have these values, as text.
+    pub only: BTreeMap<String, String>,
 }
 
 impl Binding {
@@ -312,6 +267,7 @@ impl Binding {
             names: Names::Paths,
             keep: Vec::new(),
             derivatives: Vec::new(),
+            only: BTreeMap::new(),
             mode: Mode::Live,
             body: Body::Tolerant,
         })
@@ -361,6 +317,7 @@ impl Binding {
             names: Names::Paths,
             keep: Vec::new(),
             derivatives: Vec::new(),
+            only: BTreeMap::new(),
             mode: Mode::Live,
             body: Body::Tolerant,
         }
@@ -384,6 +341,12 @@ impl Binding {
         self
     }
 
+    /// Lets only rows reference files whose `column` has this value, compared as text.
+    pub fn only(mut self, column: impl Into<String>, value: impl Into<String>) -> Self {
+        self.only.insert(column.into(), value.into());
+        self
+    }
+
     /// Sets the mode.
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
@@ -401,8 +364,21 @@ impl Binding {
         match self.query {
             // No column's key holds a blank before the arrow.
             Some(_) => format!("query {} -> {}", self.column.column, self.storage),
-            None => format!("{} -> {}", self.column, self.storage),
+            None => format!("{}{} -> {}", self.column, self.shown_only(), self.storage),
         }
+    }
+
+    /// Tells how its values are read, and of which rows, from any other way. Another build may write it otherwise.
+    pub fn mark(&self) -> String {
+        // FNV-1a: the standard hasher promises nothing for the next build.
+        let text = format!("{:?} {:?} {:?}", self.reading, self.names, self.only);
+        format!("{:016x}", text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)))
+    }
+
+    /// Which rows reference files, as it stands behind the column: ` where kind = "image"`.
+    fn shown_only(&self) -> String {
+        let conditions: Vec<String> = self.only.iter().map(|(column, value)| format!("{column} = {value:?}")).collect();
+        if conditions.is_empty() { String::new() } else { format!(" where {}", conditions.join(" and ")) }
     }
 
     /// What `value` names, where a value has one name. Where it has many, they are opened up first ([`Binding::each_name`]), and each `value` is one of them:
@@ -427,26 +403,63 @@ impl Binding {
         self.query.is_some() || self.reading.is_many()
     }
 
-    /// What to look for in the column to find every value that holds one of `names`.
+    /// Calls `take` with every name that `value` could mean: see [`Reading::holds`].
+    pub fn holds(&self, value: &[u8], take: impl FnMut(FileName)) {
+        self.reading.holds(value, self.names, take);
+    }
+
+    /// What to look for in the column to find every value that could hold one of `names`, whatever stands in the column.
     pub fn search<'a>(&self, names: impl IntoIterator<Item = &'a FileName>) -> Search {
+        self.search_at(names, Depth::Whole)
+    }
+
+    /// The same in a column that was looked through: none of its values needs a deeper look.
+    pub fn search_at<'a>(&self, names: impl IntoIterator<Item = &'a FileName>, depth: Depth) -> Search {
         if self.scans() {
-            return Search { scan: Some(Scan::new(&self.reading, names)), ..Search::default() };
+            return Search { scan: Some(Scan::new(&self.reading, names)), ..self.empty_search() };
         }
-        let values = |values: Vec<String>| Search { values, ..Search::default() };
-        match &self.reading {
-            Reading::Url { prefixes } => {
-                // A value without `%`, `?` and `#` is the prefix and the name as they are; all others are odd.
-                let plain = names.into_iter().flat_map(|name| prefixes.iter().map(move |p| format!("{p}{name}"))).collect();
-                Search { odd_under: prefixes.clone(), ..values(plain) }
+        let names: Vec<&FileName> = names.into_iter().collect();
+        let aliases: Vec<FileName> = names.iter().flat_map(|name| aliases(name)).collect();
+        let names: Vec<&FileName> = names.into_iter().chain(&aliases).collect();
+        let mut search = self.empty_search();
+        search.values = match depth {
+            Depth::Spelled => {
+                let mut values: BTreeSet<String> = names.iter().flat_map(|name| self.reading.spellings(name)).collect();
+                values.extend(names.iter().flat_map(|name| self.reading.plain_values(name)));
+                values.into_iter().collect()
             }
-            // A key is its file's last part; what else lies there, the resolver tells.
-            Reading::Key => values(names.into_iter().map(|n| n.base().to_owned()).collect()),
-            _ => values(names.into_iter().map(|n| n.as_str().to_owned()).collect()),
+            _ => names.iter().flat_map(|name| self.reading.plain_values(name)).collect(),
+        };
+        search.odd = self.odd(depth, names, false);
+        search
+    }
+
+    /// What to look for to find what is read as one of `names`, and not what a value could mean besides: for who reports references, never for a check.
+    pub fn search_read<'a>(&self, names: impl IntoIterator<Item = &'a FileName>) -> Search {
+        if self.scans() {
+            return Search { scan: Some(Scan::read_only(&self.reading, names)), ..self.empty_search() };
         }
+        let names: Vec<&FileName> = names.into_iter().collect();
+        let values = names.iter().flat_map(|name| self.reading.plain_values(name)).collect();
+        let odd = match self.reading {
+            // What is not plain is no name, or is its own.
+            Reading::Name => None,
+            _ => self.odd(Depth::Whole, names, true),
+        };
+        Search { values, odd, ..self.empty_search() }
+    }
+
+    fn odd(&self, depth: Depth, names: Vec<&FileName>, read: bool) -> Option<Odd> {
+        (depth == Depth::Whole && self.reading != Reading::Key && !names.is_empty())
+            .then(|| Odd::new(&self.reading, self.names, names, read))
+    }
+
+    fn empty_search(&self) -> Search {
+        Search { only: self.only.clone(), ..Search::default() }
     }
 }
 
-fn percent_decode(path: &[u8]) -> Result<Cow<'_, [u8]>, Refused> {
+pub(crate) fn percent_decode(path: &[u8]) -> Result<Cow<'_, [u8]>, Refused> {
     if !path.contains(&b'%') {
         return Ok(Cow::Borrowed(path));
     }
@@ -462,53 +475,10 @@ fn percent_decode(path: &[u8]) -> Result<Cow<'_, [u8]>, Refused> {
     Ok(Cow::Owned(out))
 }
 
-/// The `keep` patterns of every binding on one storage, compiled.
-#[derive(Debug, Clone)]
-pub struct Keep(GlobSet);
-
-impl Keep {
-    /// Compiles the union of the patterns of `bindings`.
-    ///
-    /// # Errors
-    /// [`Kind::Config`] names the pattern that does not parse.
-    pub fn new<'a>(bindings: impl IntoIterator<Item = &'a Binding>) -> Result<Self> {
-        Self::with_ignored(bindings, &[])
-    }
-
-    /// The same and a storage's `ignore` patterns: what a sweep leaves alone.
-    ///
-    /// # Errors
-    /// As [`Keep::new`].
-    pub fn with_ignored<'a>(bindings: impl IntoIterator<Item = &'a Binding>, ignored: &[String]) -> Result<Self> {
-        let parse = |field: &'static str, pattern: &str| {
-            Glob::new(pattern).map_err(|e| {
-                Error::new(Kind::Config, format!("`{field}` holds a pattern that does not parse: {}", e.kind()))
-                    .with(field, format_args!("{pattern:?}"))
-                    .hint("`*` matches anything, `?` one character, `[a-z]` a set, `{a,b}` either")
-            })
-        };
-        let mut set = GlobSetBuilder::new();
-        for binding in bindings {
-            for pattern in &binding.keep {
-                set.add(parse("keep", pattern).map_err(|e| e.with("binding", &binding.column))?);
-            }
-        }
-        for pattern in ignored {
-            set.add(parse("ignore", pattern)?);
-        }
-        set.build().map(Keep).map_err(|e| Error::new(Kind::Config, "the `keep` patterns are too large").because(e))
-    }
-
-    /// Whether `name` must never be deleted. A key that is no path is protected with its path, too.
-    pub fn protects(&self, name: &FileName) -> bool {
-        let with_path = || name.as_path().is_err() && name.other_spellings().iter().any(|path| self.0.is_match(path.as_str()));
-        self.0.is_match(name.as_str()) || with_path()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
     use proptest::prelude::*;
 
     #[test]
@@ -585,8 +555,7 @@ mod tests {
             if let Resolved::Name(found) = b.resolve(value.as_bytes()) {
                 prop_assert_eq!(found.as_str(), &name);
                 let search = b.search([&found]);
-                let odd = value.contains(['%', '?', '#']);
-                prop_assert!(odd || search.values.contains(&value));
+                prop_assert!(search.values.contains(&value) || search.odd.is_some_and(|odd| odd.wants(value.as_bytes())));
             }
         }
     }

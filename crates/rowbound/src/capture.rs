@@ -4,12 +4,12 @@
 //! leaves, and the [`Snapshot`] of tables, columns and triggers that every batch is compared with. The triggers
 //! themselves are written by each database's module; this one holds what they have in common.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::binding::{Binding, Mode};
+use crate::binding::{Binding, Depth, Mode};
 
 /// The version of the tables and triggers that this build installs. `attach` upgrades what is older.
 pub const VERSION: u32 = 3;
@@ -103,6 +103,12 @@ pub struct Installation {
     /// What `attach` has yet to do in the storages' markers, by storage: empty, unless it did not come to its end. Whoever attaches next does it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unfinished: BTreeMap<String, Unfinished>,
+    /// What was seen of the values of bound columns, by number. A column that was not looked through is not in it.
+    #[serde(default)]
+    pub values: BTreeMap<i32, ValuesSeen>,
+    /// The text, JSON and BLOB columns that the last attach has seen with values in them, each as a hash; `None`: an earlier build attached.
+    #[serde(default)]
+    pub seen: Option<BTreeSet<String>>,
 }
 
 /// What an `attach` has yet to do in a storage's marker.
@@ -117,6 +123,25 @@ pub struct Unfinished {
     /// Whether other installations may stay in it.
     #[serde(default)]
     pub shared: bool,
+}
+
+/// What was seen of the values of a bound column.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ValuesSeen {
+    /// The binding's [`Binding::mark`] then.
+    pub reading: String,
+    /// How deep a check must look.
+    pub depth: Depth,
+    /// Values that were looked at.
+    pub values: u64,
+    /// Whether these were all.
+    pub complete: bool,
+    /// Values that could mean another name than the one that is read.
+    pub spelled: u64,
+    /// Values that are read as no name.
+    pub unexplained: u64,
+    /// A few of these, cut off if they are long.
+    pub samples: Vec<String>,
 }
 
 impl Installation {
@@ -134,12 +159,25 @@ impl Installation {
             gaps: Vec::new(),
             shadow: BTreeMap::new(),
             unfinished: BTreeMap::new(),
+            values: BTreeMap::new(),
+            seen: None,
         }
     }
 
     /// How a binding works: in shadow if the plan or a person says so.
     pub fn mode(&self, bound: &Bound) -> Mode {
         if self.shadow.contains_key(&bound.id) { Mode::Shadow } else { bound.binding.mode }
+    }
+
+    /// How deep a check must look into a binding's column. What was seen of its values counts for the reading that it was seen with.
+    pub fn depth(&self, bound: &Bound) -> Depth {
+        let seen = self.values.get(&bound.id).filter(|seen| seen.complete && seen.reading == bound.binding.mark());
+        seen.map(|seen| seen.depth).unwrap_or_default()
+    }
+
+    /// The record without what was seen of values and columns, which changes as rows do.
+    pub(crate) fn attached(&self) -> Installation {
+        Installation { values: BTreeMap::new(), seen: None, ..self.clone() }
     }
 
     /// Which column each binding's number stands for, also of bindings that have left the plan.

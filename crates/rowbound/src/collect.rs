@@ -48,6 +48,7 @@ mod pace; // barriers, sizes, rests
 mod steps; // one batch, step by step
 mod summary; // what a collector did
 mod suspects; // a batch whose worker died
+mod surveys; // what came since the database was attached
 mod verdict; // a candidate's end -> settlement
 
 pub use crate::guard::attached;
@@ -81,6 +82,9 @@ pub struct Settings {
     pub poll: Duration,
     /// How often an idle collector verifies capture. Default: 2 s.
     pub verify: Duration,
+    /// How often a collector looks for columns that came since the database was attached, and for values that need a deeper check. Default: 60 s; longer where
+    /// that would take more than a twentieth of the time.
+    pub survey: Duration,
     /// Whether candidates that wait after a failure are tried at once. Default: no.
     pub retry_now: bool,
 }
@@ -95,6 +99,7 @@ impl Default for Settings {
             workers: 2,
             poll: Duration::from_secs(1),
             verify: Duration::from_secs(2),
+            survey: surveys::DEFAULT,
             retry_now: false,
         }
     }
@@ -115,6 +120,8 @@ pub struct Collector {
     /// When a drain has looked for older ones, and when one has given its sign of life.
     forgot: Mutex<Option<Instant>>,
     drained_at: Mutex<Option<Instant>>,
+    /// When a drain has looked for new columns.
+    surveyed: Mutex<Option<Instant>>,
     counters: Counters,
     /// Whether each settlement is said in the log.
     talks: AtomicBool,
@@ -165,6 +172,7 @@ impl Collector {
             keep_history: plan.keep_history,
             forgot: Mutex::new(None),
             drained_at: Mutex::new(None),
+            surveyed: Mutex::new(None),
             counters: Counters::default(),
             talks: AtomicBool::new(false),
             batches: AtomicU64::new(0),
@@ -281,7 +289,11 @@ impl Collector {
     async fn drain_lane(&self, lane: &Lane, tasks: Option<&Arc<Self>>, stop: &watch::Receiver<bool>) -> Result<()> {
         // Whatever is due, what is not there or not as attached is said.
         lane.storage.prove().await?;
-        self.apart(lane, &self.guard.verify().await?).await?;
+        // Before a stop for a new column is said: it may be over.
+        self.guard.verify_attached().await?;
+        self.survey_once().await?;
+        let record = self.guard.verify().await?;
+        self.apart(lane, &record).await?;
         let newest = Filter { storage: Some(lane.plan.name.clone()), limit: Some(1), ..Filter::default() };
         let before = self.db.history(&newest).await?.first().map_or(0, |e| e.id + 1);
         let waiting = self.db.backlog(&self.claim(lane, 1)).await?;

@@ -35,7 +35,7 @@ pub mod survey; // text columns, and samples of them
 mod words; // what our own rows hold as words or JSON
 
 pub use crate::plan::redact;
-pub(crate) use bound::{SWAPPED, as_table, by_table, drifted, no_key, query_items, unusable_query, with_tables};
+pub(crate) use bound::{SWAPPED, as_table, by_table, drifted, is_uuid, no_key, query_items, unusable_query, with_tables};
 pub(crate) use pages::Paging;
 pub use pages::{Scan, ValuePage, Values};
 pub use pool::Pool;
@@ -96,17 +96,18 @@ pub struct ColumnSearch {
 impl ColumnSearch {
     /// The search for `names` in what `bound` binds.
     pub fn of<'a>(bound: &Bound, names: impl IntoIterator<Item = &'a FileName>) -> Self {
+        Self::in_column(bound, bound.binding.search(names))
+    }
+
+    /// Any search in what `bound` binds.
+    pub fn in_column(bound: &Bound, search: Search) -> Self {
         let Binding { column, query, .. } = &bound.binding;
-        ColumnSearch { binding: bound.id, column: column.clone(), search: bound.binding.search(names), query: query.clone() }
+        ColumnSearch { binding: bound.id, column: column.clone(), search, query: query.clone() }
     }
 
     /// The same for what `bound` reads only, without what its values merely mention: for who reports references, never for a check.
-    pub fn of_read<'a>(bound: &Bound, names: impl IntoIterator<Item = &'a FileName> + Clone) -> Self {
-        let mut search = Self::of(bound, names.clone());
-        if search.search.scan.is_some() {
-            search.search.scan = Some(crate::binding::Scan::read_only(&bound.binding.reading, names));
-        }
-        search
+    pub fn of_read<'a>(bound: &Bound, names: impl IntoIterator<Item = &'a FileName>) -> Self {
+        Self::in_column(bound, bound.binding.search_read(names))
     }
 }
 
@@ -423,6 +424,10 @@ pub trait Database: Send + Sync + std::fmt::Debug {
     /// Every column of the application in whose values names could stand. Changes nothing.
     async fn text_columns(&self) -> Result<Vec<TextColumn>>;
 
+    /// The right without which the database may not even show some tables, so that [`Database::text_columns`] lacks them: as a GRANT names it. `None` where it shows
+    /// all.
+    async fn hides_tables(&self) -> Result<Option<String>>;
+
     /// Up to `limit` distinct values of a column, from places all over the table. Cheap on a table of any size: bounded in rows and in time
     /// ([`survey::PATIENCE`]), waits for no lock for long and holds none that keeps an application from working.
     ///
@@ -447,6 +452,20 @@ pub trait Database: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`Kind::Schema`] when table or column do not exist; later ones come with the pages.
     async fn scan(&self, scan: &Scan) -> Result<Values>;
+
+    /// Reads a column of [`Database::text_columns`] from one end to the other, whatever its type, in no order and without keeping a writer waiting: texts as UTF-8,
+    /// JSON and lists as their text, BLOBs as they are. A value that is longer than [`survey::PIECE`] comes in pieces, of which each begins with the last
+    /// [`survey::OVERLAP`] bytes of the one before.
+    ///
+    /// # Errors
+    /// When the values cannot be seen or not be read: never fewer values, or less of one, instead. Later ones come with the pages.
+    async fn values(&self, column: &TextColumn) -> Result<Values>;
+
+    /// Up to `limit` distinct texts that the column `other` has in those rows of the table in which `column` has one of `values`. Bounded in time as a sample is.
+    ///
+    /// # Errors
+    /// As [`Database::sample`].
+    async fn beside(&self, column: &TextColumn, other: &Column, values: &[String], limit: usize) -> Result<Vec<String>>;
 
     /// Whether there is a row with the primary key `key` (as text) in the column's table.
     ///

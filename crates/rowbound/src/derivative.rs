@@ -17,13 +17,21 @@ pub use originals::Originals;
 pub use pattern::{Pattern, Wanted};
 
 /// A word that stands for patterns, and the patterns.
-pub const PRESETS: [(&str, &[&str]); 3] = [
+pub const PRESETS: [(&str, &[&str]); 4] = [
     // django-imagekit's namer `source_name_as_path`, the default for specs.
     ("imagekit", &["CACHE/images/{stem}/*"]),
     // easy-thumbnails' namers `default` and `alias`, beside the original: photo.jpg.300x200_q85_crop.jpg
     ("easy-thumbnails", &["{name}.*.*"]),
     // Renditions are rows: the binding of their column does it, and `check` wants one.
     ("wagtail", &[]),
+    // So are sorl's thumbnails, as JSON: `$.name` of `thumbnail_kvstore.value`.
+    ("sorl", &[]),
+];
+
+/// Presets whose files are rows of another table, a word of that table, and what to bind.
+const ROWS: [(&str, &str, &str); 2] = [
+    ("wagtail", "rendition", "add [[binding]] column = \"wagtailimages_rendition.file\", or the column of your own rendition model"),
+    ("sorl", "thumbnail_kvstore", "add [[binding]] column = \"thumbnail_kvstore.value\" with kind = \"json\" and path = \"$.name\""),
 ];
 
 /// A name without its last suffix, and the suffix without its dot; as Python's `os.path.splitext`: leading dots begin no suffix.
@@ -76,15 +84,18 @@ impl Derivatives {
     /// The same, and whether the presets find what they need among `bindings`, which are all of one storage.
     ///
     /// # Errors
-    /// As [`Derivatives::new`]; [`Kind::Config`] for `wagtail` where no column of renditions is bound.
+    /// As [`Derivatives::new`]; [`Kind::Config`] for `wagtail` and `sorl` where the column that has their files is not bound.
     pub fn check(bindings: &[&Binding]) -> Result<Self> {
-        let renditions = |b: &&Binding| b.column.table.to_ascii_lowercase().contains("rendition");
-        for b in bindings {
-            if b.derivatives.iter().any(|d| d == "wagtail") && !bindings.iter().any(renditions) {
-                return Err(Error::new(Kind::Config, "`derivatives = \"wagtail\"` needs the renditions bound: they are rows of their own")
-                    .with("binding", &b.column)
-                    .with("storage", &b.storage)
-                    .hint("add [[binding]] column = \"wagtailimages_rendition.file\", or the column of your own rendition model"));
+        for (b, (preset, table, hint)) in bindings.iter().flat_map(|b| ROWS.iter().map(move |row| (b, row))) {
+            let is_bound = |other: &&Binding| other.column.table.to_ascii_lowercase().contains(table);
+            if b.derivatives.iter().any(|d| d == preset) && !bindings.iter().any(is_bound) {
+                return Err(Error::new(
+                    Kind::Config,
+                    format!("`derivatives = \"{preset}\"` needs another column bound: the files are rows of their own"),
+                )
+                .with("binding", &b.column)
+                .with("storage", &b.storage)
+                .hint(*hint));
             }
         }
         Self::new(bindings.iter().copied())
@@ -118,10 +129,6 @@ fn preset(word: &str) -> Result<&'static [&'static str]> {
         return Ok(patterns);
     }
     let bad = |why: String| Error::new(Kind::Config, why).with("derivatives", format_args!("{word:?}"));
-    if word == "sorl" {
-        return Err(bad("`derivatives` cannot follow sorl-thumbnail: only its key-value table knows which thumbnail is whose".into())
-            .hint("leave it out and call sorl.thumbnail.delete() as its manual says; docs/derivatives.md"));
-    }
     let known: Vec<_> = PRESETS.iter().map(|(word, _)| *word).collect();
     Err(bad("`derivatives` has no such preset".into())
         .hint(format!("known are {}; or write patterns: [\"CACHE/images/{{stem}}/*\"]", known.join(", "))))
@@ -144,8 +151,8 @@ mod tests {
         for (word, patterns) in PRESETS {
             assert_eq!(Derivatives::new([&bound(word)]).unwrap().0.len(), patterns.len());
         }
-        let sorl = Derivatives::new([&bound("sorl")]).unwrap_err();
-        assert!(sorl.full().contains("key-value table") && sorl.full().contains("t.f"), "{}", sorl.full());
+        let sorl = Derivatives::check(&[&bound("sorl")]).unwrap_err();
+        assert!(sorl.full().contains("t.f") && sorl.hint_text().unwrap().contains("thumbnail_kvstore.value"), "{}", sorl.full());
         assert!(Derivatives::new([&bound("imagekitt")]).unwrap_err().hint_text().unwrap().contains("imagekit"));
         assert!(Derivatives::check(&[&bound("wagtail")]).unwrap_err().hint_text().unwrap().contains("wagtailimages_rendition.file"));
         let renditions = Binding::name("wagtailimages_rendition.file", "default").unwrap();

@@ -19,7 +19,7 @@ use crate::{
     collect::age,
     database::{Database, Dialect, drifted, survey::TextColumn},
     error::{Error, Result},
-    evidence::{Limits, Survey, survey},
+    evidence::{Limits, Survey, speaks_of_files, survey},
     name::FileName,
     plan::{Plan, StoragePlan},
     references,
@@ -305,7 +305,7 @@ async fn unbound(x: &mut Examination<'_>, there: &BTreeMap<String, Arc<dyn Stora
         Ok(seen) => seen,
         Err(e) => return x.error("unbound", State::Warning, &e),
     };
-    let Survey { evidence, alike, unread, looked, .. } = seen;
+    let Survey { evidence, alike, unread, looked, empty, .. } = seen;
     let (mut named, mut missed) = (false, false);
     for e in &evidence {
         let column = &e.column.column;
@@ -328,7 +328,20 @@ async fn unbound(x: &mut Examination<'_>, there: &BTreeMap<String, Arc<dyn Stora
     for u in unread.iter().filter(|u| !plan.ignore.iter().any(|i| u.column.is(i))) {
         missed = true;
         let said = format!("{} was not looked at: {}", u.column.column, u.why);
-        x.find("unbound", State::Warning, said, Some("it may name files; bind it, or list it in `ignore`"));
+        x.find("unbound", State::Warning, said, Some("it may name files: let Rowbound's account read it (GRANT SELECT), or list it in `ignore`; until then `sweep --delete` deletes nothing"));
+    }
+    // Who cannot say so has said why above.
+    if let Ok(Some(right)) = db.hides_tables().await {
+        missed = true;
+        let said = "the database shows this account only tables on which it has a right: others may name files";
+        x.find("unbound", State::Warning, said, Some(&format!("GRANT {right}: until then `sweep --delete` deletes nothing")));
+    }
+    for e in empty.iter().filter(|e| speaks_of_files(&e.column.column) && !plan.ignore.iter().any(|i| e.is(i))) {
+        let column = &e.column;
+        let hint = format!(
+            "bind it now ([[binding]] with column = \"{column}\"), or write ignore = [\"{column}\"]: deletion stops when files are referenced there"
+        );
+        x.find("unbound", State::Note, format!("{column} is empty, is not bound, and its name speaks of files"), Some(&hint));
     }
     if !named && !missed {
         x.find("unbound", State::Ok, format!("{looked} other text column(s) with values, and no value of a sample is a file"), None);
@@ -337,7 +350,7 @@ async fn unbound(x: &mut Examination<'_>, there: &BTreeMap<String, Arc<dyn Stora
 
 async fn indexes(x: &mut Examination<'_>, columns: &[TextColumn]) {
     let db = x.db;
-    let bound = x.bound.clone();
+    let (bound, record) = (x.bound.clone(), x.record.clone());
     let names: Vec<FileName> = (0..BATCH).filter_map(|i| FileName::parse(&format!("rowbound-doctor/no/such/file-{i}")).ok()).collect();
     let time = async |searches: &[_]| -> Result<Duration> {
         let snapshot = db.snapshot(&bound).await?;
@@ -359,7 +372,7 @@ async fn indexes(x: &mut Examination<'_>, columns: &[TextColumn]) {
     for b in &bound {
         let column = &b.binding.column;
         let known = columns.iter().find(|c| c.is(column));
-        let search = references::searches(std::slice::from_ref(b), &b.binding.storage, &names);
+        let search = references::searches(std::slice::from_ref(b), record.as_ref(), &b.binding.storage, &names);
         let indexed = known.is_some_and(|c| c.indexed);
         let quick = |with: Duration| indexed || with.saturating_sub(without) < SLOW;
         // What seems slow is timed again: other work on the machine only adds.

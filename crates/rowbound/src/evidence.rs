@@ -13,6 +13,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
+    binding::{Column, is_elsewhere},
     clock,
     database::{
         Database,
@@ -24,8 +25,12 @@ use crate::{
 };
 
 mod bound; // bound columns of which no value is a file
+mod mentions; // a value -> everything that it could name
+pub mod values; // all values of a bound column: how deep a check must look
 
 pub use bound::{Cause, Unfit, unfit};
+pub(crate) use bound::{above, within};
+use mentions::{Mention, mentions};
 
 /// How a column's values have to be read to become names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -37,6 +42,8 @@ pub enum Reading {
     Url,
     /// Names or URLs at paths within JSON.
     Json,
+    /// A key, whose file lies at `ab/cd/abcd..`: Active Storage's on a disk.
+    Key,
     /// A list of names (PostgreSQL).
     Array,
     /// Names or URLs within text, HTML or Markdown.
@@ -67,9 +74,16 @@ pub struct Evidence {
     pub value: String,
     /// The file that it names.
     pub name: FileName,
-    /// A few more such files.
+    /// All files that sampled values name, each once.
     #[serde(skip)]
     pub names: Vec<FileName>,
+    /// Whether names that no URL could hold as they are (`%`, `#`, `?`, a blank) fit as they stand, and none fits decoded.
+    pub raw: bool,
+    /// Values that look like a name or a URL, but out of which this reading reads none.
+    #[serde(skip)]
+    pub unexplained: Vec<String>,
+    /// A file that many rows share, and how many of how many: the field's default, probably.
+    pub shared: Option<(FileName, usize, usize)>,
 }
 
 impl Evidence {
@@ -122,6 +136,9 @@ pub struct Survey {
     pub unread: Vec<Unread>,
     /// Columns without any value.
     pub empty: Vec<TextColumn>,
+    /// Columns with values that were looked at.
+    #[serde(skip)]
+    pub filled: Vec<Column>,
     /// How many columns were looked at.
     pub looked: usize,
 }
@@ -172,11 +189,13 @@ pub async fn survey(
             }
             continue;
         }
+        survey.filled.push(Column { schema: Some(column.schema.clone()), ..column.column.clone() });
         let before = survey.evidence.len();
         for (name, storage) in storages {
             let few = few(storage.as_ref(), &sample.values);
             if let Some(mut seen) = look(storage.as_ref(), &column, few).await? {
                 seen.storage.clone_from(name);
+                seen.shared = shared(&seen, &sample);
                 seen.partial = sample.partial || few.len() < sample.values.len();
                 survey.evidence.push(seen);
             }
@@ -241,28 +260,21 @@ pub fn speaks_of_files(column: &str) -> bool {
     !column.ends_with("hash") && WORDS.iter().any(|w| column.contains(w))
 }
 
-/// One of the values, if at least four of five end like files that people upload.
-fn looks_like_names(values: &[String]) -> Option<String> {
+/// Whether a value ends like a file that people upload.
+fn ends_like_a_file(value: &str) -> bool {
     const ENDS: [&str; 34] = [
         "jpg", "jpeg", "png", "gif", "webp", "avif", "svg", "heic", "bmp", "tif", "tiff", "ico", "pdf", "doc", "docx", "xls", "xlsx",
         "ppt", "pptx", "odt", "ods", "csv", "zip", "gz", "mp3", "mp4", "mov", "avi", "webm", "mkv", "wav", "ogg", "m4a", "psd",
     ];
-    let alike = |v: &String| {
-        let path = v.split(['?', '#']).next().unwrap_or(v);
-        let end = path.rsplit_once('.').map(|(_, end)| end.to_ascii_lowercase());
-        v.len() <= 1024 && !v.contains('\n') && end.is_some_and(|end| ENDS.contains(&&*end))
-    };
-    let count = values.iter().filter(|v| alike(v)).count();
-    if count * 5 >= values.len() * 4 { values.iter().find(|v| alike(v)).cloned() } else { None }
+    let path = value.split(['?', '#']).next().unwrap_or(value);
+    let end = path.rsplit_once('.').map(|(_, end)| end.to_ascii_lowercase());
+    value.len() <= 1024 && !value.contains('\n') && end.is_some_and(|end| ENDS.contains(&&*end))
 }
 
-/// A way to read a name out of a value.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Mention {
-    reading: Reading,
-    prefix: String,
-    path: String,
-    name: FileName,
+/// One of the values, if at least four of five end like files that people upload.
+fn looks_like_names(values: &[String]) -> Option<String> {
+    let count = values.iter().filter(|v| ends_like_a_file(v)).count();
+    if count * 5 >= values.len() * 4 { values.iter().find(|v| ends_like_a_file(v)).cloned() } else { None }
 }
 
 /// Texts, and how often each was seen.
@@ -308,17 +320,27 @@ async fn look(storage: &dyn Storage, column: &TextColumn, values: &[String]) -> 
     }
     let Some((reading, (count, prefixes, paths))) = found.into_iter().rev().max_by_key(|(_, (count, ..))| *count) else { return Ok(None) };
     let (i, name) = example[&reading];
-    let names = read.iter().flatten().filter(exists).filter(|m| m.reading == reading).map(|m| m.name.clone()).take(10).collect();
+    let named: BTreeSet<&FileName> = read.iter().flatten().filter(exists).filter(|m| m.reading == reading).map(|m| &m.name).collect();
+    let names = named.into_iter().cloned().collect();
     let by_frequency = |of: BTreeMap<&str, usize>| {
         let mut all: Vec<_> = of.into_iter().collect();
         all.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
         all.into_iter().map(|(text, _)| text.to_owned()).collect()
     };
+    // Values that fit in one of the two ways only.
+    let only = |raw: bool| {
+        let fits = |all: &[Mention], raw: bool| all.iter().filter(exists).any(|m| m.reading == Reading::Url && m.raw == raw);
+        read.iter().filter(|all| fits(all, raw) && !fits(all, !raw) && !plain(all)).count()
+    };
+    let raw = reading == Reading::Url && only(true) > 0 && only(false) == 0;
+    let prefixes: Vec<String> = by_frequency(prefixes);
+    let is_missed = |(v, all): &(&String, &Vec<Mention>)| !all.iter().any(|m| exists(&m)) && is_unexplained(v, reading, &prefixes);
+    let unexplained = values.iter().zip(&read).filter(is_missed).map(|(value, _)| short(value)).collect();
     Ok(Some(Evidence {
         column: column.clone(),
         storage: String::new(),
         reading: if column.class == Class::Array { Reading::Array } else { reading },
-        prefixes: by_frequency(prefixes),
+        prefixes,
         paths: by_frequency(paths),
         sampled: values.len(),
         found: count,
@@ -326,7 +348,46 @@ async fn look(storage: &dyn Storage, column: &TextColumn, values: &[String]) -> 
         value: short(&values[i]),
         name: name.clone(),
         names,
+        raw,
+        unexplained,
+        shared: None,
     }))
+}
+
+/// Whether both ways to read a URL come to the same.
+fn plain(all: &[Mention]) -> bool {
+    !all.iter().any(|m| m.raw)
+}
+
+/// Whether a value that names no file looks as if it named one, but `reading` reads nothing out of it.
+fn is_unexplained(value: &str, reading: Reading, prefixes: &[String]) -> bool {
+    match reading {
+        // A URL of another host is common, and names nothing here.
+        Reading::Name => {
+            FileName::key(value).and_then(|name| name.as_path().map(drop)).is_err()
+                && ends_like_a_file(value)
+                && !is_elsewhere(value.as_bytes())
+        }
+        Reading::Url => !prefixes.iter().any(|p| value.starts_with(p.as_str())) && ends_like_a_file(value),
+        Reading::Json => serde_json::from_str::<serde_json::Value>(value).is_err(),
+        Reading::Key | Reading::Array | Reading::Text => false,
+    }
+}
+
+/// The file that many rows share: a twentieth of them, and five, or two if it is called so.
+fn shared(seen: &Evidence, sample: &Sample) -> Option<(FileName, usize, usize)> {
+    let (value, times) = sample.most.as_ref()?;
+    let called = ["default", "placeholder", "no-image", "no_image", "noimage", "blank", "fallback"];
+    let is_called = called.iter().any(|word| value.to_ascii_lowercase().contains(word));
+    if *times < if is_called { 2 } else { 5 } || (!is_called && times * 20 < sample.rows) {
+        return None;
+    }
+    let name = match seen.reading {
+        Reading::Name => seen.names.iter().find(|name| name.as_str() == value),
+        Reading::Url => seen.names.iter().find(|name| seen.prefixes.iter().any(|p| value.strip_prefix(p.as_str()) == Some(name.as_str()))),
+        _ => None,
+    };
+    name.map(|name| (name.clone(), *times, sample.rows))
 }
 
 /// Whether a name is worth a request: it has a folder or a suffix, or is long as a random key is.
@@ -334,113 +395,6 @@ fn worth_a_request(name: &str) -> bool {
     let suffix =
         name.rsplit_once('.').is_some_and(|(_, end)| (1..=5).contains(&end.len()) && end.bytes().all(|b| b.is_ascii_alphanumeric()));
     !name.contains(['\n', '@']) && (suffix || name.contains('/') || (name.len() >= 20 && !name.contains(' ')))
-}
-
-/// Strings of one value that are read, and pieces of one text.
-const PIECES: usize = 400;
-
-/// Everything that a value could name, each with the way to read it so.
-fn mentions(value: &str, class: Class) -> Vec<Mention> {
-    let mut all = Vec::new();
-    if class == Class::Text {
-        for (prefix, name) in spellings(value) {
-            let reading = if prefix.is_empty() { Reading::Name } else { Reading::Url };
-            all.push(Mention { reading, prefix, path: String::new(), name });
-        }
-    }
-    let begins = value.trim_start();
-    if (class != Class::Text || begins.starts_with(['[', '{', '"']))
-        && let Ok(json) = serde_json::from_str::<serde_json::Value>(value)
-    {
-        let mut left = PIECES;
-        strings(&json, &mut "$".to_owned(), &mut left, &mut |path, text| {
-            for (prefix, name) in spellings(text) {
-                all.push(Mention { reading: Reading::Json, prefix, path: path.to_owned(), name });
-            }
-            in_text(text, &mut all);
-        });
-        return all;
-    }
-    in_text(value, &mut all);
-    all
-}
-
-/// Calls `take` with every string of `json` and its path.
-fn strings(json: &serde_json::Value, path: &mut String, left: &mut usize, take: &mut impl FnMut(&str, &str)) {
-    let length = path.len();
-    match json {
-        serde_json::Value::String(text) if *left > 0 => {
-            *left -= 1;
-            take(path, text);
-        }
-        serde_json::Value::Array(items) => {
-            path.push_str("[*]");
-            items.iter().for_each(|item| strings(item, path, left, take));
-        }
-        serde_json::Value::Object(fields) => {
-            for (key, field) in fields {
-                path.truncate(length);
-                if !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') && !key.as_bytes()[0].is_ascii_digit() {
-                    path.push_str(&format!(".{key}"));
-                } else {
-                    path.push_str(&format!("['{}']", key.replace('\\', "\\\\").replace('\'', "\\'")));
-                }
-                strings(field, path, left, take);
-            }
-        }
-        _ => {}
-    }
-    path.truncate(length);
-}
-
-/// What text, HTML or Markdown mentions.
-fn in_text(text: &str, all: &mut Vec<Mention>) {
-    if !text.contains('/') || !text.contains([' ', '\n', '"', '\'', '(', '<', '=']) {
-        return;
-    }
-    let bare =
-        text.split(|c: char| c.is_whitespace() || "\"'()<>`\\=".contains(c)).map(|piece| piece.trim_end_matches([',', ';', ':', '!', '.']));
-    // A name with a blank or a bracket stands whole between quotes only.
-    let quoted = ['"', '\''].into_iter().flat_map(|q| text.split(q).skip(1)).filter(|p| p.contains([' ', '(', ')', '=']) && p.len() <= 512);
-    for piece in bare.chain(quoted).filter(|p| p.contains('/') && p.len() > 2).take(PIECES) {
-        // HTML writes `&` so.
-        let piece = piece.replace("&amp;", "&");
-        for (prefix, name) in spellings(&piece) {
-            all.push(Mention { reading: Reading::Text, prefix, path: String::new(), name });
-        }
-    }
-}
-
-/// What `text` could name: itself; and as a URL, what follows each of its slashes, the longest first.
-fn spellings(text: &str) -> Vec<(String, FileName)> {
-    if text.len() > 2_048 || text.chars().any(char::is_control) {
-        return Vec::new();
-    }
-    let (mut all, mut odd) = (Vec::new(), Vec::new());
-    // What is no path only S3 takes for a name; all others refuse to look at it.
-    let mut take = |prefix: &str, name: FileName| match name.as_path().is_ok() {
-        true => all.push((prefix.to_owned(), name)),
-        // The second slash of `https://` begins no name.
-        false if prefix.ends_with(":/") => {}
-        false => odd.push((prefix.to_owned(), name)),
-    };
-    if let Ok(name) = FileName::key(text) {
-        take("", name);
-    }
-    let path = text.split(['?', '#']).next().unwrap_or(text);
-    for (at, _) in path.match_indices('/').take(16) {
-        let (prefix, rest) = path.split_at(at + 1);
-        // What a URL would have encoded: this is text in which a name stands.
-        if prefix.contains(|c: char| c.is_whitespace() || "%<>\"'()".contains(c)) {
-            break;
-        }
-        let decoded = percent_encoding::percent_decode_str(rest).decode_utf8();
-        if let Some(name) = decoded.ok().and_then(|name| FileName::key(&name).ok()) {
-            take(prefix, name);
-        }
-    }
-    all.append(&mut odd);
-    all
 }
 
 fn short(value: &str) -> String {
@@ -454,35 +408,6 @@ fn short(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn read(value: &str, class: Class) -> Vec<(Reading, String, String, String)> {
-        mentions(value, class).into_iter().map(|m| (m.reading, m.prefix, m.path, m.name.to_string())).collect()
-    }
-
-    fn has(value: &str, class: Class, reading: Reading, prefix: &str, path: &str, name: &str) {
-        let all = read(value, class);
-        assert!(all.contains(&(reading, prefix.into(), path.into(), name.into())), "{value}: {all:?}");
-    }
-
-    #[test]
-    fn a_value_is_read_in_every_way_that_a_binding_could_read_it() {
-        use Reading::{Json, Name, Text, Url};
-        has("a/b c.jpg", Class::Text, Name, "", "", "a/b c.jpg");
-        has("/media/a%20b.jpg?v=1", Class::Text, Url, "/media/", "", "a b.jpg");
-        has("https://cdn.example.com/m/a/b.jpg#x", Class::Text, Url, "https://cdn.example.com/m/", "", "a/b.jpg");
-        has(r#"["a.jpg", "b/c.jpg"]"#, Class::Text, Json, "", "$[*]", "b/c.jpg");
-        has(r#"{"pictures": [{"src": "/media/a.jpg"}]}"#, Class::Json, Json, "/media/", "$.pictures[*].src", "a.jpg");
-        has(r#"{"a b": "x.jpg"}"#, Class::Json, Json, "", "$['a b']", "x.jpg");
-        has(r#"<p><img src="/media/a.jpg?x=1&amp;y=2"></p>"#, Class::Text, Text, "/media/", "", "a.jpg");
-        has("see ![x](/media/a.jpg) and /media/b.jpg.", Class::Text, Text, "/media/", "", "b.jpg");
-        assert!(read("See /media/b.jpg", Class::Text).iter().all(|(reading, prefix, ..)| *reading != Url || prefix.is_empty()));
-        has(r#"<img src="/media/a (1).jpg">"#, Class::Text, Text, "/media/", "", "a (1).jpg");
-        has(r#"{"body": "<img src=\"/media/a.jpg\">"}"#, Class::Json, Text, "/media/", "", "a.jpg");
-        has("/media/a//b.jpg", Class::Text, Url, "/media/", "", "a//b.jpg");
-        has("/a.jpg", Class::Text, Name, "", "", "/a.jpg");
-        assert!(read("https://h.example/a.jpg", Class::Text).iter().all(|(.., name)| !name.starts_with('/')));
-        assert!(read("just words, and more", Class::Text).iter().all(|(reading, ..)| *reading == Name));
-    }
 
     #[test]
     fn values_that_look_like_uploads_are_told_from_others() {

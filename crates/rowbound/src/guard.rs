@@ -3,16 +3,23 @@
 //! In: a plan's bindings, and what stands in the database. Out: the installation record, if the database is the one that was attached, with these bindings,
 //! and capture is whole. Promise: on any doubt the answer is an error, and nothing is deleted.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 
 use crate::{
-    attach::{copied, drop_flag, last_whole, number, own_places},
+    attach::{copied, drop_flag, last_whole, number, own_places, unseen},
+    binding::Column,
     capture::{Bound, Drift, Gap, Installation, VERSION},
     database::{Database, Dialect, drifted},
     error::{Error, Kind, Result},
+    evidence::{Limits, values::deeper},
     plan::Plan,
+    storage::Storage,
 };
 
 /// Stands before every deletion of one plan.
@@ -20,8 +27,28 @@ use crate::{
 pub(crate) struct Guard {
     db: Arc<dyn Database>,
     bound: Vec<Bound>,
+    /// Columns that hold names of files but no references.
+    ignored: Vec<Column>,
     /// When capture was last seen whole.
     whole: Mutex<Timestamp>,
+    /// What came to the database since it was attached.
+    new: Mutex<New>,
+}
+
+/// For so long a new column whose values were no files is not looked at again: its first values may say little.
+const HARMLESS: Duration = Duration::from_secs(3600);
+
+/// Columns that came since the last attach, or were empty then.
+#[derive(Debug, Default)]
+struct New {
+    /// What that attach had seen.
+    seen: Option<BTreeSet<String>>,
+    /// Those whose values are no files, and when that was seen.
+    harmless: BTreeMap<String, Instant>,
+    /// One that references files stops deletion.
+    stops: Option<Error>,
+    /// All that do.
+    stopping: BTreeSet<String>,
 }
 
 impl Guard {
@@ -31,7 +58,7 @@ impl Guard {
     /// Those of [`same_bindings`].
     pub(crate) fn new(plan: &Plan, db: Arc<dyn Database>, record: &Installation) -> Result<Self> {
         let whole = Mutex::new(last_whole(record).max(record.attached_at));
-        Ok(Guard { bound: same_bindings(plan, record)?, db, whole })
+        Ok(Guard { bound: same_bindings(plan, record)?, db, ignored: plan.ignore.clone(), whole, new: Mutex::default() })
     }
 
     /// The bindings, with their numbers.
@@ -50,12 +77,68 @@ impl Guard {
     /// # Errors
     /// [`Kind::NotAttached`], [`Kind::Identity`], [`Kind::Drift`] with other bindings.
     pub(crate) async fn record(&self) -> Result<Installation> {
+        let record = self.as_attached().await?;
+        let new = self.new.lock().unwrap_or_else(|e| e.into_inner());
+        // An attach since then has seen them.
+        match new.stops.clone().filter(|_| new.seen == record.seen) {
+            Some(stops) => Err(stops),
+            None => Ok(record),
+        }
+    }
+
+    /// The same, whether or not a new column stops deletion.
+    async fn as_attached(&self) -> Result<Installation> {
         let record = installed(self.db.as_ref()).await?;
         if record.active.len() != self.bound.len() || self.bound.iter().any(|b| !record.active.contains(&b.id)) {
             return Err(Error::new(Kind::Drift, "another set of bindings was attached meanwhile")
                 .hint("start rowbound again with that rowbound.toml"));
         }
         Ok(record)
+    }
+
+    /// Whether a new column stops deletion, as far as the last look knows.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.new.lock().unwrap_or_else(|e| e.into_inner()).stops.is_some()
+    }
+
+    /// Looks whether columns that the last attach has not seen reference files: then deletion stops until it has. Within so much time.
+    ///
+    /// # Errors
+    /// When the schema or a storage cannot be read.
+    pub(crate) async fn look_for_new(&self, storages: &BTreeMap<String, Arc<dyn Storage>>, limits: Limits) -> Result<()> {
+        let record = installed(self.db.as_ref()).await?;
+        let known: BTreeSet<String> = {
+            let mut new = self.new.lock().unwrap_or_else(|e| e.into_inner());
+            if new.seen != record.seen {
+                *new = New { seen: record.seen.clone(), ..New::default() };
+            }
+            new.harmless.retain(|_, at| at.elapsed() < HARMLESS);
+            new.harmless.keys().cloned().collect()
+        };
+        let found = unseen(self.db.as_ref(), &self.bound, &self.ignored, &record, &known, storages, limits).await?;
+        let mut new = self.new.lock().unwrap_or_else(|e| e.into_inner());
+        let now = Instant::now();
+        new.harmless.extend(found.harmless.into_iter().map(|column| (column, now)));
+        // What stops is not over because there was no time to look, or somebody held a lock.
+        if found.stops.is_some() || new.stopping.is_disjoint(&found.unread) {
+            (new.stops, new.stopping) = (found.stops, found.stopping);
+        }
+        Ok(())
+    }
+
+    /// Looks whether values came that need a deeper look than the record says, and writes it down.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub(crate) async fn look_deeper(&self, time: Duration) -> Result<()> {
+        let deeper = deeper(self.db.as_ref(), &self.bound, &installed(self.db.as_ref()).await?, time).await?;
+        if deeper.is_empty() {
+            return Ok(());
+        }
+        // Anew: what somebody wrote meanwhile stays.
+        let mut record = self.as_attached().await?;
+        record.values.extend(deeper);
+        self.db.record(&record).await
     }
 
     /// The installation record, if capture is whole. Where only triggers are missing (a table was rebuilt, a partition was attached) they
@@ -65,6 +148,20 @@ impl Guard {
     /// [`Kind::Drift`] when a person has to look: a bound column is gone or another one.
     pub(crate) async fn verify(&self) -> Result<Installation> {
         let record = self.record().await?;
+        self.put_back(record).await
+    }
+
+    /// The same, whether or not a new column stops deletion: for who looks for new columns, and must go on to see that they stop nothing any more. Nothing may be deleted
+    /// on its answer.
+    ///
+    /// # Errors
+    /// As [`Guard::verify`].
+    pub(crate) async fn verify_attached(&self) -> Result<()> {
+        let record = self.as_attached().await?;
+        self.put_back(record).await.map(drop)
+    }
+
+    async fn put_back(&self, record: Installation) -> Result<Installation> {
         let drift = record.snapshot.drift(&self.db.snapshot(&self.bound).await?);
         let now = Timestamp::now();
         if drift.is_empty() {

@@ -7,65 +7,25 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde::Serialize;
 
 use crate::{
+    binding::{Column, JsonPath, is_elsewhere},
+    clock,
     database::{Database, survey::TextColumn},
     derivative::stem,
-    error::Result,
-    evidence::{Evidence, Limits, Reading, Survey, speaks_of_files, survey},
+    error::{Kind, Result},
+    evidence::{Evidence, Limits, Reading, Survey, above, speaks_of_files, survey, within},
+    frameworks::{self, HOUSEKEEPING},
+    name::FileName,
+    plan::StoragePlan,
     storage::{Listed, Storage, each},
 };
 
-/// A framework, known by a table.
-struct Framework {
-    name: &'static str,
-    table: &'static str,
-    /// What a person should know of how it keeps files.
-    says: &'static str,
-}
-
-const FRAMEWORKS: [Framework; 6] = [
-    Framework {
-        name: "Django",
-        table: "django_migrations",
-        says: "a FileField or ImageField is a varchar (of 100 characters, if its model says nothing else) that holds the name within MEDIA_ROOT or the bucket",
-    },
-    Framework { name: "Rails", table: "ar_internal_metadata", says: "migrations keep nothing of files; Active Storage and CarrierWave do" },
-    Framework {
-        name: "Active Storage",
-        table: "active_storage_blobs",
-        says: "`key` is the object's name in a bucket; the Disk service keeps it as `ab/cd/abcd..` instead, which no column holds",
-    },
-    Framework {
-        name: "Laravel Media Library",
-        table: "media",
-        says: "files lie under `{id}/{file_name}`, which no single column holds: see docs/bindings.md",
-    },
-    Framework {
-        name: "Wagtail",
-        table: "wagtailcore_page",
-        says: "renditions are rows of their own: bind their column, and no `derivatives` are needed. It deletes files itself, which makes releases `missing`: docs/operations.md#who-else-deletes-files",
-    },
-    Framework {
-        name: "Oscar",
-        table: "catalogue_productimage",
-        says: "it deletes the files of product images and categories itself, which makes releases `missing`: set OSCAR_DELETE_IMAGE_FILES = False",
-    },
-];
-
-/// Tables that repeat names without needing the files.
-const COPIES: [(&str, &str); 6] = [
-    ("django_admin_log", "what administrators did: labels, no references"),
-    ("django_session", "sessions: what a visitor looked at, no references"),
-    ("easy_thumbnails_source", "a cache of easy-thumbnails: it would keep every original for ever"),
-    ("easy_thumbnails_thumbnail", "a cache of easy-thumbnails: `derivatives` takes thumbnails along"),
-    ("easy_thumbnails_thumbnaildimensions", "a cache of easy-thumbnails"),
-    ("thumbnail_kvstore", "a cache of sorl-thumbnail: it would keep every original for ever"),
-];
+mod text; // a proposal -> the text of rowbound.toml
 
 /// A binding that is proposed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -74,8 +34,18 @@ pub struct Proposed {
     pub evidence: Evidence,
     /// Presets of derivatives that were seen beside its files.
     pub derivatives: Vec<&'static str>,
+    /// The JSONPath that reads its values, for JSON.
+    pub path: Option<String>,
+    /// Files that many rows share, as patterns: the field's default.
+    pub keep: Vec<String>,
+    /// How many values look like files, but are read as nothing; with one of them.
+    pub unexplained: Option<(usize, String)>,
+    /// The column that says of which kind a row is, and its values in the sampled rows that name files. Only a hint: other rows may name some, too.
+    pub only: Option<(String, Vec<String>)>,
     /// Why a person has to decide; empty where the evidence speaks for itself.
     pub doubts: Vec<String>,
+    /// What a person should know, although nothing is lost if the proposal stays as it is.
+    pub notes: Vec<String>,
 }
 
 /// A column that is proposed to be ignored.
@@ -87,11 +57,24 @@ pub struct Ignored {
     pub why: String,
 }
 
+/// Columns whose files lie in a folder of the storage, which begins too high.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Misplaced {
+    /// The column.
+    pub column: String,
+    /// The storage.
+    pub storage: String,
+    /// The folder in it.
+    pub folder: String,
+    /// The storage's `url` that fits, where it can be told.
+    pub url: Option<String>,
+}
+
 /// What `rowbound init` answers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Proposal {
     /// Frameworks that were recognised, and what follows from it.
-    pub frameworks: Vec<(&'static str, &'static str)>,
+    pub frameworks: Vec<(&'static str, String)>,
     /// Bindings that are certain enough.
     pub bindings: Vec<Proposed>,
     /// Columns that name files, but of which a person has to say how, or whether.
@@ -104,25 +87,56 @@ pub struct Proposal {
     pub empty: Vec<String>,
     /// Columns that were not looked at, and why.
     pub unread: Vec<(String, String)>,
+    /// Storages of which no column names a file.
+    pub bare: Vec<String>,
+    /// Columns whose files are there, but one folder further down.
+    pub misplaced: Vec<Misplaced>,
+    /// Files in each storage that servers, editors and repositories leave there, as patterns for its `ignore`.
+    pub housekeeping: BTreeMap<String, Vec<String>>,
     /// How many columns had values that were looked at.
     pub looked: usize,
+}
+
+impl Proposal {
+    /// Whether anything is left for a person to decide.
+    pub fn is_undecided(&self) -> bool {
+        // What a file was called where it came from, and a picture of another site, are nobody's files here.
+        let is_path = |value: &String| value.contains('/') && !is_elsewhere(value.as_bytes());
+        let none =
+            [self.unsure.is_empty(), self.unread.is_empty(), self.bare.is_empty(), self.misplaced.is_empty(), !self.bindings.is_empty()];
+        none.contains(&false)
+            || self.elsewhere.iter().any(|(_, value)| is_path(value))
+            || self.bindings.iter().any(|p| p.unexplained.is_some())
+    }
 }
 
 /// How many distinct values of each column are looked up.
 const VALUES: usize = 500;
 const TIME: Duration = Duration::from_secs(300);
 
-/// Looks at every text column and proposes bindings. The storages may be attached or not.
+/// Entries of a storage's listing that are read, and for how long, to see what is left there besides uploads.
+const ENTRIES: usize = 20_000;
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Columns whose files are nowhere, of which it is tried whether the storage begins too high; and values of each.
+const TRIED: usize = 5;
+const NAMES: usize = 20;
+
+/// Looks at every text column and proposes bindings. The storages may be attached or not; `plans` says where they are.
 ///
 /// # Errors
 /// Of the database or a storage.
-pub async fn propose(db: &dyn Database, storages: &BTreeMap<String, Arc<dyn Storage>>) -> Result<Proposal> {
-    let tables: BTreeSet<String> = db.text_columns().await?.into_iter().map(|c| c.column.table).collect();
+pub async fn propose(
+    db: &dyn Database,
+    storages: &BTreeMap<String, Arc<dyn Storage>>,
+    plans: &BTreeMap<String, StoragePlan>,
+) -> Result<Proposal> {
+    let columns = db.text_columns().await?;
     let seen = survey(db, storages, Limits { values: VALUES, time: TIME }, |_| false).await?;
-    let Survey { mut evidence, alike, unread, empty, looked } = seen;
+    let Survey { mut evidence, alike, unread, empty, looked, .. } = seen;
     let shown = |c: &TextColumn| c.column.to_string();
     let mut proposal = Proposal {
-        frameworks: FRAMEWORKS.iter().filter(|f| tables.contains(f.table)).map(|f| (f.name, f.says)).collect(),
+        frameworks: frameworks::known(&columns).map(|f| (f.name, says(f))).collect(),
         elsewhere: alike.iter().map(|a| (shown(&a.column), a.value.clone())).collect(),
         empty: empty.iter().filter(|c| speaks_of_files(&c.column.column)).map(shown).collect(),
         unread: unread.iter().map(|u| (shown(&u.column), u.why.clone())).collect(),
@@ -132,35 +146,95 @@ pub async fn propose(db: &dyn Database, storages: &BTreeMap<String, Arc<dyn Stor
     evidence.sort_by(|a, b| (&a.column.schema, &a.column.column, &a.storage).cmp(&(&b.column.schema, &b.column.column, &b.storage)));
     for seen in &evidence {
         let column = shown(&seen.column);
-        if let Some((_, why)) = COPIES.iter().find(|(table, _)| *table == seen.column.column.table) {
+        if let Some(why) = frameworks::copies(&seen.column.column.table) {
             if !proposal.ignore.iter().any(|i| i.column == column) {
-                proposal.ignore.push(Ignored { column, why: (*why).to_owned() });
+                proposal.ignore.push(Ignored { column, why: why.to_owned() });
             }
             continue;
         }
-        let mut doubts = doubts(seen);
-        if let Some(other) =
-            evidence.iter().find(|o| o.column.column == seen.column.column && o.storage != seen.storage && o.prefixes == seen.prefixes)
-        {
-            doubts.push(format!("{} name files of {} too: which one is meant?", other.share(), other.storage));
-        }
-        let derivatives = match storages.get(&seen.storage) {
-            Some(storage) if matches!(seen.reading, Reading::Name | Reading::Url) => derivatives(storage.as_ref(), seen).await?,
-            _ => Vec::new(),
+        let Some(storage) = storages.get(&seen.storage) else { continue };
+        let one_name = matches!(seen.reading, Reading::Name | Reading::Url);
+        let only = if one_name { only(db, seen, &columns).await? } else { None };
+        let proposed = Proposed {
+            doubts: doubts(seen, &evidence, only.is_some()),
+            notes: notes(seen, &evidence),
+            unexplained: unexplained(seen, &evidence),
+            derivatives: if one_name { derivatives(storage.as_ref(), seen).await? } else { Vec::new() },
+            path: if seen.reading == Reading::Json { Some(json_path(db, seen).await?) } else { None },
+            keep: seen.shared.iter().map(|(name, ..)| escaped(name)).collect(),
+            only,
+            evidence: seen.clone(),
         };
-        let sure = doubts.is_empty();
-        let proposed = Proposed { evidence: seen.clone(), derivatives, doubts };
-        if sure { proposal.bindings.push(proposed) } else { proposal.unsure.push(proposed) }
+        if proposed.doubts.is_empty() { proposal.bindings.push(proposed) } else { proposal.unsure.push(proposed) }
+    }
+    for a in alike.iter().take(TRIED) {
+        let values = db.sample(&a.column, NAMES).await?.values;
+        let names: Vec<FileName> = values.iter().filter_map(|value| FileName::parse(value.trim_start_matches('/')).ok()).collect();
+        for (name, storage) in storages {
+            if let Some(folder) = above(storage.as_ref(), &names).await? {
+                let url = plans.get(name).and_then(|plan| within(&plan.location, &folder));
+                proposal.elsewhere.retain(|(column, _)| *column != shown(&a.column));
+                proposal.misplaced.push(Misplaced { column: shown(&a.column), storage: name.clone(), folder, url });
+                break;
+            }
+        }
+    }
+    let needed: Vec<&str> = frameworks::known(&columns).flat_map(|f| f.needs).copied().collect();
+    for (name, storage) in storages {
+        let found = housekeeping(storage.as_ref(), &needed).await?;
+        if !found.is_empty() {
+            proposal.housekeeping.insert(name.clone(), found);
+        }
+        let is_named = |p: &Proposed| p.evidence.storage == *name;
+        if !proposal.bindings.iter().any(is_named) && !proposal.unsure.iter().any(is_named) {
+            proposal.bare.push(name.clone());
+        }
     }
     Ok(proposal)
 }
 
+/// What is said of a framework.
+fn says(f: &frameworks::Framework) -> String {
+    match f.deletes {
+        None => f.says.to_owned(),
+        Some(how) => format!(
+            "{}. Somebody else may delete its files: {how}. Files that are gone when Rowbound comes are `missing`, and shadow mode counts nothing: docs/operations.md#who-else-deletes-files",
+            f.says
+        ),
+    }
+}
+
+/// The other storages whose files the same column names.
+fn others<'a>(seen: &'a Evidence, all: &'a [Evidence]) -> impl Iterator<Item = &'a Evidence> {
+    all.iter().filter(|o| o.column.column == seen.column.column && o.storage != seen.storage)
+}
+
+/// Whether no value means a file of both.
+fn disjoint(one: &Evidence, other: &Evidence) -> bool {
+    let overlap = |p: &String| other.prefixes.iter().any(|o| o.starts_with(p.as_str()) || p.starts_with(o.as_str()));
+    let by_prefix = !one.prefixes.is_empty() && !other.prefixes.is_empty() && !one.prefixes.iter().any(overlap);
+    by_prefix || !one.names.iter().any(|name| other.names.contains(name))
+}
+
+/// How many values look like files, but are read as nothing, for no storage; with one of them.
+fn unexplained(seen: &Evidence, all: &[Evidence]) -> Option<(usize, String)> {
+    let by_other = |value: &&String| {
+        let is =
+            |o: &Evidence| o.prefixes.iter().any(|p| value.starts_with(p.as_str())) || o.names.iter().any(|name| name.as_str() == *value);
+        others(seen, all).any(is)
+    };
+    let left: Vec<&String> = seen.unexplained.iter().filter(|value| !by_other(value)).collect();
+    left.first().map(|value| (left.len(), (*value).clone()))
+}
+
 /// What speaks against taking the evidence as it is.
-fn doubts(seen: &Evidence) -> Vec<String> {
+fn doubts(seen: &Evidence, all: &[Evidence], only: bool) -> Vec<String> {
     let mut doubts = Vec::new();
-    let percent = seen.found * 100 / seen.sampled.max(1);
+    // Values that name files of another storage are explained, too.
+    let elsewhere: usize = others(seen, all).filter(|o| disjoint(seen, o)).map(|o| o.found).sum();
+    let percent = (seen.found + elsewhere).min(seen.sampled) * 100 / seen.sampled.max(1);
     match seen.reading {
-        Reading::Name | Reading::Url | Reading::Array if percent < 50 => {
+        Reading::Name | Reading::Url | Reading::Array | Reading::Key if percent < 50 && !only => {
             doubts.push(format!(
                 "most of its values are no files of {}: is it another storage, or is the likeness an accident?",
                 seen.storage
@@ -172,9 +246,14 @@ fn doubts(seen: &Evidence) -> Vec<String> {
         }
         _ => {}
     }
-    let whole = |p: &&String| !(p.starts_with('/') || p.contains("://"));
-    if let Some(prefix) = seen.prefixes.iter().find(whole).filter(|_| seen.reading != Reading::Json) {
-        doubts.push(format!("its names begin with {prefix:?}, which the storage's do not: is the storage one folder too deep?"));
+    if let Some(other) = others(seen, all).find(|o| !disjoint(seen, o)) {
+        doubts.push(format!("{} name files of {} too: which one is meant?", other.share(), other.storage));
+    }
+    let is_folder = |p: &&String| !(p.starts_with('/') || p.contains("://") || is_placeholder(p));
+    if let Some(prefix) = seen.prefixes.iter().find(is_folder).filter(|_| seen.reading != Reading::Json) {
+        doubts.push(format!(
+            "its names begin with {prefix:?}, which the storage's do not: the storage begins one folder too deep; set `url` to the folder that holds {prefix:?}"
+        ));
     }
     if seen.reading == Reading::Text && seen.prefixes.is_empty() {
         doubts.push("the names stand in its text without anything before them".to_owned());
@@ -185,10 +264,152 @@ fn doubts(seen: &Evidence) -> Vec<String> {
     doubts
 }
 
+/// Whether a prefix begins with what an application puts its own host for: `__GHOST_URL__/`, `{{base}}/`, `%MEDIA%/`, `@@host@@/`.
+fn is_placeholder(prefix: &str) -> bool {
+    let first = prefix.split('/').next().unwrap_or_default();
+    [("__", "__"), ("{", "}"), ("${", "}"), ("%", "%"), ("@@", "@@"), ("[", "]"), ("<", ">"), ("$", "")]
+        .iter()
+        .any(|(begin, end)| first.len() > begin.len() + end.len() && first.starts_with(begin) && first.ends_with(end))
+}
+
+/// What a person should know of a binding that loses nothing as it stands.
+fn notes(seen: &Evidence, all: &[Evidence]) -> Vec<String> {
+    let mut notes = Vec::new();
+    let column = &seen.column.column;
+    let ignore = format!("if its rows need no files, take this binding out and write ignore = [{:?}]", column.to_string());
+    if let Some(what) = frameworks::history(&column.table) {
+        notes.push(format!("{what} keeps these files: each stays as long as a row of it references it; {ignore}"));
+    }
+    let holds_all = |o: &&Evidence| {
+        o.storage == seen.storage
+            && o.column.column != *column
+            && matches!(o.reading, Reading::Name | Reading::Url | Reading::Key)
+            && frameworks::history(&o.column.column.table).is_none()
+            && seen.names.iter().all(|name| o.names.contains(name))
+    };
+    if matches!(seen.reading, Reading::Text | Reading::Json)
+        && let Some(other) = all.iter().find(holds_all)
+    {
+        notes.push(format!(
+            "every file that its sampled values reference is referenced by {}, too: perhaps it only repeats them; {ignore}",
+            other.column.column
+        ));
+    }
+    for other in others(seen, all).filter(|o| disjoint(seen, o)) {
+        notes.push(format!("its other values reference files of {}: it is bound to both, which is safe", other.storage));
+    }
+    if seen.prefixes.iter().any(|p| is_placeholder(p)) {
+        notes.push("its names stand behind a placeholder for the application's own address".to_owned());
+    }
+    if let Some((count, value)) = unexplained(seen, all) {
+        notes.push(format!(
+            "{count} of {} sampled values look like files, but are read as nothing, such as {value:?}: add what stands before their names to `prefix`, or find out what they are",
+            seen.sampled
+        ));
+    }
+    if let Some((name, times, rows)) = &seen.shared {
+        notes.push(format!(
+            "{times} of {rows} rows share {:?}: if it is the field's default, `keep` saves it when no row references it",
+            name.as_str()
+        ));
+    }
+    notes
+}
+
+/// In a table of keys and values: the column of the keys, and those of the rows that name files.
+async fn only(db: &dyn Database, seen: &Evidence, columns: &[TextColumn]) -> Result<Option<(String, Vec<String>)>> {
+    const VALUE: [&str; 6] = ["value", "meta_value", "option_value", "setting_value", "config_value", "content"];
+    const KEY: [&str; 9] = ["key", "meta_key", "option_name", "setting_key", "config_key", "name", "setting", "option_key", "code"];
+    let column = &seen.column;
+    if seen.found == seen.sampled || !VALUE.contains(&column.column.column.to_ascii_lowercase().as_str()) {
+        return Ok(None);
+    }
+    let is_key = |c: &&TextColumn| {
+        c.schema == column.schema && c.column.table == column.column.table && KEY.contains(&c.column.column.to_ascii_lowercase().as_str())
+    };
+    let Some(key) = columns.iter().find(is_key) else { return Ok(None) };
+    let values: Vec<String> = match seen.reading {
+        Reading::Name => seen.names.iter().map(ToString::to_string).collect(),
+        _ => seen.names.iter().flat_map(|name| seen.prefixes.iter().map(move |p| format!("{p}{name}"))).collect(),
+    };
+    let other = Column { column: key.column.column.clone(), ..column.column.clone() };
+    let keys = match db.beside(column, &other, &values[..values.len().min(200)], NAMES).await {
+        Err(e) if e.kind() == Kind::DatabaseUnreachable => return Err(e),
+        // It took too long: then it is not said.
+        keys => keys.unwrap_or_default(),
+    };
+    Ok((!keys.is_empty()).then_some((key.column.column.clone(), keys)))
+}
+
+/// The path that reads most of what was seen, and of which no value leads to something else than a string: that could not be read, and would release nothing.
+async fn json_path(db: &dyn Database, seen: &Evidence) -> Result<String> {
+    let first = seen.paths.first().cloned().unwrap_or_else(|| "$[*]".to_owned());
+    if seen.paths.len() < 2 {
+        return Ok(first);
+    }
+    // `$.blocks[*].image.url` -> the key `url`, and what follows it.
+    let last = |path: &str| {
+        let at = path.rfind('.').filter(|at| *at > 0 && !path[*at..].contains("['"))?;
+        let (key, rest) = path[at + 1..].split_once('[').map_or((&path[at + 1..], ""), |(key, _)| (key, &path[at + 1 + key.len()..]));
+        Some((key.to_owned(), rest.to_owned()))
+    };
+    let ends: Option<BTreeSet<(String, String)>> = seen.paths.iter().map(|path| last(path)).collect();
+    let mut candidates = Vec::new();
+    if let Some(ends) = ends {
+        let keys: BTreeSet<String> = ends.iter().map(|(key, _)| format!("'{key}'")).collect();
+        let rests: BTreeSet<&String> = ends.iter().map(|(_, rest)| rest).collect();
+        if let (Some((key, rest)), 1) = (ends.first(), ends.len()) {
+            candidates.push(format!("$..{key}{rest}"));
+        } else if let (Some(rest), 1) = (rests.first(), rests.len()) {
+            candidates.push(format!("$..[{}]{rest}", keys.into_iter().collect::<Vec<_>>().join(",")));
+        }
+    }
+    let values = db.sample(&seen.column, NAMES * 5).await?.values;
+    let reads = |path: &String| {
+        let path = JsonPath::parse(path);
+        path.is_ok_and(|path| {
+            values.iter().filter(|v| serde_json::from_str::<serde_json::Value>(v).is_ok()).all(|v| path.strings(v.as_bytes()).is_ok())
+        })
+    };
+    Ok(candidates.into_iter().find(reads).unwrap_or(first))
+}
+
+/// A name as a pattern that matches nothing else.
+fn escaped(name: &FileName) -> String {
+    name.as_str().chars().map(|c| if "*?[]{}\\".contains(c) { format!("[{c}]") } else { c.to_string() }).collect()
+}
+
+/// Files that servers, editors and repositories leave in a storage, and those of `needed` that are there, as patterns; where the listing is too long to be read to its end, all
+/// that could be.
+async fn housekeeping(storage: &dyn Storage, needed: &[&str]) -> Result<Vec<String>> {
+    let (end, mut left) = (clock::deadline(PATIENCE), ENTRIES);
+    let mut found = BTreeSet::new();
+    each(storage, "", |entry| {
+        if let Listed::File(file) = entry {
+            let known = |pattern: &&&str| match pattern.strip_suffix('*') {
+                Some(begin) => file.base().starts_with(begin),
+                None => file.base() == **pattern,
+            };
+            if let Some(pattern) = HOUSEKEEPING.iter().find(known) {
+                found.insert(if file.folder().is_some() { format!("*/{pattern}") } else { (*pattern).to_owned() });
+            }
+            found.extend(needed.iter().filter(|name| **name == file.as_str()).map(|name| (*name).to_owned()));
+        }
+        left = left.saturating_sub(1);
+        left > 0 && Instant::now() < end
+    })
+    .await?;
+    if left == 0 || Instant::now() >= end {
+        found.extend(HOUSEKEEPING.iter().flat_map(|pattern| [(*pattern).to_owned(), format!("*/{pattern}")]));
+        found.extend(needed.iter().map(|name| (*name).to_owned()));
+    }
+    Ok(found.into_iter().collect())
+}
+
 /// Presets whose files were seen beside those of a column.
 async fn derivatives(storage: &dyn Storage, seen: &Evidence) -> Result<Vec<&'static str>> {
     let (mut imagekit, mut thumbnails) = (false, false);
-    for name in &seen.names {
+    for name in seen.names.iter().take(10) {
         imagekit |= any(storage, &format!("CACHE/images/{}/", stem(name.as_str())), |_| true).await?;
         // photo.jpg.300x200_q85_crop.jpg
         let begin = format!("{name}.");
@@ -213,124 +434,4 @@ async fn any(storage: &dyn Storage, prefix: &str, wanted: impl Fn(&str) -> bool)
     })
     .await?;
     Ok(found)
-}
-
-impl Proposal {
-    /// The proposal as the text of `rowbound.toml`. `database` and the storages' URLs stand in it as they are.
-    pub fn toml(&self, database: &str, storages: &[(String, String)]) -> String {
-        let mut out = String::from(
-            "# Proposed by `rowbound init`: a proposal from samples. Read it, complete it, then `rowbound attach`; until then nothing is changed.\n",
-        );
-        out += &format!("# {} text columns have values; a column counts where sampled values are files of a storage.\n", self.looked);
-        for (name, says) in &self.frameworks {
-            out += &format!("# {name}: {says}.\n");
-        }
-        out += &format!("\ndatabase = {}\n", text(database));
-        if !self.ignore.is_empty() {
-            out += "# Columns that repeat names without needing the files.\nignore = [\n";
-            for i in &self.ignore {
-                out += &format!("    {}, # {}\n", text(&i.column), i.why);
-            }
-            out += "]\n";
-        }
-        for (name, url) in storages {
-            out += &format!("\n[storage.{}]\nurl = {}\n", key(name), text(url));
-        }
-        for p in &self.bindings {
-            out += "\n";
-            out += &p.toml("");
-        }
-        if !self.unsure.is_empty() {
-            out += "\n# Undecided. `rowbound attach` refuses until each of these is bound (uncomment it) or listed in `ignore` above.\n";
-            for p in &self.unsure {
-                out += "\n";
-                out += &p.toml("# ");
-            }
-        }
-        let mut list = |title: &str, items: Vec<String>| {
-            if !items.is_empty() {
-                out += &format!("\n# {title}\n");
-                for item in &items {
-                    out += &format!("#   {item}\n");
-                }
-            }
-        };
-        list(
-            "These look as if they named files, but no storage above has one of them. Are they elsewhere? Then nothing here touches them.",
-            self.elsewhere.iter().map(|(column, value)| format!("{column}: {value:?}")).collect(),
-        );
-        list("These have no value yet, but their names speak of files. Bind those that will name some.", self.empty.clone());
-        list(
-            "These were not looked at.",
-            self.unread.iter().map(|(column, why)| format!("{column}: {}", why.replace('\n', " "))).collect(),
-        );
-        if self.bindings.is_empty() && self.unsure.is_empty() {
-            out += "\n# No column names a file of these storages. Is it the right database, and are the storages' urls the folders\n\
-                    # that the names are relative to? A binding looks like this:\n# [[binding]]\n# column = \"table.column\"\n";
-        }
-        out
-    }
-}
-
-impl Proposed {
-    fn toml(&self, mark: &str) -> String {
-        let e = &self.evidence;
-        let mut lines = vec![format!(
-            "# {}{} name files of {}, such as {}",
-            e.share(),
-            if e.partial { ", of a table that was not read whole," } else { "" },
-            e.storage,
-            e.example(),
-        )];
-        lines.extend(self.doubts.iter().map(|d| format!("# unsure: {d}")));
-        let mut fields = vec!["[[binding]]".to_owned(), format!("column = {}", text(&e.column.column.to_string()))];
-        if e.storage != "default" {
-            fields.push(format!("storage = {}", text(&e.storage)));
-        }
-        let list = |items: Vec<&str>| match items.as_slice() {
-            [one] => text(one),
-            many => format!("[{}]", many.iter().map(|i| text(i)).collect::<Vec<_>>().join(", ")),
-        };
-        let prefixes = || list(e.prefixes.iter().map(String::as_str).collect());
-        match e.reading {
-            Reading::Name => {}
-            Reading::Url => fields.extend(["kind = \"url\"".to_owned(), format!("prefix = {}", prefixes())]),
-            Reading::Json => {
-                fields.push("kind = \"json\"".to_owned());
-                // Every string of the value, where one path does not lead to all names: what is no name keeps nothing and lets go of nothing.
-                match e.paths.as_slice() {
-                    [one] => fields.push(format!("path = {}", text(one))),
-                    several => {
-                        lines.push(format!("# the names stand at {}", several.join(", ")));
-                        fields.push("path = \"$..*\"".to_owned());
-                    }
-                }
-                if !e.prefixes.is_empty() {
-                    fields.push(format!("prefix = {}", prefixes()));
-                }
-            }
-            Reading::Array => fields.push("kind = \"array\"".to_owned()),
-            Reading::Text => {
-                fields.push("kind = \"text\"".to_owned());
-                if !e.prefixes.is_empty() {
-                    fields.push(format!("prefix = {}", prefixes()));
-                }
-            }
-        }
-        if !self.derivatives.is_empty() {
-            fields.push(format!("derivatives = {}", list(self.derivatives.clone())));
-        }
-        let fields = fields.into_iter().map(|f| format!("{mark}{f}"));
-        lines.into_iter().chain(fields).map(|l| l + "\n").collect()
-    }
-}
-
-/// A string of TOML in which `${` means itself.
-fn text(value: &str) -> String {
-    toml::Value::from(value.replace("${", "$${")).to_string()
-}
-
-fn key(name: &str) -> String {
-    let bare = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-    if bare { name.to_owned() } else { text(name) }
 }

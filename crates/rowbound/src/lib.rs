@@ -20,6 +20,7 @@ pub mod capture; // what stands in the database for a binding, and whether it st
 pub mod database; // claim, barrier, check, settle: SQLite, PostgreSQL, MySQL/MariaDB
 pub mod storage; // look, remove, restore, list: folders, S3, services, memory
 
+mod frameworks; // what is known of frameworks: their tables, and who deletes files
 pub mod evidence; // which columns seem to name files, and how that is known
 pub mod attach; // a plan -> capture and markers, and back
 pub mod references; // which of these names does some row hold?

@@ -15,6 +15,22 @@ pub const RESERVED: &str = ".rowbound";
 /// What stands in a URL's path as it is: RFC 3986's unreserved characters, and the slash.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
 
+/// What `encodeURI` leaves as it is, but for `?` and `#`, which would end the path.
+const RESERVED_STAYS: &AsciiSet = &UNRESERVED
+    .remove(b'!')
+    .remove(b'*')
+    .remove(b'\'')
+    .remove(b'(')
+    .remove(b')')
+    .remove(b';')
+    .remove(b':')
+    .remove(b'@')
+    .remove(b'&')
+    .remove(b'=')
+    .remove(b'+')
+    .remove(b'$')
+    .remove(b',');
+
 /// A file's name within its storage: relative, `/`-separated, UTF-8, compared byte for byte.
 ///
 /// ```
@@ -188,6 +204,11 @@ impl FileName {
     /// ```
     pub fn url_path(&self) -> String {
         utf8_percent_encode(&self.0, UNRESERVED).to_string()
+    }
+
+    /// The same as JavaScript's `encodeURI` writes it: what has a meaning in a URL stays, too.
+    pub(crate) fn uri_path(&self) -> String {
+        utf8_percent_encode(&self.0, RESERVED_STAYS).to_string()
     }
 
     /// Everything before the last `/`, or `None` for a file that lies in the root.

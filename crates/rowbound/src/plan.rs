@@ -343,7 +343,30 @@ impl Plan {
             if matches!(&b.reading, Reading::Url { prefixes } if prefixes.is_empty()) {
                 return Err(Error::new(Kind::Config, "`prefix` is missing for kind = \"url\"").with("binding", &b.column));
             }
-            if let Reading::Url { prefixes } | Reading::Json { prefixes, .. } | Reading::Array { prefixes } = &b.reading {
+            if let Reading::Raw { strip, prefixes, .. } = &b.reading
+                && (strip.iter().any(String::is_empty) || strip.is_empty() && prefixes.is_empty())
+            {
+                return Err(Error::new(Kind::Config, "`strip` holds an empty text, or nothing").with("binding", &b.column));
+            }
+            if b.query.is_some()
+                && let Some((column, value)) = b.only.iter().next()
+            {
+                return Err(Error::new(Kind::Config, "`where` goes with a column: a query says itself which rows count")
+                    .with("reference", &b.column.column)
+                    .with("where", format_args!("{column} = {value:?}"))
+                    .hint("write the condition into the query"));
+            }
+            if let Some(both) = b.only.keys().find(|c| **c == b.column.column || c.is_empty()) {
+                return Err(Error::new(Kind::Config, "`where` names the bound column itself, or none")
+                    .with("binding", &b.column)
+                    .with("where", both)
+                    .hint("write where = { kind = \"image\" }, with another column of the same table"));
+            }
+            if let Reading::Url { prefixes }
+            | Reading::Json { prefixes, .. }
+            | Reading::Array { prefixes }
+            | Reading::Raw { prefixes, .. } = &b.reading
+            {
                 for prefix in prefixes {
                     if !prefix.ends_with('/') || prefix.contains(['%', '?', '#']) {
                         return Err(Error::new(Kind::Config, "`prefix` must end with `/` and hold no `%`, `?` or `#`")
@@ -487,6 +510,27 @@ fn anchor_sqlite(url: String, base: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_query_takes_raw_prefixes_and_no_where() {
+        let read = |more: &str| {
+            let text =
+                "database = \"sqlite:x\"\n[storage.default]\nurl = \"folder:m\"\n[[reference]]\nname = \"media\"\nquery = \"select 1\"\n";
+            Plan::parse(&format!("{text}{more}"), Path::new("/"), None, &|_| None)
+        };
+        let plan = read("strip = \"public://\"").unwrap();
+        let name = crate::name::FileName::parse("a%20b.jpg").unwrap();
+        let mut read_as = Vec::new();
+        plan.bindings[0].each_name(b"public://a%20b.jpg", |found| read_as.push(found));
+        assert_eq!(read_as, [crate::binding::Resolved::Name(name)]);
+        let e = read("where = { kind = \"image\" }").unwrap_err();
+        assert_eq!(e.kind(), Kind::Config);
+        assert!(e.full().contains("reference: media") && e.full().contains("kind = \"image\""), "{}", e.full());
+        assert!(e.hint_text().is_some_and(|hint| hint.contains("`query`")), "{}", e.full());
+        let query = Binding::query("media", "default", "select 1").only("kind", "image");
+        let e = Plan::builder("sqlite:x").storage(StoragePlan::folder("default", "m")).binding(query).build().unwrap_err();
+        assert!(e.full().contains("where"), "{}", e.full());
+    }
 
     #[test]
     fn a_binding_in_code_adds_to_the_one_that_is_written() {

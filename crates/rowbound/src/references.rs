@@ -1,21 +1,80 @@
 //! References: which of a set of names some row holds.
 //!
-//! In: names of one storage. Out: those that a bound column names, compared byte for byte, and the lock (if the database has one)
+//! In: names of one storage. Out: those that a value of a bound column could mean, and the lock (if the database has one)
 //! under which that stays true. One statement per column, never one per name.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::{
-    binding::Resolved,
-    capture::{Bound, Snapshot},
+    binding::{Resolved, aliases},
+    capture::{Bound, Installation},
     database::{ColumnSearch, Database, Hold},
     error::Result,
-    name::FileName,
+    name::{FileName, Names},
+    storage::{Look, Storage},
 };
 
+/// So many keys are looked at in one request for looks.
+const LOOKS: usize = 1_000;
+
+/// How a check looks into columns of names and URLs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sight {
+    /// As deep as each column needs by what was seen of its values last. A spelling that came since is missed: the file is moved, and comes back.
+    Surveyed,
+    /// At every value that could mean a name. For whatever is not to come back.
+    Whole,
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct References {
+    /// The names that some row could mean.
+    pub held: HashSet<FileName>,
+    /// Of these, the names that no row references as it is read: with the column and the value that could mean it.
+    pub otherwise: HashMap<FileName, String>,
+    /// The lock under which that stays true.
+    pub hold: Option<Hold>,
+    /// Where names are keys: of these, the names that only values hold which are read as other keys, with those keys.
+    keys: HashMap<FileName, BTreeSet<FileName>>,
+}
+
+impl References {
+    /// The same with what the storage knows. Where names are keys, a value is read as some key, whatever it is. If a file lies under that key, the value references
+    /// that file, and holds none of another spelling: `/a` and `a` are two objects, each with its rows. If nothing lies there, or that cannot be told, it may mean the other.
+    pub async fn looked_up(mut self, storage: &dyn Storage) -> References {
+        if self.keys.is_empty() {
+            return self;
+        }
+        // Writers must not wait for a storage of keys, which is a slow one.
+        self.hold = None;
+        let asked: BTreeSet<FileName> = self.keys.values().flatten().cloned().collect();
+        let asked: Vec<FileName> = asked.into_iter().collect();
+        let mut there: HashSet<&FileName> = HashSet::new();
+        for some in asked.chunks(LOOKS) {
+            let Ok(looks) = storage.look(some).await else { continue };
+            there.extend(some.iter().zip(looks).filter(|(_, look)| matches!(look, Ok(Look::Seen(_)))).map(|(key, _)| key));
+        }
+        for (name, keys) in std::mem::take(&mut self.keys) {
+            if keys.iter().all(|key| there.contains(key)) {
+                self.held.remove(&name);
+                self.otherwise.remove(&name);
+            }
+        }
+        self
+    }
+}
+
 /// The searches for `names` in every column bound to `storage`.
-pub fn searches<'a>(bound: &[Bound], storage: &str, names: impl IntoIterator<Item = &'a FileName> + Clone) -> Vec<ColumnSearch> {
-    bound.iter().filter(|b| b.binding.storage == storage).map(|b| ColumnSearch::of(b, names.clone())).collect()
+pub fn searches<'a>(
+    bound: &[Bound],
+    record: Option<&Installation>,
+    storage: &str,
+    names: impl IntoIterator<Item = &'a FileName> + Clone,
+) -> Vec<ColumnSearch> {
+    let depth = |b: &Bound| record.map(|record| record.depth(b)).unwrap_or_default();
+    let on_storage = bound.iter().filter(|b| b.binding.storage == storage);
+    on_storage.map(|b| ColumnSearch::in_column(b, b.binding.search_at(names.clone(), depth(b)))).collect()
 }
 
 /// Which of `names` are referenced.
@@ -25,11 +84,12 @@ pub fn searches<'a>(bound: &[Bound], storage: &str, names: impl IntoIterator<Ite
 pub async fn find(
     db: &dyn Database,
     bound: &[Bound],
-    snapshot: &Snapshot,
+    record: &Installation,
     storage: &str,
     names: &[FileName],
-) -> Result<(HashSet<FileName>, Option<Hold>)> {
-    find_in(db, bound, bound, snapshot, storage, names).await
+    sight: Sight,
+) -> Result<References> {
+    find_in(db, bound, bound, record, storage, names, sight).await
 }
 
 /// The same in some of the bindings, `within`, only.
@@ -40,21 +100,51 @@ pub(crate) async fn find_in(
     db: &dyn Database,
     bound: &[Bound],
     within: &[Bound],
-    snapshot: &Snapshot,
+    record: &Installation,
     storage: &str,
     names: &[FileName],
-) -> Result<(HashSet<FileName>, Option<Hold>)> {
-    let checked = db.check(bound, snapshot, &searches(within, storage, names)).await?;
+    sight: Sight,
+) -> Result<References> {
+    let surveyed = (sight == Sight::Surveyed).then_some(record);
+    let checked = db.check(bound, &record.snapshot, &searches(within, surveyed, storage, names)).await?;
     let asked: HashSet<&FileName> = names.iter().collect();
-    let mut held = HashSet::new();
+    let mut meant: HashMap<FileName, Vec<&FileName>> = HashMap::new();
+    for name in names {
+        aliases(name).into_iter().for_each(|alias| meant.entry(alias).or_default().push(name));
+    }
+    let mut references = References { hold: checked.hold, ..References::default() };
+    let mut read = HashSet::new();
+    // Names that some value means which is read as no other key.
+    let mut sure: HashSet<FileName> = HashSet::new();
     for found in checked.found {
         // The database's equality may be wider than ours (collations, padding): bytes decide.
         let Some(b) = bound.iter().find(|b| b.id == found.binding) else { continue };
-        if let Resolved::Name(name) = b.binding.resolve(&found.value)
-            && asked.contains(&name)
-        {
-            held.insert(name);
+        let exact = match b.binding.resolve(&found.value) {
+            Resolved::Name(name) => Some(name),
+            _ => None,
+        };
+        if let Some(name) = exact.as_ref().filter(|name| asked.contains(*name)) {
+            read.insert(name.clone());
+            references.held.insert(name.clone());
+        }
+        let key = exact.as_ref().filter(|_| b.binding.names == Names::Keys);
+        // A scan has told the name, and not the value.
+        if !b.binding.scans() {
+            b.binding.holds(&found.value, |name| {
+                let own = asked.get(&name).copied().filter(|name| exact.as_ref() != Some(*name));
+                for held in own.into_iter().chain(meant.get(&name).into_iter().flatten().copied()) {
+                    let said = || format!("{} may mean it by {:?}", b.binding.column, String::from_utf8_lossy(&found.value));
+                    references.otherwise.entry(held.clone()).or_insert_with(said);
+                    references.held.insert(held.clone());
+                    match key {
+                        Some(key) => drop(references.keys.entry(held.clone()).or_default().insert(key.clone())),
+                        None => drop(sure.insert(held.clone())),
+                    }
+                }
+            });
         }
     }
-    Ok((held, checked.hold))
+    references.otherwise.retain(|name, _| !read.contains(name));
+    references.keys.retain(|name, _| !read.contains(name) && !sure.contains(name));
+    Ok(references)
 }

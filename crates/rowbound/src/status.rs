@@ -11,8 +11,8 @@ use serde::Serialize;
 pub use crate::delays::Delay;
 use crate::{
     attach::{Looks, apart, copied, number, open_storages},
-    binding::{Keep, Mode, Resolved},
-    capture::{Bound, Gap, Installation, VERSION},
+    binding::{Keep, Mode, Resolved, aliases},
+    capture::{Bound, Gap, Installation, VERSION, ValuesSeen},
     clock,
     database::{Database, Dialect, Holder, Shadowed, drifted, redact},
     delays::delays,
@@ -22,7 +22,7 @@ use crate::{
     guard::same_bindings,
     heartbeat::Heard,
     ledger::{Entry, Filter, Rewound, Total, Upkeep},
-    name::FileName,
+    name::{FileName, Names},
     originals::living_originals,
     plan::{Plan, StoragePlan},
     queue::{Backlog, Claim, Outcome, Waiting},
@@ -89,6 +89,8 @@ pub struct BindingStatus {
     pub mode: &'static str,
     /// Its number in candidates and ledger, once attached.
     pub number: Option<i32>,
+    /// What the last attach, or `run` since, has seen of its values; `None` before it is attached.
+    pub values: Option<ValuesSeen>,
     /// What shadow mode has come to; `None` for a live binding, and before it is attached.
     pub shadow: Option<ShadowStatus>,
 }
@@ -220,6 +222,7 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
                 storage: b.storage.clone(),
                 mode: if b.mode == Mode::Live { "live" } else { "shadow" },
                 number: record.as_ref().and_then(|r| r.bindings.get(&b.key()).copied()),
+                values: record.as_ref().and_then(|r| r.values.get(r.bindings.get(&b.key())?).cloned()),
                 shadow: None,
             })
             .collect(),
@@ -461,19 +464,28 @@ pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileN
         .await?
         .ok_or_else(|| Error::new(Kind::NotAttached, "Rowbound is not attached to this database").hint("rowbound attach"))?;
     let bound = number(plan, &record.bindings);
-    let searches = references::searches(&bound, storage, std::slice::from_ref(name));
+    let searches = references::searches(&bound, None, storage, std::slice::from_ref(name));
     let column = |id: i32| bound.iter().find(|b| b.id == id);
-    let names_it = |h: &Holder| column(h.binding).is_some_and(|b| b.binding.resolve(h.value.as_bytes()) == Resolved::Name(name.clone()));
+    let reads_it = |h: &Holder| column(h.binding).is_some_and(|b| b.binding.resolve(h.value.as_bytes()) == Resolved::Name(name.clone()));
+    // Of a key that a row may mean by another one the storage is asked, too: the ledger's note says it.
+    let others = if storage_plan.location.names() == Names::Paths { aliases(name) } else { Vec::new() };
+    let means_it = |h: &Holder| {
+        let mut means = reads_it(h);
+        if let Some(b) = column(h.binding).filter(|b| !means && !b.binding.scans()) {
+            b.binding.holds(h.value.as_bytes(), |one| means |= one == *name || others.contains(&one));
+        }
+        means
+    };
     let holders: Vec<Held> = db
         .holders(&searches, 10_000)
         .await?
         .into_iter()
-        .filter(names_it)
+        .filter(means_it)
         .map(|h| Held {
+            mentioned: h.mentioned || !reads_it(&h),
             column: column(h.binding).map(|b| b.binding.column.to_string()).unwrap_or_default(),
             key: h.key,
             value: h.value,
-            mentioned: h.mentioned,
         })
         .collect();
     let mut values: Vec<String> = searches.iter().flat_map(|s| s.search.values.clone()).collect();

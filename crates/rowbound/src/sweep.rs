@@ -19,7 +19,6 @@ use tokio::sync::watch;
 
 use crate::{
     binding::Keep,
-    capture::Bound,
     crash,
     database::{Database, overtaken, survey::TextColumn},
     derivative::Derivatives,
@@ -31,19 +30,27 @@ use crate::{
     trash,
 };
 
+mod alike; // what orphans look like
 mod compare; // two sides -> findings, each looked at once more
+mod elsewhere; // orphans whose names stand in a value that nobody reads for them
 mod groups; // orphans by folder and by age
 mod join; // two ordered sides, page by page
+mod last; // last parts of names that stand in a value
 mod prepare; // may it begin, and what stays the same
 mod range; // a part of a storage's names
 mod report; // what it reports, and what keeps it from deleting
 mod rows; // the references of every binding, in one order
+mod sides; // the databases whose rows reference the storage
 mod sorter; // a sort of any size in bounded memory
 mod spool; // what was found so far, on disk
 
 use compare::BATCH;
+use elsewhere::Elsewhere;
+pub use elsewhere::{Held, HeldBy, Said, Similar, Unread};
 use range::Range;
-pub use report::{Amount, Brake, Dangling, Group, Orphan, Report};
+pub use report::{Amount, Brake, Dangling, Group, Odd, Orphan, Report};
+pub use sides::Other;
+use sides::Side;
 use spool::{Counts, Point, Spool};
 pub use spool::{Finding, Findings};
 
@@ -64,6 +71,13 @@ pub struct Options {
     pub min_age: Option<Duration>,
     /// The share of the files, from 0 to 1, that may be orphaned without a brake. Default: 0.2.
     pub max_share: f64,
+    /// The share of the orphans, from 0 to 1, whose names may stand in values that no binding reads so without a brake. Default: 0.2.
+    pub max_held: f64,
+    /// The share of the orphans, from 0 to 1, that may resemble what is needed without a brake: of which the last part stands in some value, or which look as if they
+    /// were made of a file that is there. Default: 0.2.
+    pub max_alike: f64,
+    /// The other installations that use the storage: their references count as ours do.
+    pub with: Vec<Other>,
     /// Whether it is meant that no row names any file.
     pub allow_no_references: bool,
     /// The folder in which findings are kept while the sweep lasts.
@@ -83,6 +97,9 @@ impl Options {
             until: None,
             min_age: None,
             max_share: 0.2,
+            max_held: 0.2,
+            max_alike: 0.2,
+            with: Vec::new(),
             allow_no_references: false,
             state: state.into(),
             restart: false,
@@ -106,6 +123,10 @@ pub struct Progress {
     pub orphans: AtomicU64,
     /// Dangling references found.
     pub dangling: AtomicU64,
+    /// About how many values the counter-search reads; 0 until it begins.
+    pub to_search: AtomicU64,
+    /// Values that it has read.
+    pub searched: AtomicU64,
     /// Orphans that became candidates.
     pub announced: AtomicU64,
 }
@@ -178,8 +199,17 @@ pub async fn sweep(
             },
         }
     }
-    let mut report = work.report(&spool, &point.counts)?;
-    report.brake = work.brake(&point.counts);
+    // What an interrupted sweep found held is looked for once more.
+    point.counts.let_go();
+    let doubtful = work.brake(&point.counts, None).is_some();
+    let elsewhere = work.elsewhere(&mut spool, &mut point, doubtful, progress, stop).await?;
+    let likeness = work.alike(&spool).await?;
+    let mut brake = work.brake(&point.counts, Some(&elsewhere)).or_else(|| work.brake_alike(&point.counts, &elsewhere, &likeness));
+    if let Some(brake) = &mut brake {
+        brake.alike = likeness.said;
+    }
+    let mut report = work.report(&spool, &point.counts, elsewhere)?;
+    report.brake = brake;
     if report.brake.is_none() {
         if options.delete {
             report.announced = work.announce(&spool, progress).await?;
@@ -199,6 +229,9 @@ pub async fn sweep(
 /// Those of the database.
 pub async fn expected(plan: &Plan, db: &dyn Database, storage: &str, options: &Options) -> Result<Option<u64>> {
     if options.partial() || plan.on_storage(storage).any(|b| b.reading.is_many()) {
+        return Ok(None);
+    }
+    if !options.with.is_empty() {
         return Ok(None);
     }
     let columns = db.text_columns().await?;
@@ -255,15 +288,16 @@ struct Work<'a> {
     place: Arc<dyn Storage>,
     /// The storage is attached.
     attached: bool,
-    bound: Vec<Bound>,
+    /// Ours, then the other installations'.
+    sides: Vec<Side<'a>>,
     options: &'a Options,
     range: Range,
-    keep: Keep,
+    keep: Vec<Keep>,
     derivatives: Derivatives,
     min_age: Duration,
 }
 
-impl<'a> Work<'a> {
+impl Work<'_> {
     /// Orphans become candidates; the collector does the rest, and may find better.
     async fn announce(&self, spool: &Spool, progress: &Progress) -> Result<u64> {
         let mut announced = 0;

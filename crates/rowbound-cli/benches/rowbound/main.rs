@@ -12,6 +12,7 @@ use rowbound_testkit::Backend;
 
 mod check; // looking for references in a million rows
 mod django; // the same deletes under django-cleanup
+mod elsewhere; // orphans looked for in a million rows of text
 mod floor; // what the kernel asks for the same files
 mod idle; // a daemon without work
 mod measure;
@@ -77,7 +78,7 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("cannot start");
     runtime.block_on(async {
         println!("{}", machine());
-        for name in ["settle", "delete", "bulk", "update", "django", "s3", "sweep", "idle", "check"] {
+        for name in ["settle", "delete", "bulk", "update", "django", "s3", "sweep", "elsewhere", "idle", "check"] {
             if !name.contains(&options.filter) {
                 continue;
             }
@@ -89,6 +90,7 @@ fn main() -> ExitCode {
                 "django" => django::django(&options).await,
                 "s3" => s3::s3(&options).await,
                 "sweep" => sweep::sweep(&options).await,
+                "elsewhere" => elsewhere::elsewhere(&options).await,
                 "idle" => idle::idle(&options).await,
                 _ => check::check(&options).await,
             }

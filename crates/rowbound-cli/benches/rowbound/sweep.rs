@@ -48,7 +48,16 @@ fn fail<T>(e: rowbound::Error) -> T {
 pub async fn query(url: &str) {
     let db = database::open(url, &Connect::default()).await.unwrap_or_else(fail);
     let column = Column::parse("doc.file").expect("a column");
-    let scan = Scan { binding: 1, column, query: None, reading: rowbound::binding::Reading::Name, ordered: true, after: None, until: None };
+    let scan = Scan {
+        binding: 1,
+        column,
+        query: None,
+        only: Default::default(),
+        reading: rowbound::binding::Reading::Name,
+        ordered: true,
+        after: None,
+        until: None,
+    };
     let mut values = db.scan(&scan).await.unwrap_or_else(fail);
     let mut count = 0;
     while let Some(page) = values.pages.recv().await {

@@ -40,7 +40,7 @@ pub async fn init(args: &Args, a: &InitArgs) -> Result<u8> {
     }
     let url = canonical(&super::named::url(args)?)?;
     let beside = to.as_ref().and_then(|to| to.parent()).is_none_or(|folder| folder.as_os_str().is_empty() || folder == Path::new("."));
-    let (mut storages, mut written) = (BTreeMap::new(), Vec::new());
+    let (mut storages, mut plans, mut written) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
     for given in &a.storage {
         let (name, at) = named(given);
         let plan = StoragePlan::url_at(name, at)?;
@@ -57,25 +57,26 @@ pub async fn init(args: &Args, a: &InitArgs) -> Result<u8> {
                 .with("storage", name)
                 .hint("name them: --storage default=folder:media --storage other=folder:files"));
         }
+        plans.insert(name.to_owned(), plan);
         written.push((name.to_owned(), text));
     }
     let db = database::open(&url, &Options::default()).await?;
     let _ = args.opened.set(()); // once
-    let proposal = propose(db.as_ref(), &storages).await?;
+    let proposal = propose(db.as_ref(), &storages, &plans).await?;
     db.close().await;
     let toml = proposal.toml("[database]", &written);
     let toml = toml.replacen("\"[database]\"", &database_line(&url, beside)?, 1);
     if let Some(to) = &to {
         write(to, &toml, a.force)?;
     }
-    let unsure = !proposal.unsure.is_empty() || !proposal.unread.is_empty();
+    let undecided = proposal.is_undecided();
     let answer = Answer { proposal, written: to, toml };
     match answer.written {
         Some(_) => output::answer(args.format, &answer, text)?,
         // The file itself.
         None => output::verbatim(args.format, &answer, |a| a.toml.clone())?,
     }
-    Ok(if unsure { exit::LEFT } else { exit::DONE })
+    Ok(if undecided { exit::LEFT } else { exit::DONE })
 }
 
 /// `name=url`, or the url of `default`.
@@ -136,6 +137,9 @@ fn text(a: &Answer) -> String {
     let column = |b: &Proposed| b.evidence.column.column.to_string();
     for b in &p.bindings {
         out.push_str(&format!("binding   {} -> {}: {} name files that exist\n", column(b), b.evidence.storage, b.evidence.share()));
+        for note in &b.notes {
+            out.push_str(&format!("          {}\n", output::safe(note)));
+        }
     }
     for i in &p.ignore {
         out.push_str(&format!("ignore    {}: {}\n", i.column, i.why));
@@ -145,6 +149,19 @@ fn text(a: &Answer) -> String {
         for doubt in &b.doubts {
             out.push_str(&format!("          {doubt}\n"));
         }
+    }
+    for name in &p.bare {
+        out.push_str(&format!("bare      storage {name}: no column references a file of it, and no sweep touches it until one is bound\n"));
+    }
+    for m in &p.misplaced {
+        let url = m.url.as_ref().map_or(String::new(), |url| format!("; write url = {url:?}"));
+        out.push_str(&format!(
+            "misplaced {}: its files lie in {:?}: storage {} begins one folder too high{url}\n",
+            m.column, m.folder, m.storage
+        ));
+    }
+    for (name, patterns) in &p.housekeeping {
+        out.push_str(&format!("leftover  storage {name}: {} are no uploads: they are in its `ignore`\n", patterns.join(", ")));
     }
     for (column, value) in &p.elsewhere {
         out.push_str(&format!("elsewhere {column}: no storage has {}\n", output::safe(value)));

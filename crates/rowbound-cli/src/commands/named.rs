@@ -36,6 +36,11 @@ pub fn plan(args: &Args) -> Result<Plan> {
     Ok(plan)
 }
 
+/// Another installation's plan, on the database that its own file names: ours comes from elsewhere.
+pub fn other(file: &std::path::Path) -> Result<Plan> {
+    PlanBuilder::load(file, None)?.build().map_err(|e| e.with("file", file.display()))
+}
+
 /// The database of a command that has no configuration yet.
 pub fn url(args: &Args) -> Result<String> {
     let (url, by) = match (&args.database, environment()) {

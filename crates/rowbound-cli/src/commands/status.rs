@@ -2,6 +2,7 @@
 
 use rowbound::{
     Result,
+    evidence::values::finding,
     heartbeat::{Heard, Job},
     queue::{Backlog, Outcome},
     status::{FollowerStatus, ShadowStatus, Status, StorageStatus, place, status as engine_status},
@@ -53,6 +54,9 @@ fn text(s: &Status) -> String {
             b.mode,
             b.number.map_or(", not attached".into(), |n| format!(", number {n}"))
         ));
+        if let Some(said) = b.values.as_ref().and_then(|seen| finding(&b.column, seen)) {
+            out.push_str(&format!("  {}\n", output::safe(&said)));
+        }
         if let Some(shadow) = &b.shadow {
             out.push_str(&in_shadow(shadow, &b.column));
         }

@@ -1,11 +1,12 @@
 //! `rowbound sweep`.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use rowbound::{
     Error, FileName, Kind, Names, Plan, Result,
     capture::Installation,
-    sweep::{self, Dangling, Finding, Group, Options, Orphan, Progress, Report, Swept},
+    database,
+    sweep::{self, Dangling, Finding, Group, Held, Odd, Options, Orphan, Other, Progress, Report, Swept},
 };
 use serde::Serialize;
 
@@ -27,6 +28,8 @@ const SAMPLE: usize = 10;
 struct Answer {
     /// One for each storage.
     storages: Vec<Storage>,
+    /// Storages that no binding names files of: they were not swept.
+    unbound: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -35,6 +38,8 @@ struct Storage {
     report: Report,
     /// The first orphans.
     orphan_sample: Vec<Orphan>,
+    /// The first files that are held.
+    held_sample: Vec<Held>,
     /// The first dangling references.
     dangling_sample: Vec<Dangling>,
 }
@@ -43,11 +48,22 @@ pub async fn sweep(args: &Args, a: &SweepArgs) -> Result<u8> {
     let progress = logs::start(args)?;
     let stop = super::stop_signal()?;
     let (plan, db) = super::open(args).await?;
-    let storages: Vec<String> = match &a.storage {
-        Some(name) => vec![super::storage(&plan, Some(name))?.to_owned()],
-        None => plan.storages.keys().cloned().collect(),
+    let is_bound = |name: &String| plan.on_storage(name).next().is_some();
+    let (storages, unbound): (Vec<String>, Vec<String>) = match &a.storage {
+        Some(name) => (vec![super::storage(&plan, Some(name))?.to_owned()], Vec::new()),
+        // Where none is bound the first says so.
+        None if !plan.storages.keys().any(is_bound) => (plan.storages.keys().cloned().collect(), Vec::new()),
+        None => plan.storages.keys().cloned().partition(is_bound),
     };
-    let options = options(a)?;
+    for name in &unbound {
+        super::note(args, &format!("storage {name} was not swept: no binding references it, so that every file would be an orphan"));
+    }
+    let mut options = options(a)?;
+    for file in &a.with {
+        let plan = super::named::other(file)?;
+        let db = database::open(&plan.database, &database::Options::of(&plan)).await.map_err(|e| e.with("with", file.display()))?;
+        options.with.push(Other { label: file.display().to_string(), plan, db });
+    }
     let page = a.report.as_deref().map(html::Target::new).transpose()?;
     let mut swept = Vec::new();
     for storage in &storages {
@@ -59,7 +75,7 @@ pub async fn sweep(args: &Args, a: &SweepArgs) -> Result<u8> {
         swept.push(done?);
     }
     progress.end();
-    if a.delete && a.storage.is_none() && !options.partial() && swept.iter().all(|s| s.report.brake.is_none()) {
+    if a.delete && a.storage.is_none() && unbound.is_empty() && !options.partial() && swept.iter().all(|s| s.report.brake.is_none()) {
         let since = swept.iter().map(|s| s.report.started).min().unwrap_or_default();
         sweep::close_gaps(db.as_ref(), since).await?;
     }
@@ -73,11 +89,15 @@ pub async fn sweep(args: &Args, a: &SweepArgs) -> Result<u8> {
         table(&swept)?;
     } else {
         let storages = swept.iter().map(sampled).collect::<Result<_>>()?;
-        output::answer(args.format, &Answer { storages }, text)?;
+        output::answer(args.format, &Answer { storages, unbound: unbound.clone() }, text)?;
     }
-    let status = swept.iter().map(|s| status(&s.report)).max().unwrap_or(exit::DONE);
+    let left = if unbound.is_empty() { exit::DONE } else { exit::LEFT };
+    let status = swept.iter().map(|s| status(&s.report)).chain([left]).max().unwrap_or(exit::DONE);
     for s in swept {
         s.forget()?;
+    }
+    for other in &options.with {
+        other.db.close().await;
     }
     db.close().await;
     Ok(status)
@@ -94,6 +114,8 @@ fn options(a: &SweepArgs) -> Result<Options> {
         until,
         min_age: a.min_age,
         max_share: a.max_share,
+        max_held: a.max_held,
+        max_alike: a.max_alike,
         allow_no_references: a.allow_no_references,
         restart: a.restart,
         ..Options::new(state(a)?)
@@ -109,9 +131,9 @@ fn state(a: &SweepArgs) -> Result<PathBuf> {
     })
 }
 
-/// Orphans that were not announced, dangling references that were not healed, or a brake.
+/// Orphans that were not announced or are held, dangling references that were not healed, or a brake.
 fn status(r: &Report) -> u8 {
-    match (&r.brake, r.orphans.files > r.announced, r.dangling > r.healed) {
+    match (&r.brake, r.orphans.files > r.announced || r.held.files > 0, r.dangling > r.healed) {
         (Some(_), ..) => exit::STOPPED,
         (None, false, false) => exit::DONE,
         (None, ..) => exit::LEFT,
@@ -125,6 +147,7 @@ fn section(plan: &Plan, record: Option<&Installation>, s: &Swept, pictures: usiz
         match finding? {
             Finding::Orphan(orphan) => findings.orphan(&orphan),
             Finding::Dangling(row) => findings.dangling(&row),
+            Finding::Held(_) => {}
         }
     }
     let storage = rowbound::storage::open(&plan.storages[&s.report.storage])?;
@@ -141,6 +164,7 @@ fn table(swept: &[Swept]) -> Result<()> {
         for finding in s.findings()? {
             output::raw(&match finding? {
                 Finding::Orphan(orphan) => csv::orphan(&s.report.storage, &orphan),
+                Finding::Held(held) => csv::held(&s.report.storage, &held),
                 Finding::Dangling(row) => csv::dangling(&s.report.storage, &row),
             })?;
         }
@@ -160,18 +184,19 @@ fn list(swept: &[Swept]) -> Result<()> {
 }
 
 fn sampled(s: &Swept) -> Result<Storage> {
-    let (mut orphan_sample, mut dangling_sample) = (Vec::new(), Vec::new());
+    let (mut orphan_sample, mut held_sample, mut dangling_sample) = (Vec::new(), Vec::new(), Vec::new());
     for finding in s.findings()? {
         match finding? {
             Finding::Orphan(orphan) if orphan_sample.len() < SAMPLE => orphan_sample.push(orphan),
+            Finding::Held(held) if held_sample.len() < SAMPLE => held_sample.push(held),
             Finding::Dangling(dangling) if dangling_sample.len() < SAMPLE => dangling_sample.push(dangling),
             _ => {}
         }
-        if orphan_sample.len() == SAMPLE && dangling_sample.len() == SAMPLE {
+        if orphan_sample.len() == SAMPLE && dangling_sample.len() == SAMPLE && held_sample.len() == SAMPLE {
             break;
         }
     }
-    Ok(Storage { report: s.report.clone(), orphan_sample, dangling_sample })
+    Ok(Storage { report: s.report.clone(), orphan_sample, held_sample, dangling_sample })
 }
 
 fn text(a: &Answer) -> String {
@@ -189,11 +214,21 @@ fn of_storage(s: &Storage) -> String {
     ];
     for (count, what) in [
         (r.in_trash, "of these lie in the trash: --heal brings them back".to_owned()),
+        (r.other_form, "of these have a file whose name is written with other characters for the same letters (below)".to_owned()),
+        (
+            r.held.files,
+            format!("files without a row are held: a value that no binding reads so has their name ({})", output::bytes(r.held.bytes)),
+        ),
+        (r.similar.files, "orphans share the last part of their name with a value of some column".to_owned()),
         (r.young.files, format!("files without a row, but too young to judge ({})", output::bytes(r.young.bytes))),
         (r.derived.files, format!("files without a row, made from one that is there ({})", output::bytes(r.derived.bytes))),
         (
             r.mentioned.files,
             format!("files that a value mentions outside of what its binding reads ({})", output::bytes(r.mentioned.bytes)),
+        ),
+        (
+            r.otherwise.files,
+            format!("files that a value could mean, though it is not read so: they stay ({})", output::bytes(r.otherwise.bytes)),
         ),
         (r.protected, "files without a row under a `keep` or `ignore` pattern".to_owned()),
         (r.odd, "entries that no row could name (links, odd names)".to_owned()),
@@ -207,11 +242,20 @@ fn of_storage(s: &Storage) -> String {
         row[0] = format!("{:>width$}", row[0]);
     }
     out.push_str(&output::table(&rows, 2));
+    for (title, odd) in [
+        ("values that could mean files, though they are not read so", &r.otherwise_in),
+        ("values that are read as no name", &r.unexplained),
+    ] {
+        if !odd.is_empty() {
+            out.push_str(&format!("{title}\n{}", odd_table(odd)));
+        }
+    }
     for (title, groups) in [("orphans by folder", &r.by_folder), ("orphans by age", &r.by_age)] {
         if !groups.is_empty() {
             out.push_str(&format!("{title}\n{}", group_table(groups)));
         }
     }
+    out.push_str(&of_elsewhere(r));
     if !s.orphan_sample.is_empty() {
         out.push_str("the first orphans\n");
         let rows: Vec<_> = s
@@ -228,18 +272,26 @@ fn of_storage(s: &Storage) -> String {
             .iter()
             .map(|d| {
                 let key = d.key.as_deref().map_or("?".into(), output::safe);
-                let trash = if d.in_trash { "in the trash" } else { "" };
-                vec![output::safe(d.name.as_str()), format!("{} of row {key}", d.column), trash.to_owned()]
+                let state = match (&d.file, d.in_trash) {
+                    // Both look alike: the codes of the characters tell them apart.
+                    (Some(file), _) => format!("the file is {}", pair(d.name.as_str(), file.as_str())),
+                    (None, true) => "in the trash".to_owned(),
+                    (None, false) => String::new(),
+                };
+                vec![output::safe(d.name.as_str()), format!("{} of row {key}", d.column), state]
             })
             .collect();
         out.push_str(&output::table(&rows, 2));
     }
     if let Some(brake) = &r.brake {
-        out.push_str(&format!("stopped: {}: nothing was changed\n  hint: {}\n", brake.why, brake.hint));
+        let alike: String = brake.alike.iter().map(|said| format!("  {said}\n")).collect();
+        out.push_str(&format!("stopped: {}: nothing was changed\n{alike}  hint: {}\n", brake.why, brake.hint));
         return out;
     }
     if r.announced > 0 {
         out.push_str(&format!("{} orphans are candidates now: `rowbound run` or `rowbound collect` deletes them\n", r.announced));
+    } else if r.orphans.files == 0 && r.held.files > 0 {
+        out.push_str("nothing was changed: bind the columns above, or list them in `ignore`\n");
     } else if r.orphans.files > 0 {
         out.push_str("nothing was changed: --list prints all orphans, --delete makes candidates of them\n");
     }
@@ -247,6 +299,46 @@ fn of_storage(s: &Storage) -> String {
         out.push_str(&format!("{} files came back from the trash\n", r.healed));
     }
     out
+}
+
+/// What the counter-search found: the columns that hold orphans, and how sure that is.
+fn of_elsewhere(r: &Report) -> String {
+    let mut out = String::new();
+    let said = |said: &sweep::Said| vec![output::safe(said.name.as_str()), said.column.clone(), format!("{:?}", output::safe(&said.value))];
+    if !r.held_by.is_empty() {
+        out.push_str("held: their names stand in values that no binding reads so\n");
+        for by in &r.held_by {
+            out.push_str(&format!("  {} of them in {}\n", by.files, by.column));
+            out.push_str(&output::table(&by.samples.iter().map(said).collect::<Vec<_>>(), 4));
+        }
+    }
+    if !r.similar.samples.is_empty() {
+        out.push_str("the last part of an orphan's name stands in a value (which may mean another file)\n");
+        out.push_str(&output::table(&r.similar.samples.iter().map(said).collect::<Vec<_>>(), 2));
+    }
+    for unread in &r.unread {
+        out.push_str(&format!("not looked through: {}: {}\n", unread.column, unread.why));
+    }
+    out
+}
+
+/// Two spellings that look alike: the second, with the codes of those characters in which it differs.
+fn pair(row: &str, file: &str) -> String {
+    let shown = |text: &str, other: &str| -> String {
+        text.chars().filter(|c| !c.is_ascii() && !other.contains(*c)).map(|c| format!(" U+{:04X}", u32::from(c))).collect()
+    };
+    format!("{} (the row has{}, the file{})", output::safe(file), shown(row, file), shown(file, row))
+}
+
+fn odd_table(odd: &BTreeMap<String, Odd>) -> String {
+    let rows: Vec<_> = odd
+        .iter()
+        .map(|(column, odd)| {
+            let samples: Vec<_> = odd.samples.iter().map(|s| output::safe(s)).collect();
+            vec![column.clone(), odd.count.to_string(), samples.join(", ")]
+        })
+        .collect();
+    output::table(&rows, 2)
 }
 
 fn group_table(groups: &[Group]) -> String {

@@ -543,7 +543,7 @@ pub async fn check_reads_a_query(f: &Fixture) {
     let holders = ok(attached.database.holders(&attached.search(&["1/a.jpg"]), 10).await);
     assert_eq!(holders.iter().map(|h| (h.binding, h.value.as_str())).collect::<Vec<_>>(), [(2, "1/a.jpg")]);
     let Binding { column, query, reading, .. } = attached.bound[1].binding.clone();
-    let scan = Scan { binding: 2, column, query, reading, ordered: true, after: None, until: None };
+    let scan = Scan { binding: 2, column, query, only: Default::default(), reading, ordered: true, after: None, until: None };
     let (mut values, ordered) = super::scan::all(&*attached.database, &scan).await;
     values.sort();
     assert_eq!((values, ordered), (vec![b"1/a.jpg".to_vec(), b"2/b c.jpg".to_vec()], false), "the sweep reads it, too");

@@ -24,7 +24,16 @@ pub(super) async fn all(database: &dyn Database, scan: &Scan) -> (Vec<Vec<u8>>, 
 }
 
 fn scan(column: &str, ordered: bool) -> Scan {
-    Scan { binding: 1, column: ok(Column::parse(column)), query: None, reading: Reading::Name, ordered, after: None, until: None }
+    Scan {
+        binding: 1,
+        column: ok(Column::parse(column)),
+        query: None,
+        only: Default::default(),
+        reading: Reading::Name,
+        ordered,
+        after: None,
+        until: None,
+    }
 }
 
 /// In the order of bytes, whatever the column's collation, with an index and without; empty values and NULL are left out.

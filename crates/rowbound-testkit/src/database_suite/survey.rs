@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rowbound::database::{
     Dialect,
-    survey::{Class, TextColumn},
+    survey::{Class, OVERLAP, PIECE, TextColumn},
 };
 
 use super::{Fixture, ok};
@@ -53,6 +53,146 @@ pub async fn text_columns_are_those_that_can_hold_names(f: &Fixture) {
     let (file, body, kind, code) =
         (column(f, "doc.file").await, column(f, "doc.body").await, column(f, "doc.kind").await, column(f, "kind.code").await);
     assert!(file.indexed && !body.indexed && kind.foreign_key && !file.foreign_key && code.key && !file.key);
+}
+
+/// Everything that [`rowbound::database::Database::values`] reads of a column.
+async fn whole(f: &Fixture, name: &str) -> Vec<Vec<u8>> {
+    let column = column(f, name).await;
+    let mut values = ok(f.open().await.values(&column).await);
+    let mut all = Vec::new();
+    loop {
+        let page = ok(values.pages.recv().await.expect("it ends with a last page"));
+        all.extend(page.values.into_iter().filter(|value| !value.is_empty()));
+        if page.last {
+            all.sort();
+            return all;
+        }
+    }
+}
+
+/// Texts, JSON and BLOBs, in tables with and without a key, NULL and the empty value left out or empty.
+pub async fn any_text_column_is_read_to_its_end(f: &Fixture) {
+    let (blob, json) = match f.db.dialect() {
+        Dialect::Sqlite => ("blob", "text"),
+        Dialect::Postgres => ("bytea", "jsonb"),
+        Dialect::Mysql => ("longblob", "json"),
+    };
+    f.db.exec(&format!("create table note (body text, data {json}, raw {blob})")).await;
+    let bytes = if f.db.dialect() == Dialect::Postgres { "'\\x00ff612e6a7067'" } else { "x'00ff612e6a7067'" };
+    let row = |n: usize| {
+        let body = f.db.backend().literal(&format!("it's {n} é 😀.jpg"));
+        let (data, raw) = if n % 100 == 0 { (format!("'{{\"n\": {n}}}'"), bytes) } else { ("null".to_owned(), "null") };
+        format!("({body}, {data}, {raw})")
+    };
+    for from in (0..2_500).step_by(500) {
+        let rows: Vec<String> = (from..from + 500).map(row).collect();
+        f.db.exec(&format!("insert into note values {}", rows.join(", "))).await;
+    }
+    f.db.exec("insert into note values ('', null, null), (null, null, null)").await;
+    let mut wanted: Vec<Vec<u8>> = (0..2_500).map(|n| format!("it's {n} é 😀.jpg").into_bytes()).collect();
+    wanted.sort();
+    assert_eq!(whole(f, "note.body").await, wanted);
+    assert_eq!(column(f, "note.raw").await.class, Class::Blob);
+    assert_eq!(whole(f, "note.raw").await, vec![[0, 255, b'a', b'.', b'j', b'p', b'g'].to_vec(); 25]);
+    let data = whole(f, "note.data").await;
+    assert!(data.len() == 25 && data.iter().all(|v| String::from_utf8_lossy(v).replace(' ', "").starts_with("{\"n\":")), "{data:?}");
+    if f.db.dialect() == Dialect::Postgres {
+        f.db.exec("create table many (tags text[]); insert into many values ('{a.jpg,\"b c.jpg\"}')").await;
+        assert_eq!(whole(f, "many.tags").await, [b"{a.jpg,\"b c.jpg\"}".to_vec()]);
+    }
+    if f.db.dialect() == Dialect::Sqlite {
+        // Called as a part of a statement might be.
+        f.db.exec("create table page (v text); insert into page values ('x'); create table next (v text); insert into next values ('y')")
+            .await;
+        assert_eq!([whole(f, "page.v").await, whole(f, "next.v").await].concat(), [b"x".to_vec(), b"y".to_vec()]);
+        f.db.exec("create table keyed (k text primary key, v text) without rowid; insert into keyed values ('a', 'x'), ('b', 'y')").await;
+        assert_eq!(whole(f, "keyed.v").await, [b"x".to_vec(), b"y".to_vec()]);
+    }
+    let gone = column(f, "note.body").await;
+    f.db.exec("drop table note").await;
+    let database = f.open().await;
+    if let Ok(mut values) = database.values(&gone).await {
+        assert!(values.pages.recv().await.expect("an error").is_err(), "a table that is gone is no empty one");
+    }
+}
+
+/// Values of a megabyte: each is read, a BLOB's beginning only.
+pub async fn a_column_of_long_values_is_read_to_its_end(f: &Fixture) {
+    let blob = match f.db.dialect() {
+        Dialect::Sqlite => "blob",
+        Dialect::Postgres => "bytea",
+        Dialect::Mysql => "longblob",
+    };
+    let text = if f.db.dialect() == Dialect::Mysql { "longtext" } else { "text" };
+    f.db.exec(&format!("create table long_one (id integer primary key, body {text}, raw {blob})")).await;
+    let long = |id: usize| format!("{}{id}.jpg", "x".repeat(1_500_000));
+    for id in 0..4 {
+        let raw = match f.db.dialect() {
+            Dialect::Postgres => format!("convert_to(repeat('y', {}), 'UTF8')", 1_500_000),
+            Dialect::Sqlite => "cast(replace(hex(zeroblob(750000)), '0', 'y') as blob)".to_owned(),
+            Dialect::Mysql => "repeat('y', 1500000)".to_owned(),
+        };
+        f.db.exec(&format!("insert into long_one values ({id}, '{}', {raw})", long(id))).await;
+    }
+    let bodies = whole(f, "long_one.body").await;
+    assert!(bodies.iter().enumerate().all(|(id, body)| *body == long(id).into_bytes()) && bodies.len() == 4);
+    let raws: Vec<usize> = whole(f, "long_one.raw").await.iter().map(Vec::len).collect();
+    assert_eq!(raws, [1_500_000; 4]);
+}
+
+/// Values that are longer than a piece: all of them is read, and a name that lies across the end of a piece stands whole in the next.
+pub async fn long_values_come_in_pieces(f: &Fixture) {
+    let blob = match f.db.dialect() {
+        Dialect::Sqlite => "blob",
+        Dialect::Postgres => "bytea",
+        Dialect::Mysql => "longblob",
+    };
+    let text = if f.db.dialect() == Dialect::Mysql { "longtext" } else { "text" };
+    f.db.exec(&format!("create table long_two (id integer primary key, body {text}, raw {blob})")).await;
+    let name = "held/in-pieces.jpg";
+    let repeated = |letter: char, count: usize| match f.db.dialect() {
+        // Zeros are written in pairs.
+        Dialect::Sqlite => format!("replace(hex(zeroblob({})), '0', '{letter}')", count / 2),
+        _ => format!("repeat('{letter}', {count})"),
+    };
+    let (before, after) = (repeated('x', PIECE - 6), repeated('y', PIECE));
+    let value = match f.db.dialect() {
+        Dialect::Mysql => format!("concat({before}, '{name}', {after})"),
+        _ => format!("{before} || '{name}' || {after}"),
+    };
+    let raw = match f.db.dialect() {
+        Dialect::Postgres => format!("convert_to({value}, 'UTF8')"),
+        Dialect::Sqlite => format!("cast({value} as blob)"),
+        Dialect::Mysql => value.clone(),
+    };
+    f.db.exec(&format!("insert into long_two values (1, {value}, {raw}), (2, 'short', null)")).await;
+    let length = 2 * PIECE - 6 + name.len();
+    for column in ["long_two.body", "long_two.raw"] {
+        let mut pieces = whole(f, column).await;
+        pieces.retain(|piece| piece != b"short");
+        assert_eq!(pieces.len(), 3, "{column}");
+        assert!(pieces.iter().all(|piece| piece.len() <= PIECE), "{column}");
+        assert_eq!(pieces.iter().map(Vec::len).sum::<usize>(), length + 2 * OVERLAP, "{column}");
+        let names = pieces.iter().filter(|piece| piece.windows(name.len()).any(|w| w == name.as_bytes())).count();
+        assert_eq!(names, 1, "{column}");
+    }
+}
+
+/// In a table of keys and values: the keys of those rows that have some values.
+pub async fn what_stands_beside_a_value_is_told(f: &Fixture) {
+    f.db.exec("create table setting (id integer primary key, name varchar(50), value text)").await;
+    f.db.exec("insert into setting values (1, 'logo', 'a.jpg'), (2, 'logo', 'b.jpg'), (3, 'title', 'Home'), (4, null, 'a.jpg'), (5, 'icon', 'c.ico')").await;
+    let (value, name) = (column(f, "setting.value").await, column(f, "setting.name").await);
+    let database = f.open().await;
+    let of = async |values: &[&str]| {
+        let values: Vec<String> = values.iter().map(|v| (*v).to_owned()).collect();
+        let mut told = ok(database.beside(&value, &name.column, &values, 10).await);
+        told.sort();
+        told
+    };
+    assert_eq!(of(&["a.jpg", "b.jpg"]).await, ["logo"]);
+    assert_eq!(of(&["b.jpg", "c.ico"]).await, ["icon", "logo"]);
+    assert_eq!(of(&["it's none"]).await, [""; 0]);
 }
 
 /// Distinct values, without NULL and the empty one, as many as asked for.

@@ -5,14 +5,21 @@
 //! prefix or host, because somebody's page shows the file; in JSON and in an array outside of the path, because a path that a few values showed is not all that the
 //! others use. So it is in a value that cannot be read.
 //!
-//! Mentions are looked for in the value as it stands and with its escapes (percent, entities, JSON) taken away, layer by layer.
+//! Mentions are looked for in the value as it stands and with its escapes (percent, entities, JSON) taken away, layer by layer; in each normal form of the name, of a key
+//! that is no path also as its path, and with doubled separators as one. Where a query's values hold one name each, whatever they could mean counts, as in a column.
 
-use std::{borrow::Cow, collections::HashSet, fmt, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::Arc,
+};
 
 use aho_corasick::AhoCorasick;
 
 use super::{
     Reading, Resolved,
+    spelled::aliases,
     text::{entity, escape},
 };
 use crate::name::{FileName, Names};
@@ -40,7 +47,13 @@ struct Inner {
     reading: Reading,
     names: Vec<FileName>,
     set: HashSet<FileName>,
+    /// Other names whose mention means one of `names`, with its place there.
+    aliases: HashMap<FileName, Vec<usize>>,
     mentions: Option<AhoCorasick>,
+    /// What is looked for: each name, then its aliases, with the name's place in `names`.
+    written: Vec<(String, usize)>,
+    /// Whether only what is read counts.
+    read: bool,
     /// Whether mentions count.
     all: bool,
     /// Whether a name could itself be taken for an escape: then each kind of escapes is taken away by itself, too.
@@ -55,7 +68,7 @@ impl fmt::Debug for Scan {
 
 impl PartialEq for Scan {
     fn eq(&self, other: &Self) -> bool {
-        self.0.reading == other.0.reading && self.0.names == other.0.names && self.0.all == other.0.all
+        self.0.reading == other.0.reading && self.0.names == other.0.names && self.0.all == other.0.all && self.0.read == other.0.read
     }
 }
 
@@ -64,21 +77,27 @@ impl Eq for Scan {}
 impl Scan {
     /// Looks for `names` in values of `reading`.
     pub fn new<'a>(reading: &Reading, names: impl IntoIterator<Item = &'a FileName>) -> Self {
-        Self::of(reading, names, reading.is_many())
+        Self::of(reading, names, reading.is_many(), false)
     }
 
     /// The same for what is read only: what a value merely mentions is not told. No check may rely on it.
     pub fn read_only<'a>(reading: &Reading, names: impl IntoIterator<Item = &'a FileName>) -> Self {
-        Self::of(reading, names, false)
+        Self::of(reading, names, false, true)
     }
 
-    fn of<'a>(reading: &Reading, names: impl IntoIterator<Item = &'a FileName>, all: bool) -> Self {
+    fn of<'a>(reading: &Reading, names: impl IntoIterator<Item = &'a FileName>, all: bool, read: bool) -> Self {
         let names: Vec<FileName> = names.into_iter().cloned().collect();
         let set = names.iter().cloned().collect();
         // Too large an automaton is no error: then each name is looked for by itself.
-        let mentions = all.then(|| AhoCorasick::new(names.iter().map(FileName::as_str)).ok()).flatten();
+        let mut written: Vec<(String, usize)> = names.iter().enumerate().map(|(i, n)| (n.as_str().to_owned(), i)).collect();
+        let mut meant: HashMap<FileName, Vec<usize>> = HashMap::new();
+        for (i, alias) in names.iter().enumerate().flat_map(|(i, n)| aliases(n).into_iter().map(move |alias| (i, alias))) {
+            written.push((alias.as_str().to_owned(), i));
+            meant.entry(alias).or_default().push(i);
+        }
+        let mentions = all.then(|| AhoCorasick::new(written.iter().map(|(text, _)| text)).ok()).flatten();
         let odd = names.iter().any(|n| n.as_str().chars().any(|c| matches!(c, '%' | '&' | '\\') || c.is_control()));
-        Scan(Arc::new(Inner { reading: reading.clone(), names, set, mentions, all, odd }))
+        Scan(Arc::new(Inner { reading: reading.clone(), names, set, aliases: meant, mentions, written, read, all, odd }))
     }
 
     /// How values are read.
@@ -105,7 +124,14 @@ impl Scan {
             });
         };
         if !inner.all {
-            return read(&mut |name| take(name, Held::Read));
+            read(&mut |name| take(name, Held::Read));
+            if !inner.read {
+                inner.reading.holds(value, Names::Keys, |name| {
+                    let aliases = inner.aliases.get(&name).into_iter().flatten().map(|i| &inner.names[*i]);
+                    inner.set.get(&name).into_iter().chain(aliases).for_each(|name| take(name, Held::Mentioned));
+                });
+            }
+            return;
         }
         // In JSON and in an array a name stands whole, between quotes or behind a prefix: what is not mentioned is not read, so that most values need not be parsed.
         let whole = matches!(inner.reading, Reading::Json { .. } | Reading::Array { .. }) && !inner.odd;
@@ -127,12 +153,18 @@ impl Scan {
         let mut view = Cow::Borrowed(value);
         for _ in 0..LAYERS {
             self.mentions_in(&view, take);
+            if let Some(single) = single(&view) {
+                self.mentions_in(&single, take);
+            }
             match peel(&view, ALL) {
                 Some(next) => view = Cow::Owned(next),
                 None => break,
             }
         }
         self.mentions_in(&view, take);
+        if let Some(single) = single(&view) {
+            self.mentions_in(&single, take);
+        }
         if !self.0.odd {
             return;
         }
@@ -157,15 +189,15 @@ impl Scan {
             Some(automaton) => {
                 for found in automaton.find_overlapping_iter(text) {
                     if apart(text, found.start(), found.end()) {
-                        take(&self.0.names[found.pattern().as_usize()]);
+                        take(&self.0.names[self.0.written[found.pattern().as_usize()].1]);
                     }
                 }
             }
             None => {
-                for name in &self.0.names {
-                    let bytes = name.as_str().as_bytes();
+                for (written, name) in &self.0.written {
+                    let bytes = written.as_bytes();
                     if text.windows(bytes.len()).enumerate().any(|(at, w)| w == bytes && apart(text, at, at + bytes.len())) {
-                        take(name);
+                        take(&self.0.names[*name]);
                     }
                 }
             }
@@ -182,6 +214,12 @@ fn apart(text: &[u8], start: usize, end: usize) -> bool {
     let escape =
         (start >= 3 && text[start - 3] == b'%') || (start >= 2 && text[start - 2] == b'\\') || (start >= 6 && text[start - 6] == b'\\');
     (!word(before) || !word(text.get(start)) || escape) && (!word(text.get(end)) || !word(text.get(end.wrapping_sub(1))))
+}
+
+/// The text with doubled separators as one; `None` if it has none but those of `https://`.
+fn single(text: &[u8]) -> Option<Vec<u8>> {
+    let doubled = |at: usize| text[at] == b'/' && at > 1 && text[at - 1] == b'/' && text[at - 2] != b':';
+    (2..text.len()).any(doubled).then(|| (0..text.len()).filter(|at| !doubled(*at)).map(|at| text[at]).collect())
 }
 
 /// Kinds of escapes: `%2F`, `&amp;`, `\/` and `\u00e9`, `\n`.

@@ -24,7 +24,7 @@ const RESERVE: u32 = 10;
 /// After a worker's panic its post is empty for so long.
 const AFTER_A_PANIC: Duration = Duration::from_secs(5);
 
-/// Whose loop it is: a worker's, that of a trash, that of who verifies, or one that belongs to no storage: the ledger's, and that of the signs of life.
+/// Whose loop it is: a worker's, that of a trash, that of who verifies, or one that belongs to no storage: the ledger's, that of the signs of life, and that of new columns.
 #[derive(Debug, Clone, Copy)]
 enum Post {
     Worker(usize),
@@ -32,6 +32,7 @@ enum Post {
     Verifier,
     History,
     Heart,
+    Surveyor,
 }
 
 impl Collector {
@@ -40,6 +41,10 @@ impl Collector {
     pub async fn run(self: Arc<Self>, stop: watch::Receiver<bool>) {
         self.talks.store(true, Relaxed);
         let workers = if self.db.dialect() == Dialect::Sqlite { 1 } else { self.settings.workers.max(1) };
+        // Before anything is deleted. What goes wrong meets the loops, too.
+        if let Err(e) = self.survey(false).await {
+            tracing::debug!("no look for new columns: {}", e.full());
+        }
         let mut tasks = tokio::task::JoinSet::new();
         let mut posts = HashMap::new();
         for name in self.lanes.keys() {
@@ -48,7 +53,7 @@ impl Collector {
                 posts.insert(task.id(), (name.clone(), post));
             }
         }
-        for post in self.keep_history.map(|_| Post::History).into_iter().chain([Post::Heart]) {
+        for post in self.keep_history.map(|_| Post::History).into_iter().chain([Post::Heart, Post::Surveyor]) {
             let task = tasks.spawn(self.clone().post(String::new(), post, Duration::ZERO, stop.clone()));
             posts.insert(task.id(), (String::new(), post));
         }
@@ -63,7 +68,7 @@ impl Collector {
                 Post::Worker(worker) => troubles().has(Whose::Worker(worker), &e),
                 Post::Trash => troubles().has(Whose::Trash, &e),
                 Post::Verifier => troubles().has(Whose::Verifier, &e),
-                Post::History | Post::Heart => {}
+                Post::History | Post::Heart | Post::Surveyor => {}
             }
             let task = tasks.spawn(self.clone().post(name.clone(), post, AFTER_A_PANIC, stop.clone()));
             posts.insert(task.id(), (name, post));
@@ -85,6 +90,7 @@ impl Collector {
             Post::Verifier => self.verify_often(&name, stop).await,
             Post::History => self.forget_history_hourly(stop).await,
             Post::Heart => self.heart(stop).await,
+            Post::Surveyor => self.survey_often(stop).await,
         }
     }
 

@@ -29,7 +29,7 @@ use crate::{
     originals::Origin,
     plan::Trash,
     queue::{Candidate, Outcome, Waits},
-    references,
+    references::{self, References, Sight},
     shadow::Shadow,
     storage::{Look, PerName, Removed, Seen, Trashed, clocks::Skew, unmovable},
     trace,
@@ -301,7 +301,13 @@ impl Looked {
         let asked: Vec<FileName> = asked.into_iter().cloned().collect();
         c.rest(lane).await;
         let (began, asked_at) = (Instant::now(), trace::now());
-        let (held, lock) = references::find(c.db.as_ref(), c.guard.bound(), &checked.record.snapshot, &lane.plan.name, &asked).await?;
+        // Where nothing can be moved, what is taken away now does not come back.
+        let sight = if lane.moves().await? { Sight::Surveyed } else { Sight::Whole };
+        let References { held, otherwise, hold: lock, .. } =
+            references::find(c.db.as_ref(), c.guard.bound(), &checked.record, &lane.plan.name, &asked, sight)
+                .await?
+                .looked_up(lane.storage.as_ref())
+                .await;
         lane.has_read(began.elapsed());
         checked.at = Instant::now();
         // A slow storage must not keep the application's writers out; the trash and the second check cover for the lock.
@@ -314,7 +320,7 @@ impl Looked {
         for (name, s) in seen {
             let group = &groups[&name];
             if held.contains(&name) {
-                decided.all(group, &name, Verdict::plain(Outcome::Kept));
+                decided.all(group, &name, kept(otherwise.get(&name)));
             } else if let Some(why) = origins.get(&name).and_then(|o| o.lives(&held)) {
                 decided.all(group, &name, Verdict::noted(Outcome::Kept, why));
             } else if let Some(verdict) = ages.too_young(&name, &s, group) {
@@ -476,6 +482,11 @@ impl Checked {
         }
         Ok(([taken, earlier].into_iter().filter(|m| m.len() > 0 || m.is_locked()).collect(), decided))
     }
+}
+
+/// A row references the file, or could mean it by a value that is read otherwise.
+fn kept(otherwise: Option<&String>) -> Verdict {
+    otherwise.map_or(Verdict::plain(Outcome::Kept), |why| Verdict::noted(Outcome::Kept, why))
 }
 
 /// What becomes of a file that was in a chunk, or behind one, that failed as a whole after others were moved. The next batch begins with

@@ -62,3 +62,9 @@ pub(crate) fn by_table(bound: &[Bound]) -> BTreeMap<(Option<String>, String), Ve
     }
     tables
 }
+
+/// Whether a text is a UUID as servers write one.
+pub(crate) fn is_uuid(text: &str) -> bool {
+    let digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+    text.len() == 36 && text.bytes().enumerate().all(|(at, b)| if matches!(at, 8 | 13 | 18 | 23) { b == b'-' } else { digit(b) })
+}

@@ -38,6 +38,7 @@ mod snapshot; // catalog -> what every batch is compared with
 mod survey; // text columns and samples
 mod triggers; // bindings and ancestors -> trigger bodies
 mod upkeep; // who keeps a storage's trash
+mod whole; // any text column, from one end to the other
 mod values; // rows and lists as literals, for statements whose length varies
 mod watch; // open transactions
 
@@ -70,7 +71,7 @@ use crate::{
     queue::{Announce, Backlog, Candidate, Claim, Outcome, Settlement, Waiting, Waits},
 };
 use fault::fault;
-use rows::{bytes, int, interval, lossy, marks, maybe_text, micros, moment, text};
+use rows::{bytes, handed_over, int, interval, lossy, marks, maybe_text, micros, moment, text};
 
 /// Which of the two it is; they differ in DDL and in how long an `IN` list may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -496,6 +497,10 @@ impl Database for Mysql {
         survey::text_columns(self).await
     }
 
+    async fn hides_tables(&self) -> Result<Option<String>> {
+        survey::hidden(self).await
+    }
+
     async fn sample(&self, column: &TextColumn, limit: usize) -> Result<Sample> {
         survey::sample(self, column, limit).await
     }
@@ -518,6 +523,14 @@ impl Database for Mysql {
 
     async fn scan(&self, scan: &Scan) -> Result<Values> {
         scan::scan(self, scan).await
+    }
+
+    async fn values(&self, column: &TextColumn) -> Result<Values> {
+        whole::values(self, column).await
+    }
+
+    async fn beside(&self, column: &TextColumn, other: &Column, values: &[String], limit: usize) -> Result<Vec<String>> {
+        whole::beside(self, column, other, values, limit).await
     }
 
     async fn close(&self) {

@@ -2,8 +2,12 @@
 //!
 //! In: values from a database. Out: pages for one reader, at most four ahead of it. Promise: a reader can tell the end from a channel that was cut off.
 
+use std::collections::BTreeMap;
+
+use super::survey::{PIECE, STEP};
 use crate::{
-    binding::{Column, Reading},
+    binding::{Binding, Column, Reading},
+    capture::Bound,
     error::Result,
 };
 
@@ -16,6 +20,8 @@ pub struct Scan {
     pub column: Column,
     /// The SELECT whose one column is read, instead of a table's column. Its values come in no order, and all of them.
     pub query: Option<String>,
+    /// Only of rows whose other columns have these values, as text.
+    pub only: BTreeMap<String, String>,
     /// How values are read, which says what types the column may have.
     pub reading: Reading,
     /// Whether they are wanted in bytewise order.
@@ -24,6 +30,14 @@ pub struct Scan {
     pub after: Option<String>,
     /// Values behind this one may be left out.
     pub until: Option<String>,
+}
+
+impl Scan {
+    /// All values of what `bound` binds, in any order.
+    pub fn of(bound: &Bound) -> Self {
+        let Binding { column, query, reading, only, .. } = bound.binding.clone();
+        Scan { binding: bound.id, column, query, only, reading, ordered: false, after: None, until: None }
+    }
 }
 
 /// Values as they come.
@@ -45,8 +59,9 @@ pub struct ValuePage {
     pub last: bool,
 }
 
-/// Values to a page.
+/// Values to a page, and about how many bytes of them: what is under way stays small, however long the values are.
 const VALUES: usize = 1024;
+const BYTES: usize = 1 << 20;
 
 /// Pages under way between a database and who reads them.
 const PAGES: usize = 4;
@@ -55,19 +70,39 @@ const PAGES: usize = 4;
 pub(crate) struct Paging {
     to: tokio::sync::mpsc::Sender<Result<ValuePage>>,
     page: Vec<Vec<u8>>,
+    bytes: usize,
 }
 
 impl Paging {
     /// The sending side, and what the reader gets.
     pub(crate) fn new(ordered: bool) -> (Self, Values) {
         let (to, pages) = tokio::sync::mpsc::channel(PAGES);
-        (Paging { to, page: Vec::with_capacity(VALUES) }, Values { ordered, pages })
+        (Paging { to, page: Vec::with_capacity(VALUES), bytes: 0 }, Values { ordered, pages })
     }
 
     /// Sends one value; `false`: nobody reads any more.
     pub(crate) async fn send(&mut self, value: Vec<u8>) -> bool {
+        self.bytes += value.len();
         self.page.push(value);
-        self.page.len() < VALUES || self.flush(false).await
+        (self.page.len() < VALUES && self.bytes < BYTES) || self.flush(false).await
+    }
+
+    /// The same for a value that may be long: in pieces, as [`PIECE`] says.
+    pub(crate) async fn send_pieces(&mut self, value: Vec<u8>) -> bool {
+        if value.len() <= PIECE {
+            return self.send(value).await;
+        }
+        let mut at = 0;
+        loop {
+            let end = value.len().min(at + PIECE);
+            if !self.send(value[at..end].to_vec()).await {
+                return false;
+            }
+            if end == value.len() {
+                return true;
+            }
+            at += STEP;
+        }
     }
 
     /// Sends the last page, or what went wrong.
@@ -80,6 +115,7 @@ impl Paging {
 
     async fn flush(&mut self, last: bool) -> bool {
         let values = std::mem::replace(&mut self.page, Vec::with_capacity(VALUES));
+        self.bytes = 0;
         self.to.send(Ok(ValuePage { values, last })).await.is_ok()
     }
 }

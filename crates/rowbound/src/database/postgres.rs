@@ -41,6 +41,7 @@ mod survey; // text columns and samples
 mod tables; // what the catalogs say
 mod triggers; // what must stand, and the statements that get there
 mod upkeep; // who keeps a storage's trash
+mod whole; // any text column, from one end to the other
 
 /// A PostgreSQL database.
 #[derive(Debug)]
@@ -184,7 +185,8 @@ async fn snapshot_of(conn: &mut PgConnection, bound: &[Bound]) -> Result<Snapsho
     let queries = query_items(bound);
     let bound = &with_tables(bound);
     let tables = by_table(bound);
-    let columns: Vec<_> = bound.iter().map(|b| &b.binding.column).collect();
+    let mut columns: Vec<Column> = bound.iter().map(|b| b.binding.column.clone()).collect();
+    columns.extend(bound.iter().flat_map(|b| b.binding.only.keys().map(|c| Column { column: c.clone(), ..b.binding.column.clone() })));
     let rows = sqlx::query(include_str!("postgres/snapshot.sql"))
         .bind(tables.keys().map(|(s, t)| label(s.as_deref(), t)).collect::<Vec<_>>())
         .bind(tables.keys().map(|(s, _)| s.clone()).collect::<Vec<_>>())
@@ -445,6 +447,11 @@ impl Database for Postgres {
         survey::text_columns(self).await
     }
 
+    async fn hides_tables(&self) -> Result<Option<String>> {
+        // Its catalogs show every table to everybody.
+        Ok(None)
+    }
+
     async fn sample(&self, column: &TextColumn, limit: usize) -> Result<Sample> {
         survey::sample(self, column, limit).await
     }
@@ -467,6 +474,14 @@ impl Database for Postgres {
 
     async fn scan(&self, scan: &Scan) -> Result<Values> {
         scan::scan(self.pool(), scan).await
+    }
+
+    async fn values(&self, column: &TextColumn) -> Result<Values> {
+        whole::values(self, column).await
+    }
+
+    async fn beside(&self, column: &TextColumn, other: &Column, values: &[String], limit: usize) -> Result<Vec<String>> {
+        whole::beside(self, column, other, values, limit).await
     }
 
     async fn close(&self) {

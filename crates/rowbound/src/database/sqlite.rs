@@ -58,6 +58,7 @@ mod survey; // text columns and samples
 mod tables; // what the schema says
 mod triggers; // what must stand
 mod upkeep; // what is known of a storage's trash
+mod whole; // any text column, from one end to the other
 
 use fault::failed;
 use tables::{standing_triggers, table};
@@ -184,7 +185,7 @@ impl Sqlite {
     }
 
     async fn connect(path: &Path, connect: &SqliteConnectOptions, options: &Options) -> Result<Open> {
-        let file = inode(path)?;
+        let (file, opened) = (inode(path)?, |e| failed("open")(e).with("database", path.display()));
         // Rows come over from the connection's own thread; with the default of 50 it stops and is woken 80 times for one claim.
         let connect = connect.clone().row_buffer_size(1000);
         let pool = SqlitePoolOptions::new()
@@ -192,12 +193,9 @@ impl Sqlite {
             .acquire_timeout(options.connect_timeout)
             .connect_with(connect)
             .await
-            .map_err(|e| failed("open")(e).with("database", path.display()))?;
+            .map_err(opened)?;
         // The first read tells a database from another file.
-        sqlx::query("SELECT count(*) FROM sqlite_schema")
-            .execute(&pool)
-            .await
-            .map_err(|e| failed("open")(e).with("database", path.display()))?;
+        sqlx::query("SELECT count(*) FROM sqlite_schema").execute(&pool).await.map_err(opened)?;
         // In UTF-16 every name would come out as other bytes than those of the file, and no reference would be found.
         let encoding: String = sqlx::query_scalar("PRAGMA encoding").fetch_one(&pool).await.map_err(failed("open"))?;
         if encoding != "UTF-8" {
@@ -207,9 +205,8 @@ impl Sqlite {
                 .hint("copy it into a new file: `sqlite3 old.sqlite3 .dump | sqlite3 new.sqlite3`"));
         }
         if inode(path)? != file {
-            return Err(
-                Error::new(Kind::DatabaseUnreachable, "the SQLite file was replaced while it was opened").with("database", path.display())
-            );
+            let replaced = Error::new(Kind::DatabaseUnreachable, "the SQLite file was replaced while it was opened");
+            return Err(replaced.with("database", path.display()));
         }
         Ok(Open { pool, file, seen: None })
     }
@@ -275,10 +272,12 @@ impl Sqlite {
             items.insert(format!("table {name}"), format!("{:?}", table.name));
             items.insert(format!("keys of {name}"), format!("{:?} {:?} {:?}", table.key, table.rowid, table.unique));
             for b in columns {
-                if let Some(c) = table.column(&b.binding.column.column) {
+                for name in b.binding.only.keys().chain([&b.binding.column.column]) {
+                    let Some(c) = table.column(name) else { continue };
                     // Without its length, which SQLite ignores: a migration that makes room for longer names is no reason to stop.
                     let declared = c.declared.split('(').next().unwrap_or_default().trim_end().to_ascii_lowercase();
-                    items.insert(format!("column {}", b.binding.column), format!("{declared} {}", c.generated));
+                    let column = Column { column: name.clone(), ..b.binding.column.clone() };
+                    items.insert(format!("column {column}"), format!("{declared} {}", c.generated));
                 }
             }
         }
@@ -303,9 +302,7 @@ impl Sqlite {
             }
             match how.open(path) {
                 // What is not the file that we made, or has another name too, stays whose it is.
-                Ok(file) => {
-                    return if heart::is_ours(&file)? { give(file) } else { Ok(file) };
-                }
+                Ok(file) => return if heart::is_ours(&file)? { give(file) } else { Ok(file) },
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {} // it went meanwhile
                 // Another user's: to lock a file, it is enough to read it.
                 Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
@@ -324,9 +321,8 @@ impl Sqlite {
 }
 
 fn inode(path: &Path) -> Result<(u64, u64)> {
-    std::fs::metadata(path)
-        .map(|m| (m.dev(), m.ino()))
-        .map_err(|e| Error::new(Kind::DatabaseUnreachable, "the SQLite file is gone").with("database", path.display()).because(e))
+    let gone = |e: io::Error| Error::new(Kind::DatabaseUnreachable, "the SQLite file is gone").with("database", path.display()).because(e);
+    std::fs::metadata(path).map(|m| (m.dev(), m.ino())).map_err(gone)
 }
 
 fn json(values: &impl serde::Serialize) -> Result<String> {
@@ -561,6 +557,10 @@ impl Database for Sqlite {
         survey::text_columns(self).await
     }
 
+    async fn hides_tables(&self) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     async fn sample(&self, column: &TextColumn, limit: usize) -> Result<Sample> {
         survey::sample(self, column, limit).await
     }
@@ -583,6 +583,14 @@ impl Database for Sqlite {
 
     async fn scan(&self, scan: &Scan) -> Result<Values> {
         scan::scan(self, scan).await
+    }
+
+    async fn values(&self, column: &TextColumn) -> Result<Values> {
+        whole::values(self, column).await
+    }
+
+    async fn beside(&self, column: &TextColumn, other: &Column, values: &[String], limit: usize) -> Result<Vec<String>> {
+        whole::beside(self, column, other, values, limit).await
     }
 
     async fn close(&self) {

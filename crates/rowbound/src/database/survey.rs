@@ -1,4 +1,4 @@
-//! What a database could hold names in: its text columns, and a few values of each.
+//! What a database could hold names in: its text, JSON and BLOB columns, and a few values of each.
 //!
 //! In: a database that may be huge and in use, and whose schema nobody has declared. Out: columns, and samples that are bounded in rows, in time and
 //! in bytes. Promise: nothing is changed, and no lock is held that an application would wait for.
@@ -22,13 +22,26 @@ pub const SMALL: u64 = 10_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
-    /// Text.
+    /// Text, or bytes that may be text.
     Text,
     /// JSON, by the column's type.
     Json,
     /// A list of texts (PostgreSQL); a sample gives it as JSON.
     Array,
+    /// Bytes without a character set.
+    Blob,
 }
+
+/// [`Database::values`](super::Database::values) hands over a value that is longer than this, in bytes, in pieces: memory does not grow with a value.
+pub const PIECE: usize = 4 << 20;
+
+/// Each piece begins with so many bytes of the end of the one before. A name may have 4,096 bytes (`PATH_MAX` of Linux; a key of S3 has 1,024 at most), and each of them may
+/// be written as 18: percent-encoded, and each of those three as `\u0025` is. So every name stands whole in some piece, with as much before it as it is long: the
+/// backslashes of an escape that was cut in two are told apart by then.
+pub const OVERLAP: usize = 256 << 10;
+
+/// From the beginning of a piece to that of the next.
+pub(super) const STEP: usize = PIECE - OVERLAP;
 
 /// A column of the application in whose values names could stand.
 ///
@@ -64,29 +77,49 @@ pub struct Sample {
     pub values: Vec<String>,
     /// Whether there may be rows with values that were not looked at.
     pub partial: bool,
+    /// The value that came most often, and how often, if one came twice.
+    pub most: Option<(String, usize)>,
+    /// How many values were looked at, equal ones as often as they came.
+    pub rows: usize,
 }
 
 impl Sample {
     /// Keeps the first `limit` distinct values.
     pub(super) fn of(values: impl IntoIterator<Item = Vec<u8>>, limit: usize, partial: bool) -> Sample {
-        let mut sample = Sample { values: Vec::new(), partial };
+        let mut sample = Sample { partial, ..Sample::default() };
         sample.add(values, limit);
         sample
     }
 
     /// Adds values that are not in it yet, up to `limit` in all.
     pub(super) fn add(&mut self, values: impl IntoIterator<Item = Vec<u8>>, limit: usize) {
-        let mut seen: std::collections::HashSet<String> = self.values.iter().cloned().collect();
+        let mut seen: std::collections::HashMap<String, usize> = self.values.iter().map(|value| (value.clone(), 1)).collect();
         for value in values {
-            let Ok(text) = String::from_utf8(value) else { continue };
-            if text.is_empty() || seen.contains(&text) {
+            let text = match String::from_utf8(value) {
+                Ok(text) => text,
+                // Bytes that were cut off within a character.
+                Err(e) if e.utf8_error().error_len().is_none() => {
+                    String::from_utf8_lossy(&e.as_bytes()[..e.utf8_error().valid_up_to()]).into_owned()
+                }
+                Err(_) => continue,
+            };
+            if text.is_empty() {
+                continue;
+            }
+            if let Some(times) = seen.get_mut(&text) {
+                *times += 1;
+                self.rows += 1;
+                if self.most.as_ref().is_none_or(|(_, most)| *times > *most) {
+                    self.most = Some((text, *times));
+                }
                 continue;
             }
             if self.values.len() == limit {
                 self.partial = true;
                 return;
             }
-            seen.insert(text.clone());
+            self.rows += 1;
+            seen.insert(text.clone(), 1);
             self.values.push(text);
         }
     }
@@ -155,7 +188,8 @@ mod tests {
     fn a_sample_holds_each_value_once_and_says_what_it_left_out() {
         let values = ["a", "", "a", "b"].map(|v| v.as_bytes().to_vec());
         let whole = Sample::of(values.clone().into_iter().chain([vec![0xff]]), 2, false);
-        assert_eq!(whole, Sample { values: vec!["a".into(), "b".into()], partial: false });
+        let values_of = vec!["a".to_owned(), "b".to_owned()];
+        assert_eq!(whole, Sample { values: values_of, partial: false, most: Some(("a".to_owned(), 2)), rows: 3 });
         assert!(Sample::of(values, 1, false).partial);
     }
 }

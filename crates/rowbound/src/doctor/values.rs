@@ -15,7 +15,8 @@ use super::{Examination, State};
 use crate::{
     clock,
     database::survey::TextColumn,
-    evidence::{Limits, unfit},
+    evidence::{Limits, unfit, values::finding},
+    frameworks::deleters as deleters_known,
     queue::Outcome,
     storage::Storage,
 };
@@ -25,16 +26,6 @@ const DAYS: u64 = 7;
 
 /// Fewer missing files than these may have many reasons.
 const MANY: u64 = 10;
-
-/// Who is known to delete files, by a table, and how that is switched off.
-const DELETERS: [(&str, &str); 3] = [
-    (
-        "wagtailcore_page",
-        "Wagtail deletes the files of images, renditions and documents itself; disconnect its receivers `post_delete_file_cleanup`",
-    ),
-    ("catalogue_productimage", "Oscar deletes the files of product images and categories itself; set OSCAR_DELETE_IMAGE_FILES = False"),
-    ("django_migrations", "django-cleanup deletes the files of every model; take `django_cleanup` out of INSTALLED_APPS"),
-];
 
 /// Looks whether values of bound columns are files. Returns the storages of which none was.
 pub(super) async fn values(x: &mut Examination<'_>, there: &BTreeMap<String, Arc<dyn Storage>>) -> BTreeSet<String> {
@@ -53,7 +44,19 @@ pub(super) async fn values(x: &mut Examination<'_>, there: &BTreeMap<String, Arc
         let column = u.column.column.to_string();
         x.find_about("values", State::Note, &column, &format!("its values were not looked at: {}", u.why), None);
     }
-    if unfit.is_empty() && unread.is_empty() {
+    // As the last attach saw them: to read all of them anew may take long. A column of which no value is a file has its finding already.
+    let is_unfit = |column: &str| unfit.iter().any(|u| u.column == column);
+    let columns = x.bound.iter().map(|b| (b.id, b.binding.column.to_string())).filter(|(_, column)| !is_unfit(column));
+    let odd: Vec<String> = columns.filter_map(|(id, column)| finding(&column, x.record.as_ref()?.values.get(&id)?)).collect();
+    for said in &odd {
+        x.find(
+            "values",
+            State::Note,
+            said.as_str(),
+            Some("if they should be read as names, change `kind`, `prefix` or `strip` of the binding; then `rowbound attach`"),
+        );
+    }
+    if unfit.is_empty() && unread.is_empty() && odd.is_empty() {
         x.find("values", State::Ok, "sampled values of bound columns are files, or there are too few to tell", None);
     }
     unfit.into_iter().map(|u| u.storage).collect()
@@ -83,9 +86,7 @@ pub(super) async fn deleters(x: &mut Examination<'_>, columns: &[TextColumn], mi
             "{missing} of {} files that rows released in the last {DAYS} days were missing when Rowbound came: who else deletes them?",
             missing + taken
         );
-        let known: Vec<&str> =
-            DELETERS.iter().filter(|(table, _)| columns.iter().any(|c| c.column.table == *table)).map(|(_, how)| *how).collect();
-        let known = if known.is_empty() { DELETERS.map(|(_, how)| how).join(". ") } else { known.join(". ") };
+        let known = deleters_known(columns).join(". ");
         let hint =
             format!("{known}. Such files have no trash, and shadow mode does not count them: docs/operations.md#who-else-deletes-files");
         x.find_about("deleters", State::Warning, storage, &said, Some(&hint));

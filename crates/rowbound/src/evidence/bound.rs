@@ -117,6 +117,7 @@ fn word(reading: Reading) -> &'static str {
     match reading {
         Reading::Name => "name",
         Reading::Url => "url",
+        Reading::Key => "active-storage-key",
         Reading::Json => "json",
         Reading::Array => "array",
         Reading::Text => "text",
@@ -240,14 +241,24 @@ async fn cause(
             return Ok(Cause::Elsewhere(name.clone()));
         }
     }
-    for folder in folders(storage.as_ref()).await? {
-        let beneath: Vec<FileName> = names.iter().filter_map(|name| FileName::parse(&format!("{folder}/{name}")).ok()).collect();
-        if !beneath.is_empty() && most(storage.as_ref(), &beneath).await? {
+    Ok(match above(storage.as_ref(), names).await? {
+        Some(folder) => {
             let url = plans.get(&binding.storage).and_then(|plan| within(&plan.location, &folder));
-            return Ok(Cause::TooHigh(folder, url));
+            Cause::TooHigh(folder, url)
+        }
+        None => Cause::Unknown,
+    })
+}
+
+/// The folder at the top of a storage beneath which most of these are files: the storage begins one folder too high for them.
+pub(crate) async fn above(storage: &dyn Storage, names: &[FileName]) -> Result<Option<String>> {
+    for folder in folders(storage).await? {
+        let beneath: Vec<FileName> = names.iter().filter_map(|name| FileName::parse(&format!("{folder}/{name}")).ok()).collect();
+        if !beneath.is_empty() && most(storage, &beneath).await? {
+            return Ok(Some(folder));
         }
     }
-    Ok(Cause::Unknown)
+    Ok(None)
 }
 
 /// The folders at the top of a storage, or the first of many.
@@ -281,7 +292,7 @@ async fn folders(storage: &dyn Storage) -> Result<Vec<String>> {
 }
 
 /// The `url` of what lies in a folder of a storage.
-fn within(location: &Location, folder: &str) -> Option<String> {
+pub(crate) fn within(location: &Location, folder: &str) -> Option<String> {
     match location {
         Location::Folder(path) => Some(Location::Folder(path.join(folder)).to_url()),
         Location::S3(bucket) => {

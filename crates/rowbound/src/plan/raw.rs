@@ -49,6 +49,9 @@ pub(super) struct Bind {
     path: Option<String>,
     pattern: Option<String>,
     keep: Option<OneOrMany>,
+    strip: Option<OneOrMany>,
+    #[serde(rename = "where")]
+    only: Option<BTreeMap<String, String>>,
     mode: Option<String>,
     capture: Option<String>,
     derivatives: Option<OneOrMany>,
@@ -65,6 +68,9 @@ pub(super) struct Reference {
     path: Option<String>,
     pattern: Option<String>,
     keep: Option<OneOrMany>,
+    strip: Option<OneOrMany>,
+    #[serde(rename = "where")]
+    only: Option<toml::Value>,
     derivatives: Option<OneOrMany>,
 }
 
@@ -161,6 +167,16 @@ fn reading(kind: Option<String>, prefix: Option<OneOrMany>, path: Option<String>
     })
 }
 
+/// The reading with prefixes that are taken away raw.
+fn stripped(reading: Reading, strip: Option<OneOrMany>) -> Result<Reading> {
+    let Some(strip) = strip.map(Vec::from) else { return Ok(reading) };
+    match reading {
+        Reading::Name => Ok(Reading::Raw { strip, prefixes: Vec::new(), bare: true }),
+        Reading::Url { prefixes } => Ok(Reading::Raw { strip, prefixes, bare: false }),
+        _ => Err(Error::new(Kind::Config, "`strip` goes with kind = \"name\" or \"url\"")),
+    }
+}
+
 impl Reference {
     pub(super) fn resolve(self) -> Result<Binding> {
         let name = self.name.filter(|n| !n.is_empty()).ok_or_else(|| {
@@ -168,9 +184,17 @@ impl Reference {
         })?;
         let place = |e: Error| e.with("reference", &name);
         let query = self.query.ok_or_else(|| place(Error::new(Kind::Config, "`query` is missing")))?;
+        if let Some(only) = self.only {
+            return Err(place(
+                Error::new(Kind::Config, "`where` goes with a [[binding]]: a query says itself which rows count")
+                    .with("where", only)
+                    .hint("write the condition into `query`: select file from media where kind = 'image'"),
+            ));
+        }
         let storage = self.storage.unwrap_or_else(|| "default".to_owned());
+        let reading = reading(self.kind, self.prefix, self.path, self.pattern).and_then(|reading| stripped(reading, self.strip));
         Ok(Binding::query(&name, &storage, &query)
-            .reading(reading(self.kind, self.prefix, self.path, self.pattern).map_err(place)?)
+            .reading(reading.map_err(place)?)
             .keep(self.keep.map(Vec::from).unwrap_or_default())
             .derivatives(self.derivatives.map(Vec::from).unwrap_or_default()))
     }
@@ -252,7 +276,8 @@ impl Bind {
                 .with(field, format_args!("{value:?}"))
                 .hint(format!("write one of: {allowed}"))
         };
-        let reading = reading(self.kind, self.prefix, self.path, self.pattern).map_err(|e| e.with("binding", &shown))?;
+        let reading = reading(self.kind, self.prefix, self.path, self.pattern).and_then(|reading| stripped(reading, self.strip));
+        let reading = reading.map_err(|e| e.with("binding", &shown))?;
         Ok(Binding {
             query: None,
             storage: self.storage.unwrap_or_else(|| "default".to_owned()),
@@ -260,6 +285,7 @@ impl Bind {
             names: Names::Paths,
             keep: self.keep.map(Into::into).unwrap_or_default(),
             derivatives: self.derivatives.map(Into::into).unwrap_or_default(),
+            only: self.only.unwrap_or_default(),
             mode: match self.mode.as_deref().unwrap_or("live") {
                 "live" => Mode::Live,
                 "shadow" => Mode::Shadow,

@@ -4,22 +4,24 @@
 //! sweep that is cut off goes on. Promise: a side that breaks off, or does not come in order, is an error, and nothing is concluded from it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::atomic::Ordering::Relaxed,
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
 use tokio::sync::watch;
+use unicode_normalization::UnicodeNormalization;
 
 use super::{
     Dangling, Finding, Orphan, Progress, Work, broken_order,
     join::{Join, Next},
     rows::Rows,
+    sides::Side,
     spool::{Counts, Point, Spool},
 };
 use crate::{
-    binding::{Binding, Resolved, Scan as Names},
+    binding::{Resolved, Scan as Names, aliases},
     capture::Bound,
     clock,
     collect::age,
@@ -44,6 +46,9 @@ const POINT: Duration = Duration::from_secs(1);
 /// as long as the last took.
 const MENTIONS: usize = 20_000;
 const REST: u32 = 4;
+
+/// So many bytes of a value that could mean an orphan are remembered.
+const SHOWN: usize = 1_000;
 
 /// Rows per batch and column whose keys are looked up; a name beyond stands in the report without its row's key.
 const HOLDERS: u32 = 50_000;
@@ -70,14 +75,18 @@ impl Work<'_> {
         let mut range = self.range.clone();
         range.after = point.at.as_ref().map(ToString::to_string).or(range.after);
         let after = range.after.as_deref().and_then(|n| FileName::key(n).ok());
-        let mut rows = Rows::begin(self.db, &self.bound, name, &range, unordered, &self.options.state).await.map_err(no_rows)?;
+        let mut rows = Rows::default();
+        for side in &self.sides {
+            let more = Rows::begin(side.db, &side.bound, &side.storage.name, &range, unordered, &self.options.state).await;
+            rows = rows.and(more.map_err(no_rows)?, side.label);
+        }
         let mut listing = self.place.list(&range.prefix, after).await.map_err(no_files)?;
         let mut join = Join::default();
         progress.files.store(point.counts.files, Relaxed);
         progress.references.store(point.counts.references, Relaxed);
         let (mut files, mut references): (Vec<FileName>, Vec<FileName>) = Default::default();
-        let mentions = self.bound.iter().any(|b| self.mentions(b));
-        let batch = if mentions { MENTIONS } else { BATCH };
+        let mentions = self.sides.iter().any(|side| side.here().any(mentions));
+        let mut batch = if mentions { MENTIONS } else { BATCH };
         let (mut since, mut rest) = (Instant::now(), POINT);
         let mut newest = None;
         loop {
@@ -89,7 +98,7 @@ impl Work<'_> {
                 }
                 Next::File(name) => {
                     point.counts.files += 1;
-                    if self.keep.protects(&name) {
+                    if self.keep.iter().any(|keep| keep.protects(&name)) {
                         point.counts.protected += 1;
                     } else {
                         files.push(name.clone());
@@ -121,7 +130,9 @@ impl Work<'_> {
                         point.at = newest.take().or(point.at.take());
                         spool.point(point)?;
                         crash::point("compared");
-                        if mentions {
+                        // Columns without an index are read for each point, too.
+                        if mentions || began.elapsed() > POINT / 4 {
+                            batch = MENTIONS;
                             rest = POINT.max(began.elapsed() * REST);
                         }
                         since = Instant::now();
@@ -153,7 +164,8 @@ impl Work<'_> {
             }
         }
         self.settle(&mut files, &mut references, spool, &mut point.counts, progress).await?;
-        let refused = rows.refused.load(Relaxed);
+        point.counts.unexplained = rows.unexplained();
+        let refused = rows.refused();
         if refused > 0 {
             tracing::warn!(storage = %name, values = refused, "values of bound columns are no names that a file of the storage could have");
         }
@@ -179,9 +191,13 @@ impl Work<'_> {
             orphans.append(&mut self.orphans(batch, spool.started, counts).await?);
         }
         let (mentioned, meant) = (self.mentioned(&orphans).await?, self.meant(&orphans).await?);
+        let otherwise = self.otherwise(&orphans).await?;
         for orphan in orphans {
             if mentioned.contains(&orphan.name) || meant.contains(&orphan.name) {
                 counts.mentioned.add(orphan.size);
+            } else if let Some((column, value)) = otherwise.get(&orphan.name) {
+                counts.otherwise.add(orphan.size);
+                counts.otherwise_in.entry(column.clone()).or_default().add(Some(&orphan.name), value);
             } else {
                 counts.orphans.add(orphan.size);
                 found.push(Finding::Orphan(orphan));
@@ -232,11 +248,6 @@ impl Work<'_> {
         clock::passed(seen.modified, self.min_age, started) || age::lies_ahead(seen.modified, started)
     }
 
-    /// Whether values of `b` count for what they mention, and not only for what is read out of them.
-    fn mentions(&self, b: &Bound) -> bool {
-        b.binding.storage == self.storage.name && b.binding.reading.is_many()
-    }
-
     /// Which of these are mentioned where no binding reads them: the collector would keep them.
     async fn mentioned(&self, orphans: &[Orphan]) -> Result<HashSet<FileName>> {
         let failed = |e: Error| brake("the rows could not be read to their end", &e, &self.storage.name);
@@ -244,27 +255,73 @@ impl Work<'_> {
         if orphans.is_empty() {
             return Ok(mentioned);
         }
-        for b in self.bound.iter().filter(|b| self.mentions(b)) {
-            let Binding { column, query, reading, .. } = b.binding.clone();
-            let names = Names::new(&reading, orphans.iter().map(|o| &o.name));
-            let scan = Scan { binding: b.id, column, query, reading, ordered: false, after: None, until: None };
-            let mut values = self.db.scan(&scan).await.map_err(failed)?;
-            let ended = || Error::new(Kind::Database, "a column's values ended before their last page").with("binding", &b.binding.column);
-            loop {
-                let page = values.pages.recv().await.ok_or_else(ended).flatten().map_err(failed)?;
-                for value in &page.values {
-                    names.held(value, |name, _| {
-                        mentioned.insert(name.clone());
-                    });
-                }
-                if page.last {
-                    break;
-                }
-                // Pages that wait already would keep everything else on this thread waiting.
-                tokio::task::yield_now().await;
-            }
+        for (side, b) in self.sides.iter().flat_map(|side| side.here().filter(|b| mentions(b)).map(move |b| (side, b))) {
+            let names = Names::new(&b.binding.reading, orphans.iter().map(|o| &o.name));
+            each_value(side, b, |value| {
+                names.held(value, |name, _| {
+                    mentioned.insert(name.clone());
+                });
+            })
+            .await
+            .map_err(failed)?;
         }
         Ok(mentioned)
+    }
+
+    /// Those that a value of a column of names or URLs could mean, though it is not read so: with the column and the value.
+    async fn otherwise(&self, orphans: &[Orphan]) -> Result<BTreeMap<FileName, (String, Vec<u8>)>> {
+        let failed = |e: Error| brake("the rows could not be read to their end", &e, &self.storage.name);
+        let mut meant = BTreeMap::new();
+        // Where names are keys, a value is read as some key, whatever it is. If that one is there, it is meant.
+        let mut read: BTreeMap<FileName, BTreeMap<FileName, (String, Vec<u8>)>> = BTreeMap::new();
+        // A value may be long, and stand in many rows: of each name one is remembered, as far as it is shown.
+        let shown = |column: &String, value: &[u8]| (column.clone(), value[..value.len().min(SHOWN)].to_vec());
+        let keys = self.storage.location.names() == Allowed::Keys;
+        let names: HashSet<&FileName> = orphans.iter().map(|o| &o.name).collect();
+        if names.is_empty() {
+            return Ok(meant);
+        }
+        let mut means: HashMap<FileName, Vec<&FileName>> = HashMap::new();
+        for name in names.iter().copied() {
+            aliases(name).into_iter().for_each(|alias| means.entry(alias).or_default().push(name));
+        }
+        let one_name = |b: &&Bound| !b.binding.reading.is_many();
+        for (side, b) in self.sides.iter().flat_map(|side| side.here().filter(one_name).map(move |b| (side, b))) {
+            let column = side.shown(&b.binding.column);
+            let mut look = |value: &[u8]| {
+                let exact = match b.binding.reading.resolve(value, b.binding.names) {
+                    Resolved::Name(name) if keys && !names.contains(&name) => Some(name),
+                    _ => None,
+                };
+                b.binding.holds(value, |name| {
+                    let all = names.get(&name).into_iter().chain(means.get(&name).into_iter().flatten());
+                    all.map(|name| (*name).clone()).for_each(|name| match &exact {
+                        Some(exact) => drop(read.entry(exact.clone()).or_default().entry(name).or_insert_with(|| shown(&column, value))),
+                        None => drop(meant.entry(name).or_insert_with(|| shown(&column, value))),
+                    });
+                });
+            };
+            if b.binding.query.is_some() {
+                each_value(side, b, look).await.map_err(failed)?;
+                continue;
+            }
+            let search = ColumnSearch::in_column(b, b.binding.search(names.iter().copied()));
+            let found = side.db.holders(&[search], HOLDERS).await.map_err(failed)?;
+            match found.len() >= HOLDERS as usize {
+                // There are more.
+                true => each_value(side, b, look).await.map_err(failed)?,
+                false => found.iter().for_each(|h| look(h.value.as_bytes())),
+            }
+        }
+        let exact: Vec<FileName> = read.keys().cloned().collect();
+        for some in exact.chunks(BATCH) {
+            for (name, look) in some.iter().zip(self.place.look(some).await.map_err(failed)?) {
+                if !matches!(look.map_err(failed)?, Look::Seen(_)) {
+                    meant.extend(read.remove(name).into_iter().flatten());
+                }
+            }
+        }
+        Ok(meant)
     }
 
     /// Those that a row may mean all the same, where keys need not be paths: it references another spelling, and nothing lies under that. A library of the application
@@ -282,12 +339,12 @@ impl Work<'_> {
             }
         }
         let others: Vec<FileName> = spelled.keys().cloned().collect();
-        for some in others.chunks(ROWS) {
-            let found = self.db.holders(&self.searches(some), HOLDERS).await.map_err(failed)?;
+        for (side, some) in self.sides.iter().flat_map(|side| others.chunks(ROWS).map(move |some| (side, some))) {
+            let found = side.db.holders(&searches(side, some), HOLDERS).await.map_err(failed)?;
             // A column with more rows than were asked for does not tell all that it references.
-            let cut = self.bound.iter().any(|b| found.iter().filter(|h| h.binding == b.id).count() >= HOLDERS as usize);
+            let cut = side.bound.iter().any(|b| found.iter().filter(|h| h.binding == b.id).count() >= HOLDERS as usize);
             let held = found.iter().filter_map(|h| {
-                let b = self.bound.iter().find(|b| b.id == h.binding)?;
+                let b = side.bound.iter().find(|b| b.id == h.binding)?;
                 match b.binding.resolve(h.value.as_bytes()) {
                     Resolved::Name(name) if spelled.contains_key(&name) => Some(name),
                     _ => None,
@@ -305,11 +362,6 @@ impl Work<'_> {
             }
         }
         Ok(meant)
-    }
-
-    /// What to look for to find the rows that reference these names.
-    fn searches(&self, names: &[FileName]) -> Vec<ColumnSearch> {
-        self.bound.iter().filter(|b| b.binding.storage == self.storage.name).map(|b| ColumnSearch::of_read(b, names)).collect()
     }
 
     async fn dangling(&self, names: &[FileName], counts: &mut Counts, found: &mut Vec<Finding>) -> Result<()> {
@@ -333,12 +385,15 @@ impl Work<'_> {
         }
         // The row may have gone; and it has a key.
         let mut held: BTreeMap<FileName, (String, Option<String>)> = BTreeMap::new();
-        for holder in self.db.holders(&self.searches(&absent), HOLDERS).await.map_err(failed)? {
-            let Some(b) = self.bound.iter().find(|b| b.id == holder.binding) else { continue };
-            if let Resolved::Name(name) = b.binding.resolve(holder.value.as_bytes()) {
-                held.entry(name).or_insert_with(|| (b.binding.column.to_string(), holder.key.clone()));
+        for side in &self.sides {
+            for holder in side.db.holders(&searches(side, &absent), HOLDERS).await.map_err(failed)? {
+                let Some(b) = side.bound.iter().find(|b| b.id == holder.binding) else { continue };
+                if let Resolved::Name(name) = b.binding.resolve(holder.value.as_bytes()) {
+                    held.entry(name).or_insert_with(|| (side.shown(&b.binding.column), holder.key.clone()));
+                }
             }
         }
+        let other_forms = self.other_forms(&absent).await.map_err(failed)?;
         let mut trashed: Vec<bool> = vec![false; absent.len()];
         if self.attached {
             for (t, one) in trashed.iter_mut().zip(self.place.trashed(&absent).await.map_err(failed)?) {
@@ -349,13 +404,63 @@ impl Work<'_> {
             let Some((column, key)) = held.remove(&name) else { continue };
             counts.dangling += 1;
             counts.in_trash += u64::from(in_trash);
-            found.push(Finding::Dangling(Dangling { name, column, key, in_trash }));
+            let file = other_forms.get(&name).cloned();
+            counts.other_form += u64::from(file.is_some());
+            found.push(Finding::Dangling(Dangling { name, column, key, in_trash, file }));
         }
         Ok(())
     }
+
+    /// Files that lie under another normal form of these names: `é` as one character, or as `e` and an accent. A Mac writes one, and rows hold the other.
+    async fn other_forms(&self, names: &[FileName]) -> Result<HashMap<FileName, FileName>> {
+        let forms: Vec<(&FileName, FileName)> =
+            names.iter().flat_map(|name| forms(name).into_iter().map(move |form| (name, form))).collect();
+        let asked: Vec<FileName> = forms.iter().map(|(_, form)| form.clone()).collect();
+        let mut found = HashMap::new();
+        for (form, look) in forms.into_iter().zip(self.place.look(&asked).await?) {
+            if matches!(look?, Look::Seen(_)) {
+                found.insert(form.0.clone(), form.1);
+            }
+        }
+        Ok(found)
+    }
 }
 
-fn brake(what: &str, e: &Error, storage: &str) -> Error {
+/// The composed and the decomposed form of a name, where they differ from it.
+fn forms(name: &FileName) -> Vec<FileName> {
+    if name.as_str().is_ascii() {
+        return Vec::new();
+    }
+    let forms = [name.as_str().nfc().collect::<String>(), name.as_str().nfd().collect()];
+    forms.iter().filter(|form| *form != name.as_str()).filter_map(|form| FileName::key(form).ok()).collect()
+}
+
+/// Reads every value of what `b` binds.
+async fn each_value(side: &Side<'_>, b: &Bound, mut take: impl FnMut(&[u8])) -> Result<()> {
+    let mut values = side.db.scan(&Scan::of(b)).await?;
+    let ended = || Error::new(Kind::Database, "a column's values ended before their last page").with("binding", &b.binding.column);
+    loop {
+        let page = values.pages.recv().await.ok_or_else(ended).flatten()?;
+        page.values.iter().for_each(|value| take(value));
+        if page.last {
+            return Ok(());
+        }
+        // Pages that wait already would keep everything else on this thread waiting.
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Whether values of `b` count for what they mention, and not only for what is read out of them.
+fn mentions(b: &Bound) -> bool {
+    b.binding.reading.is_many()
+}
+
+/// What to look for to find the rows that reference these names.
+fn searches(side: &Side<'_>, names: &[FileName]) -> Vec<ColumnSearch> {
+    side.here().map(|b| ColumnSearch::of_read(b, names)).collect()
+}
+
+pub(super) fn brake(what: &str, e: &Error, storage: &str) -> Error {
     Error::new(Kind::Brake, format!("{what}: nothing can be concluded, and nothing was deleted"))
         .with("storage", storage)
         .because(e.full())

@@ -5,11 +5,15 @@
 
 use std::collections::BTreeMap;
 
-use super::{Options, Work, range::Range};
+use super::{
+    Options, Work,
+    range::Range,
+    sides::{Side, other},
+};
 use crate::{
-    attach::{Looks, apart, copied, number, open_storages},
-    binding::{Keep, Mode},
-    capture::{Bound, Installation},
+    attach::{Looks, apart, copied, none_left_out, number, open_storages},
+    binding::Mode,
+    capture::Bound,
     database::{Database, drifted},
     derivative::Derivatives,
     error::{Error, Kind, Result},
@@ -80,11 +84,25 @@ impl<'a> Work<'a> {
                 .hint("add a [[binding]] for each column that names its files"));
         }
         place.prove().await?;
+        let own = record.as_ref().map_or("", |r| r.id.as_str());
+        let mut sides = vec![Side { db, plan, storage, bound, label: None, id: own.to_owned() }];
+        if !options.with.is_empty() {
+            let marker = place.marker().await?.ok_or_else(|| not_attached("no other installation uses a storage that is not attached"))?;
+            for (count, with) in options.with.iter().enumerate() {
+                let side = other(with, &marker, own, count + 1).await?;
+                if let Some(twice) = sides.iter().find(|known| known.id == side.id) {
+                    return Err(Error::new(Kind::Config, "two configurations are of one installation")
+                        .with("with", format_args!("{} and {}", twice.label.unwrap_or_default(), with.label)));
+                }
+                sides.push(side);
+            }
+        }
         if changes && let Some(record) = &record {
             let all = open_storages(plan)?;
             apart(record, &storage.name, all.iter().map(|(name, place)| (&plan.storages[name], place)), &Looks::default()).await?;
             if options.delete {
-                sole_owner(storage, place.as_ref(), record).await?;
+                none_left_out(plan, db).await?;
+                all_there(storage, place.as_ref(), &sides).await?;
             }
         }
         Ok(Work {
@@ -92,25 +110,27 @@ impl<'a> Work<'a> {
             db,
             place,
             attached,
-            bound,
             options,
             range: Range {
                 prefix: options.prefix.clone(),
                 after: options.after.as_ref().map(ToString::to_string),
                 until: options.until.as_ref().map(ToString::to_string),
             },
-            keep: Keep::with_ignored(plan.on_storage(&storage.name), &storage.ignore)?,
-            derivatives: Derivatives::new(plan.on_storage(&storage.name))?,
-            min_age: options.min_age.unwrap_or(storage.min_age),
+            keep: sides.iter().map(Side::keep).collect::<Result<_>>()?,
+            derivatives: Derivatives::new(sides.iter().flat_map(|side| side.plan.on_storage(&side.storage.name)))?,
+            min_age: options.min_age.unwrap_or_else(|| sides.iter().map(|side| side.storage.min_age).max().unwrap_or(storage.min_age)),
             storage,
+            sides,
         })
     }
 
     /// What tells this sweep from any other: a spool of another one is not taken up.
     pub(super) async fn what(&self) -> Result<String> {
-        let bindings: Vec<String> = self.plan.on_storage(&self.storage.name).map(|b| format!("{} {:?}", b.key(), b.reading)).collect();
+        let of =
+            |side: &Side<'_>| side.here().map(|b| format!("{} {} {:?}", side.id, b.binding.key(), b.binding.reading)).collect::<Vec<_>>();
+        let bindings: Vec<String> = self.sides.iter().flat_map(of).collect();
         Ok(format!(
-            "2 {} {} {:?} {:?} {:?} {:?}",
+            "3 {} {} {:?} {:?} {:?} {:?}",
             self.db.identity().await?,
             self.storage.url(),
             self.range,
@@ -121,15 +141,16 @@ impl<'a> Work<'a> {
     }
 }
 
-/// Insists that no other database uses the storage: its references are not seen here, and its files would all be orphans.
-async fn sole_owner(plan: &StoragePlan, storage: &dyn Storage, record: &Installation) -> Result<()> {
+/// Insists that the references of every installation that uses the storage are seen: without them its files would all be orphans.
+async fn all_there(plan: &StoragePlan, storage: &dyn Storage, sides: &[Side<'_>]) -> Result<()> {
     let Some(marker) = storage.marker().await? else { return Ok(()) }; // it was proved just now: its operations say so
-    let others: Vec<&str> = marker.others(&record.id).collect();
-    let Some(first) = others.first() else { return Ok(()) };
+    let missing: Vec<&str> = marker.installations.iter().map(String::as_str).filter(|id| sides.iter().all(|side| side.id != *id)).collect();
+    let Some(first) = missing.first() else { return Ok(()) };
     Err(Error::new(Kind::Identity, "another database uses this storage, and a sweep here does not see its references: nothing was deleted")
         .with("storage", &plan.name)
-        .with("attached to", others.join(", "))
+        .with("attached to", missing.join(", "))
         .hint(format!(
-            "sweep without --delete reports what this database does not reference; if that database is gone: rowbound attach --forget-installation {first}"
+            "add the configuration of that installation: --with OTHER.toml. Without --delete a sweep reports what this database does not reference. If that \
+             database is gone: rowbound attach --forget-installation {first}"
         )))
 }

@@ -2,14 +2,21 @@
 //!
 //! In: counts, and the findings on disk. Out: a [`Report`], and the [`Brake`] where the counts look like a mistake.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Work, groups,
+    Elsewhere, HeldBy, Similar, Unread, Work,
+    alike::Likeness,
+    groups,
     spool::{Counts, Spool},
 };
 use crate::{database::redact, error::Result, name::FileName};
+
+/// Fewer orphans that resemble what is needed are an accident.
+const FEW: u64 = 3;
 
 /// Files, counted and weighed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +66,32 @@ pub struct Dangling {
     pub key: Option<String>,
     /// Whether the trash still holds the file.
     pub in_trash: bool,
+    /// The file that lies under another normal form of the name (`é` as one character or as two): probably the one that is meant.
+    #[serde(default)]
+    pub file: Option<FileName>,
+}
+
+/// Values of one column that are not read as they might be meant.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Odd {
+    /// How many values, or files that only such values could mean.
+    pub count: u64,
+    /// A few of the values, cut off if they are long.
+    pub samples: Vec<String>,
+    /// The files that these could mean.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileName>,
+}
+
+impl Odd {
+    pub(super) fn add(&mut self, file: Option<&FileName>, value: &[u8]) {
+        self.count += 1;
+        if self.samples.len() < 3 {
+            let text = String::from_utf8_lossy(value);
+            self.samples.push(text.chars().take(120).collect());
+            self.files.extend(file.cloned());
+        }
+    }
 }
 
 /// Why a sweep stopped before it changed anything.
@@ -68,6 +101,15 @@ pub struct Brake {
     pub why: String,
     /// What to look at, and which flag confirms.
     pub hint: String,
+    /// What the orphans look like: `36 of 44 begin like a file that is there, then "__"`.
+    #[serde(default)]
+    pub alike: Vec<String>,
+}
+
+impl Brake {
+    fn new(why: String, hint: String) -> Option<Brake> {
+        Some(Brake { why, hint, alike: Vec::new() })
+    }
 }
 
 /// What a sweep of one storage found and did.
@@ -89,14 +131,28 @@ pub struct Report {
     pub files: u64,
     /// Distinct names that rows hold.
     pub references: u64,
-    /// Files that no row names, old enough to go.
+    /// Files that no row names, old enough to go, and whose names stand in no value.
     pub orphans: Amount,
+    /// Files that no row names as it is read, but whose names stand in a value that no binding reads so: they are held.
+    pub held: Amount,
+    /// The columns in which they stand.
+    pub held_by: Vec<HeldBy>,
+    /// Orphans of which only the last part of the name stands in some column.
+    pub similar: Similar,
+    /// Columns that could not be looked through for that.
+    pub unread: Vec<Unread>,
     /// Files that no row names, but too young to judge.
     pub young: Amount,
     /// Files that no row names, but made from one that is there.
     pub derived: Amount,
     /// Files that no row names, but that a text, a JSON value or an array mentions outside of what its binding reads, or, on S3, a row may mean by another spelling.
     pub mentioned: Amount,
+    /// Files that no row references as it is read, but that a value could mean: by another spelling of the name, or under a prefix that no binding has. They stay.
+    pub otherwise: Amount,
+    /// These, by the column of the value.
+    pub otherwise_in: BTreeMap<String, Odd>,
+    /// Values that are read as no name, by column; of a sweep that was taken up again, those since then.
+    pub unexplained: BTreeMap<String, Odd>,
     /// Files that no row names, under a `keep` or an `ignore` pattern.
     pub protected: u64,
     /// Entries that no row could name: links, names that are refused.
@@ -105,6 +161,8 @@ pub struct Report {
     pub dangling: u64,
     /// Of these, how many the trash still holds.
     pub in_trash: u64,
+    /// Of these, how many have a file under another normal form of the name.
+    pub other_form: u64,
     /// The orphans by folder, the heaviest first; at most twenty, then the others.
     pub by_folder: Vec<Group>,
     /// The orphans by age, the youngest first.
@@ -117,35 +175,133 @@ pub struct Report {
     pub healed: u64,
 }
 
+/// What was not looked through may hold the name of any orphan: nothing goes before a person has given the right to read it, or has said that its rows need no files. All
+/// tables are told at once.
+fn unread(all: &[Unread]) -> Option<Brake> {
+    fn table(u: &Unread) -> &str {
+        let shown = if u.table.is_empty() { &u.column } else { &u.table };
+        shown.trim_end_matches(".*")
+    }
+    let of = |denied: bool| -> BTreeSet<&str> { all.iter().filter(|u| u.denied == denied).map(table).collect() };
+    let (denied, failed) = (of(true), of(false));
+    let list = |tables: BTreeSet<&str>| tables.into_iter().collect::<Vec<_>>().join(", ");
+    let mut why = Vec::new();
+    if !denied.is_empty() {
+        why.push(format!("Rowbound's account may not read {}", list(denied)));
+    }
+    if let Some(first) = all.iter().find(|u| !u.denied) {
+        why.push(format!("{} could not be read ({}: {})", list(failed), first.column, first.why));
+    }
+    if why.is_empty() {
+        return None;
+    }
+    let tables: BTreeSet<&str> = all.iter().map(|u| &*u.table).filter(|table| !table.is_empty()).collect();
+    let rights: Vec<&str> = all.iter().filter(|u| u.table.is_empty()).map(|u| &*u.why).collect();
+    let ignore = match tables.is_empty() {
+        true => String::new(),
+        false => format!(
+            "; or, where their rows need no files, write ignore = [{}] at the top of rowbound.toml",
+            tables.iter().map(|table| format!("{table:?}")).collect::<Vec<_>>().join(", ")
+        ),
+    };
+    let grant = match rights.is_empty() {
+        true => "let Rowbound's account read them (GRANT SELECT)".to_owned(),
+        false => format!("let Rowbound's account read them: {}", rights.join("; ")),
+    };
+    Brake::new(format!("columns could not be looked through for the names of orphans: {}", why.join("; ")), format!("{grant}{ignore}"))
+}
+
 impl Work<'_> {
-    /// What must be confirmed before anything is deleted.
-    pub(super) fn brake(&self, counts: &Counts) -> Option<Brake> {
-        if counts.orphans.files == 0 {
+    /// What must be confirmed before anything is deleted. Whatever stands in columns that nobody reads counts as an orphan here: it is none that we understand.
+    pub(super) fn brake(&self, counts: &Counts, elsewhere: Option<&Elsewhere>) -> Option<Brake> {
+        let orphans = counts.orphans.files + counts.held.files;
+        if orphans == 0 {
             return None;
         }
         if counts.references == 0 && !self.options.allow_no_references {
-            return Some(Brake {
-                why: format!("no row names any of the {} files", counts.files),
-                hint: "is this the right database, and are all columns bound? If no file is wanted any more: --allow-no-references --max-share 1".to_owned(),
-            });
+            return Brake::new(
+                format!("no row names any of the {} files", counts.files),
+                "is this the right database, and are all columns bound? If no file is wanted any more: --allow-no-references --max-share 1"
+                    .to_owned(),
+            );
         }
-        let share = counts.orphans.files as f64 / counts.files.max(1) as f64;
-        (share > self.options.max_share).then(|| Brake {
-            why: format!(
-                "{} of {} files are orphans: {:.0} %, more than {:.0} %",
-                counts.orphans.files,
+        let held = counts.held.files as f64 / orphans as f64;
+        if held > self.options.max_held {
+            let column = elsewhere.and_then(|e| e.held_by.first()).map_or(String::new(), |by| by.column.clone());
+            return Brake::new(
+                format!(
+                    "the names of {} of {orphans} files that no binding reads stand in other values: {:.0} %, more than {:.0} %",
+                    counts.held.files,
+                    held * 100.0,
+                    self.options.max_held * 100.0
+                ),
+                format!(
+                    "bind these columns (`rowbound init --output -` proposes how), or, where rows need no files, write ignore = [{column:?}] at the top of rowbound.toml. \
+                     If the others are to go all the same: --max-held {:.2}",
+                    (held * 100.0).ceil() / 100.0
+                ),
+            );
+        }
+        if let Some(brake) = elsewhere.and_then(|e| unread(&e.unread)) {
+            return Some(brake);
+        }
+        let share = orphans as f64 / counts.files.max(1) as f64;
+        if share <= self.options.max_share {
+            return None;
+        }
+        Brake::new(
+            format!(
+                "{orphans} of {} files are orphans: {:.0} %, more than {:.0} %",
                 counts.files,
                 share * 100.0,
                 self.options.max_share * 100.0
             ),
-            hint: format!(
+            format!(
                 "look at them first (--list, --report FILE): is a column not bound? If they are to go: --max-share {:.2}",
                 (share * 100.0).ceil() / 100.0
             ),
-        })
+        )
     }
 
-    pub(super) fn report(&self, spool: &Spool, counts: &Counts) -> Result<Report> {
+    /// What must be confirmed where most of the orphans are held by nothing, but resemble what is needed: names without their folders, derivatives that no binding knows.
+    pub(super) fn brake_alike(&self, counts: &Counts, elsewhere: &Elsewhere, likeness: &Likeness) -> Option<Brake> {
+        let most = self.options.max_alike;
+        let is_large = |some: u64, all: u64| some >= FEW && some as f64 / all.max(1) as f64 > most;
+        let share = |some: u64, all: u64| some as f64 / all.max(1) as f64;
+        let flag = |some: u64, all: u64| format!("if they are to go: --max-alike {:.2}", (share(some, all) * 100.0).ceil() / 100.0);
+        let (made, of) = (likeness.made as u64, likeness.of as u64);
+        if is_large(made, of) {
+            return Brake::new(
+                format!(
+                    "{made} of {of} orphans that were looked at seem to be made of files that are there: {:.0} %, more than {:.0} %",
+                    share(made, of) * 100.0,
+                    most * 100.0
+                ),
+                format!(
+                    "write `derivatives` at the binding of the originals (docs/derivatives.md), or `ignore` at the storage; {}",
+                    flag(made, of)
+                ),
+            );
+        }
+        let (similar, orphans) = (elsewhere.similar.files, counts.orphans.files);
+        if is_large(similar, orphans) {
+            let column = elsewhere.similar.samples.first().map_or(String::new(), |said| format!(", such as in {}", said.column));
+            return Brake::new(
+                format!(
+                    "the last part of the names of {similar} of {orphans} orphans stands in some value{column}: {:.0} %, more than {:.0} %",
+                    share(similar, orphans) * 100.0,
+                    most * 100.0
+                ),
+                format!(
+                    "does a column hold names without their folders? A query puts them together ([[reference]], docs/bindings.md); {}",
+                    flag(similar, orphans)
+                ),
+            );
+        }
+        None
+    }
+
+    pub(super) fn report(&self, spool: &Spool, counts: &Counts, elsewhere: Elsewhere) -> Result<Report> {
         let (by_folder, by_age) = groups::of(spool.findings()?, spool.started)?;
         Ok(Report {
             storage: self.storage.name.clone(),
@@ -157,18 +313,53 @@ impl Work<'_> {
             files: counts.files,
             references: counts.references,
             orphans: counts.orphans,
+            held: counts.held,
+            held_by: elsewhere.held_by,
+            similar: elsewhere.similar,
+            unread: elsewhere.unread,
             young: counts.young,
             derived: counts.derived,
             mentioned: counts.mentioned,
+            otherwise: counts.otherwise,
+            otherwise_in: counts.otherwise_in.clone(),
+            unexplained: counts.unexplained.clone(),
             protected: counts.protected,
             odd: counts.odd,
             dangling: counts.dangling,
             in_trash: counts.in_trash,
+            other_form: counts.other_form,
             by_folder,
             by_age,
             brake: None,
             announced: 0,
             healed: 0,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_that_was_not_read_is_told_with_both_ways_out() {
+        let one = |column: &str, table: &str, why: &str, denied| Unread {
+            column: column.to_owned(),
+            table: table.to_owned(),
+            why: why.to_owned(),
+            denied,
+        };
+        assert_eq!(unread(&[]), None);
+        let denied =
+            [one("page.intro", "page.*", "no", true), one("page.body", "page.*", "no", true), one("s.log.line", "s.log.*", "no", true)];
+        let brake = unread(&denied).unwrap();
+        assert!(brake.why.ends_with(": Rowbound's account may not read page, s.log"), "{}", brake.why);
+        assert!(brake.hint.contains("GRANT SELECT") && brake.hint.contains(r#"ignore = ["page.*", "s.log.*"]"#), "{}", brake.hint);
+
+        let brake = unread(&[denied[0].clone(), one("note.body", "note.*", "a lock", false)]).unwrap();
+        assert!(brake.why.ends_with("may not read page; note could not be read (note.body: a lock)"), "{}", brake.why);
+
+        let brake = unread(&[one("tables that the account does not see", "", "grant SELECT ON `app`.*", true)]).unwrap();
+        assert!(brake.hint.contains("grant SELECT ON `app`.*") && !brake.hint.contains("ignore"), "{}", brake.hint);
     }
 }

@@ -4,19 +4,19 @@
 //! holds more than one name, is sorted here. Promise: a value that is no legal name is counted; a column that ends early is an error.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
 use tokio::sync::mpsc;
 
-use super::{range::Range, sorter::Sorter};
+use super::{Odd, range::Range, sorter::Sorter};
 use crate::{
-    binding::{Binding, Reading, Resolved},
+    binding::{Reading, Resolved},
     capture::Bound,
     database::{Database, Scan, Values},
     error::{Error, Kind, Result},
@@ -29,11 +29,15 @@ const PAGE: usize = 1024;
 /// A page of names, and whether it is the last.
 type Names = (Vec<FileName>, bool);
 
+/// Values that are read as no name, by column.
+type Unexplained = Arc<Mutex<BTreeMap<String, Odd>>>;
+
 /// What all columns have in common.
+#[derive(Default)]
 pub(super) struct Rows {
     sources: Vec<Source>,
-    /// Values that are no name that may reach a storage.
-    pub(super) refused: Arc<AtomicU64>,
+    refused: Vec<Arc<AtomicU64>>,
+    unexplained: Vec<(Option<String>, Unexplained)>,
 }
 
 #[derive(Debug)]
@@ -57,17 +61,17 @@ impl Rows {
         folder: &Path,
     ) -> Result<Self> {
         let refused = Arc::new(AtomicU64::new(0));
+        let unexplained = Unexplained::default();
         let mut sources = Vec::new();
         for b in bound.iter().filter(|b| b.binding.storage == storage) {
             // Only where the value is the name do values and names have the same order, and the same range.
             let plain = b.binding.reading == Reading::Name && b.binding.query.is_none();
             let (after, until) = if plain { range.bounds() } else { (None, None) };
             let ordered = plain && !unordered.contains(&b.id);
-            let Binding { column, query, reading, .. } = b.binding.clone();
-            let scan = Scan { binding: b.id, column, query, reading, ordered, after, until };
+            let scan = Scan { ordered, after, until, ..Scan::of(b) };
             let values = db.scan(&scan).await?;
             let (to, pages) = mpsc::channel(2);
-            let column = Column { bound: b.clone(), range: range.clone(), refused: refused.clone(), to };
+            let column = Column { bound: b.clone(), range: range.clone(), refused: refused.clone(), unexplained: unexplained.clone(), to };
             if values.ordered {
                 tokio::spawn(column.pass(values));
             } else {
@@ -75,7 +79,31 @@ impl Rows {
             }
             sources.push(Source { pages, names: Vec::new().into_iter().peekable(), ended: false });
         }
-        Ok(Rows { sources, refused })
+        Ok(Rows { sources, refused: vec![refused], unexplained: vec![(None, unexplained)] })
+    }
+
+    /// The same with the columns of another database, which messages call `label`.
+    pub(super) fn and(mut self, mut other: Rows, label: Option<&str>) -> Self {
+        self.sources.append(&mut other.sources);
+        self.refused.append(&mut other.refused);
+        self.unexplained.extend(other.unexplained.into_iter().map(|(_, found)| (label.map(str::to_owned), found)));
+        self
+    }
+
+    /// Values that are no name that may reach a storage.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.iter().map(|refused| refused.load(Relaxed)).sum()
+    }
+
+    /// Values that are read as no name, by column.
+    pub(super) fn unexplained(&self) -> BTreeMap<String, Odd> {
+        let mut all = BTreeMap::new();
+        for (label, found) in &self.unexplained {
+            for (column, odd) in std::mem::take(&mut *found.lock().unwrap_or_else(|e| e.into_inner())) {
+                all.insert(label.as_ref().map_or(column.clone(), |label| format!("{column} ({label})")), odd);
+            }
+        }
+        all
     }
 
     /// The next page of names of all columns, in order.
@@ -133,6 +161,7 @@ struct Column {
     bound: Bound,
     range: Range,
     refused: Arc<AtomicU64>,
+    unexplained: Unexplained,
     to: mpsc::Sender<Result<Names>>,
 }
 
@@ -140,12 +169,25 @@ impl Column {
     /// The names of one page of values, within the range.
     fn names(&self, values: &[Vec<u8>], mut take: impl FnMut(FileName)) {
         for value in values {
+            let (mut named, mut not) = (false, !self.bound.binding.reading.is_many());
             self.bound.binding.each_name(value, |resolved| match resolved {
-                Resolved::Name(name) if self.range.contains(name.as_str()) => take(name),
-                Resolved::Name(_) | Resolved::Nothing => {}
+                Resolved::Name(name) => {
+                    named = true;
+                    if self.range.contains(name.as_str()) {
+                        take(name);
+                    }
+                }
+                Resolved::Nothing => {}
                 // What an unreadable value names is not known. The collector takes every name that it mentions for one.
-                Resolved::Refused(_) | Resolved::Unreadable(_) => drop(self.refused.fetch_add(1, Relaxed)),
+                Resolved::Refused(_) | Resolved::Unreadable(_) => {
+                    not = true;
+                    self.refused.fetch_add(1, Relaxed);
+                }
             });
+            if not && !named {
+                let mut unexplained = self.unexplained.lock().unwrap_or_else(|e| e.into_inner());
+                unexplained.entry(self.bound.binding.column.to_string()).or_default().add(None, value);
+            }
         }
     }
 

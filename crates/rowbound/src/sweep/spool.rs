@@ -4,6 +4,7 @@
 //! Promise: what is behind the last point is forgotten, so that nothing stands there twice; one sweep at a time writes a spool.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
@@ -12,7 +13,7 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Dangling, Orphan};
+use super::{Dangling, Held, Orphan};
 use crate::{
     error::{Error, Kind, Result},
     name::FileName,
@@ -25,6 +26,8 @@ use crate::{
 pub enum Finding {
     /// A file that no row names.
     Orphan(Orphan),
+    /// The same, but its name stands in a value that no binding reads so: it is held.
+    Held(Held),
     /// A row that names a file that is not there.
     Dangling(Dangling),
 }
@@ -38,10 +41,27 @@ pub(super) struct Counts {
     pub young: super::Amount,
     pub derived: super::Amount,
     pub mentioned: super::Amount,
+    #[serde(default)]
+    pub otherwise: super::Amount,
+    #[serde(default)]
+    pub otherwise_in: BTreeMap<String, super::Odd>,
+    #[serde(default)]
+    pub unexplained: BTreeMap<String, super::Odd>,
     pub protected: u64,
     pub odd: u64,
     pub dangling: u64,
     pub in_trash: u64,
+    pub other_form: u64,
+    pub held: super::Amount,
+}
+
+impl Counts {
+    /// What was held is an orphan again, until it is found held once more.
+    pub fn let_go(&mut self) {
+        let held = std::mem::take(&mut self.held);
+        self.orphans.files += held.files;
+        self.orphans.bytes += held.bytes;
+    }
 }
 
 /// How far the comparison has come.
@@ -69,6 +89,7 @@ enum Line {
 #[derive(Debug)]
 pub(super) struct Spool {
     path: PathBuf,
+    what: String,
     file: BufWriter<File>,
     pub(super) started: Timestamp,
 }
@@ -100,7 +121,7 @@ impl Spool {
         };
         file.set_len(length).map_err(place)?;
         file.seek(SeekFrom::Start(length)).map_err(place)?;
-        let mut spool = Spool { path: path.to_owned(), file: BufWriter::new(file), started };
+        let mut spool = Spool { path: path.to_owned(), what: what.to_owned(), file: BufWriter::new(file), started };
         if length == 0 {
             spool.write(&Line::Begin { what: what.to_owned(), started })?;
         }
@@ -121,6 +142,29 @@ impl Spool {
         let mut text = serde_json::to_vec(line).map_err(|e| failed(&self.path, e.into()))?;
         text.push(b'\n');
         self.file.write_all(&text).map_err(|e| failed(&self.path, e))
+    }
+
+    /// Writes every finding anew, as `change` has it, and `point` behind them. Until the new file is in its place the old one counts.
+    pub(super) fn rewrite(&mut self, point: &Point, mut change: impl FnMut(Finding) -> Result<Finding>) -> Result<()> {
+        let path = self.path.with_extension("new");
+        let place = |e: std::io::Error| failed(&path, e);
+        let file = owner::open_or_make(&path).map_err(place)?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|e| place(e.into()))?;
+        file.set_len(0).map_err(place)?;
+        let mut new = Spool { path: path.clone(), what: self.what.clone(), file: BufWriter::new(file), started: self.started };
+        new.write(&Line::Begin { what: self.what.clone(), started: self.started })?;
+        for finding in self.findings()? {
+            new.found(change(finding?)?)?;
+        }
+        new.point(point)?;
+        std::fs::rename(&path, &self.path).map_err(place)?;
+        self.file = new.file;
+        Ok(())
+    }
+
+    /// The folder in which it lies.
+    pub(super) fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new("."))
     }
 
     /// Every finding, in order.

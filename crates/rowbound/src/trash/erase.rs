@@ -23,7 +23,7 @@ use crate::{
     name::FileName,
     plan::Trash,
     queue::Outcome,
-    references,
+    references::{self, References, Sight},
     shadow::Shadow,
     storage::{Look, Trashed},
     trace,
@@ -152,7 +152,12 @@ impl Keeper {
         if !files.is_empty() {
             let names: Vec<FileName> = files.iter().map(|t| t.name.clone()).collect();
             let asked = trace::now();
-            let (held, lock) = references::find(self.db.as_ref(), self.guard.bound(), &record.snapshot, &self.plan.name, &names).await?;
+            // What goes here does not come back, so every value counts that could mean it.
+            let References { held, hold: lock, .. } =
+                references::find(self.db.as_ref(), self.guard.bound(), &record, &self.plan.name, &names, Sight::Whole)
+                    .await?
+                    .looked_up(self.storage.as_ref())
+                    .await;
             drop(lock);
             crash::point("erasure-checked");
             let all = if trace::listens() { files.clone() } else { Vec::new() };

@@ -20,7 +20,7 @@ use crate::{
     ledger::{NewEntry, Rewound, Timeline},
     name::FileName,
     queue::Outcome,
-    references,
+    references::{self, References, Sight},
     storage::{Look, Trashed},
 };
 
@@ -169,7 +169,12 @@ impl Keeper {
             return Ok(Vec::new());
         }
         let record = self.verify().await?;
-        let (held, lock) = references::find(self.db.as_ref(), self.guard.bound(), &record.snapshot, &self.plan.name, &names).await?;
+        // The rows are from another time than what was seen of their values, so every value counts.
+        let References { held, hold: lock, .. } =
+            references::find(self.db.as_ref(), self.guard.bound(), &record, &self.plan.name, &names, Sight::Whole)
+                .await?
+                .looked_up(self.storage.as_ref())
+                .await;
         drop(lock);
         names
             .retain(|name| held.contains(name) && !progress.came_back.contains(name.as_str()) && !progress.decided.contains(name.as_str()));

@@ -19,7 +19,7 @@ use crate::{
     ledger::{Entry, Filter, NewEntry},
     name::FileName,
     queue::{DERIVATIVE, Outcome},
-    references,
+    references::{self, Sight},
     storage::{Look, Restored, Storage, Trashed},
     trace,
 };
@@ -114,7 +114,7 @@ async fn referenced<'m>(
     db: &dyn Database,
     (bound, within): (&[Bound], &[Bound]),
     record: &Installation,
-    storage: &str,
+    (name, storage): (&str, &dyn Storage),
     moves: &'m [Move],
     at_once: usize,
 ) -> Result<Vec<&'m Move>> {
@@ -122,9 +122,8 @@ async fn referenced<'m>(
     let names: Vec<FileName> = names.into_iter().cloned().collect();
     let mut held = HashSet::new();
     for names in names.chunks(at_once) {
-        let (found, lock) = references::find_in(db, bound, within, &record.snapshot, storage, names).await?;
-        drop(lock);
-        held.extend(found);
+        let found = references::find_in(db, bound, within, record, name, names, Sight::Surveyed).await?;
+        held.extend(found.looked_up(storage).await.held);
     }
     Ok(moves.iter().filter(|m| held.contains(&m.name)).collect())
 }
@@ -210,7 +209,9 @@ impl Keeper {
             for (within, wants, at_once, took) in [(indexed, quick, NAMES, 0), (read, whole, usize::MAX, 1)] {
                 if wants && !within.is_empty() {
                     let began = Instant::now();
-                    let found = referenced(db.as_ref(), (self.guard.bound(), &within), &record, &plan.name, &moves, at_once).await?;
+                    let found =
+                        referenced(db.as_ref(), (self.guard.bound(), &within), &record, (&plan.name, storage.as_ref()), &moves, at_once)
+                            .await?;
                     wanted.extend(found.into_iter().map(|m| (m.place.as_str(), m)));
                     searched[took] = began.elapsed();
                 }
@@ -323,7 +324,8 @@ impl Keeper {
             }
             any = true;
             let record = self.verify().await?;
-            let wanted = referenced(db.as_ref(), (self.guard.bound(), self.guard.bound()), &record, &plan.name, &page, usize::MAX).await?;
+            let all = (self.guard.bound(), self.guard.bound());
+            let wanted = referenced(db.as_ref(), all, &record, (&plan.name, storage.as_ref()), &page, usize::MAX).await?;
             let away = away(storage.as_ref(), wanted).await?;
             entries.extend(away.iter().map(|t| self.dangling(t)));
         }
@@ -364,7 +366,7 @@ pub(crate) async fn stranded(
 ) -> Result<Vec<Trashed>> {
     let moves = Moves::new(db, storage_name, since, Timestamp::MAX).next(limit).await?;
     let indexed: Vec<Bound> = bound.iter().filter(|b| !b.binding.scans()).cloned().collect();
-    let wanted = referenced(db, (bound, &indexed), record, storage_name, &moves, NAMES).await?;
+    let wanted = referenced(db, (bound, &indexed), record, (storage_name, storage), &moves, NAMES).await?;
     away(storage, wanted).await
 }
 
@@ -391,7 +393,7 @@ pub(crate) async fn reported(
     // A column that must be read whole is not read for a report: then what was said counts.
     let wanted = match bound.iter().any(|b| b.binding.storage == storage_name && b.binding.scans()) {
         true => moves.iter().collect(),
-        false => referenced(db, (bound, bound), record, storage_name, &moves, NAMES).await?,
+        false => referenced(db, (bound, bound), record, (storage_name, storage), &moves, NAMES).await?,
     };
     away(storage, wanted).await
 }

@@ -2,7 +2,7 @@
 //!
 //! Values stand as they are: what begins with `=`, `+`, `-` or `@` is no formula but a name, and a changed one would be another file's.
 
-use rowbound::sweep::{Dangling, Orphan};
+use rowbound::sweep::{Dangling, Held, Orphan};
 
 /// The columns.
 const HEADER: [&str; 8] = ["finding", "storage", "name", "size", "modified", "column", "key", "in_trash"];
@@ -16,6 +16,13 @@ pub fn header() -> String {
 pub fn orphan(storage: &str, orphan: &Orphan) -> String {
     let (size, modified) = (orphan.size.to_string(), orphan.modified.to_string());
     line(&["orphan", storage, orphan.name.as_str(), &size, &modified, "", "", ""])
+}
+
+/// The same, but its name stands in a value that no binding reads so.
+pub fn held(storage: &str, held: &Held) -> String {
+    let Held { orphan, column, .. } = held;
+    let (size, modified) = (orphan.size.to_string(), orphan.modified.to_string());
+    line(&["held", storage, orphan.name.as_str(), &size, &modified, column, "", ""])
 }
 
 /// A row that names a file that is not there.
@@ -76,6 +83,7 @@ mod tests {
             column: "doc.file".into(),
             key: Some("[1,\"x\"]".into()),
             in_trash: true,
+            file: None,
         };
         let text = header()
             + &orphan("default", &found("a/\"b\", c\n.jpg"))

@@ -77,7 +77,7 @@ struct Row {
     name: String,
     column: String,
     key: String,
-    state: &'static str,
+    state: String,
 }
 
 struct Tile {
@@ -156,6 +156,8 @@ fn part(r: &Report, sample: &Sample, pictures: Vec<Picture>) -> Part {
         ("too young to judge: uploads whose row may still come", r.young.files, weight(r.young)),
         ("made from a file that is there", r.derived.files, weight(r.derived)),
         ("mentioned by a row, outside of what its binding reads", r.mentioned.files, weight(r.mentioned)),
+        ("held: their names stand in values that no binding reads so", r.held.files, weight(r.held)),
+        ("meant by a value, perhaps, that is not read so", r.otherwise.files, weight(r.otherwise)),
         ("under a keep or an ignore pattern", r.protected, String::new()),
         ("links, and names that no row could hold", r.odd, String::new()),
     ];
@@ -170,7 +172,7 @@ fn part(r: &Report, sample: &Sample, pictures: Vec<Picture>) -> Part {
         prefix: shown(&r.prefix),
         began: output::moment(r.started),
         took: output::length(u64::try_from(r.ended.as_second() - r.started.as_second()).unwrap_or(0)),
-        brake: r.brake.as_ref().map(|b| (shown(&b.why), shown(&b.hint))),
+        brake: r.brake.as_ref().map(|b| (shown(&[std::slice::from_ref(&b.why), &b.alike].concat().join("; ")), shown(&b.hint))),
         figures: vec![
             Figure { label: "Orphans", number: number(r.orphans.files), note: format!("{}, named by no row", weight(r.orphans)) },
             Figure { label: "Files", number: number(r.files), note: "in the storage".into() },
@@ -240,10 +242,11 @@ fn row(d: &Dangling, healed: bool) -> Row {
         name: shown(d.name.as_str()),
         column: shown(&d.column),
         key: d.key.as_deref().map(shown).unwrap_or_default(),
-        state: match (d.in_trash, healed) {
-            (false, _) => "gone",
-            (true, false) => "in the trash",
-            (true, true) => "was in the trash",
+        state: match (&d.file, d.in_trash, healed) {
+            (Some(file), ..) => format!("the file is {}", super::pair(d.name.as_str(), file.as_str())),
+            (None, false, _) => "gone".to_owned(),
+            (None, true, false) => "in the trash".to_owned(),
+            (None, true, true) => "was in the trash".to_owned(),
         },
     }
 }

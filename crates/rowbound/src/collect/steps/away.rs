@@ -22,7 +22,7 @@ use crate::{
     name::FileName,
     originals::Origin,
     queue::{Candidate, Outcome},
-    references,
+    references::{self, References, Sight},
     storage::{Removed, Seen, unmovable},
 };
 
@@ -104,7 +104,12 @@ pub(super) async fn keep_referenced(
     let asked: BTreeSet<FileName> = items.iter().flat_map(|(name, _)| originals(origins, name).chain([name]).cloned()).collect();
     let asked: Vec<FileName> = asked.into_iter().collect();
     let began = Instant::now();
-    let (held, lock) = references::find(c.db.as_ref(), c.guard.bound(), &record.snapshot, &lane.plan.name, &asked).await?;
+    // It is erased where it lies, and does not come back.
+    let References { held, hold: lock, .. } =
+        references::find(c.db.as_ref(), c.guard.bound(), record, &lane.plan.name, &asked, Sight::Whole)
+            .await?
+            .looked_up(lane.storage.as_ref())
+            .await;
     drop(lock);
     lane.has_read(began.elapsed());
     items.retain(|(name, _)| {

@@ -22,7 +22,7 @@ use crate::{
     error::{Error, Kind, Result},
     name::FileName,
     queue::{CAME_BACK, Candidate, Outcome, Waits},
-    references,
+    references::{self, References, Sight},
     storage::{Restored, Trashed},
     trace,
     trash::{WINDOW, come_back, give_back},
@@ -202,9 +202,10 @@ impl Moved {
         let record = c.guard.record().await?;
         let asked: Vec<FileName> = self.files.keys().cloned().collect();
         let (began, mut asked_at) = (Instant::now(), trace::now());
-        let find =
-            async |record: Installation| references::find(c.db.as_ref(), c.guard.bound(), &record.snapshot, &lane.plan.name, &asked).await;
-        let (held, lock) = match find(record).await {
+        let find = async |record: Installation| {
+            references::find(c.db.as_ref(), c.guard.bound(), &record, &lane.plan.name, &asked, Sight::Surveyed).await
+        };
+        let References { held, hold: lock, .. } = match find(record).await {
             // Triggers that a migration dropped are put back first.
             Err(e) if e.kind() == Kind::Drift => {
                 let record = c.guard.verify().await?;
@@ -212,7 +213,9 @@ impl Moved {
                 find(record).await?
             }
             found => found?,
-        };
+        }
+        .looked_up(lane.storage.as_ref())
+        .await;
         drop(lock);
         lane.has_read(began.elapsed());
         self.checks += 1;

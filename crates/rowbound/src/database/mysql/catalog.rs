@@ -37,6 +37,8 @@ pub(super) enum Class {
     Bytes,
     /// A JSON document, which is a type of MySQL's. MariaDB's is a text.
     Json,
+    /// MariaDB's UUID, whose text is the name.
+    Uuid,
     /// Something else, by its type.
     Other(String),
 }
@@ -224,6 +226,7 @@ impl Catalog {
                 // `binary(n)` is none: it pads names with NUL bytes, and a padded name is another.
                 ("varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob", ..) => Class::Bytes,
                 ("json", ..) => Class::Json,
+                ("uuid", ..) => Class::Uuid,
                 _ => Class::Other(data_type),
             };
             let info = ColumnInfo { name: text(&row, 2)?, class };

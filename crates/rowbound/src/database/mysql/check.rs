@@ -12,13 +12,13 @@ use super::{
     Mysql,
     catalog::{Catalog, Class},
     fault, maybe_text, quote, snapshot, text,
-    triggers::{key, value},
+    triggers::{key, only, value},
     values::{blob, chars},
 };
 use crate::{
-    binding::{Held, Scan, Search},
+    binding::{Held, ODD, Odd, Scan, Search},
     capture::{Bound, Snapshot},
-    database::{Checked, ColumnSearch, Found, Holder, as_table, drifted},
+    database::{Checked, ColumnSearch, Found, Holder, as_table, drifted, is_uuid},
     error::{Error, Kind, Result},
     name::FileName,
 };
@@ -33,6 +33,7 @@ const CHECKS: &str = "/* rowbound check */";
 fn literal(class: &Class, name: &str) -> String {
     match class {
         Class::Text { charset, .. } if charset == "utf8mb4" => chars(name),
+        Class::Uuid => chars(name),
         Class::Text { charset, collation } => format!("convert({} using {charset}) collate {collation}", chars(name)),
         _ => blob(name.as_bytes()),
     }
@@ -41,24 +42,31 @@ fn literal(class: &Class, name: &str) -> String {
 /// Conditions for one column, each of at most `at_once` values.
 fn conditions(search: &Search, column: &str, class: &Class, at_once: usize) -> Vec<String> {
     let column = format!("t.{}", quote(column));
+    let only = only("t", &search.only);
     let mut out = Vec::new();
-    for values in search.values.chunks(at_once) {
+    // What is no UUID is none of such a column.
+    let fits = |v: &&String| *class != Class::Uuid || is_uuid(v);
+    let values: Vec<&String> = search.values.iter().filter(fits).collect();
+    for values in values.chunks(at_once) {
         let values: Vec<_> = values.iter().map(|v| literal(class, v)).collect();
-        out.push(format!("{column} in ({})", values.join(", ")));
-    }
-    if !search.odd_under.is_empty() {
-        let under: Vec<_> = search
-            .odd_under
-            .iter()
-            .map(|p| {
-                let escaped = p.replace('|', "||").replace('%', "|%").replace('_', "|_");
-                format!("{column} like {} escape '|'", literal(class, &format!("{escaped}%")))
-            })
-            .collect();
-        let odd = ["%", "?", "#"].map(|c| format!("locate('{c}', {column}) > 0")).join(" or ");
-        out.push(format!("({}) and ({odd})", under.join(" or ")));
+        out.push(format!("{column} in ({}){only}", values.join(", ")));
     }
     out
+}
+
+/// The condition that a value is not plain. Asked of its bytes, each as a character, so that no collation and no broken text is in the way.
+fn is_odd(search: &Search, odd: &Odd, column: &str, class: &Class) -> String {
+    let bytes = format!("cast({} as binary)", value("t", column, class));
+    let rest = |bytes: &str| format!("convert({bytes} using latin1) regexp {}", chars(ODD));
+    let mut cases = String::new();
+    for prefix in odd.prefixes() {
+        let (p, length) = (blob(prefix.as_bytes()), prefix.len());
+        let behind = rest(&format!("substr({bytes}, {})", length + 1));
+        cases.push_str(&format!(" when left({bytes}, {length}) = {p} then {behind}"));
+    }
+    let other = if odd.bare() { rest(&bytes) } else { "1".to_owned() };
+    let odd = if cases.is_empty() { other } else { format!("case{cases} else {other} end") };
+    format!("length(t.{}) > 0 and {odd}{}", quote(column), only("t", &search.only))
 }
 
 fn table_of(db: &Mysql, search: &ColumnSearch) -> String {
@@ -93,8 +101,8 @@ pub(super) async fn check(db: &Mysql, bound: &[Bound], expected: &Snapshot, sear
     failed.map_or(Ok(Checked { found, hold: None }), Err)
 }
 
-/// A query's column as bytes of UTF-8, whatever its type.
-pub(super) const QUERIED: &str = "cast(convert(n using utf8mb4) as binary)";
+/// A query's column as bytes of UTF-8, whatever its type. Bytes that are no text become NULL on some servers: then they stay as they are.
+pub(super) const QUERIED: &str = "coalesce(cast(convert(n using utf8mb4) as binary), cast(n as binary))";
 
 /// Reads every value of what is searched, one after another, and hands over each name that it holds with the row's key, until `take` says no.
 async fn read_all(
@@ -106,7 +114,7 @@ async fn read_all(
     let mut rows = sqlx::raw_sql(AssertSqlSafe(format!("{CHECKS} {sql}"))).fetch(conn);
     let mut go_on = true;
     while let Some(row) = rows.try_next().await.map_err(fault)? {
-        let value = super::bytes(&row, 0)?.unwrap_or_default();
+        let value = super::handed_over(&row, 0)?;
         let key = maybe_text(&row, 1)?;
         let mut seen = HashSet::new();
         scan.held(&value, |name, how| {
@@ -139,7 +147,8 @@ async fn look(db: &Mysql, conn: &mut MySqlConnection, expected: &Snapshot, searc
     // Distinct as bytes: a name that a million rows share comes once, and none that a collation takes for it is lost.
     let value = format!("cast({} as binary)", value("t", &search.column.column, &class));
     if let Some(scan) = search.search.scan.as_ref().filter(|s| !s.is_empty()) {
-        let sql = format!("select {value}, null from {} t where {} is not null", table_of(db, search), quote(&search.column.column));
+        let (f, only) = (quote(&search.column.column), only("t", &search.search.only));
+        let sql = format!("select {value}, null from {} t where t.{f} is not null{only}", table_of(db, search));
         read_all(conn, sql, scan, take).await?;
         found.extend(names.into_iter().map(|n| Found { binding: search.binding, value: n.as_str().into() }));
         return Ok(());
@@ -152,6 +161,20 @@ async fn look(db: &Mysql, conn: &mut MySqlConnection, expected: &Snapshot, searc
             if let Some(bytes) = super::bytes(&row, 0)?
                 && seen.insert(bytes.clone())
             {
+                found.push(Found { binding: search.binding, value: bytes });
+            }
+        }
+    }
+    if let Some(odd) = &search.search.odd {
+        let condition = is_odd(&search.search, odd, &search.column.column, &class);
+        let sql = format!("{CHECKS} select {value} from {} t where {condition}", table_of(db, search));
+        let mut rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch(conn);
+        while let Some(row) = rows.try_next().await.map_err(fault)? {
+            if let Some(bytes) = super::bytes(&row, 0)?
+                && !seen.contains(&bytes)
+                && odd.wants(&bytes)
+            {
+                seen.insert(bytes.clone());
                 found.push(Found { binding: search.binding, value: bytes });
             }
         }
@@ -189,7 +212,8 @@ pub(super) async fn holders(db: &Mysql, searches: &[ColumnSearch], limit: u32) -
         if let Some(scan) = &search.search.scan {
             let value = value("t", &column.name, &column.class);
             let (table, f) = (format!("{}.{}", quote(&name.schema), quote(&name.table)), quote(&column.name));
-            let sql = format!("select cast({value} as binary), {key} from {table} t where t.{f} is not null");
+            let only = only("t", &search.search.only);
+            let sql = format!("select cast({value} as binary), {key} from {table} t where t.{f} is not null{only}");
             read_all(&mut conn, sql, scan, take).await.map_err(place)?;
             out.append(&mut some);
             continue;
@@ -209,6 +233,27 @@ pub(super) async fn holders(db: &Mysql, searches: &[ColumnSearch], limit: u32) -
             left -= rows.len().min(left);
             if left == 0 {
                 break;
+            }
+        }
+        let Some(odd) = search.search.odd.as_ref().filter(|_| left > 0) else { continue };
+        let known: HashSet<(Option<String>, String)> =
+            out.iter().filter(|h| h.binding == search.binding).map(|h| (h.key.clone(), h.value.clone())).collect();
+        let sql = format!(
+            "select {key}, cast({} as binary) from {}.{} t where {}",
+            value("t", &column.name, &column.class),
+            quote(&name.schema),
+            quote(&name.table),
+            is_odd(&search.search, odd, &column.name, &column.class)
+        );
+        let mut rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch(&mut *conn);
+        while left > 0
+            && let Some(row) = rows.try_next().await.map_err(fault).map_err(place)?
+        {
+            let wanted = super::bytes(&row, 1)?.is_some_and(|value| odd.wants(&value));
+            let one = (maybe_text(&row, 0)?, text(&row, 1)?);
+            if wanted && !known.contains(&one) {
+                out.push(Holder { binding: search.binding, key: one.0, value: one.1, mentioned: false });
+                left -= 1;
             }
         }
     }

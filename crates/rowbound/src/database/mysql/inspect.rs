@@ -88,8 +88,9 @@ pub(super) async fn inspect(db: &Mysql, bound: &[Bound]) -> Result<Inspection> {
             Class::Json if b.binding.scans() => None,
             Class::Json => Some(("json", "write kind = \"json\" and a `path`, or kind = \"text\"")),
             Class::Other(kind) if kind == "binary" => Some((kind.as_str(), "BINARY(n) pads names with NUL bytes: make it VARBINARY(n)")),
-            Class::Other(kind) => Some((kind.as_str(), "a column that names files is CHAR, VARCHAR, TEXT, VARBINARY, BLOB or JSON")),
-            Class::Text { .. } | Class::Bytes => None,
+            Class::Other(kind) => Some((kind.as_str(), "a column that names files is CHAR, VARCHAR, TEXT, VARBINARY, BLOB, UUID or JSON")),
+            Class::Uuid if b.binding.reading != Reading::Name => Some(("uuid", "a UUID is a name as it is: kind = \"name\"")),
+            Class::Text { .. } | Class::Bytes | Class::Uuid => None,
         };
         if let Some((kind, hint)) = hint {
             return Err(Error::new(Kind::Schema, "a binding's column is of a type that holds no names of this kind")

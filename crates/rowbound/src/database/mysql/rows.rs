@@ -13,6 +13,15 @@ pub(super) fn bytes(row: &MySqlRow, column: usize) -> Result<Option<Vec<u8>>> {
     row.try_get_unchecked::<Option<Vec<u8>>, _>(column).map_err(fault)
 }
 
+/// Bytes of a value that is not NULL in its row. The server answers NULL all the same, with a warning that nobody sees, where a value is longer than
+/// `max_allowed_packet`: never to be taken for a value that holds nothing.
+pub(super) fn handed_over(row: &MySqlRow, column: usize) -> Result<Vec<u8>> {
+    bytes(row, column)?.ok_or_else(|| {
+        Error::new(Kind::Database, "the server does not hand over a value, because it is longer than max_allowed_packet")
+            .hint("raise max_allowed_packet; or, if the column is not bound and references no files, list it in `ignore`")
+    })
+}
+
 /// Text of a column that may be NULL; what is not UTF-8 is shown as U+FFFD.
 pub(super) fn maybe_text(row: &MySqlRow, column: usize) -> Result<Option<String>> {
     Ok(bytes(row, column)?.map(lossy))

@@ -3,7 +3,14 @@
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, MySqlConnection};
 
-use super::{Mysql, catalog::Catalog, check::QUERIED, fault, quote, triggers::value, values::blob};
+use super::{
+    Mysql,
+    catalog::Catalog,
+    check::QUERIED,
+    fault, quote,
+    triggers::{only, value},
+    values::blob,
+};
 use crate::{
     binding::Binding,
     capture::Bound,
@@ -37,8 +44,13 @@ pub(super) async fn scan(db: &Mysql, scan: &Scan) -> Result<Values> {
     let column = table.column(&scan.column.column).ok_or_else(|| missing("column"))?;
     // As bytes, so that no collation orders them. The first 1,024 count (`max_sort_length`): as many as a name can have.
     let bytes = format!("cast({} as binary)", value("t", &column.name, &column.class));
-    let mut sql =
-        format!("select {bytes} v from {}.{} t where length(t.{}) > 0", quote(&name.schema), quote(&name.table), quote(&column.name));
+    let mut sql = format!(
+        "select {bytes} v from {}.{} t where length(t.{}) > 0{}",
+        quote(&name.schema),
+        quote(&name.table),
+        quote(&column.name),
+        only("t", &scan.only)
+    );
     for (bound, how) in [(&scan.after, ">"), (&scan.until, "<=")] {
         if let Some(bound) = bound {
             sql.push_str(&format!(" and {bytes} {how} {}", blob(bound.as_bytes())));
@@ -61,9 +73,7 @@ pub(super) async fn scan(db: &Mysql, scan: &Scan) -> Result<Values> {
 async fn stream(conn: &mut MySqlConnection, sql: String, to: &mut Paging) -> Result<()> {
     let mut rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch(conn);
     while let Some(row) = rows.try_next().await.map_err(fault)? {
-        if let Some(value) = super::bytes(&row, 0)?
-            && !to.send(value).await
-        {
+        if !to.send(super::handed_over(&row, 0)?).await {
             break;
         }
     }

@@ -66,6 +66,10 @@ pub(super) fn of(catalog: &Catalog, bound: &[Bound]) -> Snapshot {
         if let Some(column) = table.column(&b.binding.column.column) {
             items.insert(item(&b.binding.column), describe(&column.class));
         }
+        for column in b.binding.only.keys().filter_map(|c| table.column(c)) {
+            let item = item(&Column { column: column.name.clone(), ..b.binding.column.clone() });
+            items.entry(item).or_insert_with(|| describe(&column.class));
+        }
         let key = table.key.iter().map(|k| table.column(k).map_or_else(|| k.clone(), |c| format!("{k} {}", describe(&c.class))));
         items.insert(format!("primary key of {name}"), key.collect::<Vec<_>>().join(", "));
     }
@@ -93,6 +97,7 @@ fn describe(class: &Class) -> String {
         Class::Text { charset, collation } => format!("text {charset} {collation}"),
         Class::Bytes => "bytes".to_owned(),
         Class::Json => "json".to_owned(),
+        Class::Uuid => "uuid".to_owned(),
         Class::Other(what) => format!("other {what}"),
     }
 }
@@ -105,6 +110,7 @@ pub(super) fn class(snapshot: &Snapshot, column: &Column) -> Option<Class> {
         (Some("text"), Some(charset), Some(collation)) => Class::Text { charset: charset.to_owned(), collation: collation.to_owned() },
         (Some("bytes"), ..) => Class::Bytes,
         (Some("json"), ..) => Class::Json,
+        (Some("uuid"), ..) => Class::Uuid,
         _ => Class::Other(text.clone()),
     })
 }

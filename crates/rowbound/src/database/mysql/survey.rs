@@ -2,7 +2,7 @@
 
 use sqlx::{AssertSqlSafe, MySqlConnection, mysql::MySqlRow};
 
-use super::{Flavor, Mysql, bytes, fault, fault::is_lock_wait, int, moment, quote, text};
+use super::{Flavor, Mysql, bytes, fault, fault::is_lock_wait, grants::Grants, int, moment, quote, text};
 use crate::{
     binding::Column,
     database::survey::{Class, LONGEST, PATIENCE, SMALL, Sample, TextColumn, windows},
@@ -22,7 +22,8 @@ const COLUMNS: &str = "select c.table_name, c.column_name, cast(c.column_type as
     from information_schema.columns c \
     join information_schema.tables t on t.table_schema = c.table_schema and t.table_name = c.table_name \
     where c.table_schema = ? and t.table_type in ('BASE TABLE', 'SYSTEM VERSIONED') and c.table_name not like 'rowbound\\_%' \
-        and c.data_type in ('char', 'varchar', 'tinytext', 'text', 'mediumtext', 'longtext', 'varbinary', 'json') \
+        and c.data_type in ('char', 'varchar', 'tinytext', 'text', 'mediumtext', 'longtext', 'varbinary', 'json', \
+            'binary', 'tinyblob', 'blob', 'mediumblob', 'longblob') \
     order by c.table_name, c.ordinal_position";
 
 pub(super) async fn text_columns(db: &Mysql) -> Result<Vec<TextColumn>> {
@@ -33,7 +34,7 @@ pub(super) async fn text_columns(db: &Mysql) -> Result<Vec<TextColumn>> {
             Ok(TextColumn {
                 column: Column { schema: None, table: text(row, 0)?, column: text(row, 1)? },
                 schema: db.database.clone(),
-                class: if data_type.eq_ignore_ascii_case("json") { Class::Json } else { Class::Text },
+                class: class(&data_type),
                 data_type,
                 rows: u64::try_from(int(row, 3)?).unwrap_or(0),
                 key: int(row, 4)? != 0,
@@ -45,10 +46,28 @@ pub(super) async fn text_columns(db: &Mysql) -> Result<Vec<TextColumn>> {
         .collect()
 }
 
+/// The right without which `information_schema` leaves tables out: it shows only those on which the account has some right.
+pub(super) async fn hidden(db: &Mysql) -> Result<Option<String>> {
+    let mut conn = db.pool().acquire().await.map_err(fault)?;
+    let grants = Grants::own(&mut conn).await?;
+    Ok((!grants.on("SELECT", &db.database, "")).then(|| format!("SELECT ON {}.*", quote(&db.database))))
+}
+
+fn class(data_type: &str) -> Class {
+    match data_type.to_ascii_lowercase() {
+        kind if kind == "json" => Class::Json,
+        kind if kind.contains("blob") || kind.starts_with("binary") => Class::Blob,
+        _ => Class::Text,
+    }
+}
+
 pub(super) async fn sample(db: &Mysql, column: &TextColumn, limit: usize) -> Result<Sample> {
     let place = |e: sqlx::Error| fault(e).with("column", &column.column);
     let (t, f) = (format!("{}.{}", quote(&column.schema), quote(&column.column.table)), format!("t.{}", quote(&column.column.column)));
-    let value = match column.data_type.starts_with("varbinary") {
+    let is_bytes = column.class == Class::Blob || column.data_type.starts_with("varbinary");
+    // Bytes may be pictures: few of them.
+    let most = if column.class == Class::Blob { u64::try_from(limit).unwrap_or(SMALL) } else { SMALL };
+    let value = match is_bytes {
         true => format!("left(v, {LONGEST})"),
         false => format!("left(convert(v using utf8mb4), {LONGEST})"),
     };
@@ -56,7 +75,7 @@ pub(super) async fn sample(db: &Mysql, column: &TextColumn, limit: usize) -> Res
     let mut conn = db.pool().acquire().await.map_err(fault)?;
     let key = if column.rows > SMALL { integer_key(db, &mut conn, &column.column.table).await? } else { None };
     let Some(key) = key else {
-        let sql = format!("{value} from (select {f} as v from {t} t limit {SMALL}) s where {holds}");
+        let sql = format!("{value} from (select {f} as v from {t} t where {f} is not null limit {most}) s where {holds}");
         let rows = bounded(db, &mut conn, &sql).await.map_err(place)?;
         return Ok(Sample::of(values(&rows)?, limit, column.rows >= SMALL));
     };
@@ -110,7 +129,7 @@ async fn integer_key(db: &Mysql, conn: &mut MySqlConnection, table: &str) -> Res
 }
 
 /// Runs `select ..` under a limit on its time, which each of the two writes differently.
-async fn bounded(db: &Mysql, conn: &mut MySqlConnection, query: &str) -> sqlx::Result<Vec<MySqlRow>> {
+pub(super) async fn bounded(db: &Mysql, conn: &mut MySqlConnection, query: &str) -> sqlx::Result<Vec<MySqlRow>> {
     let sql = match db.flavor {
         Flavor::Mariadb => {
             format!("set statement max_statement_time = {}, lock_wait_timeout = 1 for select {query}", PATIENCE.as_secs_f64())

@@ -20,6 +20,7 @@ use super::{
     cascade::{Change, Reach, Step, Ways},
     catalog::{Catalog, Class, ForeignKey, Table, TableName, Trigger},
     quote,
+    values::blob,
 };
 use crate::capture::Bound;
 
@@ -41,8 +42,12 @@ pub(super) fn wanted(catalog: &Catalog, bound: &[Bound]) -> Vec<Wanted> {
         let Some((name, table)) = catalog.table_of(&b.binding.column) else { continue };
         let Some(column) = table.column(&b.binding.column.column) else { continue };
         let at = |event| (name.clone(), event);
-        let old = format!("old.{}", quote(&column.name));
-        let new = format!("new.{}", quote(&column.name));
+        // A row that does not count has no value.
+        let of = |row: &str| {
+            let f = format!("{row}.{}", quote(&column.name));
+            only(row, &b.binding.only).strip_prefix(" and ").map_or(f.clone(), |only| format!("if({only}, {f}, null)"))
+        };
+        let (old, new) = (of("old"), of("new"));
         let key = key("old", table).unwrap_or_else(|| "null".to_owned());
         let write = |event: &str| {
             // The key is put into a variable first: should it be renamed, the name is still recorded.
@@ -133,9 +138,17 @@ fn name_of(catalog: &Catalog, table: &TableName, event: &str) -> String {
 pub(super) fn value(alias: &str, column: &str, class: &Class) -> String {
     let column = quote(column);
     match class {
-        Class::Text { .. } | Class::Json => format!("convert({alias}.{column} using utf8mb4)"),
+        Class::Text { .. } | Class::Json | Class::Uuid => format!("convert({alias}.{column} using utf8mb4)"),
         _ => format!("{alias}.{column}"),
     }
+}
+
+/// The condition that a row is one of those that `only` tells, to follow others; empty where all are.
+pub(super) fn only(alias: &str, only: &BTreeMap<String, String>) -> String {
+    let one = |(column, value): (&String, &String)| {
+        format!(" and cast(convert({alias}.{} using utf8mb4) as binary) = {}", quote(column), blob(value.as_bytes()))
+    };
+    only.iter().map(one).collect()
 }
 
 /// The row's key as text; a JSON array where it has several columns. Bytes are shown in hexadecimal.
@@ -232,7 +245,7 @@ fn rows(catalog: &Catalog, reach: &Reach<'_>, cause: usize, release: usize, b: &
     let schema = &own.schema;
     let columns =
         |alias: &str| format!("{}, {}", value(alias, &column.name, &column.class), key(alias, table).unwrap_or_else(|| "null".to_owned()));
-    let filled = |alias: &str| format!("length({alias}.{}) > 0", quote(&column.name));
+    let filled = |alias: &str| format!("length({alias}.{}) > 0{}", quote(&column.name), only(alias, &b.binding.only));
     let select = lock.select();
     match ways {
         Ways::Paths(paths) => {

@@ -5,19 +5,19 @@
 use std::collections::HashSet;
 
 use futures_util::TryStreamExt;
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row, postgres::PgRow};
 
 use super::{
     fault::{failed, hides_rows, standing_by},
     queue::without_nul,
     snapshot_of,
-    tables::{self, ident},
+    tables::{self, ident, literal},
     triggers,
 };
 use crate::{
-    binding::{Column, Held, Reading, Scan},
+    binding::{Column, Held, ODD, Odd, Reading, Scan},
     capture::{Bound, Snapshot},
-    database::{Checked, ColumnSearch, Found, Holder, as_table, drifted, with_tables},
+    database::{Checked, ColumnSearch, Found, Holder, as_table, drifted, is_uuid, with_tables},
     error::Result,
     name::FileName,
 };
@@ -96,19 +96,29 @@ pub(super) async fn check(pool: &PgPool, bound: &[Bound], snapshot: &Snapshot, s
             found.extend(names.into_iter().map(|n| Found { binding: search.binding, value: n.as_str().into() }));
             continue;
         }
-        tables::usable(&search.column, r, &Reading::Name)?;
-        for (what, values) in wheres(r, search) {
-            let sql = format!("select t.{f}::text from {} t where {what}", r.table_sql(), f = ident(&search.column.column));
+        usable(search, r)?;
+        let value = r.value_sql(&format!("t.{}", ident(&search.column.column)));
+        let place = |e| failed("cannot look for references", e).with("column", &search.column);
+        let mut distinct: HashSet<Vec<u8>> = HashSet::new();
+        if let Some((what, values)) = equality(r, search) {
+            let sql = format!("select {value} from {} t where {what}", r.table_sql());
             // Planned for these very values: a plan for any values compares an array one by one instead of hashing it.
-            let values: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql))
-                .persistent(false)
-                .bind(values)
-                .fetch_all(&mut *tx)
-                .await
-                .map_err(|e| failed("cannot look for references", e).with("column", &search.column))?;
-            let distinct: HashSet<String> = values.into_iter().collect();
-            found.extend(distinct.into_iter().map(|v| Found { binding: search.binding, value: v.into_bytes() }));
+            let mut rows = sqlx::query(AssertSqlSafe(sql)).persistent(false).bind(values).fetch(&mut *tx);
+            while let Some(row) = rows.try_next().await.map_err(place)? {
+                distinct.insert(bytes(&row, 0).map_err(place)?.to_vec());
+            }
         }
+        if let Some(odd) = &search.search.odd {
+            let sql = format!("select {value} from {} t where {}", r.table_sql(), is_odd(r, search, odd));
+            let mut rows = sqlx::query(AssertSqlSafe(sql)).persistent(false).fetch(&mut *tx);
+            while let Some(row) = rows.try_next().await.map_err(place)? {
+                let value = bytes(&row, 0).map_err(place)?;
+                if !distinct.contains(value) && odd.wants(value) {
+                    distinct.insert(value.to_vec());
+                }
+            }
+        }
+        found.extend(distinct.into_iter().map(|value| Found { binding: search.binding, value }));
     }
     // What this snapshot saw may have been committed without reaching the disk yet. A record of our own and a commit that waits
     // for it take it there before any file goes; see session.sql.
@@ -154,25 +164,36 @@ pub(super) async fn holders(pool: &PgPool, searches: &[ColumnSearch], limit: u32
             holders.extend(some);
             continue;
         }
-        tables::usable(&search.column, r, &Reading::Name)?;
-        let mut left = i64::from(limit);
-        for (what, values) in wheres(r, search) {
-            let sql = format!(
-                "select t.{f}::text, {} from {} t where {what} limit $2",
-                triggers::key_sql("t", &r.key),
-                r.table_sql(),
-                f = ident(&search.column.column)
-            );
-            let rows: Vec<(String, Option<String>)> = sqlx::query_as(AssertSqlSafe(sql))
-                .persistent(false)
-                .bind(values)
-                .bind(left)
-                .fetch_all(&mut *tx)
-                .await
-                .map_err(|e| failed("cannot look for references", e).with("column", &search.column))?;
-            left -= i64::try_from(rows.len()).unwrap_or(left);
-            holders.extend(rows.into_iter().map(|(value, key)| Holder { binding: search.binding, key, value, mentioned: false }));
+        usable(search, r)?;
+        let place = |e| failed("cannot look for references", e).with("column", &search.column);
+        let value = r.value_sql(&format!("t.{}", ident(&search.column.column)));
+        let head = format!("select {value}, {} from {} t where", triggers::key_sql("t", &r.key), r.table_sql());
+        let holder = |row: &PgRow| -> sqlx::Result<Holder> {
+            let value = String::from_utf8_lossy(bytes(row, 0)?).into_owned();
+            Ok(Holder { binding: search.binding, key: row.try_get(1)?, value, mentioned: false })
+        };
+        let mut some: Vec<Holder> = Vec::new();
+        if let Some((what, values)) = equality(r, search) {
+            let sql = format!("{head} {what} limit $2");
+            let query = sqlx::query(AssertSqlSafe(sql)).persistent(false).bind(values).bind(i64::from(limit));
+            some = query.fetch_all(&mut *tx).await.map_err(place)?.iter().map(holder).collect::<sqlx::Result<_>>().map_err(place)?;
         }
+        if let Some(odd) = &search.search.odd {
+            let known: HashSet<(Option<String>, String)> = some.iter().map(|h| (h.key.clone(), h.value.clone())).collect();
+            let sql = format!("{head} {}", is_odd(r, search, odd));
+            let mut rows = sqlx::query(AssertSqlSafe(sql)).persistent(false).fetch(&mut *tx);
+            while some.len() < limit as usize
+                && let Some(row) = rows.try_next().await.map_err(place)?
+            {
+                if odd.wants(bytes(&row, 0).map_err(place)?) {
+                    let one = holder(&row).map_err(place)?;
+                    if !known.contains(&(one.key.clone(), one.value.clone())) {
+                        some.push(one);
+                    }
+                }
+            }
+        }
+        holders.extend(some);
     }
     Ok(holders)
 }
@@ -190,16 +211,17 @@ async fn read_all(
         Some(query) => format!("{} select n::text, null::text from q where n is not null", as_table(query)),
         None => {
             tables::usable(&search.column, r, scan.reading())?;
-            let f = ident(&search.column.column);
-            format!("select t.{f}::text, {} from {} t where t.{f} is not null", triggers::key_sql("t", &r.key), r.table_sql())
+            let f = format!("t.{}", ident(&search.column.column));
+            let only = tables::only_sql("t", &search.search.only);
+            format!("select {}, {} from {} t where {f} is not null{only}", r.value_sql(&f), triggers::key_sql("t", &r.key), r.table_sql())
         }
     };
     let mut rows = sqlx::query(AssertSqlSafe(sql)).persistent(false).fetch(tx);
     let mut go_on = true;
     while let Some(row) = rows.try_next().await.map_err(place)? {
-        let value: &str = row.try_get(0).map_err(place)?;
+        let value = bytes(&row, 0).map_err(place)?;
         let mut seen = HashSet::new();
-        scan.held(value.as_bytes(), |name, how| {
+        scan.held(value, |name, how| {
             if go_on && seen.insert(name.clone()) {
                 go_on = take(name, row.try_get(1).ok().flatten(), how);
             }
@@ -211,21 +233,42 @@ async fn read_all(
     Ok(())
 }
 
-/// The conditions that a search comes to, each with the array for its `$1`. Rows of partitions and children count: no ONLY.
-fn wheres(r: &tables::Resolved, search: &ColumnSearch) -> Vec<(String, Vec<String>)> {
+/// A text or a `bytea`, as it was sent: both come in the binary format, a text as UTF-8.
+fn bytes(row: &PgRow, at: usize) -> sqlx::Result<&[u8]> {
+    row.try_get_raw(at)?.as_bytes().map_err(sqlx::Error::Decode)
+}
+
+fn usable(search: &ColumnSearch, r: &tables::Resolved) -> Result<()> {
+    tables::usable(&search.column, r, &Reading::Name).map(drop)
+}
+
+/// The condition that a row has one of the values, with the array for its `$1`. Rows of partitions and children count: no ONLY.
+fn equality(r: &tables::Resolved, search: &ColumnSearch) -> Option<(String, Vec<String>)> {
+    let mut values = without_nul(&search.search.values);
+    if r.is_uuid() {
+        // What is no UUID is an error where one is wanted; the server writes each in one way.
+        values.retain(|v| is_uuid(v));
+    }
+    let only = tables::only_sql("t", &search.search.only);
+    (!values.is_empty()).then(|| (format!("t.{} {}{only}", ident(&search.column.column), r.equals_any("$1")), values))
+}
+
+/// The condition that a value is not plain. Collation "C": a pattern does not work under a nondeterministic one.
+fn is_odd(r: &tables::Resolved, search: &ColumnSearch, odd: &Odd) -> String {
     let f = format!("t.{}", ident(&search.column.column));
-    let mut all = Vec::new();
-    let values = without_nul(&search.search.values);
-    if !values.is_empty() {
-        all.push((format!("{f} {}", r.equals_any("$1")), values));
+    // Bytes that are no text must not be an error: each that is no letter of ASCII becomes a backslash and digits, and the backslash two, neither of which is plain.
+    let text = match r.is_bytes() {
+        true => format!("translate(encode({f}, 'escape'), E'\\\\', '%') collate \"C\""),
+        false => format!("{f}::text collate \"C\""),
+    };
+    let rest = |text: &str| format!("{text} ~ {}", literal(ODD));
+    let mut cases = String::new();
+    for prefix in without_nul(&odd.prefixes().into_iter().map(str::to_owned).collect::<Vec<_>>()) {
+        let (p, length) = (literal(&prefix), prefix.chars().count());
+        let behind = rest(&format!("substr({text}, {})", length + 1));
+        cases.push_str(&format!(" when starts_with({text}, {p} collate \"C\") then {behind}"));
     }
-    let prefixes = without_nul(&search.search.odd_under);
-    if !prefixes.is_empty() {
-        // Collation "C": a pattern does not work under a nondeterministic one.
-        let odd = format!(
-            "{f}::text collate \"C\" ~ '[%?#]' and exists (select from unnest($1::text[]) as p where starts_with({f}::text collate \"C\", p collate \"C\"))"
-        );
-        all.push((odd, prefixes));
-    }
-    all
+    let other = if odd.bare() { rest(&text) } else { "true".to_owned() };
+    let odd = if cases.is_empty() { other } else { format!("case{cases} else {other} end") };
+    format!("{f} is not null and {odd}{}", tables::only_sql("t", &search.search.only))
 }

@@ -40,8 +40,18 @@ async fn of_column(conn: &mut PgConnection, scan: &Scan) -> Result<String> {
     let resolved = tables::resolve(conn, &[&scan.column]).await?;
     tables::usable(&scan.column, &resolved[0], &scan.reading)?;
     // Collation "C" compares the bytes of UTF-8, whatever the column's own.
-    let f = format!("t.{}::text", ident(&scan.column.column));
-    let mut sql = format!("copy (select {f} from {} t where {f} collate \"C\" <> ''", resolved[0].table_sql());
+    let column = format!("t.{}", ident(&scan.column.column));
+    let only = tables::only_sql("t", &scan.only);
+    if resolved[0].is_bytes() {
+        // Bytes sort as they are.
+        let order = if scan.ordered { format!(" order by {column}") } else { String::new() };
+        return Ok(format!(
+            "copy (select {column} from {} t where octet_length({column}) > 0{only}{order}) to stdout (format binary)",
+            resolved[0].table_sql()
+        ));
+    }
+    let f = format!("{column}::text");
+    let mut sql = format!("copy (select {f} from {} t where {f} collate \"C\" <> ''{only}", resolved[0].table_sql());
     for (bound, how) in [(&scan.after, ">"), (&scan.until, "<=")] {
         // No value holds a NUL, and no literal can.
         if let Some(bound) = bound.as_ref().filter(|b| !b.contains('\0')) {
@@ -55,7 +65,7 @@ async fn of_column(conn: &mut PgConnection, scan: &Scan) -> Result<String> {
     Ok(sql)
 }
 
-async fn copy(conn: &mut PgConnection, sql: &str, to: &mut Paging) -> Result<()> {
+pub(super) async fn copy(conn: &mut PgConnection, sql: &str, to: &mut Paging) -> Result<()> {
     let error = |e| failed("cannot read the column", e);
     // An error instead of fewer rows where row security applies; and a migration that waits for its lock is not waited for. Whoever takes the values may be
     // slow, and the last of them are with us when the server is done.

@@ -34,6 +34,7 @@ fn column(row: &PgRow) -> sqlx::Result<TextColumn> {
         class: match row.try_get::<&str, _>("class")? {
             "text" => Class::Text,
             "array" => Class::Array,
+            "blob" => Class::Blob,
             _ => Class::Json,
         },
         rows: row.try_get::<f64, _>("rows")? as u64,
@@ -57,9 +58,11 @@ pub(super) async fn sample(db: &Postgres, column: &TextColumn, limit: usize) -> 
     let table = format!("{}.{}", ident(&column.schema), ident(&column.column.table));
     let f = ident(&column.column.column);
     // After the rows were chosen: a cast reads the whole of a long value.
+    let bytes = column.class == Class::Blob;
     let value = match column.class {
         Class::Text | Class::Json => "x::text",
         Class::Array => "array_to_json(x)::text",
+        Class::Blob => "x",
     };
     let mut conn = db.conn().await?;
     let blocks = size(&mut conn, column).await.map_err(place)?;
@@ -71,10 +74,17 @@ pub(super) async fn sample(db: &Postgres, column: &TextColumn, limit: usize) -> 
     };
     // The blocks come in their order: the rows that are kept are mixed, or they would all be from the beginning.
     let mixed = if big { "order by hashtext(t.ctid::text)" } else { "" };
+    // Bytes may be pictures: of each a beginning, and few of them.
+    let (cut, holds) = match bytes {
+        true => (format!("substr(v, 1, {LONGEST})"), "octet_length(v) > 0"),
+        false => (format!("left(v, {LONGEST})"), "v <> ''"),
+    };
+    let most = if bytes { limit } else { 20_000 };
     let query = |rows: usize| {
+        let rows = rows.min(most);
         format!(
-            "select left(v, {LONGEST}) from (select {value} as v from (select t.{f} as x from {from} where t.{f} is not null {mixed} limit {rows}) s) z \
-             where v <> ''"
+            "select {cut} from (select {value} as v from (select t.{f} as x from {from} where t.{f} is not null {mixed} limit {rows}) s) z \
+             where {holds}"
         )
     };
     let mut read = bounded(&mut conn, &query(if big { limit.saturating_mul(20).clamp(200, 20_000) } else { 20_000 })).await;
@@ -88,7 +98,7 @@ pub(super) async fn sample(db: &Postgres, column: &TextColumn, limit: usize) -> 
     if big && sample.values.len() < limit {
         // Few rows have a value. A look for them reads on for as long as it may.
         let more = format!(
-            "select left(v, {LONGEST}) from (select {value} as v from (select t.{f} as x from {table} t where t.{f} is not null) s) z where v <> '' limit {limit}"
+            "select {cut} from (select {value} as v from (select t.{f} as x from {table} t where t.{f} is not null) s) z where {holds} limit {limit}"
         );
         match bounded(&mut conn, &more).await {
             Ok(rows) => sample.add(rows, limit),
@@ -104,7 +114,7 @@ fn timed_out(e: &sqlx::Error) -> bool {
 }
 
 /// A transaction that reads, takes no long time and waits for nobody.
-async fn limited(conn: &mut PgConnection) -> sqlx::Result<sqlx::Transaction<'_, sqlx::Postgres>> {
+pub(super) async fn limited(conn: &mut PgConnection) -> sqlx::Result<sqlx::Transaction<'_, sqlx::Postgres>> {
     use sqlx::Connection as _;
     let mut tx = conn.begin_with("begin read only").await?;
     let ms = PATIENCE.as_millis();
@@ -124,9 +134,10 @@ async fn size(conn: &mut PgConnection, column: &TextColumn) -> sqlx::Result<f64>
 
 async fn bounded(conn: &mut PgConnection, sql: &str) -> sqlx::Result<Vec<Vec<u8>>> {
     let mut tx = limited(conn).await?;
-    let rows: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).persistent(false).fetch_all(&mut *tx).await?;
+    let rows = sqlx::query(AssertSqlSafe(sql.to_owned())).persistent(false).fetch_all(&mut *tx).await?;
     tx.rollback().await?;
-    Ok(rows.into_iter().map(String::into_bytes).collect())
+    // A text or bytes, in the binary format.
+    rows.iter().map(|row| Ok(row.try_get_raw(0)?.as_bytes().map_err(sqlx::Error::Decode)?.to_vec())).collect()
 }
 
 pub(super) async fn now(db: &Postgres) -> Result<jiff::Timestamp> {

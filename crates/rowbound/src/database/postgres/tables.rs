@@ -53,6 +53,21 @@ impl Resolved {
         matches!((&*self.base.0, &*self.base.1), ("pg_catalog", "text" | "varchar" | "bpchar")) || self.base.1 == "citext"
     }
 
+    /// Whether it is `uuid`, whose text is the name.
+    pub fn is_uuid(&self) -> bool {
+        (&*self.base.0, &*self.base.1) == ("pg_catalog", "uuid")
+    }
+
+    /// Whether it is `bytea`, whose bytes are the name as UTF-8.
+    pub fn is_bytes(&self) -> bool {
+        (&*self.base.0, &*self.base.1) == ("pg_catalog", "bytea")
+    }
+
+    /// The value of the column `f` as something whose bytes are the name's: a text, or bytes.
+    pub fn value_sql(&self, f: &str) -> String {
+        if self.is_bytes() { f.to_owned() } else { format!("{f}::text") }
+    }
+
     /// Whether it is `json` or `jsonb`.
     pub fn is_json(&self) -> bool {
         matches!((&*self.base.0, &*self.base.1), ("pg_catalog", "json" | "jsonb"))
@@ -66,6 +81,9 @@ impl Resolved {
     /// The type's own equality, and the array to put on its right side, so that an index on the column is of use. Our
     /// `search_path` does not hold the schema of an extension's operator, hence `operator()`.
     pub fn equals_any(&self, param: &str) -> String {
+        if self.is_bytes() {
+            return format!("= any (array(select convert_to(v, 'UTF8') from unnest({param}::text[]) as v))");
+        }
         let (schema, name) = (&self.base.0, if self.base.1 == "varchar" { "text" } else { &self.base.1 });
         format!("operator({s}.=) any ({param}::text[]::{s}.{}[])", ident(name), s = ident(schema))
     }
@@ -99,6 +117,32 @@ pub(super) struct BoundColumn {
     pub storage: String,
     pub column: String,
     pub generated: bool,
+    /// `bytea`: bytes that may be no text.
+    pub bytes: bool,
+    /// Only rows whose other columns have these values count.
+    pub only: BTreeMap<String, String>,
+}
+
+/// The condition that a row is one of those that `only` tells, to follow others; empty where all are.
+pub(super) fn only_sql(row: &str, only: &BTreeMap<String, String>) -> String {
+    only.iter().map(|(column, value)| format!(" and {row}.{}::text collate \"C\" = {}", ident(column), literal(value))).collect()
+}
+
+impl BoundColumn {
+    /// The value in `row` as text; null in a row that does not count.
+    pub fn value(&self, row: &str) -> String {
+        let f = format!("{row}.{}", ident(&self.column));
+        let value = if self.bytes { format!("convert_from({f}, 'UTF8')") } else { format!("{f}::text") };
+        match only_sql(row, &self.only).strip_prefix(" and ") {
+            Some(only) => format!("case when {only} then {value} end"),
+            None => value,
+        }
+    }
+
+    /// The columns that it depends on.
+    pub fn columns(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.column).chain(self.only.keys())
+    }
 }
 
 /// A bound table with all its bound columns.
@@ -128,7 +172,9 @@ impl Table {
     /// Whether one trigger per DELETE statement sees every deleted row: rows of no other table are reached through this one,
     /// none of its own through another, and no subscription applies changes row by row.
     pub fn whole_statements(&self) -> bool {
-        !self.partitioned && self.members.len() == 1 && !self.has_parent && !self.subscribed
+        // Bytes that are no text would fail the statement for all its rows.
+        let bytes = self.columns.iter().any(|c| c.bytes);
+        !self.partitioned && self.members.len() == 1 && !self.has_parent && !self.subscribed && !bytes
     }
 }
 
@@ -207,7 +253,8 @@ pub(super) async fn tables(conn: &mut PgConnection, bound: &[Bound]) -> Result<V
     for (b, r) in bound.iter().zip(resolved) {
         let oid = usable(&b.binding.column, &r, &b.binding.reading)?;
         readable(&b.binding.column, &r, &role)?;
-        let fast = b.binding.body == Body::Fast;
+        let fast = b.binding.body == Body::Fast && !r.is_bytes();
+        let bytes = r.is_bytes();
         let table = tables.entry(oid).or_insert_with(|| Table {
             oid,
             partitioned: r.kind == "p",
@@ -224,6 +271,8 @@ pub(super) async fn tables(conn: &mut PgConnection, bound: &[Bound]) -> Result<V
             storage: b.binding.storage.clone(),
             column: b.binding.column.column.clone(),
             generated: r.generated,
+            bytes,
+            only: b.binding.only.clone(),
         });
     }
     let roots: Vec<i64> = tables.keys().copied().collect();
@@ -284,9 +333,11 @@ pub(super) fn usable(column: &Column, r: &Resolved, reading: &Reading) -> Result
         Reading::Array { .. } => Some("kind = \"array\" goes with text[] and varchar[]"),
         Reading::Json { .. } | Reading::Text(_) if r.is_json() => None,
         _ if r.is_text() => None,
+        Reading::Name if r.is_uuid() => None,
+        Reading::Name | Reading::Url { .. } | Reading::Raw { .. } if r.is_bytes() => None,
         _ if r.is_array() => Some("a list of names is kind = \"array\""),
         _ if r.is_json() => Some("write kind = \"json\" and a `path`"),
-        _ => Some("bind a column of type text, varchar, char, citext or a domain over one of them"),
+        _ => Some("bind a column of type text, varchar, char, citext, uuid, bytea or a domain over one of them"),
     };
     if let Some(hint) = hint {
         return Err(place(Error::new(Kind::Schema, "the column's type holds no names").with("type", &r.type_name).hint(hint)));

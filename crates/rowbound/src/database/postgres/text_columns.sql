@@ -1,4 +1,4 @@
--- Every column of the application that can hold text. Partitions and children are left out (attinhcount): their rows count with the table above
+-- Every column of the application that can hold text, as text, JSON or bytes. Partitions and children are left out (attinhcount): their rows count with the table above
 -- them. So are views, temporary tables, and what belongs to an extension.
 select
     n.nspname::text as schema,
@@ -9,6 +9,8 @@ select
     case
         when t.typcategory = 'S' then 'text'
         when t.typcategory = 'A' then 'array'
+        when t.typname = 'bytea' then 'blob'
+        when t.typname in ('xml', 'hstore') then 'text'
         else 'json'
     end as class,
     greatest(c.reltuples, 0)::float8 as rows,
@@ -19,7 +21,16 @@ select
 from pg_class c
 join pg_namespace n on n.oid = c.relnamespace
 join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped and a.attinhcount = 0
-join pg_type t on t.oid = a.atttypid
+join pg_type own on own.oid = a.atttypid
+-- A domain holds what the type below it holds, through however many domains.
+join pg_type t on t.oid = case when own.typtype <> 'd' then own.oid else (
+    with recursive below(oid, base) as (
+        select own.oid, own.typbasetype
+        union all
+        select d.oid, d.typbasetype from below join pg_type d on d.oid = below.base
+    )
+    select below.oid from below where below.base = 0
+) end
 left join pg_type e on e.oid = t.typelem and t.typcategory = 'A'
 -- What the name alone means to the role's own search_path, kept at connect.
 left join lateral (
@@ -35,5 +46,5 @@ where c.relkind in ('r', 'p')
     and n.nspname !~ '^pg_'
     and n.nspname not in ('information_schema', 'rowbound')
     and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
-    and (t.typcategory = 'S' or e.typcategory = 'S' or t.typname in ('json', 'jsonb'))
+    and (t.typcategory = 'S' or e.typcategory = 'S' or t.typname in ('json', 'jsonb', 'bytea', 'xml', 'hstore') or e.typname in ('json', 'jsonb', 'xml'))
 order by 1, 2, a.attnum

@@ -324,11 +324,11 @@ fn narrowed(table: &Table) -> (String, String) {
     let of = if table.columns.iter().any(|c| c.generated) || table.members.iter().any(|m| m.meddled) {
         String::new()
     } else {
-        format!(" of {}", table.columns.iter().map(|c| ident(&c.column)).collect::<Vec<_>>().join(", "))
+        format!(" of {}", table.columns.iter().flat_map(BoundColumn::columns).map(|c| ident(c)).collect::<Vec<_>>().join(", "))
     };
-    let changed = |c: &BoundColumn| {
-        let f = ident(&c.column);
-        format!("old.{f}::text collate \"C\" is distinct from new.{f}::text collate \"C\"")
+    let changed = |c: &BoundColumn| match c.only.is_empty() {
+        true => format!("{} collate \"C\" is distinct from {} collate \"C\"", c.value("old"), c.value("new")),
+        false => format!("({}) collate \"C\" is distinct from ({}) collate \"C\"", c.value("old"), c.value("new")),
     };
     let when = table.columns.iter().map(changed).collect::<Vec<_>>().join(" or ");
     (of, format!(" when ({when})"))
@@ -365,7 +365,7 @@ const INSERT: &str = "insert into rowbound.candidate (storage, binding, value, k
 /// application a transaction id per row.
 fn row_body(table: &Table) -> String {
     let mut sql = String::from("\ndeclare\n    keyed text;\n");
-    let columns = || table.columns.iter().enumerate().map(|(i, c)| (i + 1, c, ident(&c.column)));
+    let columns = || table.columns.iter().enumerate().map(|(i, c)| (i + 1, c));
     for (i, ..) in columns() {
         let _ = writeln!(sql, "    was{i} text;\n    now{i} text;");
     }
@@ -374,35 +374,37 @@ fn row_body(table: &Table) -> String {
     if !table.fast {
         sql.push_str("    begin\n");
     }
-    for (i, _, f) in columns() {
-        let _ = writeln!(sql, "{pad}was{i} := old.{f}::text;");
+    for (i, c) in columns() {
+        let _ = writeln!(sql, "{pad}was{i} := {};", c.value("old"));
     }
     let _ = writeln!(sql, "{pad}if tg_op = 'UPDATE' then");
-    for (i, _, f) in columns() {
-        let _ = writeln!(sql, "{pad}    now{i} := new.{f}::text;");
+    for (i, c) in columns() {
+        let _ = writeln!(sql, "{pad}    now{i} := {};", c.value("new"));
     }
     let _ = writeln!(sql, "{pad}end if;");
     if !table.fast {
         // The second case: the column's type changed while this session kept the old plan.
-        sql.push_str("    exception when undefined_column or datatype_mismatch then\n");
-        for (i, _, f) in columns() {
+        // So is the third: bytes that are no text, of one of several columns.
+        let no_text = no_text(table);
+        let _ = writeln!(sql, "    exception when undefined_column or datatype_mismatch{no_text} then");
+        for (i, c) in columns() {
             let read = |row: &str| {
                 format!(
                     "execute {} into {} using {row}",
-                    literal(&format!("select ($1).{f}::text")),
+                    literal(&format!("select {}", c.value("($1)"))),
                     if row == "old" { format!("was{i}") } else { format!("now{i}") }
                 )
             };
             let _ = writeln!(
                 sql,
-                "        was{i} := null;\n        now{i} := null;\n        begin\n            {};\n            if tg_op = 'UPDATE' then\n                {};\n            end if;\n        exception when undefined_column then\n            was{i} := null;\n        end;",
+                "        was{i} := null;\n        now{i} := null;\n        begin\n            {};\n            if tg_op = 'UPDATE' then\n                {};\n            end if;\n        exception when undefined_column{no_text} then\n            was{i} := null;\n        end;",
                 read("old"),
                 read("new"),
             );
         }
         sql.push_str("    end;\n");
     }
-    for (i, c, _) in columns() {
+    for (i, c) in columns() {
         let _ =
             writeln!(sql, "    if octet_length(was{i}) > 0 and (tg_op = 'DELETE' or was{i} collate \"C\" is distinct from now{i}) then");
         if !table.key.is_empty() {
@@ -435,9 +437,9 @@ fn row_body(table: &Table) -> String {
 fn statement_body(table: &Table) -> String {
     let mut sql = String::from("\ndeclare\n    whole bool;\n    have text[];\nbegin\n");
     let select = |c: &BoundColumn, key: &str| {
-        let f = ident(&c.column);
+        let value = c.value("gone");
         format!(
-            "{INSERT}\n        select {}, {}, gone.{f}::text, {key}, 'delete' from gone where octet_length(gone.{f}::text) > 0;\n",
+            "{INSERT}\n        select {}, {}, {value}, {key}, 'delete' from gone where octet_length({value}) > 0;\n",
             literal(&c.storage),
             c.id
         )
@@ -448,7 +450,7 @@ fn statement_body(table: &Table) -> String {
             let _ = write!(sql, "    {}", select(c, &key));
         }
     } else {
-        let names = table.columns.iter().map(|c| &c.column).chain(&table.key).collect::<BTreeSet<_>>();
+        let names = table.columns.iter().flat_map(BoundColumn::columns).chain(&table.key).collect::<BTreeSet<_>>();
         let there = |name: &&String| format!("has_column_privilege(tg_relid, {}, 'select') is not null", literal(name));
         let _ = writeln!(
             sql,
@@ -462,9 +464,10 @@ fn statement_body(table: &Table) -> String {
             "        return null;\n    end if;\n    have := array(select attname::text from pg_attribute where attrelid = tg_relid and attnum > 0 and not attisdropped);\n",
         );
         for c in &table.columns {
-            let _ = writeln!(sql, "    if {} = any (have) and {} then", literal(&c.column), has_key(table));
+            let has = all_there(c);
+            let _ = writeln!(sql, "    if {has} and {} then", has_key(table));
             let _ = write!(sql, "        {}", select(c, &key));
-            let _ = writeln!(sql, "    elsif {} = any (have) then", literal(&c.column));
+            let _ = writeln!(sql, "    elsif {has} then");
             let _ = write!(sql, "        {}", select(c, "null"));
             sql.push_str("    end if;\n");
         }
@@ -498,20 +501,32 @@ begin
     let _ = writeln!(sql, "        keyed := case when {} then {} else 'null' end;", has_key(table), literal(&key_sql("t", &table.key)));
     sql.push_str("        begin\n");
     for c in &table.columns {
-        let f = ident(&c.column);
-        let head = literal(&format!("{INSERT} select {}, {}, t.{f}::text, ", literal(&c.storage), c.id));
-        let tail = literal(&format!(" t where octet_length(t.{f}::text) > 0"));
+        let value = c.value("t");
+        let head = literal(&format!("{INSERT} select {}, {}, {value}, ", literal(&c.storage), c.id));
+        let tail = literal(&format!(" t where octet_length({value}) > 0"));
         let _ = writeln!(
             sql,
-            "            if {} = any (have) then\n                execute {head} || keyed || ', ''truncate'' from only ' || leaf::regclass::text || {tail};\n            end if;",
-            literal(&c.column)
+            "            if {} then\n                execute {head} || keyed || ', ''truncate'' from only ' || leaf::regclass::text || {tail};\n            end if;",
+            all_there(c)
         );
     }
     // A right that was taken away, or row security put on: the application goes on, and the sweep finds the files.
-    sql.push_str(
-        "        exception when insufficient_privilege then\n            null;\n        end;\n    end loop;\n    return null;\nend\n",
+    let _ = write!(
+        sql,
+        "        exception when insufficient_privilege{} then\n            null;\n        end;\n    end loop;\n    return null;\nend\n",
+        no_text(table)
     );
     sql
+}
+
+/// The errors of bytes that are no text, to follow others.
+fn no_text(table: &Table) -> &'static str {
+    if table.columns.iter().any(|c| c.bytes) { " or character_not_in_repertoire or untranslatable_character" } else { "" }
+}
+
+/// Whether every column that `c` depends on is among `have`.
+fn all_there(c: &BoundColumn) -> String {
+    c.columns().map(|name| format!("{} = any (have)", literal(name))).collect::<Vec<_>>().join(" and ")
 }
 
 /// Whether every column of the primary key is among `have`.

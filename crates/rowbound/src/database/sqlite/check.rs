@@ -67,28 +67,37 @@ pub(super) async fn holders(db: &Sqlite, searches: &[ColumnSearch], limit: u32) 
             return Err(Error::new(Kind::Schema, "the bound table does not exist").with("binding", &s.column));
         };
         let f = ident(&s.column.column);
+        let head = format!("SELECT {}, CAST(t.{f} AS BLOB) FROM {} AS t WHERE", triggers::key(&table, "t."), ident(&table.name));
+        let only = triggers::only("t.", &s.search.only);
+        let place = |e: sqlx::Error| failed("explain")(e).with("binding", &s.column);
+        let holder =
+            |key, value: &[u8]| Holder { binding: s.binding, key, value: String::from_utf8_lossy(value).into_owned(), mentioned: false };
         let sql = format!(
-            "SELECT {}, CAST(t.{f} AS BLOB) FROM {} AS t WHERE t.{f} COLLATE BINARY IN \
+            "{head} (t.{f} COLLATE BINARY IN \
              (SELECT value FROM json_each(?1) UNION ALL SELECT CAST(value AS BLOB) FROM json_each(?1)) \
-             OR t.{f} COLLATE BINARY < '' AND CAST(t.{f} AS TEXT) IN (SELECT value FROM json_each(?1)) \
-             OR EXISTS (SELECT 1 FROM json_each(?2) AS p WHERE substr(CAST(t.{f} AS TEXT), 1, length(p.value)) = p.value \
-             AND (instr(t.{f}, '%') OR instr(t.{f}, '?') OR instr(t.{f}, '#'))) LIMIT ?3",
-            triggers::key(&table, "t."),
-            ident(&table.name),
+             OR t.{f} COLLATE BINARY < '' AND CAST(t.{f} AS TEXT) IN (SELECT value FROM json_each(?1))){only} LIMIT ?2",
         );
-        let rows = sqlx::query(AssertSqlSafe(sql))
-            .bind(json(&s.search.values)?)
-            .bind(json(&s.search.odd_under)?)
-            .bind(limit)
-            .fetch_all(&mut *connection)
-            .await
-            .map_err(|e| failed("explain")(e).with("binding", &s.column))?;
-        holders.extend(rows.into_iter().map(|r| Holder {
-            binding: s.binding,
-            key: r.get(0),
-            value: String::from_utf8_lossy(&r.get::<Vec<u8>, _>(1)).into_owned(),
-            mentioned: false,
-        }));
+        let rows =
+            sqlx::query(AssertSqlSafe(sql)).bind(json(&s.search.values)?).bind(limit).fetch_all(&mut *connection).await.map_err(place)?;
+        let before = holders.len();
+        let mut seen: HashSet<(Option<String>, Vec<u8>)> = HashSet::new();
+        for r in rows {
+            let (key, value): (Option<String>, Vec<u8>) = (r.get(0), r.get(1));
+            holders.push(holder(key.clone(), &value));
+            seen.insert((key, value));
+        }
+        if let Some(odd) = &s.search.odd {
+            let sql = format!("{head} t.{f} <> '' AND {}{only}", triggers::is_odd(&format!("t.{f}"), odd));
+            let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(&mut *connection);
+            while holders.len() - before < limit as usize
+                && let Some(r) = rows.try_next().await.map_err(place)?
+            {
+                let value: &[u8] = r.try_get(1).map_err(place)?;
+                if odd.wants(value) && !seen.contains(&(r.get(0), value.to_vec())) {
+                    holders.push(holder(r.get(0), value));
+                }
+            }
+        }
     }
     Ok(holders)
 }
@@ -109,7 +118,8 @@ async fn read_all(
             let missing = || Error::new(Kind::Schema, "the bound table does not exist").with("binding", &search.column);
             let table = table(&mut reader, &search.column.table).await?.ok_or_else(missing)?;
             let (t, f) = (ident(&table.name), ident(&search.column.column));
-            format!("SELECT CAST(t.{f} AS BLOB), {} FROM {t} AS t WHERE t.{f} IS NOT NULL", triggers::key(&table, "t."))
+            let only = triggers::only("t.", &search.search.only);
+            format!("SELECT CAST(t.{f} AS BLOB), {} FROM {t} AS t WHERE t.{f} IS NOT NULL{only}", triggers::key(&table, "t."))
         }
     };
     let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(&mut reader);
@@ -143,13 +153,14 @@ async fn find(db: &Sqlite, connection: &mut SqliteConnection, searches: &[Column
             continue;
         }
         let (t, f) = (ident(&s.column.table), ident(&s.column.column));
+        let only = triggers::only("t.", &s.search.only);
         let place = |e: sqlx::Error| failed("check")(e).with("binding", &s.column);
         if !s.search.values.is_empty() {
             // Qualified, because SQLite silently reads an unqualified "missing_column" as a string. As text and as blob, because
             // the two are never equal. BINARY, so that the answer does not depend on a collation only the application has.
             let sql = format!(
                 "SELECT CAST(t.{f} AS BLOB) FROM {t} AS t WHERE t.{f} COLLATE BINARY IN \
-                 (SELECT value FROM json_each(?1) UNION ALL SELECT CAST(value AS BLOB) FROM json_each(?1))"
+                 (SELECT value FROM json_each(?1) UNION ALL SELECT CAST(value AS BLOB) FROM json_each(?1)){only}"
             );
             let values = json(&s.search.values)?;
             let mut rows = sqlx::query_scalar::<_, Vec<u8>>(AssertSqlSafe(sql)).bind(values).fetch(&mut *connection);
@@ -159,7 +170,7 @@ async fn find(db: &Sqlite, connection: &mut SqliteConnection, searches: &[Column
             drop(rows);
             if may_hold_numbers(connection, s).await? {
                 let sql = format!(
-                    "SELECT CAST(t.{f} AS BLOB) FROM {t} AS t WHERE t.{f} COLLATE BINARY < '' AND CAST(t.{f} AS TEXT) IN (SELECT value FROM json_each(?1))"
+                    "SELECT CAST(t.{f} AS BLOB) FROM {t} AS t WHERE t.{f} COLLATE BINARY < '' AND CAST(t.{f} AS TEXT) IN (SELECT value FROM json_each(?1)){only}"
                 );
                 let mut rows = sqlx::query_scalar::<_, Vec<u8>>(AssertSqlSafe(sql)).bind(json(&s.search.values)?).fetch(&mut *connection);
                 while let Some(value) = rows.try_next().await.map_err(place)? {
@@ -167,15 +178,20 @@ async fn find(db: &Sqlite, connection: &mut SqliteConnection, searches: &[Column
                 }
             }
         }
-        for prefix in &s.search.odd_under {
+        if let Some(odd) = &s.search.odd {
             let sql = format!(
-                "SELECT CAST(t.{f} AS BLOB) FROM {t} AS t WHERE substr(CAST(t.{f} AS TEXT), 1, length(?1)) = ?1 \
-                 AND (instr(t.{f}, '%') OR instr(t.{f}, '?') OR instr(t.{f}, '#'))"
+                "SELECT CAST(t.{f} AS BLOB) FROM {t} AS t WHERE t.{f} <> '' AND {}{only}",
+                triggers::is_odd(&format!("t.{f}"), odd)
             );
-            let mut rows = sqlx::query_scalar::<_, Vec<u8>>(AssertSqlSafe(sql)).bind(prefix).fetch(&mut *connection);
-            while let Some(value) = rows.try_next().await.map_err(place)? {
-                found.push(Found { binding: s.binding, value });
+            let mut seen: HashSet<Vec<u8>> = HashSet::new();
+            let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(&mut *connection);
+            while let Some(row) = rows.try_next().await.map_err(place)? {
+                let value: &[u8] = row.try_get(0).map_err(place)?;
+                if !seen.contains(value) && odd.wants(value) {
+                    seen.insert(value.to_vec());
+                }
             }
+            found.extend(seen.into_iter().map(|value| Found { binding: s.binding, value }));
         }
     }
     Ok(found)

@@ -11,7 +11,7 @@ use super::{
     Sqlite,
     fault::failed,
     tables::{Table, table},
-    triggers::ident,
+    triggers::{ident, only},
 };
 use crate::{
     database::{Paging, Scan, Values, as_table},
@@ -80,8 +80,9 @@ fn in_order(scan: &Scan, table: &Table) -> String {
     let f = format!("t.{}", ident(&scan.column.column));
     format!(
         "SELECT group_concat(hex(v), ',') FROM (SELECT CAST({f} AS BLOB) AS v FROM {} AS t WHERE {f} COLLATE BINARY > CAST(?1 AS TEXT) AND typeof({f}) = 'text' \
-         AND (?2 IS NULL OR {f} COLLATE BINARY <= ?2) ORDER BY {f} COLLATE BINARY LIMIT {})",
+         AND (?2 IS NULL OR {f} COLLATE BINARY <= ?2){} ORDER BY {f} COLLATE BINARY LIMIT {})",
         ident(&table.name),
+        only("t.", &scan.only),
         page(scan)
     )
 }
@@ -103,8 +104,9 @@ async fn by_value(connection: &mut SqliteConnection, table: &Table, scan: &Scan,
     // Numbers and blobs sort before and behind all texts. Whoever gets one now sees that the order is broken, and sorts for himself.
     let f = format!("t.{}", ident(&scan.column.column));
     let sql = format!(
-        "SELECT group_concat(hex(CAST({f} AS BLOB)), ',') FROM {} AS t WHERE typeof({f}) <> 'text' AND {f} <> ''",
-        ident(&table.name)
+        "SELECT group_concat(hex(CAST({f} AS BLOB)), ',') FROM {} AS t WHERE typeof({f}) <> 'text' AND {f} <> ''{}",
+        ident(&table.name),
+        only("t.", &scan.only)
     );
     let odd = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(connection).await?;
     send(to, unhex(odd)?).await;
@@ -115,8 +117,9 @@ async fn by_row(connection: &mut SqliteConnection, table: &Table, rowid: &str, s
     // Every row of the page counts, so that its end is known whatever it holds.
     let f = format!("t.{}", ident(&scan.column.column));
     let sql = format!(
-        "SELECT count(*), max(r), group_concat(hex(v), ',') FROM (SELECT t.{rowid} AS r, CASE WHEN {f} <> '' THEN CAST({f} AS BLOB) END AS v \
+        "SELECT count(*), max(r), group_concat(hex(v), ',') FROM (SELECT t.{rowid} AS r, CASE WHEN {f} <> ''{} THEN CAST({f} AS BLOB) END AS v \
          FROM {} AS t WHERE t.{rowid} > ?1 ORDER BY t.{rowid} LIMIT {})",
+        only("t.", &scan.only),
         ident(&table.name),
         page(scan)
     );
@@ -133,14 +136,14 @@ async fn by_row(connection: &mut SqliteConnection, table: &Table, rowid: &str, s
 /// A table without rowids, and no index to go by: everything, and nobody who reads slowly holds it up.
 async fn at_once(connection: &mut SqliteConnection, table: &Table, scan: &Scan, to: &mut Paging) -> sqlx::Result<()> {
     let f = format!("t.{}", ident(&scan.column.column));
-    let sql = format!("SELECT CAST({f} AS BLOB) FROM {} AS t WHERE {f} <> ''", ident(&table.name));
+    let sql = format!("SELECT CAST({f} AS BLOB) FROM {} AS t WHERE {f} <> ''{}", ident(&table.name), only("t.", &scan.only));
     let values = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(connection).await?;
     send(to, values).await;
     Ok(())
 }
 
 /// `false`: nobody reads any more.
-async fn send(to: &mut Paging, values: Vec<Vec<u8>>) -> bool {
+pub(super) async fn send(to: &mut Paging, values: Vec<Vec<u8>>) -> bool {
     for value in values {
         if !to.send(value).await {
             return false;
@@ -150,8 +153,12 @@ async fn send(to: &mut Paging, values: Vec<Vec<u8>>) -> bool {
 }
 
 /// The values of a page.
-fn unhex(page: Option<String>) -> sqlx::Result<Vec<Vec<u8>>> {
-    let digit = |b: u8| (b as char).to_digit(16).map(|d| d as u8).ok_or_else(|| sqlx::Error::Decode("no hexadecimal number".into()));
+pub(super) fn unhex(page: Option<String>) -> sqlx::Result<Vec<Vec<u8>>> {
+    let digit = |b: u8| match b {
+        b'0'..=b'9' => Ok(b - b'0'),
+        b'A'..=b'F' => Ok(b - b'A' + 10),
+        _ => Err(sqlx::Error::Decode("no hexadecimal number".into())),
+    };
     let one = |hex: &str| hex.as_bytes().chunks(2).map(|pair| Ok(digit(pair[0])? << 4 | digit(*pair.last().unwrap_or(&0))?)).collect();
     // A row without a value is an empty number.
     page.iter().flat_map(|page| page.split(',')).filter(|hex| !hex.is_empty()).map(one).collect()

@@ -28,9 +28,7 @@ pub(super) async fn text_columns(db: &Sqlite) -> Result<Vec<TextColumn>> {
     let mut columns: Vec<TextColumn> = Vec::new();
     for r in rows {
         let (table, column, declared): (String, String, String) = (r.get(0), r.get(1), r.get(2));
-        if !may_hold_text(&declared) {
-            continue;
-        }
+        let Some(class) = class(&declared) else { continue };
         let rows = match columns.last() {
             Some(last) if last.column.table == table => last.rows,
             _ => {
@@ -47,7 +45,7 @@ pub(super) async fn text_columns(db: &Sqlite) -> Result<Vec<TextColumn>> {
         columns.push(TextColumn {
             column: Column { schema: None, table, column },
             schema: String::new(),
-            class: if declared.to_ascii_uppercase().contains("JSON") { Class::Json } else { Class::Text },
+            class,
             data_type: declared,
             rows,
             key: r.get(3),
@@ -60,11 +58,16 @@ pub(super) async fn text_columns(db: &Sqlite) -> Result<Vec<TextColumn>> {
 }
 
 /// SQLite lets any column hold text: only what says that it is something else is left out.
-fn may_hold_text(declared: &str) -> bool {
+fn class(declared: &str) -> Option<Class> {
     let declared = declared.to_ascii_uppercase();
-    declared.contains("CHAR")
-        || declared.contains("TEXT")
-        || !["INT", "REAL", "FLOA", "DOUB", "NUM", "DEC", "BOOL", "DATE", "TIME", "BLOB", "UUID"].iter().any(|t| declared.contains(t))
+    let says = |types: &[&str]| types.iter().any(|t| declared.contains(t));
+    match () {
+        () if says(&["JSON"]) => Some(Class::Json),
+        () if says(&["CHAR", "TEXT"]) => Some(Class::Text),
+        () if says(&["BLOB", "BINARY"]) => Some(Class::Blob),
+        () if says(&["INT", "REAL", "FLOA", "DOUB", "NUM", "DEC", "BOOL", "DATE", "TIME", "UUID"]) => None,
+        () => Some(Class::Text),
+    }
 }
 
 pub(super) async fn sample(db: &Sqlite, column: &TextColumn, limit: usize) -> Result<Sample> {
@@ -72,6 +75,8 @@ pub(super) async fn sample(db: &Sqlite, column: &TextColumn, limit: usize) -> Re
     let place = |e: sqlx::Error| failed("sample")(e).with("column", &column.column);
     let value = format!("CAST(substr(v, 1, {LONGEST}) AS BLOB)");
     let holds = "typeof(v) IN ('text', 'blob') AND length(v) > 0";
+    // Bytes may be pictures: few of them.
+    let most = if column.class == Class::Blob { limit as u64 } else { SMALL };
     let mut connection = db.acquire().await?;
     let ends: Option<(Option<i64>, Option<i64>)> = if column.rows > SMALL {
         // A table WITHOUT ROWID has no such column, and is read from its beginning.
@@ -87,7 +92,7 @@ pub(super) async fn sample(db: &Sqlite, column: &TextColumn, limit: usize) -> Re
         None
     };
     let Some((Some(first), Some(last))) = ends else {
-        let sql = format!("SELECT {value} FROM (SELECT t.{f} AS v FROM {t} AS t LIMIT {SMALL}) WHERE {holds}");
+        let sql = format!("SELECT {value} FROM (SELECT t.{f} AS v FROM {t} AS t WHERE t.{f} IS NOT NULL LIMIT {most}) WHERE {holds}");
         let rows: Vec<Vec<u8>> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut *connection).await.map_err(place)?;
         return Ok(Sample::of(rows, limit, column.rows >= SMALL));
     };

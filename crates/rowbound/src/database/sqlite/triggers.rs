@@ -3,8 +3,10 @@
 //! A trigger mentions only its own table and the candidates: one that read another table would make a rebuild of that
 //! table fail half-way ("error in trigger .. no such table").
 
+use std::collections::BTreeMap;
+
 use super::tables::Table;
-use crate::capture::Bound;
+use crate::{binding::Odd, capture::Bound};
 
 /// An identifier in double quotes.
 pub(super) fn ident(name: &str) -> String {
@@ -14,6 +16,30 @@ pub(super) fn ident(name: &str) -> String {
 /// A string literal.
 pub(super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
+}
+
+/// The condition that a row is one of those that `only` tells, to follow others; empty where all are.
+pub(super) fn only(row: &str, only: &BTreeMap<String, String>) -> String {
+    only.iter().map(|(column, value)| format!(" AND CAST({row}{} AS TEXT) = {}", ident(column), literal(value))).collect()
+}
+
+/// What makes the value `f` of a row odd, as [`crate::binding::ODD`] says it: SQLite has no regular expressions.
+pub(super) fn is_odd(f: &str, odd: &Odd) -> String {
+    let text = format!("CAST({f} AS TEXT)");
+    // A control character is odd at an end only; one within a name says nothing else. `GLOB '*[..]*'` would take twice as long.
+    let rest = |r: &str| {
+        format!(
+            "(instr({r}, '%') OR instr({r}, '?') OR instr({r}, '#') OR instr({r}, '//') OR instr({r}, '/.') OR substr({r}, 1, 1) IN ('/', '.') \
+             OR length({r}) <> length(CAST({r} AS BLOB)) OR trim({r}, ' ' || char(9, 10, 11, 12, 13)) <> {r})"
+        )
+    };
+    let mut sql = "CASE".to_owned();
+    for prefix in odd.prefixes() {
+        let (p, length) = (literal(prefix), prefix.chars().count());
+        sql.push_str(&format!(" WHEN substr({text}, 1, {length}) = {p} THEN {}", rest(&format!("substr({text}, {})", length + 1))));
+    }
+    let other = if odd.bare() { rest(&text) } else { "1".to_owned() };
+    if odd.prefixes().is_empty() { other } else { format!("{sql} ELSE {other} END") }
 }
 
 /// Every trigger that `table` needs for `bound`: name and statement. SQLite stores the statement as it is written here, so
@@ -33,8 +59,10 @@ pub(super) fn wanted(table: &Table, bound: &[&Bound]) -> Vec<(String, String)> {
     push("delete", "AFTER DELETE", row("delete", false));
 
     // UPDATE OF costs other updates nothing. It does not fire for a generated column, whose change is another column's.
-    let generated = bound.iter().any(|b| table.column(&b.binding.column.column).is_some_and(|c| c.generated));
-    let of: Vec<_> = bound.iter().map(|b| ident(&b.binding.column.column)).collect();
+    let computed = |column: &String| table.column(column).is_some_and(|c| c.generated);
+    let generated = bound.iter().any(|b| b.binding.only.keys().chain([&b.binding.column.column]).any(computed));
+    let watched = bound.iter().map(|b| &b.binding.column.column).chain(bound.iter().flat_map(|b| b.binding.only.keys()));
+    let of: Vec<_> = watched.map(|c| ident(c)).collect();
     let timing = if generated { "AFTER UPDATE".to_owned() } else { format!("AFTER UPDATE OF {}", of.join(", ")) };
     push("update", &timing, row("update", true));
 
@@ -77,9 +105,17 @@ fn release(table: &Table, b: &Bound, row: &str, from: &str, event: &str, new: Op
     let f = ident(&b.binding.column.column);
     let from = if from.is_empty() { " WHERE".to_owned() } else { from.to_owned() };
     // BINARY, because a NOCASE column would call a.jpg -> A.jpg no change.
-    let changed = new.map(|new| format!(" AND {row}{f} COLLATE BINARY IS NOT {new}{f}")).unwrap_or_default();
+    let wanted = only(row, &b.binding.only);
+    let changed = new
+        .map(|new| {
+            let changed = format!("{row}{f} COLLATE BINARY IS NOT {new}{f}");
+            let left = b.binding.only.iter().map(|(c, value)| format!(" OR CAST({new}{} AS TEXT) IS NOT {}", ident(c), literal(value)));
+            let left: String = left.collect();
+            if left.is_empty() { format!(" AND {changed}") } else { format!(" AND ({changed}{left})") }
+        })
+        .unwrap_or_default();
     format!(
-        " INSERT INTO rowbound_candidate (storage, binding, value, key, event) SELECT {}, {}, {row}{f}, {}, {}{from} {row}{f} <> ''{changed};",
+        " INSERT INTO rowbound_candidate (storage, binding, value, key, event) SELECT {}, {}, {row}{f}, {}, {}{from} {row}{f} <> ''{wanted}{changed};",
         literal(&b.binding.storage),
         b.id,
         key(table, row),

@@ -112,7 +112,7 @@ fn swept(root: &Path) -> Report400 {
     }
     for (n, (name, in_trash)) in [(HOSTILE[0], false), (HOSTILE[13], true), ("articles/2016/04/lost.jpg", false)].into_iter().enumerate() {
         let name = FileName::parse(name).unwrap();
-        findings.dangling(&Dangling { name, column: "blog_article.image".into(), key: Some(format!("{n}")), in_trash });
+        findings.dangling(&Dangling { name, column: "blog_article.image".into(), key: Some(format!("{n}")), in_trash, file: None });
     }
     let group = |label: &str, files, bytes| Group { label: label.into(), amount: Amount { files, bytes } };
     let moment = |text: &str| text.parse::<Timestamp>().unwrap();
@@ -129,10 +129,18 @@ fn swept(root: &Path) -> Report400 {
         young: Amount { files: 3, bytes: 812_000 },
         derived: Amount { files: 10_000, bytes: 93_000_000 },
         mentioned: Amount { files: 4, bytes: 900_000 },
+        otherwise: Amount { files: 1, bytes: 1_000 },
+        otherwise_in: Default::default(),
+        unexplained: Default::default(),
         protected: 12,
         odd: 2,
         dangling: 3,
         in_trash: 1,
+        other_form: 0,
+        held: Amount::default(),
+        held_by: Vec::new(),
+        similar: Default::default(),
+        unread: Vec::new(),
         by_folder: vec![
             group("articles/", 377, all.bytes * 8 / 10),
             group("hostile/<script>document.title=1</", 14, all.bytes / 10),
@@ -143,6 +151,7 @@ fn swept(root: &Path) -> Report400 {
         brake: Some(Brake {
             why: "32 % of the files are orphans, more than max_share = 20 %".into(),
             hint: "if that is right: rowbound sweep --delete --max-share 40".into(),
+            alike: vec!["300 of 400 begin like a file that is there, then \"__\"".into()],
         }),
         announced: 0,
         healed: 0,
@@ -280,7 +289,7 @@ async fn more_than_fits_is_drawn_listed_and_counted() {
     }
     for n in 0..1_500 {
         let name = FileName::parse("x").unwrap();
-        findings.dangling(&Dangling { name, column: "t.c".into(), key: Some(n.to_string()), in_trash: false });
+        findings.dangling(&Dangling { name, column: "t.c".into(), key: Some(n.to_string()), in_trash: false, file: None });
     }
     some.findings = findings;
     some.report.orphans.files = 6_000;

@@ -1,0 +1,392 @@
+//! The counter-search of a sweep, storages that several databases share, and what a sweep says of its orphans.
+
+use std::path::Path;
+
+use rowbound::{Binding, StoragePlan, Trash};
+use rowbound_testkit::{Backend, Output, Rowbound, World};
+use serde_json::Value;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_rowbound");
+
+fn rowbound(world: &World) -> Rowbound {
+    Rowbound::new(BINARY, world).env("ROWBOUND_STATE", &world.folder().join("state").display().to_string())
+}
+
+/// The only storage of a sweep's answer.
+fn storage(output: &Output) -> Value {
+    output.json()["storages"][0].clone()
+}
+
+fn count(storage: &Value, field: &str) -> u64 {
+    storage.pointer(field).and_then(Value::as_u64).unwrap_or_else(|| panic!("{field} is no number: {storage:#}"))
+}
+
+/// The columns that hold orphans, and how many.
+fn held_by(storage: &Value) -> Vec<(String, u64)> {
+    let columns = storage["held_by"].as_array().expect("a list");
+    let mut all: Vec<_> =
+        columns.iter().map(|by| (by["column"].as_str().expect("a column").to_owned(), by["files"].as_u64().expect("a number"))).collect();
+    all.sort();
+    all
+}
+
+/// A type for bytes.
+fn blob(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Postgres => "bytea",
+        Backend::Sqlite => "blob",
+        _ => "longblob",
+    }
+}
+
+fn json(backend: Backend) -> &'static str {
+    if backend == Backend::Sqlite { "text" } else { "json" }
+}
+
+/// Bytes as a literal.
+fn bytes(backend: Backend, text: &str) -> String {
+    let hex: String = text.bytes().map(|b| format!("{b:02x}")).collect();
+    if backend == Backend::Postgres { format!("'\\x{hex}'") } else { format!("x'{hex}'") }
+}
+
+/// Full names in text, JSON and BLOB columns hold their files, in whatever way they are written there; a last part alone holds nothing.
+async fn names_elsewhere_are_held(backend: Backend) {
+    let mut world = World::new(backend).await.with_docs().await.storage(|s| s.trash(Trash::Off));
+    for n in 0..20 {
+        world.put_doc(&format!("docs/{n}.jpg")).await;
+    }
+    let (blob, json) = (blob(backend), json(backend));
+    let text = if matches!(backend, Backend::Mariadb | Backend::Mysql) { "longtext" } else { "text" };
+    world.db.exec(&format!("create table note (id integer primary key, body {text}, data {json}, raw {blob}, link {text})")).await;
+    rowbound(&world).run(&["attach"]).await.expect(0);
+    // So far into a value that no sample shows it.
+    let far = "x ".repeat(40_000);
+    let literal = |text: &str| backend.literal(text);
+    for (id, column, value, file) in [
+        (
+            1,
+            "body",
+            literal(&format!("{far}<p>See <img src=\"https://old.example.org/files/held/in%20text.jpg?w=1\"></p>")),
+            "held/in text.jpg",
+        ),
+        (2, "data", literal(&format!(r#"{{"cards": [{{"text": "{far}"}}, {{"src": "held\/in-json.jpg"}}]}}"#)), "held/in-json.jpg"),
+        (3, "raw", bytes(backend, &format!("{far}a:1:{{s:4:\"logo\";s:16:\"held/in-blob.jpg\";}}")), "held/in-blob.jpg"),
+        (4, "link", literal(&format!("{far} /files/held/what?.png")), "held/what?.png"),
+    ] {
+        world.db.exec(&format!("insert into note (id, {column}) values ({id}, {value})")).await;
+        world.put_file(file, b"1");
+    }
+    world.db.exec(&format!("insert into note (id, body) values (5, {})", literal("The new one is at elsewhere/the-logo.png"))).await;
+    let orphans = (0..19).map(|n| format!("orphan/{n:02}.jpg")).chain(["orphan/the-logo.png".to_owned()]);
+    orphans.for_each(|name| world.put_file(&name, b"1"));
+
+    let looked = rowbound(&world).run(&["sweep", "--max-share", "1"]).await.expect(1).stdout;
+    for said in ["   4  files without a row are held", "1 of them in note.body", "held/in text.jpg", "   1  orphans share the last part"] {
+        assert!(looked.contains(said), "{said:?} is not in\n{looked}");
+    }
+    let list = rowbound(&world).run(&["sweep", "--max-share", "1", "--list"]).await.expect(1).stdout;
+    assert_eq!(list.lines().count(), 20, "what is held does not go, and is not listed:\n{list}");
+    let stopped = rowbound(&world).run(&["sweep", "--delete", "--max-share", "1", "--max-held", "0.1"]).await.expect(4).stdout;
+    assert!(stopped.contains("the names of 4 of 24 files that no binding reads stand in other values: 17 %, more than 10 %"), "{stopped}");
+    assert!(stopped.contains("--max-held 0.17"), "{stopped}");
+
+    let swept = rowbound(&world).run(&["sweep", "--delete", "--max-share", "1", "--format", "json"]).await.expect(1);
+    let report = storage(&swept);
+    assert_eq!([count(&report, "/orphans/files"), count(&report, "/held/files"), count(&report, "/announced")], [20, 4, 20], "{report:#}");
+    let each = ["note.body", "note.data", "note.link", "note.raw"].map(|column| (column.to_owned(), 1));
+    assert_eq!(held_by(&report), each);
+    assert_eq!(count(&report, "/similar/files"), 1);
+    assert_eq!(report["similar"]["samples"][0]["name"], "orphan/the-logo.png", "{report:#}");
+    rowbound(&world).run(&["collect"]).await.expect(0);
+    let left = world.files();
+    assert_eq!(left.len(), 24, "{left:?}");
+    assert!(left.iter().all(|name| name.starts_with("docs/") || name.starts_with("held/")), "{left:?}");
+
+    // What is ignored needs no files.
+    world = world.ignore(&["note.*"]);
+    let report = storage(&rowbound(&world).run(&["sweep", "--delete", "--format", "json"]).await.expect(0));
+    assert_eq!([count(&report, "/held/files"), count(&report, "/announced")], [0, 4], "{report:#}");
+    rowbound(&world).run(&["collect"]).await.expect(0);
+    world.assert_files_follow_rows().await;
+}
+
+/// A column that cannot be looked through may hold any name: nothing is deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_a_column_that_cannot_be_looked_through_stops_the_sweep() {
+    let world = World::new(Backend::Postgres).await.with_docs().await;
+    for n in 0..9 {
+        world.put_doc(&format!("{n}.jpg")).await;
+    }
+    world.db.exec("create table note (id integer primary key, body text)").await;
+    rowbound(&world).run(&["attach"]).await.expect(0);
+    world.put_file("orphan.jpg", b"1");
+    let mut other = world.db.app().await;
+    other.exec("begin; lock table note in access exclusive mode").await;
+    let stopped = rowbound(&world).run(&["sweep", "--delete"]).await.expect(4).stdout;
+    assert!(stopped.contains("columns could not be looked through") && stopped.contains("note.body"), "{stopped}");
+    other.close().await;
+    rowbound(&world).run(&["sweep", "--delete"]).await.expect(0);
+}
+
+/// A binding of some rows says nothing of the others: what these mention is looked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_a_binding_leaves_out_are_searched() {
+    let world = World::new(Backend::Sqlite).await.with_docs().await;
+    world.db.exec("create table meta (id integer primary key, kind text, data text)").await;
+    let world = world.bind(Binding::json("meta.data", "default", "$.file").expect("a binding").only("kind", "file"));
+    for n in 0..6 {
+        world.put_doc(&format!("{n}.jpg")).await;
+    }
+    world.db.exec(r#"insert into meta (kind, data) values ('file', '{"file": "read.jpg"}'), ('note', '{"see": "left-out.jpg"}')"#).await;
+    ["read.jpg", "left-out.jpg", "orphan.jpg"].iter().for_each(|name| world.put_file(name, b"1"));
+    rowbound(&world).run(&["attach"]).await.expect(0);
+    let report = storage(&rowbound(&world).run(&["sweep", "--max-share", "1", "--max-held", "1", "--format", "json"]).await.expect(1));
+    assert_eq!([count(&report, "/orphans/files"), count(&report, "/held/files")], [1, 1], "{report:#}");
+    assert_eq!(held_by(&report), [("meta.data".to_owned(), 1)]);
+}
+
+/// `2024/a.jpg` is no mention of `a.jpg`, as long as that file is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_longer_name_that_is_read_is_no_mention() {
+    let world = World::new(Backend::Sqlite).await.with_docs().await;
+    for name in ["2024/a.jpg", "2025/b.jpg", "2025/c.jpg", "2025/d.jpg", "2025/e.jpg", "2025/f.jpg"] {
+        world.put_doc(name).await;
+    }
+    world.db.exec("insert into doc (file) values ('2024/lost.jpg')").await;
+    world.put_file("a.jpg", b"1");
+    world.put_file("lost.jpg", b"1");
+    let report = storage(&rowbound(&world).run(&["sweep", "--max-share", "1", "--max-held", "1", "--format", "json"]).await.expect(1));
+    assert_eq!([count(&report, "/orphans/files"), count(&report, "/held/files")], [1, 1], "{report:#}");
+    assert_eq!(report["held_sample"][0]["name"], "lost.jpg", "{report:#}");
+}
+
+/// L8: derivatives that no preset knows. The brake says what they look like.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_brake_says_what_orphans_look_like() {
+    let world = World::new(Backend::Sqlite).await.with_docs().await;
+    for n in 0..12 {
+        world.put_doc(&format!("2026/picture-{n}.jpg")).await;
+        for size in ["3a", "b1", "ff"] {
+            world.put_file(&format!("2026/picture-{n}__{size}.webp"), b"1");
+        }
+    }
+    (0..8).for_each(|n| world.put_file(&format!("old/{n}.tmp"), b"1"));
+    let stopped = rowbound(&world).run(&["sweep"]).await.expect(4).stdout;
+    assert!(stopped.contains("44 of 56 files are orphans: 79 %, more than 20 %"), "{stopped}");
+    assert!(stopped.contains("36 of 44 begin like a file that is there, then \"__\""), "{stopped}");
+    let report = storage(&rowbound(&world).run(&["sweep", "--format", "json"]).await.expect(4));
+    assert_eq!(report["brake"]["alike"][0], "36 of 44 begin like a file that is there, then \"__\"", "{report:#}");
+}
+
+/// L6: sizes that WordPress' metadata holds without their folder, in rows that `where` leaves out; and full names there, in JSON too.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_without_folders_and_rows_that_where_leaves_out_hold_files() {
+    let meta = Binding::name("meta.v", "default").expect("a column").only("k", "_wp_attached_file");
+    let note = Binding::json("note.data", "default", "$.src").expect("a column").only("kind", "card");
+    let world = World::new(Backend::Sqlite).await.with_docs().await.bind(meta).bind(note);
+    world.db.exec("create table meta (id integer primary key, k varchar(50), v text)").await;
+    world.db.exec("create table note (id integer primary key, kind varchar(50), data text)").await;
+    for n in 0..20 {
+        world.put_doc(&format!("2026/p{n}.jpg")).await;
+    }
+    let php = r#"a:2:{s:4:"file";s:11:"2026/p0.jpg";s:5:"sizes";a:1:{s:6:"medium";a:1:{s:4:"file";s:14:"p0-300x200.jpg";}}}"#;
+    for (id, key, value) in [
+        (1, "_wp_attached_file", "2026/p0.jpg"),
+        (2, "_wp_attachment_metadata", php),
+        (3, "_elementor_data", r#"[{"url":"https:\/\/example.org\/m\/2026\/builder.jpg"}]"#),
+        (4, "gallery", "g1.jpg, g2.jpg"),
+    ] {
+        world.db.exec(&format!("insert into meta values ({id}, '{key}', {})", Backend::Sqlite.literal(value))).await;
+    }
+    world.db.exec(r#"insert into note values (1, 'slide', '{"cover": "2026/cover.jpg"}')"#).await;
+    let held = ["2026/builder.jpg", "2026/cover.jpg", "2026/p0-300x200.jpg", "galleries/7/g1.jpg", "galleries/7/g2.jpg"];
+    held.iter().for_each(|name| world.put_file(name, b"1"));
+    (0..10).for_each(|n| world.put_file(&format!("orphan/{n:02}.jpg"), b"1"));
+    rowbound(&world).run(&["attach"]).await.expect(0);
+    let sweep = ["sweep", "--delete", "--max-share", "1", "--max-held", "1", "--format", "json"];
+    let report = storage(&rowbound(&world).run(&sweep).await.expect(1));
+    assert_eq!(["/orphans/files", "/held/files", "/announced"].map(|f| count(&report, f)), [10, 5, 10], "{report:#}");
+    assert_eq!(held_by(&report), [("meta.v".to_owned(), 4), ("note.data".to_owned(), 1)]);
+    rowbound(&world).run(&["collect"]).await.expect(0);
+    assert!(held.iter().all(|name| world.is_there(name)), "{:?}", world.files());
+    assert_eq!(world.files().len(), 25);
+}
+
+/// Derivatives that no binding knows, of too small a share of the storage to stop a sweep by their number. Second uploads of one name are none.
+#[tokio::test(flavor = "multi_thread")]
+async fn orphans_that_look_like_derivatives_stop_the_sweep() {
+    let world = World::new(Backend::Sqlite).await.with_docs().await;
+    for n in 0..60 {
+        world.put_doc(&format!("2026/p{n}.jpg")).await;
+    }
+    for n in 0..5 {
+        world.put_file(&format!("2026/p{n}_AbC12x{n}.jpg"), b"1");
+    }
+    rowbound(&world).run(&["attach"]).await.expect(0);
+    let report = storage(&rowbound(&world).run(&["sweep", "--format", "json"]).await.expect(1));
+    assert_eq!((count(&report, "/orphans/files"), &report["brake"]), (5, &Value::Null), "{report:#}");
+    for n in 0..4 {
+        world.put_file(&format!("styles/large/public/2026/p{n}.jpg.webp"), b"1");
+    }
+    let stopped = rowbound(&world).run(&["sweep", "--delete"]).await.expect(4).stdout;
+    assert!(stopped.contains("4 of 9 orphans that were looked at seem to be made of files that are there: 44 %"), "{stopped}");
+    assert!(stopped.contains("--max-alike 0.45") && stopped.contains("beneath \"styles/large/public/\""), "{stopped}");
+    rowbound(&world).run(&["sweep", "--delete", "--max-alike", "0.45"]).await.expect(0);
+}
+
+/// L10: two databases, one folder. Each alone takes the other's files for orphans.
+async fn a_shared_storage_is_swept_with_all_references(backend: Backend) {
+    let ours = World::new(backend).await.with_docs().await;
+    let mut theirs = World::new(backend).await.with_docs().await;
+    theirs.storage = ours.storage.clone();
+    rowbound(&ours).run(&["attach"]).await.expect(0);
+    rowbound(&theirs).run(&["attach", "--shared"]).await.expect(0);
+    for n in 0..6 {
+        ours.put_doc(&format!("ours/{n}.jpg")).await;
+        ours.put_file(&format!("theirs/{n}.jpg"), b"1");
+        theirs.db.exec(&format!("insert into doc (file) values ('theirs/{n}.jpg')")).await;
+    }
+    theirs.db.exec("insert into doc (file) values ('theirs/lost.jpg')").await;
+    theirs.db.exec("insert into doc (title) values ('see theirs/mentioned.jpg')").await;
+    for name in ["theirs/mentioned.jpg", "orphan/1.jpg", "orphan/2.jpg"] {
+        ours.put_file(name, b"1");
+    }
+    let refused = rowbound(&ours).run(&["sweep", "--delete", "--max-share", "1"]).await.expect(4);
+    assert!(
+        refused.stderr.contains("another database uses this storage") && refused.stderr.contains("--with OTHER.toml"),
+        "{}",
+        refused.stderr
+    );
+
+    let with = theirs.write_config().display().to_string();
+    let sweep = ["sweep", "--delete", "--max-share", "1", "--max-held", "1", "--with", &with, "--format", "json"];
+    let report = storage(&rowbound(&ours).run(&sweep).await.expect(1));
+    assert_eq!(
+        ["/files", "/orphans/files", "/held/files", "/dangling", "/announced"].map(|f| count(&report, f)),
+        [15, 2, 1, 1, 2],
+        "{report:#}"
+    );
+    assert_eq!(held_by(&report), [(format!("doc.title ({with})"), 1)]);
+    assert_eq!(report["dangling_sample"][0]["column"], format!("doc.file ({with})"));
+    rowbound(&ours).run(&["collect"]).await.expect(0);
+    assert!(ours.files().iter().all(|name| !name.starts_with("orphan/")), "{:?}", ours.files());
+    assert_eq!(ours.files().len(), 13);
+
+    let twice = rowbound(&ours).run(&["sweep", "--delete", "--with", &with, "--with", &with]).await.expect(2);
+    assert!(twice.stderr.contains("two configurations are of one installation"), "{}", twice.stderr);
+
+    // A configuration that proves nothing: our own, one of another storage, and one that is not attached.
+    let own = ours.write_config().display().to_string();
+    let stranger = World::new(backend).await.with_docs().await;
+    let strange = stranger.write_config().display().to_string();
+    for (with, said) in [(&own, "is swept already"), (&strange, "nothing is attached")] {
+        let refused = rowbound(&ours).run(&["sweep", "--delete", "--with", with]).await.expect(2);
+        assert!(refused.stderr.contains(said) && refused.stderr.contains(with.as_str()), "{}", refused.stderr);
+    }
+    rowbound(&stranger).run(&["attach"]).await.expect(0);
+    let refused = rowbound(&ours).run(&["sweep", "--delete", "--with", &strange]).await.expect(2);
+    assert!(refused.stderr.contains("no storage of this configuration is the one"), "{}", refused.stderr);
+}
+
+/// L11: sorl's table is bound, so that its thumbnails live as long as their rows. The proposal is attached as it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn sorls_thumbnails_live_as_long_as_their_rows() {
+    let mut world = World::new(Backend::Sqlite).await;
+    world.db.exec("create table product (id integer primary key, image varchar(100))").await;
+    // <https://github.com/jazzband/sorl-thumbnail/blob/master/sorl/thumbnail/models.py>
+    world.db.exec("create table thumbnail_kvstore (\"key\" varchar(200) primary key, value text not null)").await;
+    for n in 0..10 {
+        let (original, thumbnail) = (format!("products/{n}.jpg"), format!("cache/{n}a/{n}b/{n}abc.jpg"));
+        world.put_file(&original, b"1");
+        world.put_file(&thumbnail, b"1");
+        world.db.exec(&format!("insert into product values ({n}, '{original}')")).await;
+        for (key, name) in [(format!("o{n}"), &original), (format!("t{n}"), &thumbnail)] {
+            let value = format!(r#"{{"name": "{name}", "storage": "django.core.files.storage.FileSystemStorage", "size": [100, 100]}}"#);
+            world.db.exec(&format!("insert into thumbnail_kvstore values ('sorl-thumbnail||image||{key}', '{value}')")).await;
+        }
+        world.db.exec(&format!("insert into thumbnail_kvstore values ('sorl-thumbnail||thumbnails||o{n}', '[\"t{n}\"]')")).await;
+    }
+    let text = init(&mut world, 0).await;
+    assert!(text.contains("column = \"thumbnail_kvstore.value\"\nkind = \"json\"\npath = \"$.name\""), "{text}");
+    assert!(text.contains("preset `sorl`"), "{text}");
+    rowbound(&world).run(&["attach"]).await.expect(0);
+    rowbound(&world).run(&["sweep", "--delete"]).await.expect(0);
+    world.db.exec("delete from thumbnail_kvstore where \"key\" like '%||t1' or \"key\" like '%||o1'").await;
+    world.db.exec("delete from product where id = 1").await;
+    rowbound(&world).run(&["collect"]).await.expect(0);
+    rowbound(&world).run(&["sweep", "--delete"]).await.expect(0);
+    rowbound(&world).run(&["collect"]).await.expect(0);
+    assert_eq!(world.files().len(), 18, "{:?}", world.files());
+    world.assert_files_follow_rows().await;
+}
+
+/// Runs `init`, and takes its proposal over as it stands.
+async fn init(world: &mut World, status: i32) -> String {
+    // The world's own configuration needs a binding to be one; init does not read it.
+    world.bindings = vec![Binding::name("product.image", "default").expect("a column")];
+    let (url, storage) = (world.db.url().to_owned(), format!("folder:{}", world.media().display()));
+    let text = rowbound(world).run(&["init", "--database", &url, "--storage", &storage, "--output", "-"]).await.expect(status).stdout;
+    let plan =
+        rowbound::Plan::parse(&text, Path::new("/"), None, &|_| Some(url.clone())).unwrap_or_else(|e| panic!("{}\n{text}", e.full()));
+    world.bindings = plan.bindings;
+    world.ignore = plan.ignore;
+    text
+}
+
+/// A Mac wrote the file, a browser the row: both show `é`.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_normal_forms_of_one_name_are_shown_as_a_pair() {
+    let world = World::new(Backend::Sqlite).await.with_docs().await;
+    for n in 0..9 {
+        world.put_doc(&format!("{n}.jpg")).await;
+    }
+    let (composed, decomposed) = ("caf\u{e9}.jpg", "cafe\u{301}.jpg");
+    world.put_file(decomposed, b"1");
+    world.db.exec(&format!("insert into doc (file) values ('{composed}')")).await;
+    let said = rowbound(&world).run(&["sweep"]).await.expect(1).stdout;
+    assert!(said.contains("(the row has U+00E9, the file U+0301)"), "{said}");
+    let report = storage(&rowbound(&world).run(&["sweep", "--format", "json"]).await.expect(1));
+    assert_eq!(count(&report, "/other_form"), 1, "{report:#}");
+    assert_eq!(report["dangling_sample"][0]["file"], decomposed, "{report:#}");
+}
+
+/// A storage without a binding is left alone, and keeps no other one from its sweep.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storage_without_a_binding_ends_no_other_sweep() {
+    let mut world = World::new(Backend::Sqlite).await.with_docs().await;
+    let other = world.folder().join("other");
+    std::fs::create_dir(&other).expect("a folder");
+    world.others.push(StoragePlan::folder("another", &other));
+    for n in 0..9 {
+        world.put_doc(&format!("{n}.jpg")).await;
+    }
+    world.put_file("orphan.jpg", b"1");
+    std::fs::write(other.join("a.jpg"), b"1").expect("a file");
+    rowbound(&world).run(&["attach"]).await.expect(0);
+    let swept = rowbound(&world).run(&["sweep", "--delete", "--format", "json"]).await.expect(1);
+    assert_eq!(swept.json()["unbound"], serde_json::json!(["another"]));
+    assert_eq!(count(&storage(&swept), "/announced"), 1);
+    assert!(swept.stderr.contains("storage another was not swept"), "{}", swept.stderr);
+    let refused = rowbound(&world).run(&["sweep", "--storage", "another"]).await.expect(2);
+    assert!(refused.stderr.contains("every file would be an orphan"), "{}", refused.stderr);
+}
+
+macro_rules! on {
+    ($($module:ident $backend:ident),*) => { $(
+        mod $module {
+            use super::*;
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn orphans_whose_names_stand_elsewhere_are_held() {
+                names_elsewhere_are_held(Backend::$backend).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn a_shared_storage_is_swept_with_every_installation() {
+                a_shared_storage_is_swept_with_all_references(Backend::$backend).await;
+            }
+        }
+    )* };
+}
+
+on!(sqlite Sqlite, postgres Postgres, mariadb Mariadb, mysql Mysql);

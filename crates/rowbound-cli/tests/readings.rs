@@ -1,0 +1,261 @@
+//! Values that a binding reads as less than they say, and columns that came after `attach`: files that rows reference stay. Each story is one that was seen with an
+//! application; its number is that of the survey.
+
+use std::time::Duration;
+
+use rowbound::{Binding, Trash, binding::Reading};
+use rowbound_testkit::{Backend, Rowbound, World, wait_until};
+use serde_json::Value;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_rowbound");
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn rowbound(world: &World) -> Rowbound {
+    Rowbound::new(BINARY, world)
+}
+
+/// A world whose column is bound with `reading`, with a file of each name and a row of each value.
+async fn world(backend: Backend, reading: Reading, files: &[&str], values: &[&str]) -> World {
+    let world = World::new(backend).await;
+    let id = backend.id_column();
+    world.db.exec(&format!("create table doc (id {id}, file varchar(300), title varchar(50))")).await;
+    let world = world.bind(Binding::name("doc.file", "default").expect("a binding").reading(reading));
+    for file in files {
+        world.put_file(file, b"x");
+        world.age(file, Duration::from_secs(86_400));
+    }
+    for value in values {
+        world.db.exec(&format!("insert into doc (file) values ({})", backend.literal(value))).await;
+    }
+    world
+}
+
+async fn swept(world: &World) -> Value {
+    let swept = rowbound(world).run(&["sweep", "--delete", "--max-share", "100%", "--format", "json"]).await;
+    let report = swept.json()["storages"][0].clone();
+    rowbound(world).run(&["collect", "--retry-now"]).await;
+    report
+}
+
+/// L2: prefixes before names that are not percent-encoded. A sweep took them, and ended with 0.
+async fn raw_names_behind_a_prefix(backend: Backend) {
+    let files = ["100% cotton.jpg", "C# notes.pdf", "what?.png", "a%20b.png", "orphan.png"];
+    let values = ["/files/100% cotton.jpg", "/files/C# notes.pdf", "/files/what?.png", "/files/a%20b.png", "/files/plain.jpg"];
+    let reading = Reading::Url { prefixes: vec!["/files/".into()] };
+    let world = world(backend, reading, &files, &values).await;
+    world.put_file("plain.jpg", b"x");
+    rowbound(&world).run(&["attach"]).await.expect(0);
+    let report = swept(&world).await;
+    assert_eq!(world.files(), ["100% cotton.jpg", "C# notes.pdf", "a%20b.png", "plain.jpg", "what?.png"], "{report:#}");
+    assert_eq!(report["otherwise"]["files"], 4, "{report:#}");
+    assert_eq!(report["otherwise_in"]["doc.file"]["count"], 4, "{report:#}");
+}
+
+/// L3: a host that the sample did not show.
+async fn a_host_that_the_plan_does_not_have(backend: Backend) {
+    let files = ["d/a.jpg", "d/b.jpg", "d/orphan.jpg"];
+    let values = ["https://cdn.example.org/m/d/a.jpg", "//old.example.org/uploads/d/b.jpg"];
+    let reading = Reading::Url { prefixes: vec!["https://cdn.example.org/m/".into()] };
+    let world = world(backend, reading, &files, &values).await;
+    let attached = rowbound(&world).run(&["attach"]).await.expect(0);
+    assert!(format!("{}{}", attached.stdout, attached.stderr).contains("//old.example.org/uploads/d/b.jpg"), "{}", attached.stdout);
+    let report = swept(&world).await;
+    assert_eq!(world.files(), ["d/a.jpg", "d/b.jpg"], "{report:#}");
+    assert_eq!(report["unexplained"]["doc.file"]["samples"][0], "//old.example.org/uploads/d/b.jpg", "{report:#}");
+    let status = rowbound(&world).run(&["status", "--format", "json"]).await.json();
+    assert_eq!(status["bindings"][0]["values"]["unexplained"], 1, "{status:#}");
+    let doctor = rowbound(&world).run(&["doctor"]).await;
+    assert!(doctor.stdout.contains("//old.example.org/uploads/d/b.jpg"), "{}", doctor.stdout);
+}
+
+/// L9: two rows spell one path in two ways; the first is deleted.
+async fn a_row_that_spells_it_otherwise(backend: Backend) {
+    for other in ["/d/x.jpg", "//d/x.jpg", "./d/x.jpg", " d/x.jpg", "d/x.jpg?v=1"] {
+        let world = world(backend, Reading::Name, &["d/x.jpg"], &["d/x.jpg", other]).await;
+        rowbound(&world).run(&["attach"]).await.expect(0);
+        world.db.exec("delete from doc where file = 'd/x.jpg'").await;
+        rowbound(&world).run(&["collect", "--retry-now"]).await.expect(0);
+        assert_eq!(world.files(), ["d/x.jpg"], "{other:?} means it");
+        assert_eq!(world.outcomes("d/x.jpg").await, ["kept"], "{other:?}");
+        let told = rowbound(&world).run(&["explain", "d/x.jpg"]).await;
+        assert!(told.stdout.contains("doc.file"), "{}", told.stdout);
+    }
+}
+
+/// A spelling that came after `attach` had looked: the file may be moved, and is not erased.
+async fn a_spelling_that_nobody_has_seen_yet(backend: Backend) {
+    let world = world(backend, Reading::Name, &["d/x.jpg"], &["d/x.jpg"]).await.storage(|s| s.trash(Trash::Keep(Duration::from_millis(1))));
+    rowbound(&world).run(&["attach"]).await.expect(0);
+    world.db.exec("insert into doc (file) values ('/d/x.jpg')").await;
+    world.db.exec("delete from doc where file = 'd/x.jpg'").await;
+    for _ in 0..2 {
+        rowbound(&world).run(&["collect", "--retry-now"]).await;
+    }
+    assert!(world.is_there("d/x.jpg") || world.trashed().iter().any(|t| t.ends_with("d/x.jpg")), "it was erased");
+    assert!(!world.outcomes("d/x.jpg").await.iter().any(|o| o == "purged" || o == "erased"));
+    // The next attach has seen it.
+    rowbound(&world).run(&["restore", "d/x.jpg"]).await;
+    rowbound(&world).run(&["attach"]).await.expect(0);
+    rowbound(&world).run(&["collect", "--retry-now"]).await;
+    assert_eq!(world.files(), ["d/x.jpg"]);
+}
+
+/// L5: a column that did not exist, or was empty, at `attach`.
+async fn a_column_that_came_later(backend: Backend) {
+    let id = backend.id_column();
+    for ddl in ["alter table doc add column cover varchar(300)", &format!("create table gone_doc (id {id}, was varchar(300))")] {
+        let world = World::new(backend).await.with_docs().await;
+        for name in ["a.jpg", "b.jpg"] {
+            world.put_doc(name).await;
+        }
+        rowbound(&world).run(&["attach"]).await.expect(0);
+        world.db.exec(ddl).await;
+        rowbound(&world).run(&["collect"]).await.expect(0);
+        let (fill, column) = match ddl.starts_with("alter") {
+            true => ("update doc set cover = 'b.jpg' where file = 'a.jpg'", "doc.cover"),
+            false => ("insert into gone_doc (was) values ('b.jpg')", "gone_doc.was"),
+        };
+        world.db.exec(fill).await;
+        world.db.exec("delete from doc where file = 'b.jpg'").await;
+        let stopped = rowbound(&world).run(&["collect", "--retry-now"]).await.expect(4);
+        assert!(stopped.stderr.contains(column) && stopped.stderr.contains("b.jpg"), "{}", stopped.stderr);
+        assert_eq!(world.files(), ["a.jpg", "b.jpg"]);
+        let daemon = rowbound(&world).spawn(&["run", "--poll", "20ms"]);
+        daemon.wait_for_line(column, DEADLINE).await;
+        assert_eq!(world.files(), ["a.jpg", "b.jpg"]);
+        // A person says that its rows need no files. Whoever runs reads the record again, and goes on.
+        let world = world.ignore(&[column]);
+        world.write_config();
+        rowbound(&world).run(&["attach"]).await.expect(0);
+        wait_until(DEADLINE, "the daemon goes on after an attach", || async { world.files() == ["a.jpg"] }).await;
+        daemon.terminate();
+        daemon.wait(DEADLINE).await;
+    }
+}
+
+/// L5: what stopped deletion is over when its column references nothing any more, without an attach.
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_a_stop_ends_when_the_column_is_gone() {
+    let world = World::new(Backend::Sqlite).await.with_docs().await;
+    for name in ["a.jpg", "b.jpg"] {
+        world.put_doc(name).await;
+    }
+    rowbound(&world).run(&["attach"]).await.expect(0);
+    world.db.exec("alter table doc add column cover varchar(300)").await;
+    world.db.exec("update doc set cover = 'b.jpg' where file = 'a.jpg'").await;
+    world.db.exec("delete from doc where file = 'b.jpg'").await;
+    let daemon = rowbound(&world).spawn(&["run", "--poll", "20ms"]);
+    daemon.wait_for_line("doc.cover", DEADLINE).await;
+    assert_eq!(world.files(), ["a.jpg", "b.jpg"]);
+    world.db.exec("update doc set cover = null").await;
+    // It looks once a minute.
+    wait_until(DEADLINE * 3, "the daemon goes on", || async { world.files() == ["a.jpg"] }).await;
+    daemon.terminate();
+    daemon.wait(DEADLINE).await;
+}
+
+/// L5: `attach` asks about empty columns whose names speak of files, and a new one without files stops nothing.
+async fn an_empty_column_is_asked_about(backend: Backend) {
+    let world = World::new(backend).await.with_docs().await;
+    world.put_doc("a.jpg").await;
+    world.db.exec("alter table doc add column cover varchar(300)").await;
+    let attached = rowbound(&world).run(&["attach"]).await.expect(0);
+    assert!(format!("{}{}", attached.stdout, attached.stderr).contains("doc.cover"), "{}{}", attached.stdout, attached.stderr);
+    world.db.exec("update doc set cover = 'blue'").await;
+    rowbound(&world).run(&["collect"]).await.expect(0);
+}
+
+/// L7: a name in bytes.
+async fn bytes_are_surveyed(backend: Backend) {
+    let world = World::new(backend).await.with_docs().await;
+    world.put_doc("a.jpg").await;
+    world.put_file("logo/x.png", b"x");
+    let (bytes, value) = match backend {
+        Backend::Postgres => ("bytea", "'\\x7b226c6f676f223a20226c6f676f2f782e706e67227d'::bytea"),
+        Backend::Sqlite => ("blob", "x'7b226c6f676f223a20226c6f676f2f782e706e67227d'"),
+        _ => ("longblob", "x'7b226c6f676f223a20226c6f676f2f782e706e67227d'"),
+    };
+    let id = backend.id_column();
+    world.db.exec(&format!("create table config (id {id}, data {bytes})")).await;
+    world.db.exec(&format!("insert into config (data) values ({value})")).await;
+    let refused = rowbound(&world).run(&["attach"]).await;
+    assert_ne!(refused.code, Some(0), "{}", refused.stdout);
+    assert!(refused.stderr.contains("config.data") && refused.stderr.contains("logo/x.png"), "{}", refused.stderr);
+}
+
+/// Another `where` is the same binding: what waits from before is looked at, and no time without capture is written down.
+async fn another_where(backend: Backend) {
+    let mut world = World::new(backend).await.with_docs().await;
+    for name in ["a.jpg", "b.jpg"] {
+        world.put_doc(name).await;
+    }
+    world.db.exec("update doc set title = 'x'").await;
+    rowbound(&world).run(&["attach"]).await.expect(0);
+    world.db.exec("delete from doc where file = 'a.jpg'").await;
+    for title in ["x", "y", "x"] {
+        world.bindings = vec![Binding::name("doc.file", "default").expect("a column").only("title", title)];
+        let attached = rowbound(&world).run(&["attach", "--format", "json"]).await.expect(0).json();
+        assert_eq!(attached["installation"]["gaps"], serde_json::json!([]), "{attached:#}");
+        assert_eq!(attached["removed"], serde_json::json!([]), "{attached:#}");
+    }
+    rowbound(&world).run(&["collect", "--retry-now"]).await.expect(0);
+    assert_eq!(world.files(), ["b.jpg"]);
+    assert!(!world.outcomes("a.jpg").await.contains(&"unbound".to_owned()));
+}
+
+macro_rules! on {
+    ($($module:ident: $backend:ident;)*) => {
+        $(
+            mod $module {
+                use super::*;
+
+                #[tokio::test(flavor = "multi_thread")]
+                async fn raw_names_behind_a_prefix_stay() {
+                    raw_names_behind_a_prefix(Backend::$backend).await;
+                }
+
+                #[tokio::test(flavor = "multi_thread")]
+                async fn files_of_a_host_that_the_plan_does_not_have_stay() {
+                    a_host_that_the_plan_does_not_have(Backend::$backend).await;
+                }
+
+                #[tokio::test(flavor = "multi_thread")]
+                async fn a_file_stays_while_a_row_spells_it_otherwise() {
+                    a_row_that_spells_it_otherwise(Backend::$backend).await;
+                }
+
+                #[tokio::test(flavor = "multi_thread")]
+                async fn a_new_spelling_costs_no_file() {
+                    a_spelling_that_nobody_has_seen_yet(Backend::$backend).await;
+                }
+
+                #[tokio::test(flavor = "multi_thread")]
+                async fn a_new_column_that_references_files_stops_deletion() {
+                    a_column_that_came_later(Backend::$backend).await;
+                }
+
+                #[tokio::test(flavor = "multi_thread")]
+                async fn attach_asks_about_empty_columns() {
+                    an_empty_column_is_asked_about(Backend::$backend).await;
+                }
+
+                #[tokio::test(flavor = "multi_thread")]
+                async fn another_where_is_the_same_binding() {
+                    another_where(Backend::$backend).await;
+                }
+
+                #[tokio::test(flavor = "multi_thread")]
+                async fn columns_of_bytes_are_surveyed() {
+                    bytes_are_surveyed(Backend::$backend).await;
+                }
+            }
+        )*
+    };
+}
+
+on! {
+    sqlite: Sqlite;
+    postgres: Postgres;
+    mariadb: Mariadb;
+    mysql: Mysql;
+}

@@ -1,0 +1,445 @@
+//! Everything that a value could mean, and how a name could be written.
+//!
+//! In: a value with one name, or a name. Out: every name that the value could hold ([`Reading::holds`]), every way to write a name that an index can look for
+//! ([`Reading::spellings`]), and how deep a check must look so that it misses none ([`Reading::depth`]). Promise: to hold too much costs a wait, to hold too little
+//! costs a file. So the exact reading decides only what is released, and everything here decides what stays.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashSet},
+    fmt,
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization;
+
+use super::{Reading, Resolved};
+use crate::name::{FileName, Names};
+
+/// Of a URL so many parts are tried as the beginning of a name.
+const PARTS: usize = 64;
+
+/// Of a name so many separators are doubled in turn.
+const DOUBLED: usize = 8;
+
+/// How deep a check must look into a column of names or URLs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Depth {
+    /// Each value is one name and can mean no other: equality finds it.
+    Plain,
+    /// Some values are written otherwise, but each in one of a name's [`Reading::spellings`]: equality finds it among these.
+    Spelled,
+    /// Some values could mean a name in a way that no list holds. All that are not plain are read. The depth of a column that nobody has looked through.
+    #[default]
+    Whole,
+}
+
+/// The values of a column that are not plain, of which those that could hold one of the names are wanted.
+#[derive(Clone)]
+pub struct Odd {
+    reading: Reading,
+    names: Names,
+    wanted: Arc<HashSet<FileName>>,
+    read: bool,
+}
+
+impl fmt::Debug for Odd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Odd({:?}, {} names)", self.reading, self.wanted.len())
+    }
+}
+
+impl PartialEq for Odd {
+    fn eq(&self, other: &Self) -> bool {
+        self.reading == other.reading && self.wanted == other.wanted && self.read == other.read
+    }
+}
+
+impl Eq for Odd {}
+
+impl Odd {
+    /// `read`: only what is read counts, not what a value could mean besides.
+    pub(super) fn new<'a>(reading: &Reading, names: Names, wanted: impl IntoIterator<Item = &'a FileName>, read: bool) -> Self {
+        Odd { reading: reading.clone(), names, wanted: Arc::new(wanted.into_iter().cloned().collect()), read }
+    }
+
+    /// Whether a value holds one of the names.
+    pub fn wants(&self, value: &[u8]) -> bool {
+        let mut wanted = false;
+        match self.read {
+            true => self.reading.each_name(value, self.names, |found| {
+                wanted |= matches!(found, Resolved::Name(name) if self.wanted.contains(&name));
+            }),
+            false => self.reading.holds(value, self.names, |name| wanted |= self.wanted.contains(&name)),
+        }
+        wanted
+    }
+
+    /// What may stand before a name, the longest first.
+    pub fn prefixes(&self) -> Vec<&str> {
+        let (prefixes, strip) = self.reading.prefixes();
+        let mut all: Vec<&str> = prefixes.iter().chain(strip).map(String::as_str).collect();
+        all.sort_by_key(|p| std::cmp::Reverse(p.len()));
+        all
+    }
+
+    /// Whether a value under no prefix is a name; else each of them is odd.
+    pub fn bare(&self) -> bool {
+        self.reading.is_bare()
+    }
+}
+
+/// What makes the rest of a value behind its prefix odd, as a regular expression; databases ask for it in their own ways: a byte other than printable ASCII, `%`, `?`, `#`,
+/// an empty or dotted part, a slash, a dot or a blank at the beginning, a blank at the end.
+pub const ODD: &str = "[^ -\"\\$\\&->@-~]|//|/[.]|^[/. ]| $";
+
+/// The same without regular expressions.
+fn is_plain(rest: &str) -> bool {
+    let printable = |b: u8| matches!(b, b' '..=b'"' | b'$' | b'&'..=b'>' | b'@'..=b'~');
+    rest.bytes().all(printable)
+        && !rest.contains("//")
+        && !rest.contains("/.")
+        && !rest.starts_with(['/', '.', ' '])
+        && !rest.ends_with(' ')
+}
+
+impl Reading {
+    /// What stands before names: prefixes of URLs, and what is taken away raw.
+    fn prefixes(&self) -> (&[String], &[String]) {
+        match self {
+            Reading::Url { prefixes } => (prefixes, &[]),
+            Reading::Raw { strip, prefixes, .. } => (prefixes, strip),
+            _ => (&[], &[]),
+        }
+    }
+
+    /// Whether a value under no prefix is a name.
+    fn is_bare(&self) -> bool {
+        matches!(self, Reading::Name | Reading::Key | Reading::Raw { bare: true, .. })
+    }
+
+    /// What follows the longest prefix of a value; `None` where it stands under none.
+    fn rest<'v>(&self, value: &'v str) -> Option<&'v str> {
+        let (prefixes, strip) = self.prefixes();
+        prefixes.iter().chain(strip).filter_map(|p| value.strip_prefix(p.as_str())).min_by_key(|r| r.len())
+    }
+
+    /// Calls `take` with every name that a value with one name could mean, perhaps more than once: as it stands and percent-decoded, with and without query and fragment, without
+    /// blanks around it, with leading and doubled separators taken away, in the other normal forms. Where it looks like a URL or a path and stands under no
+    /// prefix, so is every part of it that ends with its end.
+    pub fn holds(&self, value: &[u8], names: Names, mut take: impl FnMut(FileName)) {
+        self.each_name(value, names, |found| {
+            if let Resolved::Name(name) = found {
+                take(name);
+            }
+        });
+        if self.is_many() || *self == Reading::Key {
+            return;
+        }
+        let Ok(text) = std::str::from_utf8(value) else { return };
+        let rest = self.rest(text);
+        if let Some(plain) = rest.or(self.is_bare().then_some(text))
+            && is_plain(plain)
+        {
+            return;
+        }
+        let mut seen = HashSet::new();
+        let mut tidy = |text: &str| {
+            for one in [text, text.trim_start(), text.trim_end(), text.trim()] {
+                for one in [Cow::Borrowed(one), Cow::Borrowed(one.trim_start_matches('/')), walked(one)] {
+                    if seen.contains(one.as_ref()) {
+                        continue;
+                    }
+                    if let Ok(name) = FileName::of(names, &one) {
+                        forms(&name).into_iter().filter_map(|form| FileName::of(names, &form).ok()).for_each(&mut take);
+                        take(name);
+                    }
+                    seen.insert(one.into_owned());
+                }
+            }
+        };
+        // Blanks before a prefix hide it.
+        let rest = rest.or_else(|| self.rest(text.trim_start()));
+        for view in views(rest.unwrap_or(text)) {
+            // Where URLs are expected, too: some rows have the name alone.
+            tidy(&view);
+            if rest.is_none() && (!self.is_bare() || looks_like_a_path(&view)) {
+                view.match_indices('/').take(PARTS).for_each(|(at, _)| tidy(&view[at + 1..]));
+            }
+        }
+    }
+
+    /// What equality must find of a name: the values that are it, plainly written.
+    pub fn plain_values<'n>(&self, name: &'n FileName) -> impl Iterator<Item = String> + use<'_, 'n> {
+        let (prefixes, strip) = self.prefixes();
+        let own = match self {
+            // A key is its file's last part; what else lies there, the resolver tells.
+            Reading::Key => Some(name.base().to_owned()),
+            _ => self.is_bare().then(|| name.as_str().to_owned()),
+        };
+        own.into_iter().chain(prefixes.iter().chain(strip).map(move |p| format!("{p}{name}")))
+    }
+
+    /// Other ways to write a name that an index can look for: percent-encoded, in other normal forms, with a separator before it or one doubled, a blank around it.
+    pub fn spellings(&self, name: &FileName) -> BTreeSet<String> {
+        let mut ways = BTreeSet::new();
+        let mut plain = vec![name.as_str().to_owned()];
+        plain.extend(forms(name));
+        if let Ok(path) = FileName::parse(&walked(name.as_str())) {
+            plain.push(path.as_str().to_owned());
+        }
+        for one in &plain {
+            ways.extend([format!("/{one}"), format!("./{one}"), format!(" {one}"), format!("{one} "), format!("{one}\n"), one.clone()]);
+            ways.extend(one.match_indices('/').take(DOUBLED).map(|(at, _)| format!("{}/{}", &one[..at], &one[at..])));
+            if let Ok(name) = FileName::key(one) {
+                ways.extend([name.url_path(), name.uri_path(), name.uri_path().replace('+', "%2B")]);
+            }
+        }
+        let (prefixes, strip) = self.prefixes();
+        let own = if self.is_bare() { ways.clone() } else { BTreeSet::new() };
+        prefixes.iter().chain(strip).flat_map(|p| ways.iter().map(move |way| format!("{p}{way}"))).chain(own).collect()
+    }
+
+    /// How deep a check must look to find every name that this value could mean.
+    pub fn depth(&self, value: &[u8], names: Names) -> Depth {
+        let Ok(text) = std::str::from_utf8(value) else { return Depth::Plain };
+        let mut depth = Depth::Plain;
+        self.holds(value, names, |name| {
+            depth = depth.max(match () {
+                () if self.plain_values(&name).any(|one| one == text) => Depth::Plain,
+                () if depth < Depth::Whole && self.spellings(&name).contains(text) => Depth::Spelled,
+                () => Depth::Whole,
+            });
+        });
+        depth
+    }
+}
+
+/// Whether a value is a URL or a path from elsewhere, rather than a name within a storage.
+fn looks_like_a_path(text: &str) -> bool {
+    let text = text.trim_start();
+    text.contains("://") || text.starts_with('/') || text.starts_with("../")
+}
+
+/// The text as it stands and percent-decoded, with and without what follows a `?` or a `#`.
+fn views(text: &str) -> Vec<Cow<'_, str>> {
+    let mut all: Vec<Cow<'_, str>> = Vec::new();
+    let mut add = |view: Cow<'_, str>| {
+        if !all.contains(&view) {
+            all.push(Cow::Owned(view.into_owned()));
+        }
+    };
+    for end in [&[][..], &['?'], &['#'], &['?', '#']] {
+        let cut = text.split(end).next().unwrap_or(text);
+        add(Cow::Borrowed(cut));
+        if let Ok(decoded) = percent_encoding::percent_decode_str(cut).decode_utf8() {
+            add(decoded);
+        }
+    }
+    all
+}
+
+/// The path that a text comes to, if it is walked: without empty parts and dots.
+fn walked(text: &str) -> Cow<'_, str> {
+    if FileName::parse(text).is_ok() {
+        return Cow::Borrowed(text);
+    }
+    let mut path: Vec<&str> = Vec::new();
+    for part in text.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(path.pop()),
+            _ => path.push(part),
+        }
+    }
+    Cow::Owned(path.join("/"))
+}
+
+/// Other names, of which a value that means one means this name, too: its normal forms, because a name may be in none of them; and of a key that is no path the path
+/// that it comes to, because a library of the application may take `/a/b` and `./a/b` for `a/b`.
+pub(crate) fn aliases(name: &FileName) -> Vec<FileName> {
+    let path = if name.as_path().is_ok() { None } else { FileName::parse(&walked(name.as_str())).ok() };
+    let mut all: Vec<FileName> = Vec::new();
+    for one in [Some(name), path.as_ref()].into_iter().flatten() {
+        all.extend(forms(one).iter().filter_map(|form| FileName::key(form).ok()));
+    }
+    all.extend(path);
+    all
+}
+
+/// Its other normal forms: macOS writes `e` and an accent where others write `é`.
+fn forms(name: &FileName) -> Vec<String> {
+    if name.as_str().is_ascii() {
+        return Vec::new();
+    }
+    let mut forms = vec![name.as_str().nfc().collect::<String>(), name.as_str().nfd().collect()];
+    forms.retain(|form| form != name.as_str());
+    forms.dedup();
+    forms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::binding::{Binding, Scan};
+    use proptest::prelude::*;
+
+    fn readings() -> [Reading; 4] {
+        let (prefixes, strip) = (vec!["https://cdn.example.com/media/".to_owned(), "/media/".to_owned()], vec!["public://".to_owned()]);
+        [
+            Reading::Name,
+            Reading::Url { prefixes: prefixes.clone() },
+            Reading::Raw { strip: strip.clone(), prefixes, bare: false },
+            Reading::Raw { strip, prefixes: Vec::new(), bare: true },
+        ]
+    }
+
+    fn held(reading: &Reading, value: &str) -> Vec<String> {
+        let mut all = Vec::new();
+        reading.holds(value.as_bytes(), Names::Paths, |name| all.push(name.to_string()));
+        all.dedup();
+        all
+    }
+
+    #[test]
+    fn a_plain_value_holds_its_name_and_no_other() {
+        assert_eq!(held(&Reading::Name, "2024/a b.jpg"), ["2024/a b.jpg"]);
+        assert_eq!(held(&readings()[1], "/media/2024/a.jpg"), ["2024/a.jpg"]);
+        assert_eq!(held(&readings()[2], "public://2024/a.jpg"), ["2024/a.jpg"]);
+        assert_eq!(held(&Reading::Key, "abcdef"), ["ab/cd/abcdef"]);
+    }
+
+    #[test]
+    fn names_that_a_value_only_contains_are_not_held() {
+        let not = |reading: &Reading, value: &str, name: &str| assert!(!held(reading, value).contains(&name.to_owned()), "{value}");
+        not(&Reading::Name, "a/b.jpg", "b.jpg");
+        not(&Reading::Name, "a/b.jpg ", "b.jpg");
+        not(&readings()[1], "/media/a/b.jpg?v=1", "b.jpg");
+        not(&Reading::Name, "/a/b.jpg", ".jpg");
+    }
+
+    #[test]
+    fn a_key_that_is_no_path_is_meant_by_its_path() {
+        let meant = |name: &str| aliases(&FileName::key(name).unwrap()).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(meant("/a/b"), ["a/b"]);
+        assert_eq!(meant("./a//b"), ["a/b"]);
+        assert_eq!(meant("a/b"), [""; 0]);
+        assert_eq!(meant("caf\u{e9}"), ["cafe\u{301}"]);
+        // Neither composed nor decomposed: a row may have either.
+        assert_eq!(meant("\u{e9}e\u{301}"), ["\u{e9}\u{e9}", "e\u{301}e\u{301}"]);
+        for (value, name) in [("a/b", "/a/b"), ("./a/b", "/a/b"), ("/a/b", "./a/b"), ("/a/b", "a/b"), ("\u{e9}\u{e9}", "\u{e9}e\u{301}")] {
+            let binding = Binding { names: Names::Keys, ..Binding::name("t.f", "default").unwrap() };
+            let name = FileName::key(name).unwrap();
+            let depth = binding.reading.depth(value.as_bytes(), Names::Keys);
+            for depth in [depth, Depth::Whole] {
+                let search = binding.search_at([&name], depth);
+                let found = search.values.contains(&value.to_owned()) || search.odd.is_some_and(|odd| odd.wants(value.as_bytes()));
+                assert!(found, "{value:?} at {depth:?} for {name:?}");
+            }
+        }
+    }
+
+    /// What a regular expression asks a database for is what this module takes for odd.
+    #[test]
+    fn databases_ask_for_every_value_that_is_not_plain() {
+        let odd = regex::Regex::new(ODD).unwrap();
+        for text in [
+            "a",
+            "a b",
+            "a/b.c",
+            "~`!@$&*()_-+={}[]|\\\"':;<>,.",
+            "a.",
+            "..",
+            "/a",
+            "a//b",
+            "a/.b",
+            " a",
+            "a ",
+            "a%b",
+            "a?",
+            "#",
+            "é",
+            "a\n",
+            "\u{7f}",
+            "",
+        ] {
+            assert_eq!(is_plain(text), !odd.is_match(text), "{text:?}");
+        }
+    }
+
+    /// A way in which somebody wrote a name into a column.
+    fn written(name: &str, how: usize) -> String {
+        let encoded = FileName::parse(name).map(|n| n.url_path()).unwrap_or_default();
+        match how {
+            0 => name.to_owned(),
+            1 => format!("/media/{encoded}"),
+            2 => format!("/media/{name}"),
+            3 => format!("https://CDN.example.com:443/media/{encoded}?v=1#top"),
+            4 => format!("//old.example.org/uploads/{encoded}"),
+            5 => format!("http://cdn.example.com/media/{encoded}"),
+            6 => format!("/srv/app/media/{name}"),
+            7 => format!("public://{name}"),
+            8 => format!("/{name}"),
+            9 => format!("./{name}"),
+            10 => format!(" {name}\n"),
+            11 => name.replacen('/', "//", 1),
+            12 => name.nfd().collect(),
+            13 => format!("https://cdn.example.com/media/{}", name.nfd().collect::<String>()),
+            _ => format!("/media/{}", encoded.to_lowercase().replace("%2f", "/")),
+        }
+    }
+
+    proptest! {
+        /// However a column of names or URLs spells a name, the value holds it; and a check that is as deep as the value needs finds the value.
+        #[test]
+        fn no_reading_misses_the_file_that_a_value_was_made_from(
+            name in "[a-zé0-9%#&+' ?]{1,5}(/[a-zé0-9%#&+' ?._-]{1,6}){0,2}\\.jpg", how in 0..15_usize, kind in 0..4_usize
+        ) {
+            let Ok(name) = FileName::parse(name.trim()) else { return Ok(()) };
+            let value = written(name.as_str(), how);
+            let reading = readings()[kind].clone();
+            let bare = matches!(kind, 0 | 3);
+            let all = held(&reading, &value);
+            prop_assert!(all.contains(&name.to_string()), "{:?} as {:?} holds {:?}", value, reading.word(), all);
+
+            let binding = Binding::name("t.f", "default").unwrap().reading(reading.clone());
+            let depth = reading.depth(value.as_bytes(), Names::Paths);
+            for depth in [depth, Depth::Whole] {
+                let search = binding.search_at([&name], depth);
+                let found = search.values.contains(&value) || search.odd.as_ref().is_some_and(|odd| odd.wants(value.as_bytes()));
+                prop_assert!(found, "{:?} at {:?} for {:?}", value, depth, name);
+            }
+            // What a database does not ask for is plain.
+            let rest = reading.rest(&value);
+            if rest.or(bare.then_some(value.as_str())).is_some_and(is_plain) {
+                prop_assert_eq!(depth, Depth::Plain);
+            }
+        }
+
+        /// The same for values with many names: whatever the path or the prefix, the name is mentioned.
+        #[test]
+        fn no_list_or_text_misses_the_file_that_it_was_made_from(
+            name in "[a-zé0-9]{1,5}(/[a-zé0-9 ._-]{1,6}){0,2}\\.jpg", how in 0..15_usize, json in any::<bool>()
+        ) {
+            let Ok(name) = FileName::parse(name.trim()) else { return Ok(()) };
+            let value = written(name.as_str(), how);
+            let (binding, text) = match json {
+                true => (Binding::json("t.f", "default", "$.image").unwrap(), serde_json::json!({ "other": [{ "src": value }] }).to_string()),
+                false => (Binding::text("t.f", "default", ["/m/"]).unwrap(), format!("<p><img src=\"{value}\"></p>")),
+            };
+            let mut found = false;
+            Scan::new(&binding.reading, [&name]).held(text.as_bytes(), |_, _| found = true);
+            prop_assert!(found, "{}", text);
+        }
+
+        #[test]
+        fn no_value_makes_it_fail(value in proptest::collection::vec(any::<u8>(), 0..48)) {
+            for reading in readings() {
+                reading.holds(&value, Names::Keys, |_| {});
+                reading.depth(&value, Names::Paths);
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Any text column from one end to the other, whatever its type: one statement that is read as it comes. Where values are long, it has a part for the pieces that begin so far
+//! into them: our memory does not grow with a value, nothing is longer than the server hands over, and all pieces of a value are of one moment.
+
+use futures_util::TryStreamExt;
+use sqlx::{AssertSqlSafe, MySqlConnection};
+
+use super::{Mysql, fault, handed_over, int, maybe_text, quote, survey::bounded, text, values::blob};
+use crate::{
+    binding::Column,
+    database::{
+        Paging, Values,
+        survey::{Class, OVERLAP, PIECE, STEP, TextColumn},
+    },
+    error::Result,
+};
+
+fn is_bytes(column: &TextColumn) -> bool {
+    column.class == Class::Blob || column.data_type.starts_with("varbinary")
+}
+
+pub(super) async fn values(db: &Mysql, column: &TextColumn) -> Result<Values> {
+    let mut conn = db.pool().acquire().await.map_err(fault)?;
+    let f = format!("t.{}", quote(&column.column.column));
+    let value = if is_bytes(column) { f.clone() } else { format!("cast(convert({f} using utf8mb4) as binary)") };
+    let from = format!("from {}.{} t", quote(&column.schema), quote(&column.column.table));
+    let may_be_long = ["mediumtext", "longtext", "mediumblob", "longblob", "json"].iter().any(|t| column.data_type.starts_with(t));
+    let (mut to, values) = Paging::new(false);
+    let column = column.column.clone();
+    tokio::spawn(async move {
+        // Whoever stops reading leaves an answer in the connection.
+        conn.close_on_drop();
+        let done = stream(&mut conn, &value, &from, may_be_long, &mut to).await;
+        to.end(done.map_err(|e| e.with("column", &column))).await;
+    });
+    Ok(values)
+}
+
+/// In how many pieces a value of so many bytes comes.
+fn pieces(length: usize) -> usize {
+    1 + length.saturating_sub(OVERLAP + 1) / STEP
+}
+
+async fn stream(conn: &mut MySqlConnection, value: &str, from: &str, may_be_long: bool, to: &mut Paging) -> Result<()> {
+    let mut longest = 0;
+    if may_be_long {
+        let sql = format!("select cast(max(length({value})) as char) {from}");
+        let row = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_one(&mut *conn).await.map_err(fault)?;
+        longest = maybe_text(&row, 0)?.and_then(|digits| digits.parse().ok()).unwrap_or(0);
+    }
+    loop {
+        let parts = pieces(longest);
+        let part = |nth: usize| {
+            let (at, longer) = (nth * STEP, if nth == 0 { 0 } else { nth * STEP + OVERLAP });
+            format!("select substr({value}, {}, {PIECE}), cast(length({value}) as signed) {from} where length({value}) > {longer}", at + 1)
+        };
+        let sql: Vec<String> = (0..parts).map(part).collect();
+        let mut rows = sqlx::raw_sql(AssertSqlSafe(sql.join(" union all "))).fetch(&mut *conn);
+        while let Some(row) = rows.try_next().await.map_err(fault)? {
+            let value = handed_over(&row, 0)?;
+            longest = longest.max(usize::try_from(int(&row, 1)?).unwrap_or(0));
+            if !to.send(value).await {
+                return Ok(());
+            }
+        }
+        // A longer one came meanwhile: once more.
+        if pieces(longest) <= parts {
+            return Ok(());
+        }
+    }
+}
+
+pub(super) async fn beside(db: &Mysql, column: &TextColumn, other: &Column, values: &[String], limit: usize) -> Result<Vec<String>> {
+    let mut conn = db.pool().acquire().await.map_err(fault)?;
+    let list = values.iter().map(|v| blob(v.as_bytes())).collect::<Vec<_>>().join(", ");
+    let (f, o) = (quote(&column.column.column), quote(&other.column));
+    let value = if is_bytes(column) { "f".to_owned() } else { "cast(convert(f using utf8mb4) as binary)".to_owned() };
+    let sql = format!(
+        "distinct cast(o as char) from (select t.{o} as o, t.{f} as f from {}.{} t limit 100000) s where {value} in ({list}) and o is not null limit {limit}",
+        quote(&column.schema),
+        quote(&column.column.table)
+    );
+    let rows = bounded(db, &mut conn, &sql).await.map_err(|e| fault(e).with("column", &column.column))?;
+    rows.iter().map(|row| text(row, 0)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pieces_of_a_value_reach_to_its_end() {
+        for length in [0, 1, OVERLAP, OVERLAP + 1, PIECE - 1, PIECE, PIECE + 1, PIECE + STEP, PIECE + STEP + 1, 100 << 20] {
+            let last = (pieces(length) - 1) * STEP;
+            assert!(last + PIECE >= length, "{length}");
+            assert!(last == 0 || last + OVERLAP < length, "{length}: the last piece would hold nothing new");
+        }
+    }
+}
