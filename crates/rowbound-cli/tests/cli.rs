@@ -910,7 +910,7 @@ fn the_tests_that_the_documentation_names_exist() {
             .into(),
         "name" | "clock" | "owner" => vec![format!("crates/rowbound/src/{module}.rs")],
         "command" | "webhook" => vec![format!("crates/rowbound-cli/src/hooks/{module}.rs")],
-        "alike" => vec!["crates/rowbound/src/sweep/alike.rs".to_owned()],
+        "alike" | "last" => vec![format!("crates/rowbound/src/sweep/{module}.rs")],
         "identity" => vec!["crates/rowbound/src/database/sqlite/identity.rs".to_owned()],
         "html" => vec!["crates/rowbound-cli/src/commands/sweep/html/tests.rs".to_owned()],
         "thumbnails" | "csv" => vec![format!("crates/rowbound-cli/src/commands/sweep/{module}.rs")],

@@ -372,6 +372,34 @@ async fn defaults_are_kept_and_leftovers_ignored() {
     assert_eq!(world.files().len(), 12 + 1 + 8);
 }
 
+/// Thumbnails that easy-thumbnails remembers go with their originals, wherever a sample shows them; those with names of another namer are kept by their rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn thumbnails_that_a_table_remembers_are_taken_along_or_bound() {
+    for (namer, is_known) in [(".300x200_q85.jpg", true), ("-small.jpg", false)] {
+        let mut world = world(&[
+            "create table article (id integer primary key, image varchar(100))",
+            "create table easy_thumbnails_thumbnail (id integer primary key, name varchar(255))",
+        ])
+        .await;
+        fill(&world, "article", "", names("2026", 40)).await;
+        // Of the last ones alone.
+        for n in 37..40 {
+            let name = format!("2026/{n}.jpg{namer}");
+            world.put_file(&name, b"1");
+            world.db.exec(&format!("insert into easy_thumbnails_thumbnail values ({n}, '{name}')")).await;
+        }
+        let (said, plan) = at_media(&world).await;
+        assert_eq!(plan.ignore.len(), usize::from(is_known), "{}", said.text);
+        world.bindings = plan.bindings;
+        world.ignore = plan.ignore;
+        let rowbound = Rowbound::new(BINARY, &world);
+        rowbound.run(&["attach"]).await.expect(0);
+        rowbound.run(&["sweep", "--delete"]).await.expect(0);
+        rowbound.run(&["collect"]).await.expect(0);
+        assert_eq!(world.files().len(), 43, "{}", said.text);
+    }
+}
+
 /// 12: a storage that begins in the wrong place.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storage_one_level_off_is_said() {

@@ -146,7 +146,9 @@ pub async fn propose(
     evidence.sort_by(|a, b| (&a.column.schema, &a.column.column, &a.storage).cmp(&(&b.column.schema, &b.column.column, &b.storage)));
     for seen in &evidence {
         let column = shown(&seen.column);
-        if let Some(why) = frameworks::copies(&seen.column.column.table) {
+        // Thumbnails whose names `derivatives` does not know are kept by their rows, as others are.
+        let is_followed = seen.column.column.table != THUMBNAILS || seen.names.iter().all(is_thumbnail);
+        if let Some(why) = frameworks::copies(&seen.column.column.table).filter(|_| is_followed) {
             if !proposal.ignore.iter().any(|i| i.column == column) {
                 proposal.ignore.push(Ignored { column, why: why.to_owned() });
             }
@@ -159,7 +161,7 @@ pub async fn propose(
             doubts: doubts(seen, &evidence, only.is_some()),
             notes: notes(seen, &evidence),
             unexplained: unexplained(seen, &evidence),
-            derivatives: if one_name { derivatives(storage.as_ref(), seen).await? } else { Vec::new() },
+            derivatives: if one_name { derivatives(storage.as_ref(), seen, &evidence).await? } else { Vec::new() },
             path: if seen.reading == Reading::Json { Some(json_path(db, seen).await?) } else { None },
             keep: seen.shared.iter().map(|(name, ..)| escaped(name)).collect(),
             only,
@@ -406,18 +408,29 @@ async fn housekeeping(storage: &dyn Storage, needed: &[&str]) -> Result<Vec<Stri
     Ok(found.into_iter().collect())
 }
 
-/// Presets whose files were seen beside those of a column.
-async fn derivatives(storage: &dyn Storage, seen: &Evidence) -> Result<Vec<&'static str>> {
-    let (mut imagekit, mut thumbnails) = (false, false);
+/// The table in which easy-thumbnails remembers what it made.
+const THUMBNAILS: &str = "easy_thumbnails_thumbnail";
+
+/// Whether what follows an original's name is a thumbnail's: photo.jpg`.300x200_q85_crop.jpg`
+fn is_size(rest: &str) -> bool {
+    let size = rest.split(['_', '.']).next().unwrap_or_default();
+    size.split_once('x').is_some_and(|(w, h)| w.parse::<u32>().is_ok() && h.parse::<u32>().is_ok()) && rest.contains("_q")
+}
+
+fn is_thumbnail(name: &FileName) -> bool {
+    let base = name.base();
+    base.match_indices('.').any(|(at, _)| is_size(&base[at + 1..]))
+}
+
+/// Presets whose files were seen beside those of a column, or in the table that remembers them.
+async fn derivatives(storage: &dyn Storage, seen: &Evidence, all: &[Evidence]) -> Result<Vec<&'static str>> {
+    let is_remembered = |o: &Evidence| {
+        o.column.column.table == THUMBNAILS && o.storage == seen.storage && o.column.column.table != seen.column.column.table
+    };
+    let (mut imagekit, mut thumbnails) = (false, all.iter().any(is_remembered));
     for name in seen.names.iter().take(10) {
         imagekit |= any(storage, &format!("CACHE/images/{}/", stem(name.as_str())), |_| true).await?;
-        // photo.jpg.300x200_q85_crop.jpg
-        let begin = format!("{name}.");
-        thumbnails |= any(storage, &begin, |rest| {
-            let size = rest.split(['_', '.']).next().unwrap_or_default();
-            size.split_once('x').is_some_and(|(w, h)| w.parse::<u32>().is_ok() && h.parse::<u32>().is_ok()) && rest.contains("_q")
-        })
-        .await?;
+        thumbnails |= any(storage, &format!("{name}."), is_size).await?;
     }
     Ok([("imagekit", imagekit), ("easy-thumbnails", thumbnails)].into_iter().filter(|(_, seen)| *seen).map(|(preset, _)| preset).collect())
 }

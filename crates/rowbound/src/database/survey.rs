@@ -33,12 +33,12 @@ pub enum Class {
 }
 
 /// [`Database::values`](super::Database::values) hands over a value that is longer than this, in bytes, in pieces: memory does not grow with a value.
-pub const PIECE: usize = 4 << 20;
+pub const PIECE: usize = 1 << 20;
 
 /// Each piece begins with so many bytes of the end of the one before. A name may have 4,096 bytes (`PATH_MAX` of Linux; a key of S3 has 1,024 at most), and each of them may
 /// be written as 18: percent-encoded, and each of those three as `\u0025` is. So every name stands whole in some piece, with as much before it as it is long: the
 /// backslashes of an escape that was cut in two are told apart by then.
-pub const OVERLAP: usize = 256 << 10;
+pub const OVERLAP: usize = 160 << 10;
 
 /// From the beginning of a piece to that of the next.
 pub(super) const STEP: usize = PIECE - OVERLAP;

@@ -81,7 +81,9 @@ pub(super) async fn other<'a>(other: &'a Other, marker: &Marker, own: &str, coun
     }
     if record.id == own {
         return Err(place(Error::new(Kind::Config, "this is the database that is swept already"))
-            .hint("--with takes the configurations of the other installations that use the storage"));
+            .hint(
+                "--with takes the configurations of the other installations that use the storage; one with database = \"${DATABASE_URL}\" is about the database that our environment names",
+            ));
     }
     let storage = of_marker(other, &record, marker).ok_or_else(|| {
         place(Error::new(Kind::Config, "no storage of this configuration is the one that is swept"))

@@ -1,5 +1,5 @@
-//! Any text column from one end to the other, whatever its type: one statement that is read as it comes. Where values are long, it has a part for the pieces that begin so far
-//! into them: our memory does not grow with a value, nothing is longer than the server hands over, and all pieces of a value are of one moment.
+//! Any text column from one end to the other, whatever its type: one statement that is read as it comes. Where values are long, the server cuts them in pieces: our memory
+//! does not grow with a value, nothing is longer than the server hands over, and all pieces of a value are of one moment.
 
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, MySqlConnection};
@@ -29,7 +29,7 @@ pub(super) async fn values(db: &Mysql, column: &TextColumn) -> Result<Values> {
     tokio::spawn(async move {
         // Whoever stops reading leaves an answer in the connection.
         conn.close_on_drop();
-        let done = stream(&mut conn, &value, &from, may_be_long, &mut to).await;
+        let done = stream(&mut conn, (&f, &value), &from, may_be_long, &mut to).await;
         to.end(done.map_err(|e| e.with("column", &column))).await;
     });
     Ok(values)
@@ -40,25 +40,35 @@ fn pieces(length: usize) -> usize {
     1 + length.saturating_sub(OVERLAP + 1) / STEP
 }
 
-async fn stream(conn: &mut MySqlConnection, value: &str, from: &str, may_be_long: bool, to: &mut Paging) -> Result<()> {
+/// The statement that reads every value in up to so many pieces.
+fn select((f, value): (&str, &str), from: &str, parts: usize) -> String {
+    let length = format!("cast(length({value}) as signed)");
+    if parts == 1 {
+        return format!("select substr({value}, 1, {PIECE}), {length} {from} where length({f}) > 0");
+    }
+    let begins: Vec<String> = (0..parts).map(|nth| format!("select {} as n", nth * STEP)).collect();
+    // The table first, and without a join buffer, through which its values would go: so it is read once. A character of any set has four bytes at most in UTF-8: most rows
+    // are told by a length that costs nothing.
+    format!(
+        "select /*+ no_bnl() */ straight_join substr({value}, p.n + 1, {PIECE}), {length} {from} join ({}) p \
+         on p.n = 0 or (length({f}) * 4 > p.n and length({value}) > p.n + {OVERLAP}) where length({f}) > 0",
+        begins.join(" union all ")
+    )
+}
+
+async fn stream(conn: &mut MySqlConnection, value: (&str, &str), from: &str, may_be_long: bool, to: &mut Paging) -> Result<()> {
     let mut longest = 0;
     if may_be_long {
-        let sql = format!("select cast(max(length({value})) as char) {from}");
+        let sql = format!("select cast(max(length({})) as char) {from}", value.1);
         let row = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_one(&mut *conn).await.map_err(fault)?;
         longest = maybe_text(&row, 0)?.and_then(|digits| digits.parse().ok()).unwrap_or(0);
     }
     loop {
         let parts = pieces(longest);
-        let part = |nth: usize| {
-            let (at, longer) = (nth * STEP, if nth == 0 { 0 } else { nth * STEP + OVERLAP });
-            format!("select substr({value}, {}, {PIECE}), cast(length({value}) as signed) {from} where length({value}) > {longer}", at + 1)
-        };
-        let sql: Vec<String> = (0..parts).map(part).collect();
-        let mut rows = sqlx::raw_sql(AssertSqlSafe(sql.join(" union all "))).fetch(&mut *conn);
+        let mut rows = sqlx::raw_sql(AssertSqlSafe(select(value, from, parts))).fetch(&mut *conn);
         while let Some(row) = rows.try_next().await.map_err(fault)? {
-            let value = handed_over(&row, 0)?;
             longest = longest.max(usize::try_from(int(&row, 1)?).unwrap_or(0));
-            if !to.send(value).await {
+            if !to.send(handed_over(&row, 0)?).await {
                 return Ok(());
             }
         }

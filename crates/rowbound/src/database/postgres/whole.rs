@@ -12,8 +12,8 @@ use crate::{
     error::Result,
 };
 
-/// A value that takes no more bytes in its row is no longer than a piece, however well it was compressed; to ask costs nothing.
-const SMALL: usize = 8_000;
+/// A value that takes no more bytes in its row is no longer than a piece: LZ4 makes at most 255 bytes of one. To ask costs nothing.
+const SMALL: usize = 4_000;
 
 pub(super) async fn values(db: &Postgres, column: &TextColumn) -> Result<Values> {
     let mut conn = db.conn().await?;

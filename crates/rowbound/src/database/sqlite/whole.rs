@@ -23,8 +23,9 @@ use crate::{
 const ROWS: usize = 2_000;
 const BYTES: usize = 512 << 10;
 
-/// The longest value that is read.
+/// The longest value that is read; and of a table without rowids, whose values come all at once.
 const LONGEST: usize = 64 << 20;
+const SHORT: usize = 16 << 20;
 
 pub(super) async fn values(db: &Sqlite, column: &TextColumn) -> Result<Values> {
     let mut connection = db.acquire().await?;
@@ -37,7 +38,7 @@ pub(super) async fn values(db: &Sqlite, column: &TextColumn) -> Result<Values> {
             Some(rowid) => by_row(&mut connection, &table, rowid, &column, &mut to).await,
             None => at_once(&mut connection, &table, &column, &mut to).await,
         };
-        let longest = if table.rowid.is_some() { LONGEST } else { PIECE };
+        let longest = if table.rowid.is_some() { LONGEST } else { SHORT };
         let unread = |n: u64| {
             let what = format!("{n} of its values are longer than {} MiB, and were not read", longest >> 20);
             Error::new(Kind::Database, what).hint("if the column references no files, list it in `ignore`")
@@ -85,15 +86,17 @@ async fn by_row(connection: &mut SqliteConnection, table: &Table, rowid: &str, c
     }
 }
 
-/// A table without rowids, which is made for short rows: everything at once, so that nobody who reads slowly holds it up, but no long value.
+/// A table without rowids, which is made for short rows: everything at once, so that nobody who reads slowly holds it up.
 async fn at_once(connection: &mut SqliteConnection, table: &Table, column: &TextColumn, to: &mut Paging) -> sqlx::Result<u64> {
     let (t, f) = (format!("main.{}", ident(&table.name)), format!("t.{}", ident(&column.column.column)));
-    let sql = format!("SELECT CAST({f} AS BLOB) FROM {t} AS t WHERE octet_length({f}) <= {PIECE}");
-    let values = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut *connection).await?;
-    if !send(to, values).await {
-        return Ok(0);
+    let sql = format!("SELECT CAST({f} AS BLOB) FROM {t} AS t WHERE octet_length({f}) <= {SHORT}");
+    let values: Vec<Vec<u8>> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut *connection).await?;
+    for value in values {
+        if !to.send_pieces(value).await {
+            return Ok(0);
+        }
     }
-    let sql = format!("SELECT count(*) FROM {t} AS t WHERE octet_length({f}) > {PIECE}");
+    let sql = format!("SELECT count(*) FROM {t} AS t WHERE octet_length({f}) > {SHORT}");
     let unread: i64 = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(connection).await?;
     Ok(u64::try_from(unread).unwrap_or(0))
 }
