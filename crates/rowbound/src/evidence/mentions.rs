@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn a_url_is_read_decoded_and_as_it_stands() {
         let all = |value: &str| -> Vec<(String, bool)> {
-            let of_prefix = mentions(value, Class::Text).into_iter().filter(|m| m.prefix == "/files/");
+            let of_prefix = mentions(value, Class::Text).into_iter().filter(|m| m.prefix == "/files/" && m.reading == Reading::Url);
             of_prefix.map(|m| (m.name.to_string(), m.raw)).collect()
         };
         let both = |decoded: &str, raw: &str| vec![(decoded.to_owned(), false), (raw.to_owned(), true)];
