@@ -257,10 +257,11 @@ async fn attach_once(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
     }
     // After what a person has to say of the columns that are bound, and before anything is changed.
     record.seen = Some(all_bound(plan, db, &mut inspection).await?);
-    record.values = looked_through(db, &bound, &mut inspection).await?;
+    record.values = looked_through(db, &bound, &record, &mut inspection).await?;
     record.version = VERSION;
     record.bindings.extend(bound.iter().map(|b| (b.binding.key(), b.id)));
     record.active = bound.iter().map(|b| b.id).collect();
+    record.readings = bound.iter().map(|b| (b.id, b.binding.mark())).collect();
     inspection.warnings.extend(nothing_within(plan).await?);
     let staked = stake(&places).await?;
     if let Err(e) = none_within_another(&places).await {

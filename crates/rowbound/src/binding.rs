@@ -22,8 +22,8 @@ pub use column::Column;
 pub use json::Path as JsonPath;
 pub use keep::Keep;
 pub use scan::{Held, Scan};
-pub(crate) use spelled::aliases;
 pub use spelled::{Depth, ODD, Odd};
+pub(crate) use spelled::{aliases, same_path};
 pub use text::Finder;
 
 use crate::{

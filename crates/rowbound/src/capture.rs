@@ -109,6 +109,9 @@ pub struct Installation {
     /// The text, JSON and BLOB columns that the last attach has seen with values in them, each as a hash; `None`: an earlier build attached.
     #[serde(default)]
     pub seen: Option<BTreeSet<String>>,
+    /// How the values of each active binding are read, and of which rows: its [`Binding::mark`], by number. Empty: an earlier build attached.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub readings: BTreeMap<i32, String>,
 }
 
 /// What an `attach` has yet to do in a storage's marker.
@@ -161,6 +164,7 @@ impl Installation {
             unfinished: BTreeMap::new(),
             values: BTreeMap::new(),
             seen: None,
+            readings: BTreeMap::new(),
         }
     }
 

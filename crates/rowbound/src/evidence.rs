@@ -123,6 +123,9 @@ pub struct Unread {
     pub column: TextColumn,
     /// Why not.
     pub why: String,
+    /// Whether a part of it was looked at, as large as there is time for.
+    #[serde(skip)]
+    pub tried: bool,
 }
 
 /// What a look at all columns came to.
@@ -176,7 +179,7 @@ pub async fn survey(
         let sample = match sampled(db, &column, limits, end).await? {
             Ok(sample) => sample,
             Err(why) => {
-                survey.unread.push(Unread { column, why });
+                survey.unread.push(Unread { column, why, tried: false });
                 continue;
             }
         };
@@ -184,7 +187,11 @@ pub async fn survey(
         if sample.values.is_empty() {
             // Nothing was found in the part that was read: that is not nothing.
             match sample.partial {
-                true => survey.unread.push(Unread { column, why: "no value was found in the part of the table that was read".into() }),
+                true => survey.unread.push(Unread {
+                    column,
+                    why: "no value was found in the part of the table that was read".into(),
+                    tried: true,
+                }),
                 false => survey.empty.push(column),
             }
             continue;

@@ -27,6 +27,8 @@ use crate::{
 pub(crate) struct Guard {
     db: Arc<dyn Database>,
     bound: Vec<Bound>,
+    /// How values were read, and of which rows, by the attach before this process began: [`Installation::readings`].
+    readings: BTreeMap<i32, String>,
     /// Columns that hold names of files but no references.
     ignored: Vec<Column>,
     /// When capture was last seen whole.
@@ -58,7 +60,8 @@ impl Guard {
     /// Those of [`same_bindings`].
     pub(crate) fn new(plan: &Plan, db: Arc<dyn Database>, record: &Installation) -> Result<Self> {
         let whole = Mutex::new(last_whole(record).max(record.attached_at));
-        Ok(Guard { bound: same_bindings(plan, record)?, db, ignored: plan.ignore.clone(), whole, new: Mutex::default() })
+        let (bound, readings) = (same_bindings(plan, record)?, record.readings.clone());
+        Ok(Guard { bound, readings, db, ignored: plan.ignore.clone(), whole, new: Mutex::default() })
     }
 
     /// The bindings, with their numbers.
@@ -89,7 +92,11 @@ impl Guard {
     /// The same, whether or not a new column stops deletion.
     async fn as_attached(&self) -> Result<Installation> {
         let record = installed(self.db.as_ref()).await?;
-        if record.active.len() != self.bound.len() || self.bound.iter().any(|b| !record.active.contains(&b.id)) {
+        // With another prefix or other rows a binding keeps its number, and what is released since then would be looked for in the old way.
+        let is_another = |b: &Bound| {
+            !record.active.contains(&b.id) || self.readings.get(&b.id).is_some_and(|reading| record.readings.get(&b.id) != Some(reading))
+        };
+        if record.active.len() != self.bound.len() || self.bound.iter().any(is_another) {
             return Err(Error::new(Kind::Drift, "another set of bindings was attached meanwhile")
                 .hint("start rowbound again with that rowbound.toml"));
         }
@@ -118,7 +125,9 @@ impl Guard {
         let found = unseen(self.db.as_ref(), &self.bound, &self.ignored, &record, &known, storages, limits).await?;
         let mut new = self.new.lock().unwrap_or_else(|e| e.into_inner());
         let now = Instant::now();
-        new.harmless.extend(found.harmless.into_iter().map(|column| (column, now)));
+        // What stops is looked at every time.
+        let harmless: Vec<String> = found.harmless.into_iter().filter(|column| !new.stopping.contains(column)).collect();
+        new.harmless.extend(harmless.into_iter().map(|column| (column, now)));
         // What stops is not over because there was no time to look, or somebody held a lock.
         if found.stops.is_some() || new.stopping.is_disjoint(&found.unread) {
             (new.stops, new.stopping) = (found.stops, found.stopping);
@@ -151,14 +160,14 @@ impl Guard {
         self.put_back(record).await
     }
 
-    /// The same, whether or not a new column stops deletion: for who looks for new columns, and must go on to see that they stop nothing any more. Nothing may be deleted
-    /// on its answer.
+    /// The same, whether or not a new column stops deletion: for who looks for new columns, and must go on to see that they stop nothing any more, and for who brings
+    /// files back. Nothing may be deleted on its answer.
     ///
     /// # Errors
     /// As [`Guard::verify`].
-    pub(crate) async fn verify_attached(&self) -> Result<()> {
+    pub(crate) async fn verify_attached(&self) -> Result<Installation> {
         let record = self.as_attached().await?;
-        self.put_back(record).await.map(drop)
+        self.put_back(record).await
     }
 
     async fn put_back(&self, record: Installation) -> Result<Installation> {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::{
-    binding::{Resolved, aliases},
+    binding::{Resolved, aliases, same_path},
     capture::{Bound, Installation},
     database::{ColumnSearch, Database, Hold},
     error::Result,
@@ -35,13 +35,14 @@ pub struct References {
     pub otherwise: HashMap<FileName, String>,
     /// The lock under which that stays true.
     pub hold: Option<Hold>,
-    /// Where names are keys: of these, the names that only values hold which are read as other keys, with those keys.
+    /// Where names are keys: of these, the names that only values hold which are read as other keys of the same path, with those keys.
     keys: HashMap<FileName, BTreeSet<FileName>>,
 }
 
 impl References {
     /// The same with what the storage knows. Where names are keys, a value is read as some key, whatever it is. If a file lies under that key, the value references
-    /// that file, and holds none of another spelling: `/a` and `a` are two objects, each with its rows. If nothing lies there, or that cannot be told, it may mean the other.
+    /// that file, and holds none that comes to the same path: `/a` and `a` are two objects, each with its rows. If nothing lies there, or that cannot be told, it may mean
+    /// the other.
     pub async fn looked_up(mut self, storage: &dyn Storage) -> References {
         if self.keys.is_empty() {
             return self;
@@ -136,7 +137,7 @@ pub(crate) async fn find_in(
                     let said = || format!("{} may mean it by {:?}", b.binding.column, String::from_utf8_lossy(&found.value));
                     references.otherwise.entry(held.clone()).or_insert_with(said);
                     references.held.insert(held.clone());
-                    match key {
+                    match key.filter(|key| same_path(key, held)) {
                         Some(key) => drop(references.keys.entry(held.clone()).or_default().insert(key.clone())),
                         None => drop(sure.insert(held.clone())),
                     }

@@ -149,7 +149,9 @@ pub(crate) async fn unseen(
         ..Unseen::default()
     };
     let Some(first) = survey.evidence.first() else {
-        unseen.harmless = survey.filled.iter().map(hash).collect();
+        // One that takes long comes last next time: there are others.
+        let tried = survey.unread.iter().filter(|u| u.tried).map(|u| hash_of(&u.column));
+        unseen.harmless = survey.filled.iter().map(hash).chain(tried).collect();
         return Ok(unseen);
     };
     let column = &first.column.column;
@@ -164,17 +166,29 @@ pub(crate) async fn unseen(
 /// How long all values of one column may be looked through.
 const THROUGH: Duration = Duration::from_secs(10);
 
-/// Looks through the values of each bound column. One that cannot be read, or not in time, is a warning, and is looked into as deep as can be.
-pub(super) async fn looked_through(db: &dyn Database, bound: &[Bound], inspection: &mut Inspection) -> Result<BTreeMap<i32, ValuesSeen>> {
+/// Of what is known from before: a program that attaches as it starts does not read every table.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Looks through the values of each bound column. One that cannot be read, or not in time, is a warning, and is looked into as deep as can be. What `before` knows of
+/// a column stays if there is no time to look through it again.
+pub(super) async fn looked_through(
+    db: &dyn Database,
+    bound: &[Bound],
+    before: &Installation,
+    inspection: &mut Inspection,
+) -> Result<BTreeMap<i32, ValuesSeen>> {
     let mut all = BTreeMap::new();
     for b in bound {
         let name = b.binding.column.to_string();
         // Where values hold many names each is read by every check anyway.
         let time = if b.binding.scans() { THROUGH / 5 } else { THROUGH };
+        let known = before.values.get(&b.id).filter(|known| known.complete && known.reading == b.binding.mark());
+        let time = if known.is_some() { AGAIN } else { time };
         match values::values(db, b, time).await {
             Err(e) if e.kind() == Kind::DatabaseUnreachable => return Err(e),
             Err(e) => inspection.warnings.push(format!("{name}: its values were not looked through: {}", e.full())),
             Ok(seen) => {
+                let seen = known.filter(|_| !seen.complete).cloned().unwrap_or(seen);
                 inspection.warnings.extend(values::finding(&name, &seen));
                 all.insert(b.id, seen);
             }

@@ -204,12 +204,13 @@ impl Reading {
 
     /// How deep a check must look to find every name that this value could mean.
     pub fn depth(&self, value: &[u8], names: Names) -> Depth {
-        let Ok(text) = std::str::from_utf8(value) else { return Depth::Plain };
+        // What is no UTF-8 may still be read as a name, and equality finds it nowhere.
+        let text = std::str::from_utf8(value).ok();
         let mut depth = Depth::Plain;
         self.holds(value, names, |name| {
             depth = depth.max(match () {
-                () if self.plain_values(&name).any(|one| one == text) => Depth::Plain,
-                () if depth < Depth::Whole && self.spellings(&name).contains(text) => Depth::Spelled,
+                () if self.plain_values(&name).any(|one| Some(&*one) == text) => Depth::Plain,
+                () if depth < Depth::Whole && text.is_some_and(|text| self.spellings(&name).contains(text)) => Depth::Spelled,
                 () => Depth::Whole,
             });
         });
@@ -267,6 +268,11 @@ pub(crate) fn aliases(name: &FileName) -> Vec<FileName> {
     }
     all.extend(path);
     all
+}
+
+/// Whether two keys come to the same path.
+pub(crate) fn same_path(a: &FileName, b: &FileName) -> bool {
+    walked(a.as_str()) == walked(b.as_str())
 }
 
 /// Its other normal forms: macOS writes `e` and an accent where others write `é`.

@@ -24,6 +24,9 @@ const RESERVE: u32 = 10;
 /// After a worker's panic its post is empty for so long.
 const AFTER_A_PANIC: Duration = Duration::from_secs(5);
 
+/// How long the first look for new columns may take.
+const FIRST_LOOK: Duration = Duration::from_secs(30);
+
 /// Whose loop it is: a worker's, that of a trash, that of who verifies, or one that belongs to no storage: the ledger's, that of the signs of life, and that of new columns.
 #[derive(Debug, Clone, Copy)]
 enum Post {
@@ -42,8 +45,13 @@ impl Collector {
         self.talks.store(true, Relaxed);
         let workers = if self.db.dialect() == Dialect::Sqlite { 1 } else { self.settings.workers.max(1) };
         // Before anything is deleted. What goes wrong meets the loops, too.
-        if let Err(e) = self.survey(false).await {
-            tracing::debug!("no look for new columns: {}", e.full());
+        let mut stopped = stop.clone();
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => {}
+            // Who is slow keeps nobody else waiting for longer.
+            looked = tokio::time::timeout(FIRST_LOOK, self.survey(false)) => if let Ok(Err(e)) = looked {
+                tracing::debug!("no look for new columns: {}", e.full());
+            },
         }
         let mut tasks = tokio::task::JoinSet::new();
         let mut posts = HashMap::new();

@@ -420,7 +420,7 @@ impl Checked {
                 crash::point("confirmed");
                 if !moves && checked_at.elapsed() > CHUNK_TIME {
                     checked_at = Instant::now();
-                    keep_referenced(c, lane, &record, &groups, &mut items, &origins, &mut decided).await?;
+                    drop(keep_referenced(c, lane, &record, &groups, &mut items, &origins, &mut decided).await?);
                     c.db.flushed().await?;
                 }
                 let began = trace::now();

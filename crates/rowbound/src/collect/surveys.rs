@@ -1,7 +1,8 @@
 //! What came to the database since it was attached.
 //!
 //! In: the columns of the database and the values of those that are bound. Out: deletion stops where a new column references files, and checks look deeper where values
-//! came that need it. Promise: it takes a twentieth of the database's time at most, and what fails in it delays no other loop.
+//! came that need it. Promise: where a look takes long it rests for twenty times as long, but not for so long that what was moved meanwhile could not come back; and what fails
+//! in it delays no other loop.
 
 use std::{
     collections::BTreeMap,
@@ -16,6 +17,7 @@ use crate::{
     error::{Kind, Result},
     evidence::Limits,
     storage::Storage,
+    trash::WINDOW,
 };
 
 /// How often it looks.
@@ -47,7 +49,7 @@ impl Collector {
             }
             said = text;
             // While deletion is stopped nothing is looked at for long, and somebody waits for the end of it.
-            let rest = if self.guard.is_stopped() { Duration::ZERO } else { began.elapsed().saturating_mul(REST) };
+            let rest = if self.guard.is_stopped() { Duration::ZERO } else { began.elapsed().saturating_mul(REST).min(WINDOW / 3) };
             let pause = self.settings.survey.max(rest);
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => break,
@@ -56,17 +58,19 @@ impl Collector {
         }
     }
 
-    /// One look. A drain leaves the values of bound columns to attach: what it moves comes back, and what it erases is checked at every value.
+    /// One look. A drain leaves the values of bound columns to attach: of what it moves it reports what a row references after all, and what it erases is checked at every
+    /// value.
     pub(super) async fn survey(&self, values: bool) -> Result<()> {
         let storages: BTreeMap<String, Arc<dyn Storage>> =
             self.lanes.iter().map(|(name, lane)| (name.clone(), lane.storage.clone())).collect();
         // What drifted is said first: a renamed column would be a new one. A column that stops deletion is looked at all the same: it may be gone, or emptied.
         self.guard.verify_attached().await?;
-        self.guard.look_for_new(&storages, LIMITS).await?;
+        // A storage that is away keeps nobody from looking at values.
+        let new = self.guard.look_for_new(&storages, LIMITS).await;
         if values && !self.guard.is_stopped() {
             self.guard.look_deeper(THROUGH).await?;
         }
-        Ok(())
+        new
     }
 
     /// The same for a drain, once in a while. Whether it looked.

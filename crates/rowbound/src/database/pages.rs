@@ -105,6 +105,12 @@ impl Paging {
         }
     }
 
+    /// Ends when nobody reads any more: who sends little would find out late.
+    pub(crate) fn gone(&self) -> impl Future<Output = ()> + use<> {
+        let to = self.to.clone();
+        async move { to.closed().await }
+    }
+
     /// Sends the last page, or what went wrong.
     pub(crate) async fn end(mut self, how: Result<()>) {
         match how {

@@ -145,7 +145,7 @@ pub async fn unfit<'a>(
         let values = match sampled(db, column, limits, end).await? {
             Ok(sample) => sample.values,
             Err(why) => {
-                unread.push(Unread { column: column.clone(), why });
+                unread.push(Unread { column: column.clone(), why, tried: false });
                 continue;
             }
         };

@@ -26,7 +26,12 @@ pub async fn values(db: &dyn Database, bound: &Bound, time: Duration) -> Result<
     let mut values = db.scan(&Scan::of(bound)).await?;
     loop {
         let ended = || Error::new(Kind::Database, "a column's values ended before their last page");
-        let page = values.pages.recv().await.ok_or_else(ended).flatten().map_err(place)?;
+        // Where most rows have no value, or other ones are asked for, a page may take as long as the whole table.
+        let Ok(page) = tokio::time::timeout(time.saturating_sub(began.elapsed()), values.pages.recv()).await else {
+            seen.depth = Depth::Whole;
+            return Ok(seen);
+        };
+        let page = page.ok_or_else(ended).flatten().map_err(place)?;
         for value in &page.values {
             look_at(bound, value, &mut seen);
         }
@@ -69,7 +74,10 @@ pub fn finding(column: &str, seen: &ValuesSeen) -> Option<String> {
     let of = if seen.complete { format!("of {} values", seen.values) } else { format!("of the first {} values", seen.values) };
     let samples: Vec<String> = seen.samples.iter().map(|sample| format!("{sample:?}")).collect();
     match (seen.unexplained, seen.spelled) {
-        (0, 0) => None,
+        (0, 0) if seen.complete => None,
+        (0, 0) => {
+            Some(format!("{column}: only the first {} values could be looked through in time: each check reads all of them", seen.values))
+        }
         (0, spelled) => Some(format!("{column}: {spelled} {of} could mean more than one name: files with any of these are kept")),
         (odd, _) => Some(format!(
             "{column}: {odd} {of} are read as no name of the storage, such as {}: files that they could mean are kept",
@@ -78,15 +86,31 @@ pub fn finding(column: &str, seen: &ValuesSeen) -> Option<String> {
     }
 }
 
-/// Where the values of bound columns need a deeper look than the record says: what it should say. Columns that need the deepest already are not read.
+/// Where the values of bound columns need a deeper look than the record says, or nobody has looked yet: what it should say. Columns that need the deepest already are not
+/// read.
 ///
 /// # Errors
-/// As [`values`].
+/// [`Kind::DatabaseUnreachable`].
 pub async fn deeper(db: &dyn Database, bound: &[Bound], record: &Installation, time: Duration) -> Result<Vec<(i32, ValuesSeen)>> {
     let mut deeper = Vec::new();
-    for b in bound.iter().filter(|b| !b.binding.scans() && record.depth(b) < Depth::Whole) {
-        let seen = values(db, b, time).await?;
-        if seen.depth > record.depth(b) {
+    for b in bound.iter().filter(|b| !b.binding.scans()) {
+        // What an earlier build attached has not been looked through.
+        let known = record.values.get(&b.id).is_some_and(|seen| seen.reading == b.binding.mark());
+        if known && record.depth(b) == Depth::Whole {
+            continue;
+        }
+        let seen = match values(db, b, time).await {
+            Err(e) if e.kind() == Kind::DatabaseUnreachable => return Err(e),
+            // Somebody holds a lock: the next look is soon.
+            Err(e) if e.kind() == Kind::Busy => continue,
+            // One that cannot be read needs the deepest look, and keeps no other from its own.
+            Err(e) => {
+                tracing::warn!("{}: its values could not be looked through: {}", b.binding.column, e.full());
+                ValuesSeen { reading: b.binding.mark(), depth: Depth::Whole, ..ValuesSeen::default() }
+            }
+            Ok(seen) => seen,
+        };
+        if !known || seen.depth > record.depth(b) {
             deeper.push((b.id, seen));
         }
     }

@@ -21,7 +21,7 @@ use super::{
     spool::{Counts, Point, Spool},
 };
 use crate::{
-    binding::{Resolved, Scan as Names, aliases},
+    binding::{Resolved, Scan as Names, aliases, same_path},
     capture::Bound,
     clock,
     collect::age,
@@ -295,7 +295,7 @@ impl Work<'_> {
                 };
                 b.binding.holds(value, |name| {
                     let all = names.get(&name).into_iter().chain(means.get(&name).into_iter().flatten());
-                    all.map(|name| (*name).clone()).for_each(|name| match &exact {
+                    all.map(|name| (*name).clone()).for_each(|name| match exact.as_ref().filter(|exact| same_path(exact, &name)) {
                         Some(exact) => drop(read.entry(exact.clone()).or_default().entry(name).or_insert_with(|| shown(&column, value))),
                         None => drop(meant.entry(name).or_insert_with(|| shown(&column, value))),
                     });

@@ -127,7 +127,7 @@ impl Keeper {
             is = %is,
             "the database follows another history than before (a failover, a restored backup): the trash is compared with its rows"
         );
-        let record = self.verify().await?;
+        let record = self.verify_to_return().await?;
         // Another database's files may lie there too, of which this one's ledger never knew.
         if self.storage.marker().await?.is_some_and(|marker| marker.is_shared(&record.id)) {
             tracing::warn!(storage = self.plan.name, "several databases share this storage: what rows miss does not come back by itself");
@@ -168,7 +168,7 @@ impl Keeper {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let record = self.verify().await?;
+        let record = self.verify_to_return().await?;
         // The rows are from another time than what was seen of their values, so every value counts.
         let References { held, hold: lock, .. } =
             references::find(self.db.as_ref(), self.guard.bound(), &record, &self.plan.name, &names, Sight::Whole)

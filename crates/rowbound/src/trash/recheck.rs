@@ -117,12 +117,13 @@ async fn referenced<'m>(
     (name, storage): (&str, &dyn Storage),
     moves: &'m [Move],
     at_once: usize,
+    sight: Sight,
 ) -> Result<Vec<&'m Move>> {
     let names: BTreeSet<&FileName> = moves.iter().map(|m| &m.name).collect();
     let names: Vec<FileName> = names.into_iter().cloned().collect();
     let mut held = HashSet::new();
     for names in names.chunks(at_once) {
-        let found = references::find_in(db, bound, within, record, name, names, Sight::Surveyed).await?;
+        let found = references::find_in(db, bound, within, record, name, names, sight).await?;
         held.extend(found.looked_up(storage).await.held);
     }
     Ok(moves.iter().filter(|m| held.contains(&m.name)).collect())
@@ -201,7 +202,7 @@ impl Keeper {
         let (mut back, mut given) = (Vec::new(), Returned::default());
         let mut searched = [Duration::ZERO; 2];
         if !moves.is_empty() {
-            let record = self.verify().await?;
+            let record = self.verify_to_return().await?;
             let (read, indexed): (Vec<Bound>, Vec<Bound>) = self.guard.on(&plan.name).cloned().partition(|b| b.binding.scans());
             let mut wanted: HashMap<&str, &Move> = HashMap::new();
             let whole_check = (quick || indexed.is_empty()) && (whole || read.is_empty());
@@ -209,9 +210,8 @@ impl Keeper {
             for (within, wants, at_once, took) in [(indexed, quick, NAMES, 0), (read, whole, usize::MAX, 1)] {
                 if wants && !within.is_empty() {
                     let began = Instant::now();
-                    let found =
-                        referenced(db.as_ref(), (self.guard.bound(), &within), &record, (&plan.name, storage.as_ref()), &moves, at_once)
-                            .await?;
+                    let (within, place) = ((self.guard.bound(), &within[..]), (&*plan.name, storage.as_ref()));
+                    let found = referenced(db.as_ref(), within, &record, place, &moves, at_once, Sight::Surveyed).await?;
                     wanted.extend(found.into_iter().map(|m| (m.place.as_str(), m)));
                     searched[took] = began.elapsed();
                 }
@@ -323,9 +323,10 @@ impl Keeper {
                 break;
             }
             any = true;
-            let record = self.verify().await?;
+            let record = self.verify_to_return().await?;
             let all = (self.guard.bound(), self.guard.bound());
-            let wanted = referenced(db.as_ref(), all, &record, (&plan.name, storage.as_ref()), &page, usize::MAX).await?;
+            // What is missed here does not come back: the erasure would find it, and nobody would have said so.
+            let wanted = referenced(db.as_ref(), all, &record, (&plan.name, storage.as_ref()), &page, usize::MAX, Sight::Whole).await?;
             let away = away(storage.as_ref(), wanted).await?;
             entries.extend(away.iter().map(|t| self.dangling(t)));
         }
@@ -366,7 +367,7 @@ pub(crate) async fn stranded(
 ) -> Result<Vec<Trashed>> {
     let moves = Moves::new(db, storage_name, since, Timestamp::MAX).next(limit).await?;
     let indexed: Vec<Bound> = bound.iter().filter(|b| !b.binding.scans()).cloned().collect();
-    let wanted = referenced(db, (bound, &indexed), record, (storage_name, storage), &moves, NAMES).await?;
+    let wanted = referenced(db, (bound, &indexed), record, (storage_name, storage), &moves, NAMES, Sight::Surveyed).await?;
     away(storage, wanted).await
 }
 
@@ -393,7 +394,8 @@ pub(crate) async fn reported(
     // A column that must be read whole is not read for a report: then what was said counts.
     let wanted = match bound.iter().any(|b| b.binding.storage == storage_name && b.binding.scans()) {
         true => moves.iter().collect(),
-        false => referenced(db, (bound, bound), record, (storage_name, storage), &moves, NAMES).await?,
+        // As deep as the erasure has looked that found them.
+        false => referenced(db, (bound, bound), record, (storage_name, storage), &moves, NAMES, Sight::Whole).await?,
     };
     away(storage, wanted).await
 }

@@ -18,6 +18,7 @@ use crate::{
         Collector, Lane, outlast,
         verdict::{Decided, Verdict},
     },
+    database::Hold,
     error::Result,
     name::FileName,
     originals::Origin,
@@ -88,7 +89,7 @@ pub(super) async fn take_chunk(lane: &Lane, taken: &mut Moved, items: &mut Vec<(
     }
 }
 
-/// Takes out of a chunk what is referenced by now.
+/// Takes out of a chunk what is referenced by now. The lock under which that stays true comes back.
 pub(super) async fn keep_referenced(
     c: &Collector,
     lane: &Lane,
@@ -97,7 +98,7 @@ pub(super) async fn keep_referenced(
     items: &mut Vec<(FileName, Seen)>,
     origins: &HashMap<FileName, Origin>,
     decided: &mut Decided,
-) -> Result<()> {
+) -> Result<Option<Hold>> {
     fn originals<'o>(origins: &'o HashMap<FileName, Origin>, name: &FileName) -> impl Iterator<Item = &'o FileName> + use<'o> {
         origins.get(name).into_iter().flat_map(|o| &o.names)
     }
@@ -110,7 +111,6 @@ pub(super) async fn keep_referenced(
             .await?
             .looked_up(lane.storage.as_ref())
             .await;
-    drop(lock);
     lane.has_read(began.elapsed());
     items.retain(|(name, _)| {
         let lives = held.contains(name) || originals(origins, name).any(|o| held.contains(o));
@@ -119,7 +119,7 @@ pub(super) async fn keep_referenced(
         }
         !lives
     });
-    Ok(())
+    Ok(lock)
 }
 
 /// `trash = "off"`, and no room to hold a file for a moment: it is erased where it lies, after a check of its own.
@@ -136,11 +136,20 @@ pub(super) async fn erase_in_place(
 ) {
     let all: Vec<FileName> = stuck.iter().map(|(name, _)| name.clone()).collect();
     let done = async {
-        if taken.lock.is_none() {
-            keep_referenced(c, lane, record, groups, &mut stuck, origins, decided).await?;
-            c.db.flushed().await?;
+        // A lock stands behind a check that looked as deep as is enough for what can come back. This one looks at every value, and takes the lock itself.
+        drop(taken.lock.take());
+        let lock = keep_referenced(c, lane, record, groups, &mut stuck, origins, decided).await?;
+        c.db.flushed().await?;
+        match lock.filter(|_| lane.storage.quick()) {
+            Some(lock) => {
+                let (storage, mine) = (lane.storage.clone(), stuck.clone());
+                let (done, lock) = outlast::outlast(lock, async move { storage.erase(&mine).await }).await?;
+                drop(lock);
+                done
+            }
+            // A slow storage must not keep the application's writers out.
+            None => lane.storage.erase(&stuck).await,
         }
-        lane.storage.erase(&stuck).await
     };
     match done.await {
         Ok(done) => {

@@ -26,7 +26,11 @@ pub(super) async fn scan(db: &Mysql, scan: &Scan) -> Result<Values> {
         let column = scan.column.clone();
         tokio::spawn(async move {
             conn.close_on_drop();
-            let done = stream(&mut conn, sql, &mut to).await;
+            let gone = to.gone();
+            let done = tokio::select! {
+                done = stream(&mut conn, sql, &mut to) => done,
+                () = gone => return,
+            };
             to.end(done.map_err(|e| e.with("reference", &column.column))).await;
         });
         return Ok(values);
@@ -64,7 +68,11 @@ pub(super) async fn scan(db: &Mysql, scan: &Scan) -> Result<Values> {
     tokio::spawn(async move {
         // Whoever stops reading leaves an answer in the connection.
         conn.close_on_drop();
-        let done = stream(&mut conn, sql, &mut to).await;
+        let gone = to.gone();
+        let done = tokio::select! {
+            done = stream(&mut conn, sql, &mut to) => done,
+            () = gone => return,
+        };
         to.end(done.map_err(|e| e.with("binding", &column))).await;
     });
     Ok(values)

@@ -70,7 +70,9 @@ pub(super) fn of(catalog: &Catalog, bound: &[Bound]) -> Snapshot {
             let item = item(&Column { column: column.name.clone(), ..b.binding.column.clone() });
             items.entry(item).or_insert_with(|| describe(&column.class));
         }
-        let key = table.key.iter().map(|k| table.column(k).map_or_else(|| k.clone(), |c| format!("{k} {}", describe(&c.class))));
+        // As earlier builds wrote it, so that what they attached has not drifted.
+        let of = |class: &Class| if *class == Class::Uuid { "other uuid".to_owned() } else { describe(class) };
+        let key = table.key.iter().map(|k| table.column(k).map_or_else(|| k.clone(), |c| format!("{k} {}", of(&c.class))));
         items.insert(format!("primary key of {name}"), key.collect::<Vec<_>>().join(", "));
     }
     for key in Reach::of(catalog, bound).keys() {

@@ -30,7 +30,11 @@ pub(super) async fn scan(pool: &PgPool, scan: &Scan) -> Result<Values> {
     tokio::spawn(async move {
         // Whoever stops reading leaves the connection in the middle of the copy.
         conn.close_on_drop();
-        let done = copy(&mut conn, &sql, &mut to).await;
+        let gone = to.gone();
+        let done = tokio::select! {
+            done = copy(&mut conn, &sql, &mut to) => done,
+            () = gone => return,
+        };
         to.end(done.map_err(|e| e.with("binding", &column))).await;
     });
     Ok(values)
@@ -68,9 +72,10 @@ async fn of_column(conn: &mut PgConnection, scan: &Scan) -> Result<String> {
 pub(super) async fn copy(conn: &mut PgConnection, sql: &str, to: &mut Paging) -> Result<()> {
     let error = |e| failed("cannot read the column", e);
     // An error instead of fewer rows where row security applies; and a migration that waits for its lock is not waited for. Whoever takes the values may be
-    // slow, and the last of them are with us when the server is done.
+    // slow, and the last of them are with us when the server is done. A server that has nothing to send looks now and then whether somebody still reads (since PostgreSQL 14).
     let begin = "begin isolation level repeatable read, read only; set local row_security = off; set local lock_timeout = '5s';
-        set local idle_in_transaction_session_timeout = '15min'";
+        set local idle_in_transaction_session_timeout = '15min';
+        select set_config(name, '10s', true) from pg_settings where name = 'client_connection_check_interval'";
     conn.execute(sqlx::raw_sql(AssertSqlSafe(begin))).await.map_err(error)?;
     let mut rows = Rows::default();
     {

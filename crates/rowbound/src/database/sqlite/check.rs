@@ -87,7 +87,7 @@ pub(super) async fn holders(db: &Sqlite, searches: &[ColumnSearch], limit: u32) 
             seen.insert((key, value));
         }
         if let Some(odd) = &s.search.odd {
-            let sql = format!("{head} t.{f} <> '' AND {}{only}", triggers::is_odd(&format!("t.{f}"), odd));
+            let sql = format!("{head} t.{f} COLLATE BINARY <> '' AND {}{only}", triggers::is_odd(&format!("t.{f}"), odd));
             let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(&mut *connection);
             while holders.len() - before < limit as usize
                 && let Some(r) = rows.try_next().await.map_err(place)?
@@ -180,7 +180,7 @@ async fn find(db: &Sqlite, connection: &mut SqliteConnection, searches: &[Column
         }
         if let Some(odd) = &s.search.odd {
             let sql = format!(
-                "SELECT CAST(t.{f} AS BLOB) FROM {t} AS t WHERE t.{f} <> '' AND {}{only}",
+                "SELECT CAST(t.{f} AS BLOB) FROM {t} AS t WHERE t.{f} COLLATE BINARY <> '' AND {}{only}",
                 triggers::is_odd(&format!("t.{f}"), odd)
             );
             let mut seen: HashSet<Vec<u8>> = HashSet::new();

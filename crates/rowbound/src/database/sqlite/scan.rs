@@ -47,10 +47,17 @@ pub(super) async fn scan(db: &Sqlite, scan: &Scan) -> Result<Values> {
     let (mut to, values) = Paging::new(indexed);
     let scan = scan.clone();
     tokio::spawn(async move {
-        let done = match (indexed, &table.rowid) {
-            (true, _) => by_value(&mut connection, &table, &scan, &mut to).await,
-            (false, Some(rowid)) => by_row(&mut connection, &table, rowid, &scan, &mut to).await,
-            (false, None) => at_once(&mut connection, &table, &scan, &mut to).await,
+        let gone = to.gone();
+        let read = async {
+            match (indexed, &table.rowid) {
+                (true, _) => by_value(&mut connection, &table, &scan, &mut to).await,
+                (false, Some(rowid)) => by_row(&mut connection, &table, rowid, &scan, &mut to).await,
+                (false, None) => at_once(&mut connection, &table, &scan, &mut to).await,
+            }
+        };
+        let done = tokio::select! {
+            done = read => done,
+            () = gone => return,
         };
         to.end(done.map_err(|e| failed("scan")(e).with("binding", &scan.column))).await;
     });
@@ -104,7 +111,7 @@ async fn by_value(connection: &mut SqliteConnection, table: &Table, scan: &Scan,
     // Numbers and blobs sort before and behind all texts. Whoever gets one now sees that the order is broken, and sorts for himself.
     let f = format!("t.{}", ident(&scan.column.column));
     let sql = format!(
-        "SELECT group_concat(hex(CAST({f} AS BLOB)), ',') FROM {} AS t WHERE typeof({f}) <> 'text' AND {f} <> ''{}",
+        "SELECT group_concat(hex(CAST({f} AS BLOB)), ',') FROM {} AS t WHERE typeof({f}) <> 'text' AND {f} COLLATE BINARY <> ''{}",
         ident(&table.name),
         only("t.", &scan.only)
     );
@@ -117,7 +124,7 @@ async fn by_row(connection: &mut SqliteConnection, table: &Table, rowid: &str, s
     // Every row of the page counts, so that its end is known whatever it holds.
     let f = format!("t.{}", ident(&scan.column.column));
     let sql = format!(
-        "SELECT count(*), max(r), group_concat(hex(v), ',') FROM (SELECT t.{rowid} AS r, CASE WHEN {f} <> ''{} THEN CAST({f} AS BLOB) END AS v \
+        "SELECT count(*), max(r), group_concat(hex(v), ',') FROM (SELECT t.{rowid} AS r, CASE WHEN {f} COLLATE BINARY <> ''{} THEN CAST({f} AS BLOB) END AS v \
          FROM {} AS t WHERE t.{rowid} > ?1 ORDER BY t.{rowid} LIMIT {})",
         only("t.", &scan.only),
         ident(&table.name),
@@ -136,7 +143,7 @@ async fn by_row(connection: &mut SqliteConnection, table: &Table, rowid: &str, s
 /// A table without rowids, and no index to go by: everything, and nobody who reads slowly holds it up.
 async fn at_once(connection: &mut SqliteConnection, table: &Table, scan: &Scan, to: &mut Paging) -> sqlx::Result<()> {
     let f = format!("t.{}", ident(&scan.column.column));
-    let sql = format!("SELECT CAST({f} AS BLOB) FROM {} AS t WHERE {f} <> ''{}", ident(&table.name), only("t.", &scan.only));
+    let sql = format!("SELECT CAST({f} AS BLOB) FROM {} AS t WHERE {f} COLLATE BINARY <> ''{}", ident(&table.name), only("t.", &scan.only));
     let values = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(connection).await?;
     send(to, values).await;
     Ok(())

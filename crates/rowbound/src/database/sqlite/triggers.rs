@@ -18,9 +18,10 @@ pub(super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// The condition that a row is one of those that `only` tells, to follow others; empty where all are.
+/// The condition that a row is one of those that `only` tells, to follow others; empty where all are. Bytes are compared: a CAST keeps the column's collation, under which
+/// other values are equal, or which only the application knows.
 pub(super) fn only(row: &str, only: &BTreeMap<String, String>) -> String {
-    only.iter().map(|(column, value)| format!(" AND CAST({row}{} AS TEXT) = {}", ident(column), literal(value))).collect()
+    only.iter().map(|(column, value)| format!(" AND CAST({row}{} AS TEXT) COLLATE BINARY = {}", ident(column), literal(value))).collect()
 }
 
 /// What makes the value `f` of a row odd, as [`crate::binding::ODD`] says it: SQLite has no regular expressions.
@@ -30,7 +31,7 @@ pub(super) fn is_odd(f: &str, odd: &Odd) -> String {
     let rest = |r: &str| {
         format!(
             "(instr({r}, '%') OR instr({r}, '?') OR instr({r}, '#') OR instr({r}, '//') OR instr({r}, '/.') OR substr({r}, 1, 1) IN ('/', '.') \
-             OR length({r}) <> length(CAST({r} AS BLOB)) OR trim({r}, ' ' || char(9, 10, 11, 12, 13)) <> {r})"
+             OR length({r}) <> length(CAST({r} AS BLOB)) OR trim({r}, ' ' || char(9, 10, 11, 12, 13)) COLLATE BINARY <> {r})"
         )
     };
     let mut sql = "CASE".to_owned();
@@ -109,7 +110,11 @@ fn release(table: &Table, b: &Bound, row: &str, from: &str, event: &str, new: Op
     let changed = new
         .map(|new| {
             let changed = format!("{row}{f} COLLATE BINARY IS NOT {new}{f}");
-            let left = b.binding.only.iter().map(|(c, value)| format!(" OR CAST({new}{} AS TEXT) IS NOT {}", ident(c), literal(value)));
+            let left = b
+                .binding
+                .only
+                .iter()
+                .map(|(c, value)| format!(" OR CAST({new}{} AS TEXT) COLLATE BINARY IS NOT {}", ident(c), literal(value)));
             let left: String = left.collect();
             if left.is_empty() { format!(" AND {changed}") } else { format!(" AND ({changed}{left})") }
         })
