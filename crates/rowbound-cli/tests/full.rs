@@ -454,6 +454,22 @@ async fn what_cannot_come_back_keeps_nothing_else(backend: Backend, why: Why) {
     world.assert_files_follow_rows().await;
 }
 
+/// What cannot be moved is erased where it lies, and does not come back: a row keeps it that spells it in a way that nobody has seen yet.
+async fn a_row_that_spells_it_otherwise_keeps_its_file(backend: Backend, why: Why) {
+    let world = World::new(backend).await.with_docs().await.storage(|s| s.trash(Trash::Off));
+    let site = Site::new(&world, why);
+    let rowbound = site.rowbound(&world);
+    put(&world, &site, &names(0, 3)).await;
+    rowbound.run(&["attach"]).await.expect(0);
+    site.fill();
+    world.db.exec("insert into doc (file) values ('/d/1.jpg')").await;
+    release(&world, &names(0, 3)).await;
+    show("collect", &rowbound.run(&["collect"]).await);
+    assert_eq!([world.outcomes("d/0.jpg").await, world.outcomes("d/1.jpg").await], [["erased"], ["kept"]]);
+    assert_eq!(world.holds("d/1.jpg"), "d/1.jpg");
+    site.make_room();
+}
+
 macro_rules! on {
     ($module:ident $backend:ident { $($test:ident: $what:ident($($arg:expr),*);)* }) => {
         mod $module {
@@ -476,6 +492,7 @@ macro_rules! on_each {
             without_a_trash_a_full_disk_stops_no_deletion: deletion_goes_on(Why::NoBlock);
             without_a_trash_a_quota_stops_no_deletion: deletion_goes_on(Why::Quota);
             without_a_trash_a_mount_below_the_root_stops_no_deletion: deletion_goes_on(Why::MountBelow);
+            without_a_trash_a_file_that_a_row_spells_otherwise_stays_below_a_mount: a_row_that_spells_it_otherwise_keeps_its_file(Why::MountBelow);
             with_a_trash_files_stay_on_a_file_system_without_inodes: files_stay_until_they_can_be_moved(Why::NoInode);
             with_a_trash_files_stay_on_a_full_disk: files_stay_until_they_can_be_moved(Why::NoBlock);
             with_a_trash_files_stay_under_a_quota: files_stay_until_they_can_be_moved(Why::Quota);

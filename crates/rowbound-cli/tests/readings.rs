@@ -1,9 +1,19 @@
 //! Values that a binding reads as less than they say, and columns that came after `attach`: files that rows reference stay. Each story is one that was seen with an
 //! application; its number is that of the survey.
 
-use std::time::Duration;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use rowbound::{Binding, Trash, binding::Reading};
+use rowbound::{
+    Binding, Trash,
+    binding::{Depth, Reading},
+    capture::Bound,
+    collect::{Collector, Settings},
+    database::{self, Options},
+    evidence::values::values,
+};
 use rowbound_testkit::{Backend, Rowbound, World, wait_until};
 use serde_json::Value;
 
@@ -203,6 +213,97 @@ async fn another_where(backend: Backend) {
     assert!(!world.outcomes("a.jpg").await.contains(&"unbound".to_owned()));
 }
 
+/// An attach changes a binding beside a running process: what is released since then would be looked for in the old way.
+async fn another_binding_beside_a_running_process(backend: Backend) {
+    let rows = |title: &str| Binding::name("doc.file", "default").expect("a column").only("title", title);
+    let read =
+        |prefix: &str| Binding::name("doc.file", "default").expect("a column").reading(Reading::Url { prefixes: vec![prefix.into()] });
+    for (before, after, value) in [(rows("x"), rows("y"), "a.jpg"), (read("/x/"), read("/y/"), "/y/a.jpg")] {
+        let mut world = World::new(backend).await.with_docs().await;
+        world.put_file("a.jpg", b"x");
+        world.bindings = vec![before];
+        rowbound(&world).run(&["attach"]).await.expect(0);
+        let daemon = rowbound(&world).spawn(&["run", "--poll", "20ms"]);
+        daemon.wait_for_line("collecting", DEADLINE).await;
+        world.bindings = vec![after];
+        rowbound(&world).run(&["attach"]).await.expect(0);
+        world.db.exec(&format!("insert into doc (file, title) values ('{value}', 'y'), ('{value}', 'y')")).await;
+        world.db.exec("delete from doc where id = (select n from (select min(id) as n from doc) as first_of_all)").await;
+        daemon.wait_for_line("another set of bindings", DEADLINE).await;
+        assert_eq!(world.files(), ["a.jpg"]);
+        daemon.terminate();
+        daemon.wait(DEADLINE).await;
+    }
+}
+
+/// A row means a file in the trash by a value that nobody has looked through: what the ledger says of it stands.
+async fn a_file_in_the_trash_that_a_row_spells_otherwise(backend: Backend) {
+    let world = world(backend, Reading::Name, &["d/x.jpg"], &["d/x.jpg"]).await;
+    rowbound(&world).run(&["attach"]).await.expect(0);
+    world.db.exec("insert into doc (file) values ('/d/x.jpg')").await;
+    world.db.exec("delete from doc where file = 'd/x.jpg'").await;
+    rowbound(&world).run(&["collect", "--retry-now"]).await;
+    assert_eq!(world.outcomes("d/x.jpg").await, ["trashed"]);
+    // As the erasure says it that finds the row after half an hour.
+    world.db.exec(&format!("update {} set outcome = 'dangling'", world.own_table("ledger"))).await;
+    let status = rowbound(&world).run(&["status"]).await.expect(1);
+    assert!(status.stdout.contains("d/x.jpg") && status.stdout.contains("restore"), "{}", status.stdout);
+}
+
+/// What an earlier build attached is looked through by whoever runs; and a look ends in time, however few values there are.
+async fn values_are_looked_through_beside_a_running_process(backend: Backend) {
+    let world = world(backend, Reading::Name, &["a.jpg"], &["a.jpg"]).await;
+    rowbound(&world).run(&["attach"]).await.expect(0);
+    let db = database::open(world.db.url(), &Options::default()).await.expect("a database");
+    let mut record = db.installation().await.expect("a record").expect("it is attached");
+    let known = std::mem::take(&mut record.values);
+    assert!(known.values().all(|seen| seen.depth == Depth::Plain && seen.complete), "{known:?}");
+    db.record(&record).await.expect("written");
+    let settings = Settings { survey: Duration::from_millis(100), ..Settings::default() };
+    let collector = Arc::new(Collector::new(&world.plan(), db.clone(), settings).await.expect("a collector"));
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let running = tokio::spawn(collector.run(stopped));
+    wait_until(DEADLINE, "its values were looked through", || async {
+        db.installation().await.expect("a record").expect("it is attached").values == known
+    })
+    .await;
+    stop.send(true).expect("it runs");
+    running.await.expect("it ends");
+
+    let slow = match backend {
+        Backend::Postgres => "select file from doc, pg_sleep(30)",
+        Backend::Mariadb | Backend::Mysql => "select file from doc where sleep(30) = 0",
+        _ => return,
+    };
+    let bound = Bound { id: 9, binding: Binding::query("slow", "default", slow) };
+    let began = Instant::now();
+    let seen = values(&*db, &bound, Duration::from_millis(200)).await.expect("a look");
+    assert!(!seen.complete && seen.depth == Depth::Whole, "{seen:?}");
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    db.close().await;
+}
+
+/// Deletion is stopped by a new column: what a row references comes back from the trash all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_files_come_back_while_deletion_is_stopped() {
+    let world = World::new(Backend::Sqlite).await.with_docs().await.storage(|s| s.trash(Trash::Keep(Duration::from_secs(3600))));
+    for name in ["a.jpg", "b.jpg"] {
+        world.put_doc(name).await;
+    }
+    rowbound(&world).run(&["attach"]).await.expect(0);
+    world.db.exec("delete from doc where file = 'b.jpg'").await;
+    rowbound(&world).run(&["collect"]).await.expect(0);
+    assert_eq!(world.files(), ["a.jpg"]);
+    world.db.exec("alter table doc add column cover varchar(300)").await;
+    world.db.exec("update doc set cover = 'a.jpg'").await;
+    let daemon = rowbound(&world).spawn(&["run", "--poll", "20ms"]);
+    daemon.wait_for_line("doc.cover", DEADLINE).await;
+    world.db.exec("insert into doc (file) values ('b.jpg')").await;
+    wait_until(DEADLINE * 3, "the file is back", || async { world.files() == ["a.jpg", "b.jpg"] }).await;
+    daemon.terminate();
+    daemon.wait(DEADLINE).await;
+}
+
 macro_rules! on {
     ($($module:ident: $backend:ident;)*) => {
         $(
@@ -242,6 +343,21 @@ macro_rules! on {
                 #[tokio::test(flavor = "multi_thread")]
                 async fn another_where_is_the_same_binding() {
                     another_where(Backend::$backend).await;
+                }
+
+                #[tokio::test(flavor = "multi_thread")]
+                async fn a_binding_that_changed_stops_who_runs() {
+                    another_binding_beside_a_running_process(Backend::$backend).await;
+                }
+
+                #[tokio::test(flavor = "multi_thread")]
+                async fn what_lies_in_the_trash_is_said_however_a_row_spells_it() {
+                    a_file_in_the_trash_that_a_row_spells_otherwise(Backend::$backend).await;
+                }
+
+                #[tokio::test(flavor = "multi_thread")]
+                async fn who_runs_looks_through_what_an_earlier_build_attached() {
+                    values_are_looked_through_beside_a_running_process(Backend::$backend).await;
                 }
 
                 #[tokio::test(flavor = "multi_thread")]

@@ -415,6 +415,7 @@ cases! {
         a_host_that_nobody_named_holds_its_file
         another_spelling_of_a_name_holds_its_file
         a_name_is_held_by_what_it_comes_to
+        a_key_is_held_by_each_reading
         json_holds_what_its_path_does_not_reach
         only_rows_that_count_release_and_hold
         bytes_and_uuids_are_names;
@@ -667,6 +668,7 @@ macro_rules! database_cases {
             a_host_that_nobody_named_holds_its_file
             another_spelling_of_a_name_holds_its_file
             a_name_is_held_by_what_it_comes_to
+            a_key_is_held_by_each_reading
             json_holds_what_its_path_does_not_reach
             only_rows_that_count_release_and_hold
             bytes_and_uuids_are_names

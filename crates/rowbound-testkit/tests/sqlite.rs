@@ -1,19 +1,24 @@
 //! What a connection of ours to SQLite is, whatever the application's pool sets in its own.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use rowbound::{
-    Binding,
-    capture::Bound,
+    Binding, FileName,
+    capture::{Bound, Installation},
     database::{self, Database, Options},
+    evidence::values::values,
     queue::Outcome,
+    references::{self, Sight},
 };
 use rowbound_testkit::{
-    Journal, TestDb,
+    Journal, TestDb, World,
     database_suite::{Attached, Fixture, fresh_record, ok, settle_all},
     sessions::{left_alone, said_by_its_session},
 };
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use sqlx::{
+    ConnectOptions,
+    sqlite::{SqliteConnectOptions, SqlitePoolOptions},
+};
 
 /// A pragma that our connections set: its name, what the application's pool has instead, and what a connection of ours says.
 type Reset = (&'static str, &'static str, &'static str);
@@ -34,6 +39,52 @@ const RESET: &[Reset] = &[
     ("synchronous", "OFF", "2"),
     ("writable_schema", "ON", "0"),
 ];
+
+/// A column's collation compares for the application. What a value could mean is told by its bytes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_columns_collation_hides_no_value() {
+    for collation in ["rtrim", "nocase"] {
+        let f = Fixture::new(TestDb::sqlite(Journal::Wal).await);
+        f.db.exec(&format!("create table doc (id integer primary key, file text collate {collation}, kind text collate {collation})"))
+            .await;
+        let attached = f.attach_bindings(vec![ok(Binding::name("doc.file", "default")).only("kind", "image")]).await;
+        f.db.exec("insert into doc values (1, 'a.jpg ', 'image'), (2, 'b.jpg', 'IMAGE'), (3, 'c.jpg', 'image  ')").await;
+        let names: Vec<FileName> = ["a.jpg", "b.jpg", "c.jpg"].map(World::file_name).to_vec();
+        let found = ok(references::find(&*attached.database, &attached.bound, &attached.record, "default", &names, Sight::Whole).await);
+        assert_eq!(found.held, HashSet::from([World::file_name("a.jpg")]), "{collation}");
+        f.db.exec("delete from doc").await;
+        let claimed = ok(attached.database.claim(&attached.claim()).await);
+        assert_eq!(claimed.len(), 1, "{collation}: {claimed:?}");
+    }
+}
+
+/// One that only the application knows: no statement of ours compares in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collation_that_only_the_application_knows_is_not_asked_for() {
+    let f = Fixture::new(TestDb::sqlite(Journal::Wal).await);
+    let connect: SqliteConnectOptions = f.db.url().parse().expect("a URL");
+    let mut app = connect.collation("unicase", |a, b| a.to_lowercase().cmp(&b.to_lowercase())).connect().await.expect("a connection");
+    sqlx::raw_sql("create table doc (id integer primary key, file text collate unicase, kind text collate unicase)")
+        .execute(&mut app)
+        .await
+        .expect("a table");
+    let attached = f.attach_bindings(vec![ok(Binding::name("doc.file", "default")).only("kind", "image")]).await;
+    sqlx::raw_sql(
+        "insert into doc values (1, 'a.jpg', 'image'), (2, '/b.jpg', 'image'), (3, 'c.jpg', 'image'); delete from doc where id = 3",
+    )
+    .execute(&mut app)
+    .await
+    .expect("rows");
+    let names: Vec<FileName> = ["a.jpg", "b.jpg", "c.jpg"].map(World::file_name).to_vec();
+    let find = async |record: &Installation| {
+        ok(references::find(&*attached.database, &attached.bound, record, "default", &names, Sight::Surveyed).await).held
+    };
+    let held: HashSet<FileName> = ["a.jpg", "b.jpg"].map(World::file_name).into();
+    assert_eq!(find(&attached.record).await, held);
+    let seen = ok(values(&*attached.database, &attached.bound[0], Duration::from_secs(20)).await);
+    assert!(seen.complete && seen.values == 2, "{seen:?}");
+    assert_eq!(ok(attached.database.claim(&attached.claim()).await).len(), 1);
+}
 
 /// A pool that connects with every odd pragma that [`RESET`] has.
 async fn odd_pool(db: &TestDb) -> sqlx::SqlitePool {

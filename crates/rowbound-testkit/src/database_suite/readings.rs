@@ -14,6 +14,7 @@ use rowbound::{
     database::{Dialect, Scan},
     evidence::values::values,
     references::{self, Sight},
+    storage::memory::Memory,
 };
 
 use super::{Attached, Fixture, ok, value};
@@ -142,6 +143,22 @@ pub async fn a_name_is_held_by_what_it_comes_to(f: &Fixture) {
             assert!(found.otherwise.contains_key(&key(name)));
         }
     }
+}
+
+/// Where names are keys a value holds both readings, whatever lies under the other one; only keys of one path are two objects, each with its rows.
+pub async fn a_key_is_held_by_each_reading(f: &Fixture) {
+    let keys = Binding { names: Names::Keys, ..ok(Binding::url("doc.file", "default", "/files/")) };
+    let key = |name: &str| FileName::key(name).unwrap_or_else(|why| panic!("{name:?} {why}"));
+    f.docs(&["/files/a%20b.png", "/files/C# notes.pdf", "/files//x/y.png"]).await;
+    let attached = f.attach_bindings(vec![keys]).await;
+    let place = format!("readings-{:016x}", rand::random::<u64>());
+    let objects = ["a b.png", "a%20b.png", "C", "C# notes.pdf", "/x/y.png", "x/y.png"].map(key);
+    objects.iter().for_each(|name| Memory::at(&place).put(name, b"x"));
+    let storage = Memory::new("default", &place, None);
+    let found = ok(references::find(&*attached.database, &attached.bound, &attached.record, "default", &objects, Sight::Whole).await);
+    let held = found.looked_up(&storage).await.held;
+    let other: Vec<&FileName> = objects.iter().filter(|name| !held.contains(*name)).collect();
+    assert_eq!(other, [&key("x/y.png")], "it is another object, and no row names it");
 }
 
 /// L4: a path of JSON says what is released, and any mention of the name in the value holds it.

@@ -397,6 +397,14 @@ mod tests {
         }
     }
 
+    /// SQLite's texts may hold any byte, and so may columns of bytes.
+    #[test]
+    fn what_is_read_out_of_no_utf_8_is_not_plain() {
+        let url = &readings()[1];
+        assert_eq!(url.depth(b"/media/a.jpg?v=\xff", Names::Paths), Depth::Whole);
+        assert_eq!(url.depth(b"/media/a.jpg", Names::Paths), Depth::Plain);
+    }
+
     proptest! {
         /// However a column of names or URLs spells a name, the value holds it; and a check that is as deep as the value needs finds the value.
         #[test]
