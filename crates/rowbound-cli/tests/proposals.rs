@@ -278,7 +278,7 @@ async fn many_places_in_json_become_a_path_that_can_be_read() {
     assert_eq!(world.files().len(), 36 - 6, "{:?}", world.files());
 }
 
-/// 9: keys and values. L2: names behind a prefix, as they are.
+/// 9: keys and values; names behind a prefix, as they are.
 #[tokio::test(flavor = "multi_thread")]
 async fn where_and_strip_are_proposed() {
     let world = world(&[
@@ -372,21 +372,23 @@ async fn defaults_are_kept_and_leftovers_ignored() {
     assert_eq!(world.files().len(), 12 + 1 + 8);
 }
 
-/// Thumbnails that easy-thumbnails remembers go with their originals, wherever a sample shows them; those with names of another namer are kept by their rows.
+/// Thumbnails that easy-thumbnails remembers go with their originals, wherever a sample shows them; those of another namer, or in a folder of their own
+/// (THUMBNAIL_SUBDIR), are kept by their rows.
 #[tokio::test(flavor = "multi_thread")]
 async fn thumbnails_that_a_table_remembers_are_taken_along_or_bound() {
-    for (namer, is_known) in [(".300x200_q85.jpg", true), ("-small.jpg", false)] {
+    for (thumbnail, is_known) in [("N.jpg.300x200_q85.jpg", true), ("N.jpg-small.jpg", false), ("thumbs/N.jpg.300x200_q85.jpg", false)] {
         let mut world = world(&[
             "create table article (id integer primary key, image varchar(100))",
-            "create table easy_thumbnails_thumbnail (id integer primary key, name varchar(255))",
+            "create table easy_thumbnails_thumbnail (id integer primary key, storage_hash varchar(40), name varchar(255))",
         ])
         .await;
         fill(&world, "article", "", names("2026", 40)).await;
         // Of the last ones alone.
         for n in 37..40 {
-            let name = format!("2026/{n}.jpg{namer}");
+            let name = format!("2026/{}", thumbnail.replace('N', &n.to_string()));
             world.put_file(&name, b"1");
-            world.db.exec(&format!("insert into easy_thumbnails_thumbnail values ({n}, '{name}')")).await;
+            let hash = "f9bde26a1556cd667f742bd34ec7c55e";
+            world.db.exec(&format!("insert into easy_thumbnails_thumbnail values ({n}, '{hash}', '{name}')")).await;
         }
         let (said, plan) = at_media(&world).await;
         assert_eq!(plan.ignore.len(), usize::from(is_known), "{}", said.text);

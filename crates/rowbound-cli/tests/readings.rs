@@ -1,5 +1,5 @@
 //! Values that a binding reads as less than they say, and columns that came after `attach`: files that rows reference stay. Each story is one that was seen with an
-//! application; its number is that of the survey.
+//! application.
 
 use std::{
     sync::Arc,
@@ -47,7 +47,7 @@ async fn swept(world: &World) -> Value {
     report
 }
 
-/// L2: prefixes before names that are not percent-encoded. A sweep took them, and ended with 0.
+/// Prefixes before names that are not percent-encoded. A sweep took them, and ended with 0.
 async fn raw_names_behind_a_prefix(backend: Backend) {
     let files = ["100% cotton.jpg", "C# notes.pdf", "what?.png", "a%20b.png", "orphan.png"];
     let values = ["/files/100% cotton.jpg", "/files/C# notes.pdf", "/files/what?.png", "/files/a%20b.png", "/files/plain.jpg"];
@@ -61,7 +61,7 @@ async fn raw_names_behind_a_prefix(backend: Backend) {
     assert_eq!(report["otherwise_in"]["doc.file"]["count"], 4, "{report:#}");
 }
 
-/// L3: a host that the sample did not show.
+/// A host that the sample did not show.
 async fn a_host_that_the_plan_does_not_have(backend: Backend) {
     let files = ["d/a.jpg", "d/b.jpg", "d/orphan.jpg"];
     let values = ["https://cdn.example.org/m/d/a.jpg", "//old.example.org/uploads/d/b.jpg"];
@@ -78,7 +78,7 @@ async fn a_host_that_the_plan_does_not_have(backend: Backend) {
     assert!(doctor.stdout.contains("//old.example.org/uploads/d/b.jpg"), "{}", doctor.stdout);
 }
 
-/// L9: two rows spell one path in two ways; the first is deleted.
+/// Two rows spell one path in two ways; the first is deleted.
 async fn a_row_that_spells_it_otherwise(backend: Backend) {
     for other in ["/d/x.jpg", "//d/x.jpg", "./d/x.jpg", " d/x.jpg", "d/x.jpg?v=1"] {
         let world = world(backend, Reading::Name, &["d/x.jpg"], &["d/x.jpg", other]).await;
@@ -110,7 +110,7 @@ async fn a_spelling_that_nobody_has_seen_yet(backend: Backend) {
     assert_eq!(world.files(), ["d/x.jpg"]);
 }
 
-/// L5: a column that did not exist, or was empty, at `attach`.
+/// A column that did not exist, or was empty, at `attach`.
 async fn a_column_that_came_later(backend: Backend) {
     let id = backend.id_column();
     for ddl in ["alter table doc add column cover varchar(300)", &format!("create table gone_doc (id {id}, was varchar(300))")] {
@@ -143,7 +143,42 @@ async fn a_column_that_came_later(backend: Backend) {
     }
 }
 
-/// L5: what stopped deletion is over when its column references nothing any more, without an attach.
+/// A tenant's schema, cloned after `attach`: a table like a bound one, without triggers, whose rows reference files.
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_a_cloned_schema_stops_deletion() {
+    let world = World::new(Backend::Postgres).await.with_docs().await;
+    for name in ["a.jpg", "b.jpg"] {
+        world.put_doc(name).await;
+    }
+    rowbound(&world).run(&["attach"]).await.expect(0);
+    world.db.exec("create schema t2; create table t2.doc (like doc including all); insert into t2.doc select * from doc").await;
+    world.db.exec("delete from doc where file = 'b.jpg'").await;
+    let stopped = rowbound(&world).run(&["collect", "--retry-now"]).await.expect(4);
+    assert!(stopped.stderr.contains("t2.doc.file"), "{}", stopped.stderr);
+    let daemon = rowbound(&world).spawn(&["run", "--poll", "20ms"]);
+    daemon.wait_for_line("t2.doc.file", DEADLINE).await;
+    daemon.terminate();
+    daemon.wait(DEADLINE).await;
+    assert_eq!(world.files(), ["a.jpg", "b.jpg"]);
+}
+
+/// A sweep looks for such columns, too: what no trigger told of is an orphan to it.
+async fn a_column_that_came_before_a_sweep(backend: Backend) {
+    let world = World::new(backend).await.with_docs().await;
+    for name in ["a.jpg", "b.jpg"] {
+        world.put_doc(name).await;
+    }
+    rowbound(&world).run(&["attach"]).await.expect(0);
+    world.put_file("cover.jpg", b"x");
+    world.db.exec("alter table doc add column cover varchar(300)").await;
+    world.db.exec("update doc set cover = 'cover.jpg' where file = 'a.jpg'").await;
+    let stopped = rowbound(&world).run(&["sweep", "--delete", "--max-share", "100%", "--max-held", "100%"]).await.expect(4);
+    assert!(stopped.stderr.contains("doc.cover") && stopped.stderr.contains("cover.jpg"), "{}", stopped.stderr);
+    rowbound(&world).run(&["collect", "--retry-now"]).await;
+    assert_eq!(world.files(), ["a.jpg", "b.jpg", "cover.jpg"]);
+}
+
+/// What stopped deletion is over when its column references nothing any more, without an attach.
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_a_stop_ends_when_the_column_is_gone() {
     let world = World::new(Backend::Sqlite).await.with_docs().await;
@@ -164,7 +199,7 @@ async fn sqlite_a_stop_ends_when_the_column_is_gone() {
     daemon.wait(DEADLINE).await;
 }
 
-/// L5: `attach` asks about empty columns whose names speak of files, and a new one without files stops nothing.
+/// `attach` asks about empty columns whose names speak of files, and a new one without files stops nothing.
 async fn an_empty_column_is_asked_about(backend: Backend) {
     let world = World::new(backend).await.with_docs().await;
     world.put_doc("a.jpg").await;
@@ -175,7 +210,7 @@ async fn an_empty_column_is_asked_about(backend: Backend) {
     rowbound(&world).run(&["collect"]).await.expect(0);
 }
 
-/// L7: a name in bytes.
+/// A name in bytes.
 async fn bytes_are_surveyed(backend: Backend) {
     let world = World::new(backend).await.with_docs().await;
     world.put_doc("a.jpg").await;
@@ -333,6 +368,11 @@ macro_rules! on {
                 #[tokio::test(flavor = "multi_thread")]
                 async fn a_new_column_that_references_files_stops_deletion() {
                     a_column_that_came_later(Backend::$backend).await;
+                }
+
+                #[tokio::test(flavor = "multi_thread")]
+                async fn a_new_column_that_references_files_stops_a_sweep() {
+                    a_column_that_came_before_a_sweep(Backend::$backend).await;
                 }
 
                 #[tokio::test(flavor = "multi_thread")]

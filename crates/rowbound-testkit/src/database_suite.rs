@@ -418,6 +418,7 @@ cases! {
         a_key_is_held_by_each_reading
         json_holds_what_its_path_does_not_reach
         only_rows_that_count_release_and_hold
+        a_length_byte_hides_no_name
         bytes_and_uuids_are_names;
     scan:
         scan_reads_every_value_in_the_order_of_bytes
@@ -671,6 +672,7 @@ macro_rules! database_cases {
             a_key_is_held_by_each_reading
             json_holds_what_its_path_does_not_reach
             only_rows_that_count_release_and_hold
+            a_length_byte_hides_no_name
             bytes_and_uuids_are_names
             scan_reads_every_value_in_the_order_of_bytes
             scan_of_a_range_leaves_out_nothing_of_it

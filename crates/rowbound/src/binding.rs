@@ -398,6 +398,17 @@ impl Binding {
         self.reading.each_name(value, self.names, take);
     }
 
+    /// Whether it is a query in which this table is a word, in whatever case: `"order item"`, but not `item` in `items`.
+    pub(crate) fn queries(&self, table: &str) -> bool {
+        let Some(query) = self.query.as_ref().map(|query| query.to_lowercase()) else { return false };
+        let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
+        let stands_alone = |(at, word): (usize, &str)| {
+            let (before, after) = (query[..at].chars().next_back(), query[at + word.len()..].chars().next());
+            !before.is_some_and(is_word) && !after.is_some_and(is_word)
+        };
+        query.match_indices(&table.to_lowercase()).any(stands_alone)
+    }
+
     /// Whether references are found by a [`Scan`], which tells names and not values.
     pub fn scans(&self) -> bool {
         self.query.is_some() || self.reading.is_many()
@@ -525,6 +536,25 @@ mod tests {
         let mut b = Binding::url("t.c", "default", "/media/").unwrap();
         b.reading = Reading::Url { prefixes: vec!["/".into(), "/media/".into()] };
         assert_eq!(b.resolve(b"/media/a.jpg"), Resolved::Name(FileName::parse("a.jpg").unwrap()));
+    }
+
+    #[test]
+    fn a_query_is_known_by_its_tables() {
+        let query =
+            Binding::query("media", "default", "select m.id || '/' || m.file from Public.Media m join \"order item\" o on o.id = m.item");
+        for (table, is_there) in [
+            ("media", true),
+            ("MEDIA", true),
+            ("order item", true),
+            ("item", true),
+            ("order", true),
+            ("med", false),
+            ("edia", false),
+            ("ite", false),
+        ] {
+            assert_eq!(query.queries(table), is_there, "{table}");
+        }
+        assert!(!Binding::name("media.file", "default").unwrap().queries("media"));
     }
 
     #[test]

@@ -173,7 +173,8 @@ pub async fn survey(
     let mut columns = db.text_columns().await?;
     // What refers to another table repeats values that are looked at there.
     columns.retain(|c| !c.foreign_key && !skip(c));
-    columns.sort_by_key(|c| !speaks_of_files(&c.column.column));
+    // UUIDs last: most of them are keys of rows.
+    columns.sort_by_key(|c| (!speaks_of_files(&c.column.column), c.data_type.eq_ignore_ascii_case("uuid")));
     let mut survey = Survey::default();
     for column in columns {
         let sample = match sampled(db, &column, limits, end).await? {

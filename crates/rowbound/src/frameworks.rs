@@ -103,18 +103,23 @@ pub(crate) fn deleters(columns: &[TextColumn]) -> Vec<&'static str> {
     all.into_iter().rev().collect()
 }
 
-/// Tables that repeat names without needing the files.
-const COPIES: [(&str, &str); 5] = [
-    ("django_admin_log", "what administrators did: labels, no references"),
-    ("django_session", "sessions: what a visitor looked at, no references"),
-    ("easy_thumbnails_source", "a cache of easy-thumbnails: it would keep every original for ever"),
-    ("easy_thumbnails_thumbnail", "a cache of easy-thumbnails: `derivatives` takes thumbnails along"),
-    ("easy_thumbnails_thumbnaildimensions", "a cache of easy-thumbnails"),
+/// Tables that repeat names without needing the files, and columns of theirs that hold text.
+const COPIES: [(&str, &[&str], &str); 4] = [
+    ("django_admin_log", &["object_repr", "change_message"], "what administrators did: labels, no references"),
+    ("django_session", &["session_key", "session_data"], "sessions: what a visitor looked at, no references"),
+    ("easy_thumbnails_source", &["storage_hash", "name"], "a cache of easy-thumbnails: it would keep every original for ever"),
+    (THUMBNAILS, &["storage_hash", "name"], "a cache of easy-thumbnails: `derivatives` takes thumbnails along"),
 ];
 
+/// The table in which easy-thumbnails remembers what it made.
+pub(crate) const THUMBNAILS: &str = "easy_thumbnails_thumbnail";
+
 /// Why the rows of a table need no files, if it is a table of a framework of which that is known.
-pub(crate) fn copies(table: &str) -> Option<&'static str> {
-    COPIES.iter().find(|(known, _)| *known == table).map(|(_, why)| *why)
+pub(crate) fn copies(table: &TextColumn, columns: &[TextColumn]) -> Option<&'static str> {
+    let has = |column: &&str| {
+        columns.iter().any(|c| c.schema == table.schema && c.column.table == table.column.table && c.column.column == **column)
+    };
+    COPIES.iter().find(|(known, wanted, _)| *known == table.column.table && wanted.iter().all(has)).map(|(.., why)| *why)
 }
 
 /// Words of tables whose rows outlive what they tell of, and what they are.

@@ -5,7 +5,7 @@
 //! doubt, it says so instead of guessing.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -19,7 +19,7 @@ use crate::{
     derivative::stem,
     error::{Kind, Result},
     evidence::{Evidence, Limits, Reading, Survey, above, speaks_of_files, survey, within},
-    frameworks::{self, HOUSEKEEPING},
+    frameworks::{self, HOUSEKEEPING, THUMBNAILS},
     name::FileName,
     plan::StoragePlan,
     storage::{Listed, Storage, each},
@@ -146,9 +146,9 @@ pub async fn propose(
     evidence.sort_by(|a, b| (&a.column.schema, &a.column.column, &a.storage).cmp(&(&b.column.schema, &b.column.column, &b.storage)));
     for seen in &evidence {
         let column = shown(&seen.column);
-        // Thumbnails whose names `derivatives` does not know are kept by their rows, as others are.
-        let is_followed = seen.column.column.table != THUMBNAILS || seen.names.iter().all(is_thumbnail);
-        if let Some(why) = frameworks::copies(&seen.column.column.table).filter(|_| is_followed) {
+        if let Some(why) = frameworks::copies(&seen.column, &columns)
+            && (seen.column.column.table != THUMBNAILS || is_followed(seen, &evidence, &columns))
+        {
             if !proposal.ignore.iter().any(|i| i.column == column) {
                 proposal.ignore.push(Ignored { column, why: why.to_owned() });
             }
@@ -157,12 +157,13 @@ pub async fn propose(
         let Some(storage) = storages.get(&seen.storage) else { continue };
         let one_name = matches!(seen.reading, Reading::Name | Reading::Url);
         let only = if one_name { only(db, seen, &columns).await? } else { None };
+        let mut notes = notes(seen, &evidence);
         let proposed = Proposed {
             doubts: doubts(seen, &evidence, only.is_some()),
-            notes: notes(seen, &evidence),
             unexplained: unexplained(seen, &evidence),
             derivatives: if one_name { derivatives(storage.as_ref(), seen, &evidence).await? } else { Vec::new() },
-            path: if seen.reading == Reading::Json { Some(json_path(db, seen).await?) } else { None },
+            path: if seen.reading == Reading::Json { Some(json_path(db, seen, &mut notes).await?) } else { None },
+            notes,
             keep: seen.shared.iter().map(|(name, ..)| escaped(name)).collect(),
             only,
             evidence: seen.clone(),
@@ -170,7 +171,15 @@ pub async fn propose(
         if proposed.doubts.is_empty() { proposal.bindings.push(proposed) } else { proposal.unsure.push(proposed) }
     }
     for a in alike.iter().take(TRIED) {
-        let values = db.sample(&a.column, NAMES).await?.values;
+        let values = match db.sample(&a.column, NAMES).await {
+            Err(e) if e.kind() == Kind::DatabaseUnreachable => return Err(e),
+            // It was read a moment ago.
+            Err(e) => {
+                proposal.unread.push((shown(&a.column), e.full()));
+                continue;
+            }
+            Ok(sample) => sample.values,
+        };
         let names: Vec<FileName> = values.iter().filter_map(|value| FileName::parse(value.trim_start_matches('/')).ok()).collect();
         for (name, storage) in storages {
             if let Some(folder) = above(storage.as_ref(), &names).await? {
@@ -344,7 +353,7 @@ async fn only(db: &dyn Database, seen: &Evidence, columns: &[TextColumn]) -> Res
 }
 
 /// The path that reads most of what was seen, and of which no value leads to something else than a string: that could not be read, and would release nothing.
-async fn json_path(db: &dyn Database, seen: &Evidence) -> Result<String> {
+async fn json_path(db: &dyn Database, seen: &Evidence, notes: &mut Vec<String>) -> Result<String> {
     let first = seen.paths.first().cloned().unwrap_or_else(|| "$[*]".to_owned());
     if seen.paths.len() < 2 {
         return Ok(first);
@@ -366,7 +375,14 @@ async fn json_path(db: &dyn Database, seen: &Evidence) -> Result<String> {
             candidates.push(format!("$..[{}]{rest}", keys.into_iter().collect::<Vec<_>>().join(",")));
         }
     }
-    let values = db.sample(&seen.column, NAMES * 5).await?.values;
+    let values = match db.sample(&seen.column, NAMES * 5).await {
+        Err(e) if e.kind() == Kind::DatabaseUnreachable => return Err(e),
+        Err(e) => {
+            notes.push(format!("whether one path reads all of its names was not tried: {}", e.full().replace('\n', " ")));
+            return Ok(first);
+        }
+        Ok(sample) => sample.values,
+    };
     let reads = |path: &String| {
         let path = JsonPath::parse(path);
         path.is_ok_and(|path| {
@@ -408,18 +424,24 @@ async fn housekeeping(storage: &dyn Storage, needed: &[&str]) -> Result<Vec<Stri
     Ok(found.into_iter().collect())
 }
 
-/// The table in which easy-thumbnails remembers what it made.
-const THUMBNAILS: &str = "easy_thumbnails_thumbnail";
-
 /// Whether what follows an original's name is a thumbnail's: photo.jpg`.300x200_q85_crop.jpg`
 fn is_size(rest: &str) -> bool {
     let size = rest.split(['_', '.']).next().unwrap_or_default();
     size.split_once('x').is_some_and(|(w, h)| w.parse::<u32>().is_ok() && h.parse::<u32>().is_ok()) && rest.contains("_q")
 }
 
-fn is_thumbnail(name: &FileName) -> bool {
-    let base = name.base();
-    base.match_indices('.').any(|(at, _)| is_size(&base[at + 1..]))
+/// Whether the preset explains every thumbnail of the table that remembers them: each is an original's name and a size, and `derivatives` of the original's column takes it
+/// along. With a folder or a prefix of their own (THUMBNAIL_SUBDIR), or another namer, they are kept by their rows.
+fn is_followed(seen: &Evidence, all: &[Evidence], columns: &[TextColumn]) -> bool {
+    let has_originals = |o: &&Evidence| {
+        o.storage == seen.storage && matches!(o.reading, Reading::Name | Reading::Url) && frameworks::copies(&o.column, columns).is_none()
+    };
+    let originals: HashSet<&str> = all.iter().filter(has_originals).flat_map(|o| o.names.iter().map(FileName::as_str)).collect();
+    let is_made = |name: &FileName| {
+        let name = name.as_str();
+        name.match_indices('.').any(|(at, _)| is_size(&name[at + 1..]) && originals.contains(&name[..at]))
+    };
+    !seen.partial && seen.names.iter().all(is_made)
 }
 
 /// Presets whose files were seen beside those of a column, or in the table that remembers them.

@@ -5,7 +5,7 @@
 //! collapsed, because every such kindness makes two names one, and then the wrong file goes. What a file system
 //! could take for another name is a name only where keys are no paths: on S3.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -171,15 +171,7 @@ impl FileName {
         if self.as_path().is_ok() {
             return ["/", "./"].iter().map(|begin| FileName(format!("{begin}{}", self.0).into())).collect();
         }
-        let mut path: Vec<&str> = Vec::new();
-        for segment in self.0.split('/') {
-            match segment {
-                "" | "." => {}
-                ".." => drop(path.pop()),
-                _ => path.push(segment),
-            }
-        }
-        FileName::parse(&path.join("/")).into_iter().collect()
+        FileName::parse(&walked(&self.0)).into_iter().collect()
     }
 
     /// The same for bytes out of a row or a directory.
@@ -220,6 +212,22 @@ impl FileName {
     pub fn base(&self) -> &str {
         self.0.rsplit_once('/').map_or(&self.0, |(_, base)| base)
     }
+}
+
+/// The path that a text comes to, if it is walked: without empty parts and dots.
+pub(crate) fn walked(text: &str) -> Cow<'_, str> {
+    if FileName::path(text).is_ok() {
+        return Cow::Borrowed(text);
+    }
+    let mut path: Vec<&str> = Vec::new();
+    for part in text.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(path.pop()),
+            _ => path.push(part),
+        }
+    }
+    Cow::Owned(path.join("/"))
 }
 
 impl fmt::Display for FileName {

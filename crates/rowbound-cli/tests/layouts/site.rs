@@ -1,8 +1,8 @@
 //! A site: an application's database and folders as it leaves them, and for every file what has to become of it.
 //!
 //! In: schema, rows, files, and what the application deletes later. Out: a line of the table, and a failure where a
-//! file is lost. The site is taken over as somebody does who believes what `init` proposes and does what `attach` asks
-//! for.
+//! file is lost, or the site cannot be attached. The site is taken over as somebody does who believes what `init`
+//! proposes and does what `attach` asks for.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -139,24 +139,26 @@ impl Site {
         let left: Vec<_> = all(Fate::Goes).filter(|file| there.contains(*file)).collect();
         let is = |file: &&str| self.files.get(*file).is_some_and(|(fate, _)| matches!(fate, Fate::Stays | Fate::Made));
         let orphans: Vec<_> = owner.orphans.iter().map(String::as_str).filter(is).collect();
+        // One row of `| layout | database | init | attach | held or asked | lost | left |`.
+        let holds = owner.said.iter().any(|line| line.starts_with("held"));
         println!(
-            "| {} | {} | {} files | init {}: {} bound, {} unsure | attach {} | collect {} | sweep {} | lost {}, and {} made of others | \
-             left {} of {} | {} orphans were none |",
+            "| {} | {} | {}: {} bound, {} unsure | {} | {} asked{} | {} of {} files, and {} made of others | {} of {} |",
             self.application,
             self.world.db.backend(),
-            self.files.len(),
             owner.init,
             owner.bound,
             owner.unsure,
             owner.attach.join(", "),
-            owner.collect.join(", "),
-            owner.sweep.join(", "),
+            owner.asked.len(),
+            if holds { ", some files held" } else { "" },
             lost.len(),
+            self.files.len(),
             made.len(),
             left.len(),
             all(Fate::Goes).count(),
-            orphans.len(),
         );
+        println!("    status  collect {}; sweep {}", owner.collect.join(", "), owner.sweep.join(", "));
+        println!("    {} files that stay were orphans to the first sweep", orphans.len());
         owner.asked.iter().for_each(|line| println!("    asked   {line}"));
         owner.said.iter().take(12).for_each(|line| println!("    said    {line}"));
         let show = |what: &str, files: &[&str]| {
@@ -171,6 +173,9 @@ impl Site {
             println!("{}\n{}", owner.told.join("\n---\n"), fs::read_to_string(&owner.config).unwrap_or_default());
         }
         assert!(reasons.is_empty(), "{}: files are lost:\n{}", self.application, reasons.join("\n"));
+        // Where nothing is attached nothing can be lost.
+        let attached = owner.attach.last().map(String::as_str);
+        assert_eq!(attached, Some("0"), "{} is not attached:\n{}", self.application, owner.asked.join("\n"));
     }
 
     /// Every file of the site, but Rowbound's own.

@@ -1,6 +1,4 @@
-//! What a value could mean holds a file, whatever it is read as; and which rows count.
-//!
-//! The cases carry the names of losses that were seen: L2, L3, L4 and L9 of the survey of applications.
+//! What a value could mean holds a file, whatever it is read as; and which rows count. Each case is a loss that was seen with an application.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -55,7 +53,7 @@ async fn each_holds(f: &Fixture, binding: &Binding, depth: Depth, values: &[(&st
     ok(attached.database.remove().await);
 }
 
-/// L2: a URL's prefix before names that are not percent-encoded, and the other way round.
+/// A URL's prefix before names that are not percent-encoded, and the other way round.
 pub async fn a_url_holds_the_raw_and_the_decoded_name(f: &Fixture) {
     let values = [
         ("/files/100% cotton.jpg", "100% cotton.jpg"),
@@ -66,6 +64,9 @@ pub async fn a_url_holds_the_raw_and_the_decoded_name(f: &Fixture) {
         ("/files/a%20b.png?v=1#x", "a b.png"),
         ("/files//d/x.jpg", "d/x.jpg"),
         ("/files/d//x.jpg", "d/x.jpg"),
+        ("/files/a+b.png", "a b.png"),
+        ("/files/a+b.png", "a+b.png"),
+        ("/files/a%2Bb+c.png", "a+b c.png"),
         ("/files/plain.png", "plain.png"),
     ];
     each_holds(f, &ok(Binding::url("doc.file", "default", "/files/")), Depth::Whole, &values).await;
@@ -78,7 +79,7 @@ pub async fn a_url_holds_the_raw_and_the_decoded_name(f: &Fixture) {
     }
 }
 
-/// L3: what looks like a URL or a path and stands under no prefix holds every part of it that could be a name.
+/// What looks like a URL or a path and stands under no prefix holds every part of it that could be a name.
 pub async fn a_host_that_nobody_named_holds_its_file(f: &Fixture) {
     let values = [
         ("//old.example.org/uploads/d/x.jpg", "d/x.jpg"),
@@ -94,7 +95,7 @@ pub async fn a_host_that_nobody_named_holds_its_file(f: &Fixture) {
     each_holds(f, &ok(Binding::name("doc.file", "default")), Depth::Whole, &values).await;
 }
 
-/// L9: other spellings of one path, in a column of names. Those of a finite list are found by an index.
+/// Other spellings of one path, in a column of names. Those of a finite list are found by an index.
 pub async fn another_spelling_of_a_name_holds_its_file(f: &Fixture) {
     let name = ok(Binding::name("doc.file", "default"));
     let nfc = "caf\u{e9}/x.jpg";
@@ -161,7 +162,7 @@ pub async fn a_key_is_held_by_each_reading(f: &Fixture) {
     assert_eq!(other, [&key("x/y.png")], "it is another object, and no row names it");
 }
 
-/// L4: a path of JSON says what is released, and any mention of the name in the value holds it.
+/// A path of JSON says what is released, and any mention of the name in the value holds it.
 pub async fn json_holds_what_its_path_does_not_reach(f: &Fixture) {
     f.db.exec("create table doc (id integer primary key, file text)").await;
     let path = |path: &str| Reading::Json { path: ok(JsonPath::parse(path)), prefixes: Vec::new() };
@@ -215,6 +216,39 @@ pub async fn only_rows_that_count_release_and_hold(f: &Fixture) {
     f.db.exec("alter table meta rename column kind to sort").await;
     assert_ne!(attached.snapshot().await, attached.record.snapshot, "the other column is gone");
     f.db.exec("insert into meta values (9, 'it''s', 'z.jpg'); update meta set file = 'y.jpg'; delete from meta").await;
+}
+
+/// Serialized bytes: the length of a string stands before a name, and the tag of what follows behind it; each may be a letter or a digit.
+pub async fn a_length_byte_hides_no_name(f: &Fixture) {
+    let is_postgres = f.db.dialect() == Dialect::Postgres;
+    f.db.exec(&format!("create table task (id integer primary key, args {})", if is_postgres { "bytea" } else { "blob" })).await;
+    let name = "documents/2024/03/annual-report-final-version.pdf";
+    let names = [World::file_name(name)];
+    let scan = rowbound::binding::Scan::new(&Reading::Array { prefixes: Vec::new() }, &names);
+    let database = f.open().await;
+    let columns = ok(database.text_columns().await);
+    let column = columns.iter().find(|c| c.column.to_string() == "task.args").expect("a column of bytes");
+    // pickle, protobuf with the fields 2 and 6, protobuf with field 1 alone, MessagePack.
+    for (before, after) in [("8004958c0466696c65948c31", "94732e"), ("1231", "320178"), ("0a31", ""), ("82a466696c65d931", "a16e31")] {
+        let name: String = name.bytes().map(|b| format!("{b:02x}")).collect();
+        let hex = format!("{before}{name}{after}");
+        let literal = if is_postgres { format!("'\\x{hex}'::bytea") } else { format!("x'{hex}'") };
+        f.db.exec(&format!("delete from task; insert into task values (1, {literal})")).await;
+        let mut values = ok(database.values(column).await);
+        let mut held = BTreeSet::new();
+        loop {
+            let page = ok(values.pages.recv().await.expect("it ends with a last page"));
+            for value in &page.values {
+                scan.held(value, |name, _| {
+                    held.insert(name.clone());
+                });
+            }
+            if page.last {
+                break;
+            }
+        }
+        assert_eq!(held, BTreeSet::from(names.clone()), "{before} {after}");
+    }
 }
 
 /// Bytes are names as UTF-8, and a UUID is its text. Bytes that are no text never fail the application's statement.

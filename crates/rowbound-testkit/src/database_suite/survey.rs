@@ -8,6 +8,7 @@ use rowbound::database::{
 };
 
 use super::{Fixture, ok};
+use crate::Backend;
 
 async fn columns(f: &Fixture) -> Vec<TextColumn> {
     ok(f.open().await.text_columns().await)
@@ -29,7 +30,9 @@ pub async fn text_columns_are_those_that_can_hold_names(f: &Fixture) {
     f.db.exec("create view seen as select file from doc").await;
     if f.db.dialect() == Dialect::Postgres {
         f.db.exec(
-            "create table many (id int, tags text[], data jsonb, nums int[]); create table part (id int, f text) partition by range (id)",
+            "create type address as (street text, plan text); \
+             create table many (id int, tags text[], data jsonb, nums int[], own uuid, owned uuid[], place address, files bytea[]); \
+             create table part (id int, f text) partition by range (id)",
         )
         .await;
         f.db.exec(
@@ -37,13 +40,21 @@ pub async fn text_columns_are_those_that_can_hold_names(f: &Fixture) {
         )
         .await;
     }
+    let has_uuids = f.db.backend() != Backend::Mysql;
+    if has_uuids {
+        f.db.exec("create table unit (id integer primary key, u uuid)").await;
+    }
     f.attach(&["doc.file"]).await;
     let named: Vec<_> = columns(f).await.iter().map(|c| c.column.to_string()).collect();
     let mut want = vec!["doc.file", "doc.body", "doc.kind", "kind.code"];
     if f.db.dialect() == Dialect::Postgres {
-        want.extend(["many.tags", "many.data", "part.f", "other.doc.file"]);
+        want.extend(["many.tags", "many.data", "many.own", "many.owned", "many.place", "part.f", "other.doc.file"]);
         assert_eq!(column(f, "many.tags").await.class, Class::Array);
         assert_eq!(column(f, "many.data").await.class, Class::Json);
+    }
+    if has_uuids {
+        want.push("unit.u");
+        assert_eq!(column(f, "unit.u").await.class, Class::Text);
     }
     let sorted = |mut v: Vec<String>| {
         v.sort();
@@ -97,8 +108,19 @@ pub async fn any_text_column_is_read_to_its_end(f: &Fixture) {
     let data = whole(f, "note.data").await;
     assert!(data.len() == 25 && data.iter().all(|v| String::from_utf8_lossy(v).replace(' ', "").starts_with("{\"n\":")), "{data:?}");
     if f.db.dialect() == Dialect::Postgres {
-        f.db.exec("create table many (tags text[]); insert into many values ('{a.jpg,\"b c.jpg\"}')").await;
+        f.db.exec(
+            "create type address as (street text, plan text); create table many (tags text[], place address); \
+             insert into many values ('{a.jpg,\"b c.jpg\"}', row('x y', 'plans/1.jpg'))",
+        )
+        .await;
         assert_eq!(whole(f, "many.tags").await, [b"{a.jpg,\"b c.jpg\"}".to_vec()]);
+        assert_eq!(whole(f, "many.place").await, [b"(\"x y\",plans/1.jpg)".to_vec()]);
+    }
+    if f.db.backend() != Backend::Mysql {
+        let uuid = "0b0c1a52-6a53-4b0e-9f6c-2f6f0a4a9d11";
+        f.db.exec(&format!("create table unit (id integer primary key, u uuid); insert into unit values (1, '{uuid}'), (2, null)")).await;
+        assert_eq!(whole(f, "unit.u").await, [uuid.as_bytes().to_vec()]);
+        assert_eq!(ok(f.open().await.sample(&column(f, "unit.u").await, 10).await).values, [uuid]);
     }
     if f.db.dialect() == Dialect::Sqlite {
         // Called as a part of a statement might be.

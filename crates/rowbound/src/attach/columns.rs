@@ -212,11 +212,10 @@ async fn take_parts(bindings: &[&Binding], db: &dyn Database, survey: &mut Surve
 /// Whether a column only is a part of what a bound query or a bound generated column of its table computes: then each of its files must be held by that, and to bind it, too,
 /// would release files that the whole name does not mean.
 async fn is_part(bindings: &[&Binding], db: &dyn Database, seen: &Evidence) -> Result<bool> {
-    let (table, columns) = (seen.column.column.table.to_ascii_lowercase(), db.text_columns().await?);
+    let (table, columns) = (&seen.column.column.table, db.text_columns().await?);
     let computes = |b: &&Binding| {
-        let is_generated = || columns.iter().any(|c| c.generated && c.is(&b.column)) && b.column.table.eq_ignore_ascii_case(&table);
-        let is_query = || b.query.as_ref().is_some_and(|query| query.to_ascii_lowercase().contains(&table));
-        b.storage == seen.storage && (is_query() || is_generated())
+        let is_generated = || columns.iter().any(|c| c.generated && c.is(&b.column)) && b.column.table.eq_ignore_ascii_case(table);
+        b.storage == seen.storage && (b.queries(table) || is_generated())
     };
     let computing = bindings.iter().copied().filter(computes).zip(1..);
     let bound: Vec<Bound> = computing.map(|(binding, id)| Bound { id, binding: binding.clone() }).collect();

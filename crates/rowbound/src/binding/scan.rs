@@ -6,7 +6,8 @@
 //! others use. So it is in a value that cannot be read.
 //!
 //! Mentions are looked for in the value as it stands and with its escapes (percent, entities, JSON) taken away, layer by layer; in each normal form of the name, of a key
-//! that is no path also as its path, and with doubled separators as one. Where a query's values hold one name each, whatever they could mean counts, as in a column.
+//! that is no path also as its path, with doubled separators as one, and with a `+` for each blank. In bytes that are no text a name may stand next to a letter. Where a
+//! query's values hold one name each, whatever they could mean counts, as in a column.
 
 use std::{
     borrow::Cow,
@@ -29,6 +30,9 @@ const LAYERS: usize = 4;
 
 /// So many views of one value are looked at, where its escapes are taken away one kind at a time.
 const VIEWS: usize = 64;
+
+/// A value that has so many bytes may be a piece of a longer one, and begin or end within a character.
+const PIECE: usize = 64 << 10;
 
 /// How a value holds a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +62,8 @@ struct Inner {
     all: bool,
     /// Whether a name could itself be taken for an escape: then each kind of escapes is taken away by itself, too.
     odd: bool,
+    /// Whether a name holds a blank, for which a URL may have a `+`.
+    blank: bool,
 }
 
 impl fmt::Debug for Scan {
@@ -96,8 +102,12 @@ impl Scan {
             meant.entry(alias).or_default().push(i);
         }
         let mentions = all.then(|| AhoCorasick::new(written.iter().map(|(text, _)| text)).ok()).flatten();
-        let odd = names.iter().any(|n| n.as_str().chars().any(|c| matches!(c, '%' | '&' | '\\') || c.is_control()));
-        Scan(Arc::new(Inner { reading: reading.clone(), names, set, aliases: meant, mentions, written, read, all, odd }))
+        let has_blank = |n: &FileName| n.as_str().contains(' ');
+        let is_odd = |n: &FileName| {
+            n.as_str().chars().any(|c| matches!(c, '%' | '&' | '\\') || c.is_control()) || (has_blank(n) && n.as_str().contains('+'))
+        };
+        let (odd, blank) = (names.iter().any(is_odd), names.iter().any(has_blank));
+        Scan(Arc::new(Inner { reading: reading.clone(), names, set, aliases: meant, mentions, written, read, all, odd, blank }))
     }
 
     /// How values are read.
@@ -150,31 +160,27 @@ impl Scan {
     }
 
     fn mentions<'s>(&'s self, value: &[u8], take: &mut impl FnMut(&'s FileName)) {
+        let binary = is_binary(value);
         let mut view = Cow::Borrowed(value);
         for _ in 0..LAYERS {
-            self.mentions_in(&view, take);
-            if let Some(single) = single(&view) {
-                self.mentions_in(&single, take);
-            }
+            self.mentions_as(&view, binary, take);
             match peel(&view, ALL) {
                 Some(next) => view = Cow::Owned(next),
                 None => break,
             }
         }
-        self.mentions_in(&view, take);
-        if let Some(single) = single(&view) {
-            self.mentions_in(&single, take);
-        }
+        self.mentions_as(&view, binary, take);
         if !self.0.odd {
             return;
         }
         // `a%20b.jpg` may be a name, and stand in JSON as `2024\/a%20b.jpg`: to take away both escapes at once would miss it.
+        let plus = if self.0.blank { PLUS } else { 0 };
         let mut views = vec![(value.to_vec(), 0)];
         let mut at = 0;
         while let Some((view, layer)) = views.get(at).cloned() {
             at += 1;
-            self.mentions_in(&view, take);
-            for kind in [BACKSLASH, BACKSLASH | CONTROL, ENTITY, PERCENT] {
+            self.mentions_in(&view, binary, take);
+            for kind in [BACKSLASH, BACKSLASH | CONTROL, ENTITY, PERCENT, plus] {
                 if let Some(next) = peel(&view, kind).filter(|_| layer < 2 * LAYERS && views.len() < VIEWS)
                     && views.iter().all(|(known, _)| *known != next)
                 {
@@ -184,11 +190,24 @@ impl Scan {
         }
     }
 
-    fn mentions_in<'s>(&'s self, text: &[u8], take: &mut impl FnMut(&'s FileName)) {
+    /// In a view as it stands, and as it is meant where separators are doubled, or blanks are written as `+`.
+    fn mentions_as<'s>(&'s self, view: &[u8], binary: bool, take: &mut impl FnMut(&'s FileName)) {
+        self.mentions_in(view, binary, take);
+        if let Some(single) = single(view) {
+            self.mentions_in(&single, binary, take);
+        }
+        if self.0.blank
+            && let Some(spaced) = peel(view, PLUS)
+        {
+            self.mentions_in(&spaced, binary, take);
+        }
+    }
+
+    fn mentions_in<'s>(&'s self, text: &[u8], binary: bool, take: &mut impl FnMut(&'s FileName)) {
         match &self.0.mentions {
             Some(automaton) => {
                 for found in automaton.find_overlapping_iter(text) {
-                    if apart(text, found.start(), found.end()) {
+                    if binary || apart(text, found.start(), found.end()) {
                         take(&self.0.names[self.0.written[found.pattern().as_usize()].1]);
                     }
                 }
@@ -196,7 +215,8 @@ impl Scan {
             None => {
                 for (written, name) in &self.0.written {
                     let bytes = written.as_bytes();
-                    if text.windows(bytes.len()).enumerate().any(|(at, w)| w == bytes && apart(text, at, at + bytes.len())) {
+                    let is_meant = |at: usize| binary || apart(text, at, at + bytes.len());
+                    if text.windows(bytes.len()).enumerate().any(|(at, w)| w == bytes && is_meant(at)) {
                         take(&self.0.names[*name]);
                     }
                 }
@@ -205,11 +225,29 @@ impl Scan {
     }
 }
 
-/// Whether what stands at `start..end` is not a piece of a longer word: `1.jpg` is not mentioned in `11.jpg`, nor `img/1` in `img/12`. Everything else around it
-/// could be a separator.
+/// Whether a value is no text. Serialized bytes (pickle, protobuf, MessagePack) have the length of a string before it and what comes next behind it, and each of these may be
+/// a letter or a digit: a name of 49 bytes stands behind a `1`.
+fn is_binary(value: &[u8]) -> bool {
+    if value.iter().any(|b| b.is_ascii_control() && !matches!(b, b'\t' | b'\n' | b'\r' | 0x0c)) {
+        return true;
+    }
+    let is_piece = value.len() >= PIECE;
+    let begin = if is_piece { value.iter().take(3).take_while(|b| **b & 0xc0 == 0x80).count() } else { 0 };
+    match std::str::from_utf8(&value[begin..]) {
+        Ok(_) => false,
+        Err(e) => !is_piece || e.error_len().is_some(),
+    }
+}
+
+/// Whether what stands at `start..end` of a text is not a piece of a longer word: `1.jpg` is not mentioned in `11.jpg`, nor `img/1` in `img/12`. Everything else around
+/// it could be a separator.
 fn apart(text: &[u8], start: usize, end: usize) -> bool {
     let word = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
     let before = start.checked_sub(1).and_then(|i| text.get(i));
+    // A message of protobuf with one field may look like a text: its tag is a line feed.
+    if before.is_some_and(|b| usize::from(*b) == end - start) {
+        return true;
+    }
     // `%2F1.jpg` mentions 1.jpg, `\n1.jpg` as well: an escape's last letter is no part of the word.
     let escape =
         (start >= 3 && text[start - 3] == b'%') || (start >= 2 && text[start - 2] == b'\\') || (start >= 6 && text[start - 6] == b'\\');
@@ -222,11 +260,12 @@ fn single(text: &[u8]) -> Option<Vec<u8>> {
     (2..text.len()).any(doubled).then(|| (0..text.len()).filter(|at| !doubled(*at)).map(|at| text[at]).collect())
 }
 
-/// Kinds of escapes: `%2F`, `&amp;`, `\/` and `\u00e9`, `\n`.
+/// Kinds of escapes: `%2F`, `&amp;`, `\/` and `\u00e9`, `\n`, and the `+` of a form for a blank.
 const PERCENT: u8 = 1;
 const ENTITY: u8 = 2;
 const BACKSLASH: u8 = 4;
 const CONTROL: u8 = 8;
+const PLUS: u8 = 16;
 const ALL: u8 = PERCENT | ENTITY | BACKSLASH;
 
 /// `text` with one layer of escapes of these kinds taken away; `None` if there is none.
@@ -235,6 +274,7 @@ fn peel(text: &[u8], kinds: u8) -> Option<Vec<u8>> {
         b'%' => kinds & PERCENT != 0,
         b'&' => kinds & ENTITY != 0,
         b'\\' => kinds & BACKSLASH != 0,
+        b'+' => kinds & PLUS != 0,
         _ => false,
     };
     let first = text.iter().position(|b| begins(*b))?;
@@ -247,6 +287,7 @@ fn peel(text: &[u8], kinds: u8) -> Option<Vec<u8>> {
             _ if !begins(b) => None,
             b'%' => percent(&text[at..]).map(|byte| (vec![byte], 3)),
             b'&' => entity(&text[at..]).map(|(c, length)| (c.to_string().into_bytes(), length)),
+            b'+' => Some((vec![b' '], 1)),
             _ => escape(&text[at..]).or_else(|| control(&text[at..]).filter(|_| kinds & CONTROL != 0)),
         };
         match read {
@@ -288,10 +329,10 @@ mod tests {
     use crate::binding::Binding;
     use proptest::prelude::*;
 
-    fn held(binding: &Binding, names: &[&str], value: &str) -> Vec<String> {
+    fn held(binding: &Binding, names: &[&str], value: impl AsRef<[u8]>) -> Vec<String> {
         let names: Vec<FileName> = names.iter().map(|n| FileName::parse(n).unwrap()).collect();
         let mut out = HashSet::new();
-        Scan::new(&binding.reading, &names).held(value.as_bytes(), |n, _| {
+        Scan::new(&binding.reading, &names).held(value.as_ref(), |n, _| {
             out.insert(n.to_string());
         });
         let mut out: Vec<String> = out.into_iter().collect();
@@ -322,7 +363,7 @@ mod tests {
     #[test]
     fn json_holds_what_it_mentions_wherever_it_stands() {
         let json = Binding::json("t.c", "default", "$[*].image").unwrap();
-        let names = ["a.jpg", "b.jpg", "2026/é ü.jpg", "2026/a%20b é.jpg", "2026/a&amp;b.jpg", "2026/tab\t.jpg"];
+        let names = ["a.jpg", "b.jpg", "2026/é ü.jpg", "2026/a%20b é.jpg", "2026/a&amp;b.jpg", "2026/tab\t.jpg", "2026/é.jpg"];
         for (value, want) in [
             (r#"[{"image":"a.jpg","old":"b.jpg"}]"#, vec!["a.jpg", "b.jpg"]),
             (r#"[{"image":"a.jpg","old":"b.jpg"}"#, vec!["a.jpg", "b.jpg"]),
@@ -334,7 +375,7 @@ mod tests {
             (r#"{"x":"https://h.example.org/m/2026/%C3%A9%20%C3%BC.jpg?w=1"}"#, vec!["2026/é ü.jpg"]),
             (r#"{"x":"{\"y\":\"2026\\\/\\u00e9 \\u00fc.jpg\"}"}"#, vec!["2026/é ü.jpg"]),
             (r#"{"x":"<img srcset=\"\/m\/a.jpg 1x, \/m\/b.jpg 2x\">"}"#, vec!["a.jpg", "b.jpg"]),
-            (r#"{"x":"<img src='/m/2026/&eacute;.jpg'>&quot;b.jpg&quot;"}"#, vec!["b.jpg"]),
+            (r#"{"x":"<img src='/m/2026/&eacute;.jpg'>&quot;b.jpg&quot;"}"#, vec!["2026/é.jpg", "b.jpg"]),
             (r#"{"x":"2026\/a%20b \u00e9.jpg"}"#, vec!["2026/a%20b é.jpg"]),
             (r#"{"x":"2026\/a%2520b%20%C3%A9.jpg"}"#, vec!["2026/a%20b é.jpg"]),
             (r#"{"x":"2026\/a&amp;b.jpg"}"#, vec!["2026/a&amp;b.jpg", "b.jpg"]),
@@ -345,6 +386,48 @@ mod tests {
         }
         let array = Binding::array("t.c", "default").unwrap();
         assert_eq!(held(&array, &names, r#"{/media/a.jpg,"https://h.example.org/2026/%C3%A9%20%C3%BC.jpg"}"#), ["2026/é ü.jpg", "a.jpg"]);
+    }
+
+    /// Serialized bytes: what stands next to a name may be the length of a string, or the tag of the next field.
+    #[test]
+    fn a_length_or_a_tag_hides_no_name() {
+        let text = Binding::text("t.c", "default", ["/media/"]).unwrap();
+        let name = "documents/2024/03/annual-report-final-version.pdf";
+        assert_eq!(name.len(), usize::from(b'1'));
+        let around = |before: &[u8], after: &[u8]| [before, name.as_bytes(), after].concat();
+        for (what, value) in [
+            ("pickle", around(b"\x80\x04\x95\x3f\0\0\0\0\0\0\0}\x94\x8c\x04file\x94\x8c1", b"\x94s.")),
+            ("protobuf, fields 2 and 6", around(b"\x121", b"2\x01x")),
+            ("protobuf, field 1 alone", around(b"\n1", b"")),
+            ("protobuf, fields 1 and 8", around(b"\n1", b"B\x01x")),
+            ("MessagePack", around(b"\x82\xa4file\xd91", b"\xa1n1")),
+            ("an array of MessagePack", around(b"\x92\xd91", b"1")),
+        ] {
+            assert_eq!(held(&text, &[name], &value), [name], "{what}");
+            assert_eq!(held(&Binding::array("t.c", "default").unwrap(), &[name], &value), [name], "{what}");
+        }
+        assert_eq!(held(&text, &["a.jpg"], "aa.jpg a.jpgs"), [""; 0], "a text");
+        assert_eq!(held(&text, &["a.jpg"], "\taa.jpg\r\n\x0c"), [""; 0], "a text");
+        // A piece of a long text may begin and end within a character.
+        let long = format!("{0} aa.jpg {0}", "é".repeat(PIECE));
+        assert_eq!(held(&text, &["a.jpg"], &long.as_bytes()[1..long.len() - 1]), [""; 0], "a piece of a text");
+        assert_eq!(held(&text, &["a.jpg"], [long.as_bytes(), b"\xff"].concat()), ["a.jpg"], "no text");
+    }
+
+    #[test]
+    fn a_plus_may_be_a_blank() {
+        let text = Binding::text("t.c", "default", ["/media/"]).unwrap();
+        let names = ["2024/a b.jpg", "2024/a+b c.jpg", "2024/a+b.jpg"];
+        for (value, want) in [
+            ("/download.php?f=2024%2Fa+b.jpg&w=1", vec!["2024/a b.jpg", "2024/a+b.jpg"]),
+            ("/download.php?f=2024%2Fa%2Bb+c.jpg", vec!["2024/a+b c.jpg"]),
+            ("<a href='https://bucket.s3.amazonaws.com/2024/a%2Bb+c.jpg'>", vec!["2024/a+b c.jpg"]),
+            (r#"{"url":"\/dl?f=2024\u002fa\u002bb.jpg"}"#, vec!["2024/a b.jpg", "2024/a+b.jpg"]),
+            ("2024/a-b.jpg", vec![]),
+        ] {
+            assert_eq!(held(&text, &names, value), want, "{value}");
+        }
+        assert_eq!(held(&text, &names[..1], "f=2024%2Fa+b.jpg"), ["2024/a b.jpg"], "no name is odd");
     }
 
     #[test]
@@ -359,6 +442,49 @@ mod tests {
         told.clear();
         Scan::read_only(&json.reading, &names).held(value, |n, how| told.push((n.to_string(), how)));
         assert_eq!(told, [("a.jpg".to_owned(), Held::Read)]);
+    }
+
+    /// In so many ways [`encoded`] writes a value.
+    const ENCODED: usize = 10;
+
+    /// A value with this name in it, as somebody's encoder writes it.
+    fn encoded(name: &str, how: usize) -> Vec<u8> {
+        let named = |text: &str| -> String {
+            let char = |c: char| match c {
+                '&' => "&amp;".to_owned(),
+                '"' => "&quot;".to_owned(),
+                '\'' => "&#39;".to_owned(),
+                'é' => "&eacute;".to_owned(),
+                c => c.to_string(),
+            };
+            text.chars().map(char).collect()
+        };
+        let numeric = |begin: &str, number: fn(u32) -> String| -> String {
+            name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_string() } else { format!("{begin}{};", number(c.into())) }).collect()
+        };
+        let json = |text: &str| serde_json::json!({ "src": text }).to_string().replace('/', "\\/").replace('é', "\\u00e9");
+        let path = FileName::parse(name).unwrap().url_path();
+        let form: String = name
+            .bytes()
+            .map(|b| match b {
+                b' ' => "+".to_owned(),
+                b if b.is_ascii_alphanumeric() || b"-_.".contains(&b) => char::from(b).to_string(),
+                b => format!("%{b:02X}"),
+            })
+            .collect();
+        let text = match how {
+            0 => format!("<img src=\"/media/{}\">", named(name)),
+            1 => format!("<img src=\"/media/{}\">", numeric("&#", |c| c.to_string())),
+            2 => format!("<img src=\"/media/{}\">", numeric("&#x", |c| format!("{c:X}"))),
+            3 => json(name),
+            4 => json(&format!("<img src=\"/media/{}\">", named(name))),
+            5 => format!("<x data-x=\"{}\">", named(&json(name))),
+            6 => json(&json(name)),
+            7 => format!("<a href=\"https://h.example.org/m/{path}?w=1&amp;h=2\">"),
+            8 => format!("<a href=\"/download.php?f={form}&amp;w=1\">"),
+            _ => format!("a:1:{{s:3:\"src\";s:{}:\"/media/{name}\";}}", name.len() + 7),
+        };
+        text.into_bytes()
     }
 
     proptest! {
@@ -398,6 +524,16 @@ mod tests {
             Scan::new(&binding.reading, [&name]).held(value.as_bytes(), |n, how| found.push((n.clone(), how)));
             prop_assert!(found.iter().any(|(n, _)| *n == name), "{}", value);
             prop_assert_eq!(found.iter().any(|(_, how)| *how == Held::Read), how == 0, "{}", value);
+        }
+
+        /// Whatever a name holds, and whoever wrote it down: an editor of HTML, an encoder of JSON or of URLs, PHP.
+        #[test]
+        fn a_name_is_found_as_encoders_write_it(
+            name in "[a-zé0-9%#&+'?\"]{1,2}[a-zé0-9%#&+'?\" ._-]{0,5}(/[a-zé0-9%#&+'?\"][a-zé0-9%#&+'?\" ._-]{0,5}){0,2}\\.jpg", how in 0..ENCODED
+        ) {
+            let text = Binding::text("t.c", "default", ["/media/"]).unwrap();
+            let value = encoded(&name, how);
+            prop_assert_eq!(held(&text, &[&name], &value), vec![name], "{}", String::from_utf8_lossy(&value));
         }
 
         #[test]

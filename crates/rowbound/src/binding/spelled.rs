@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 
 use super::{Reading, Resolved};
-use crate::name::{FileName, Names};
+use crate::name::{FileName, Names, walked};
 
 /// Of a URL so many parts are tried as the beginning of a name.
 const PARTS: usize = 64;
@@ -128,7 +128,7 @@ impl Reading {
 
     /// Calls `take` with every name that a value with one name could mean, perhaps more than once: as it stands and percent-decoded, with and without query and fragment, without
     /// blanks around it, with leading and doubled separators taken away, in the other normal forms. Where it looks like a URL or a path and stands under no
-    /// prefix, so is every part of it that ends with its end.
+    /// prefix, so is every part of it that ends with its end. A `+` in a URL may be a blank: forms and S3 write it so.
     pub fn holds(&self, value: &[u8], names: Names, mut take: impl FnMut(FileName)) {
         self.each_name(value, names, |found| {
             if let Resolved::Name(name) = found {
@@ -143,6 +143,8 @@ impl Reading {
         if let Some(plain) = rest.or(self.is_bare().then_some(text))
             && is_plain(plain)
         {
+            let spaced = self.prefixes().0.iter().filter_map(|p| spaced(text.strip_prefix(p.as_str())?));
+            spaced.filter_map(|name| FileName::of(names, &name).ok()).for_each(take);
             return;
         }
         let mut seen = HashSet::new();
@@ -162,16 +164,17 @@ impl Reading {
         };
         // Blanks before a prefix hide it.
         let rest = rest.or_else(|| self.rest(text.trim_start()));
-        for view in views(rest.unwrap_or(text)) {
+        let is_url = !self.is_bare() || looks_like_a_path(text);
+        for view in views(rest.unwrap_or(text), is_url) {
             // Where URLs are expected, too: some rows have the name alone.
             tidy(&view);
             if rest.is_none() && (!self.is_bare() || looks_like_a_path(&view)) {
-                view.match_indices('/').take(PARTS).for_each(|(at, _)| tidy(&view[at + 1..]));
+                view.match_indices(['/', '=']).take(PARTS).for_each(|(at, _)| tidy(&view[at + 1..]));
             }
         }
     }
 
-    /// What equality must find of a name: the values that are it, plainly written.
+    /// What equality must find of a name: the values that are it, plainly written, also with a `+` for each blank behind the prefix of a URL.
     pub fn plain_values<'n>(&self, name: &'n FileName) -> impl Iterator<Item = String> + use<'_, 'n> {
         let (prefixes, strip) = self.prefixes();
         let own = match self {
@@ -179,10 +182,13 @@ impl Reading {
             Reading::Key => Some(name.base().to_owned()),
             _ => self.is_bare().then(|| name.as_str().to_owned()),
         };
-        own.into_iter().chain(prefixes.iter().chain(strip).map(move |p| format!("{p}{name}")))
+        let plus = name.as_str().contains(' ').then(|| name.as_str().replace(' ', "+"));
+        let with_plus = plus.into_iter().flat_map(move |plus| prefixes.iter().map(move |p| format!("{p}{plus}")));
+        own.into_iter().chain(prefixes.iter().chain(strip).map(move |p| format!("{p}{name}"))).chain(with_plus)
     }
 
-    /// Other ways to write a name that an index can look for: percent-encoded, in other normal forms, with a separator before it or one doubled, a blank around it.
+    /// Other ways to write a name that an index can look for: percent-encoded, in other normal forms, with a separator before it or one doubled, a blank around it,
+    /// with a `+` for each blank.
     pub fn spellings(&self, name: &FileName) -> BTreeSet<String> {
         let mut ways = BTreeSet::new();
         let mut plain = vec![name.as_str().to_owned()];
@@ -194,7 +200,10 @@ impl Reading {
             ways.extend([format!("/{one}"), format!("./{one}"), format!(" {one}"), format!("{one} "), format!("{one}\n"), one.clone()]);
             ways.extend(one.match_indices('/').take(DOUBLED).map(|(at, _)| format!("{}/{}", &one[..at], &one[at..])));
             if let Ok(name) = FileName::key(one) {
-                ways.extend([name.url_path(), name.uri_path(), name.uri_path().replace('+', "%2B")]);
+                let encoded = [name.url_path(), name.uri_path().replace('+', "%2B")];
+                ways.extend(encoded.iter().map(|one| one.replace("%20", "+")));
+                ways.extend(encoded);
+                ways.insert(name.uri_path());
             }
         }
         let (prefixes, strip) = self.prefixes();
@@ -224,38 +233,30 @@ fn looks_like_a_path(text: &str) -> bool {
     text.contains("://") || text.starts_with('/') || text.starts_with("../")
 }
 
-/// The text as it stands and percent-decoded, with and without what follows a `?` or a `#`.
-fn views(text: &str) -> Vec<Cow<'_, str>> {
-    let mut all: Vec<Cow<'_, str>> = Vec::new();
-    let mut add = |view: Cow<'_, str>| {
-        if !all.contains(&view) {
-            all.push(Cow::Owned(view.into_owned()));
+/// A URL, or what follows its prefix, with blanks for `+`; `None` where it has none, or blanks of its own: who encodes blanks leaves none.
+fn spaced(url: &str) -> Option<String> {
+    (url.contains('+') && !url.contains(' ')).then(|| url.replace('+', " "))
+}
+
+/// The text as it stands and percent-decoded, with and without what follows a `?` or a `#`; of a URL also with blanks for `+`.
+fn views(text: &str, is_url: bool) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    let mut add = |view: &str| {
+        if !all.iter().any(|known| known == view) {
+            all.push(view.to_owned());
         }
     };
     for end in [&[][..], &['?'], &['#'], &['?', '#']] {
         let cut = text.split(end).next().unwrap_or(text);
-        add(Cow::Borrowed(cut));
-        if let Ok(decoded) = percent_encoding::percent_decode_str(cut).decode_utf8() {
-            add(decoded);
+        let spaced = spaced(cut).filter(|_| is_url);
+        for one in [Some(cut), spaced.as_deref()].into_iter().flatten() {
+            add(one);
+            if let Ok(decoded) = percent_encoding::percent_decode_str(one).decode_utf8() {
+                add(&decoded);
+            }
         }
     }
     all
-}
-
-/// The path that a text comes to, if it is walked: without empty parts and dots.
-fn walked(text: &str) -> Cow<'_, str> {
-    if FileName::parse(text).is_ok() {
-        return Cow::Borrowed(text);
-    }
-    let mut path: Vec<&str> = Vec::new();
-    for part in text.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(path.pop()),
-            _ => path.push(part),
-        }
-    }
-    Cow::Owned(path.join("/"))
 }
 
 /// Other names, of which a value that means one means this name, too: its normal forms, because a name may be in none of them; and of a key that is no path the path
@@ -347,6 +348,31 @@ mod tests {
         }
     }
 
+    /// A form encodes a blank so, and S3 reads it so.
+    #[test]
+    fn a_plus_in_a_url_may_be_a_blank() {
+        let urls = &readings()[1];
+        let binding = Binding::name("t.f", "default").unwrap().reading(urls.clone());
+        for (value, name) in [
+            ("/media/2024/a+b.jpg", "2024/a b.jpg"),
+            ("/media/2024/a+b.jpg", "2024/a+b.jpg"),
+            ("/media/2024/a%2Bb+c.jpg", "2024/a+b c.jpg"),
+            ("https://bucket.s3.amazonaws.com/2024/a+b.jpg", "2024/a b.jpg"),
+            ("/download.php?f=2024%2Fa+b.jpg", "2024/a b.jpg"),
+            ("/download.php?f=2024%2Fa.jpg", "2024/a.jpg"),
+        ] {
+            assert!(held(urls, value).contains(&name.to_owned()), "{value} may mean {name}");
+            let name = FileName::parse(name).unwrap();
+            for depth in [urls.depth(value.as_bytes(), Names::Paths), Depth::Whole] {
+                let search = binding.search_at([&name], depth);
+                let found = search.values.contains(&value.to_owned()) || search.odd.is_some_and(|odd| odd.wants(value.as_bytes()));
+                assert!(found, "{value:?} at {depth:?} for {name:?}");
+            }
+        }
+        assert_eq!(urls.depth(b"/media/2024/a+b.jpg", Names::Paths), Depth::Plain);
+        assert_eq!(held(&Reading::Name, "2024/a+b.jpg"), ["2024/a+b.jpg"]);
+    }
+
     /// What a regular expression asks a database for is what this module takes for odd.
     #[test]
     fn databases_ask_for_every_value_that_is_not_plain() {
@@ -393,6 +419,7 @@ mod tests {
             11 => name.replacen('/', "//", 1),
             12 => name.nfd().collect(),
             13 => format!("https://cdn.example.com/media/{}", name.nfd().collect::<String>()),
+            14 => format!("https://cdn.example.com/media/{}", encoded.replace("%20", "+")),
             _ => format!("/media/{}", encoded.to_lowercase().replace("%2f", "/")),
         }
     }
@@ -409,7 +436,7 @@ mod tests {
         /// However a column of names or URLs spells a name, the value holds it; and a check that is as deep as the value needs finds the value.
         #[test]
         fn no_reading_misses_the_file_that_a_value_was_made_from(
-            name in "[a-zé0-9%#&+' ?]{1,5}(/[a-zé0-9%#&+' ?._-]{1,6}){0,2}\\.jpg", how in 0..15_usize, kind in 0..4_usize
+            name in "[a-zé0-9%#&+' ?]{1,5}(/[a-zé0-9%#&+' ?._-]{1,6}){0,2}\\.jpg", how in 0..16_usize, kind in 0..4_usize
         ) {
             let Ok(name) = FileName::parse(name.trim()) else { return Ok(()) };
             let value = written(name.as_str(), how);
@@ -435,7 +462,7 @@ mod tests {
         /// The same for values with many names: whatever the path or the prefix, the name is mentioned.
         #[test]
         fn no_list_or_text_misses_the_file_that_it_was_made_from(
-            name in "[a-zé0-9]{1,5}(/[a-zé0-9 ._-]{1,6}){0,2}\\.jpg", how in 0..15_usize, json in any::<bool>()
+            name in "[a-zé0-9]{1,5}(/[a-zé0-9 ._-]{1,6}){0,2}\\.jpg", how in 0..16_usize, json in any::<bool>()
         ) {
             let Ok(name) = FileName::parse(name.trim()) else { return Ok(()) };
             let value = written(name.as_str(), how);

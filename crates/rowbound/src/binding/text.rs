@@ -209,7 +209,60 @@ fn whole(text: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
-/// The entity at the beginning of `text`, and its length. The named ones are those that HTML encoders write; names of files hold no others.
+/// Names of the letters and signs from U+00A0 on, in their order: editors of HTML write them so, whatever the page's encoding.
+const LATIN: &str = "nbsp iexcl cent pound curren yen brvbar sect uml copy ordf laquo not shy reg macr deg plusmn sup2 sup3 acute micro para middot cedil sup1 \
+    ordm raquo frac14 frac12 frac34 iquest Agrave Aacute Acirc Atilde Auml Aring AElig Ccedil Egrave Eacute Ecirc Euml Igrave Iacute Icirc Iuml ETH Ntilde \
+    Ograve Oacute Ocirc Otilde Ouml times Oslash Ugrave Uacute Ucirc Uuml Yacute THORN szlig agrave aacute acirc atilde auml aring aelig ccedil egrave eacute \
+    ecirc euml igrave iacute icirc iuml eth ntilde ograve oacute ocirc otilde ouml divide oslash ugrave uacute ucirc uuml yacute thorn yuml";
+
+/// The same of Greek, from U+0391 on. There is no letter at U+03A2.
+const GREEK: &str = "Alpha Beta Gamma Delta Epsilon Zeta Eta Theta Iota Kappa Lambda Mu Nu Xi Omicron Pi Rho - Sigma Tau Upsilon Phi Chi Psi Omega - - - - - - - \
+    alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigmaf sigma tau upsilon phi chi psi omega";
+
+/// Others that stand in names of files.
+const OTHERS: [(&str, char); 26] = [
+    ("OElig", '\u{152}'),
+    ("oelig", '\u{153}'),
+    ("Scaron", '\u{160}'),
+    ("scaron", '\u{161}'),
+    ("Yuml", '\u{178}'),
+    ("fnof", '\u{192}'),
+    ("circ", '\u{2c6}'),
+    ("tilde", '\u{2dc}'),
+    ("ensp", '\u{2002}'),
+    ("emsp", '\u{2003}'),
+    ("thinsp", '\u{2009}'),
+    ("ndash", '\u{2013}'),
+    ("mdash", '\u{2014}'),
+    ("lsquo", '\u{2018}'),
+    ("rsquo", '\u{2019}'),
+    ("sbquo", '\u{201a}'),
+    ("ldquo", '\u{201c}'),
+    ("rdquo", '\u{201d}'),
+    ("bdquo", '\u{201e}'),
+    ("bull", '\u{2022}'),
+    ("hellip", '\u{2026}'),
+    ("lsaquo", '\u{2039}'),
+    ("rsaquo", '\u{203a}'),
+    ("euro", '\u{20ac}'),
+    ("trade", '\u{2122}'),
+    ("minus", '\u{2212}'),
+];
+
+/// A letter by its name in HTML.
+fn letter(name: &str) -> Option<char> {
+    if !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        return None;
+    }
+    let of = |list: &str, first: u32| {
+        let at = list.split_ascii_whitespace().position(|known| known == name)?;
+        char::from_u32(first + u32::try_from(at).ok()?)
+    };
+    let other = || OTHERS.iter().find(|(known, _)| *known == name).map(|(_, c)| *c);
+    of(LATIN, 0xa0).or_else(|| of(GREEK, 0x391)).or_else(other)
+}
+
+/// The entity at the beginning of `text`, and its length. The named ones are those that editors and encoders of HTML write.
 pub(super) fn entity(text: &[u8]) -> Option<(char, usize)> {
     let end = text.iter().take(12).position(|b| *b == b';')?;
     let name = std::str::from_utf8(text.get(1..end)?).ok()?;
@@ -219,7 +272,6 @@ pub(super) fn entity(text: &[u8]) -> Option<(char, usize)> {
         "apos" => '\'',
         "lt" | "LT" => '<',
         "gt" | "GT" => '>',
-        "nbsp" => '\u{a0}',
         "sol" => '/',
         "lpar" => '(',
         "rpar" => ')',
@@ -237,7 +289,7 @@ pub(super) fn entity(text: &[u8]) -> Option<(char, usize)> {
         "lsqb" => '[',
         "rsqb" => ']',
         _ => {
-            let number = name.strip_prefix('#')?;
+            let Some(number) = name.strip_prefix('#') else { return letter(name).map(|c| (c, end + 1)) };
             let code = match number.strip_prefix(['x', 'X']) {
                 Some(hex) => u32::from_str_radix(hex, 16).ok()?,
                 None => number.parse().ok()?,
@@ -312,10 +364,39 @@ mod tests {
             ("<img src=\"&#x2F;media&#x2F;a.jpg\">", vec!["a.jpg"]),
             ("See /media/a.jpg, /media/b.jpg. And https://cdn.example.com/m/c.jpg!", vec!["a.jpg", "b.jpg", "c.jpg"]),
             (r"![](/media/a\_b.jpg)", vec!["a_b.jpg"]),
+            (r#"<img src="/media/caf&eacute; &Uuml;ber &ndash; &alpha;&omega;.jpg">"#, vec!["café Über – αω.jpg"]),
             ("the folder /media/ and /media/x/", vec![]),
             ("nothing at all", vec![]),
         ] {
             assert_eq!(found(&media(), text), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn letters_are_known_by_their_names() {
+        for (name, c) in [
+            ("nbsp", '\u{a0}'),
+            ("iquest", '¿'),
+            ("Agrave", 'À'),
+            ("times", '×'),
+            ("szlig", 'ß'),
+            ("eacute", 'é'),
+            ("divide", '÷'),
+            ("yuml", 'ÿ'),
+            ("Alpha", 'Α'),
+            ("Rho", 'Ρ'),
+            ("Sigma", 'Σ'),
+            ("Omega", 'Ω'),
+            ("alpha", 'α'),
+            ("sigmaf", 'ς'),
+            ("omega", 'ω'),
+            ("scaron", 'š'),
+            ("euro", '€'),
+        ] {
+            assert_eq!(entity(format!("&{name};").as_bytes()), Some((c, name.len() + 2)), "{name}");
+        }
+        for text in ["&-;", "&;", "&eacut;", "&eacute", "&thing;", "& eacute;"] {
+            assert_eq!(entity(text.as_bytes()), None, "{text}");
         }
     }
 

@@ -23,7 +23,7 @@ const COLUMNS: &str = "select c.table_name, c.column_name, cast(c.column_type as
     join information_schema.tables t on t.table_schema = c.table_schema and t.table_name = c.table_name \
     where c.table_schema = ? and t.table_type in ('BASE TABLE', 'SYSTEM VERSIONED') and c.table_name not like 'rowbound\\_%' \
         and c.data_type in ('char', 'varchar', 'tinytext', 'text', 'mediumtext', 'longtext', 'varbinary', 'json', \
-            'binary', 'tinyblob', 'blob', 'mediumblob', 'longblob') \
+            'binary', 'tinyblob', 'blob', 'mediumblob', 'longblob', 'uuid') \
     order by c.table_name, c.ordinal_position";
 
 pub(super) async fn text_columns(db: &Mysql) -> Result<Vec<TextColumn>> {
@@ -96,8 +96,9 @@ pub(super) async fn sample(db: &Mysql, column: &TextColumn, limit: usize) -> Res
         sample.add(values(&rows)?, limit);
     }
     if sample.values.len() < limit {
-        // Few rows have a value. A look for them reads on for as long as it may.
-        let sql = format!("{value} from (select {f} as v from {t} t where {f} > '' limit {limit}) s where {holds}");
+        // Few rows have a value. A look for them reads on for as long as it may. A UUID is never empty, and is compared with nothing else.
+        let some = if column.data_type == "uuid" { "is not null" } else { "> ''" };
+        let sql = format!("{value} from (select {f} as v from {t} t where {f} {some} limit {limit}) s where {holds}");
         match bounded(db, &mut conn, &sql).await {
             Ok(rows) => sample.add(values(&rows)?, limit),
             Err(e) if super::fault::number(&e).is_some_and(is_lock_wait) => {}

@@ -1,5 +1,5 @@
--- Every column of the application that can hold text, as text, JSON or bytes. Partitions and children are left out (attinhcount): their rows count with the table above
--- them. So are views, temporary tables, and what belongs to an extension.
+-- Every column of the application that can hold text, as text, JSON or bytes, also within a composite type. Partitions and children are left out (attinhcount): their
+-- rows count with the table above them. So are views, temporary and foreign tables, arrays of bytes (their text is hexadecimal), and what belongs to an extension.
 select
     n.nspname::text as schema,
     c.relname::text as "table",
@@ -7,10 +7,10 @@ select
     coalesce(c.oid = seen.oid, false) as unqualified,
     format_type(a.atttypid, a.atttypmod) as type,
     case
-        when t.typcategory = 'S' then 'text'
+        when t.typcategory in ('S', 'C') then 'text'
         when t.typcategory = 'A' then 'array'
         when t.typname = 'bytea' then 'blob'
-        when t.typname in ('xml', 'hstore') then 'text'
+        when t.typname in ('xml', 'hstore', 'uuid') then 'text'
         else 'json'
     end as class,
     greatest(c.reltuples, 0)::float8 as rows,
@@ -46,5 +46,8 @@ where c.relkind in ('r', 'p')
     and n.nspname !~ '^pg_'
     and n.nspname not in ('information_schema', 'rowbound')
     and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype = 'e')
-    and (t.typcategory = 'S' or e.typcategory = 'S' or t.typname in ('json', 'jsonb', 'bytea', 'xml', 'hstore') or e.typname in ('json', 'jsonb', 'xml'))
+    and (
+        t.typcategory in ('S', 'C') or t.typname in ('json', 'jsonb', 'bytea', 'xml', 'hstore', 'uuid')
+        or e.typcategory in ('S', 'C') or e.typname in ('json', 'jsonb', 'xml', 'uuid')
+    )
 order by 1, 2, a.attnum

@@ -65,7 +65,7 @@ fn class(declared: &str) -> Option<Class> {
         () if says(&["JSON"]) => Some(Class::Json),
         () if says(&["CHAR", "TEXT"]) => Some(Class::Text),
         () if says(&["BLOB", "BINARY"]) => Some(Class::Blob),
-        () if says(&["INT", "REAL", "FLOA", "DOUB", "NUM", "DEC", "BOOL", "DATE", "TIME", "UUID"]) => None,
+        () if says(&["INT", "REAL", "FLOA", "DOUB", "NUM", "DEC", "BOOL", "DATE", "TIME"]) => None,
         () => Some(Class::Text),
     }
 }
