@@ -49,7 +49,7 @@ pub async fn elsewhere(options: &Options) {
 }
 
 /// Fills a table that no binding knows: HTML in which other pictures stand.
-async fn texts(db: &TestDb, count: u64) {
+pub async fn texts(db: &TestDb, count: u64) {
     let text = if db.backend() == Backend::Sqlite { "text" } else { "varchar(2000)" };
     db.exec(&format!("create table note (id integer primary key, body {text})")).await;
     let words =

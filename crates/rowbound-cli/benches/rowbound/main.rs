@@ -19,6 +19,7 @@ mod measure;
 mod rows;
 mod s3; // objects in a bucket, beside boto3
 mod settle; // files of deleted rows, until they are gone
+mod survey; // what attach and a running collector look at
 mod sweep; // a whole storage against all rows
 mod writes; // what capture costs the application
 
@@ -78,7 +79,7 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("cannot start");
     runtime.block_on(async {
         println!("{}", machine());
-        for name in ["settle", "delete", "bulk", "update", "django", "s3", "sweep", "elsewhere", "idle", "check"] {
+        for name in ["settle", "delete", "bulk", "update", "django", "s3", "sweep", "elsewhere", "survey", "idle", "check"] {
             if !name.contains(&options.filter) {
                 continue;
             }
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
                 "s3" => s3::s3(&options).await,
                 "sweep" => sweep::sweep(&options).await,
                 "elsewhere" => elsewhere::elsewhere(&options).await,
+                "survey" => survey::survey(&options).await,
                 "idle" => idle::idle(&options).await,
                 _ => check::check(&options).await,
             }
