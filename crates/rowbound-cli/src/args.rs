@@ -348,16 +348,17 @@ pub struct SweepArgs {
     /// The share of the files that may be orphaned (0.2 is 20 %); beyond it, nothing is deleted
     #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = share)]
     pub max_share: f64,
-    /// The share of the orphans whose names may stand in values that no binding reads so; these are held, and beyond it nothing is deleted
+    /// The share of the orphans that may be held, because their names stand in other values of the database (0.2 is 20 %); beyond it, nothing is deleted
     #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = share)]
     pub max_held: f64,
-    /// The share of the orphans that may look like derivatives, or of which the last part stands in a value; beyond it nothing is deleted
+    /// The share of the orphans that may look like derivatives, or share the last part of their name with a value (0.2 is 20 %); beyond it, nothing is deleted
     #[arg(long, value_name = "SHARE", default_value_t = 0.2, value_parser = share)]
     pub max_alike: f64,
-    /// The rowbound.toml of another installation that uses the storage, whose references count too; may be repeated
+    /// The rowbound.toml of another installation that uses the storage: its references count, too. With a shared storage, --delete needs one --with for each other
+    /// installation
     #[arg(long, value_name = "FILE")]
     pub with: Vec<PathBuf>,
-    /// It is meant that no row names any file
+    /// Proceed even if no row references any file
     #[arg(long)]
     pub allow_no_references: bool,
     /// Forget a sweep that was interrupted, and begin anew

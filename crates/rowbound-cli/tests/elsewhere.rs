@@ -1,12 +1,16 @@
 //! The counter-search of a sweep, storages that several databases share, and what a sweep says of its orphans.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use rowbound::{Binding, StoragePlan, Trash};
-use rowbound_testkit::{Backend, Output, Rowbound, World};
+use rowbound_testkit::{
+    Ask, Backend, Fault, FaultProxy, Output, Rowbound, Rule, TestDb, World,
+    s3::{S3Kind, S3Server},
+};
 use serde_json::Value;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_rowbound");
+const DEADLINE: Duration = Duration::from_secs(60);
 
 fn rowbound(world: &World) -> Rowbound {
     Rowbound::new(BINARY, world).env("ROWBOUND_STATE", &world.folder().join("state").display().to_string())
@@ -87,8 +91,17 @@ async fn names_elsewhere_are_held(backend: Backend) {
     let list = rowbound(&world).run(&["sweep", "--max-share", "1", "--list"]).await.expect(1).stdout;
     assert_eq!(list.lines().count(), 20, "what is held does not go, and is not listed:\n{list}");
     let stopped = rowbound(&world).run(&["sweep", "--delete", "--max-share", "1", "--max-held", "0.1"]).await.expect(4).stdout;
-    assert!(stopped.contains("the names of 4 of 24 files that no binding reads stand in other values: 17 %, more than 10 %"), "{stopped}");
-    assert!(stopped.contains("--max-held 0.17"), "{stopped}");
+    assert!(stopped.contains("4 of 24 files without a row are held, because their names stand in other values: 17 %, more"), "{stopped}");
+    for said in
+        ["--max-held 0.17", "1 in note.body (\"held/in text.jpg\")", "ignore = [\"note.body\", \"note.data\", \"note.link\"] at the top of"]
+    {
+        assert!(stopped.contains(said), "{said:?} is not in\n{stopped}");
+    }
+    // Where stdout is data, stderr says why it stopped.
+    for data in [&["--list"][..], &["--format", "csv"]] {
+        let stopped = rowbound(&world).run(&[&["sweep", "--max-share", "1", "--max-held", "0.1"][..], data].concat()).await.expect(4);
+        assert!(stopped.stderr.contains("stopped: 4 of 24") && stopped.stderr.contains("--max-held 0.17"), "{}", stopped.stderr);
+    }
 
     let swept = rowbound(&world).run(&["sweep", "--delete", "--max-share", "1", "--format", "json"]).await.expect(1);
     let report = storage(&swept);
@@ -145,6 +158,71 @@ async fn rows_that_a_binding_leaves_out_are_searched() {
     assert_eq!(held_by(&report), [("meta.data".to_owned(), 1)]);
 }
 
+/// A binding reads one name of a JSON value; the application knows the folder of the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bound_json_column_holds_last_parts() {
+    let world = World::new(Backend::Sqlite).await.with_docs().await;
+    world.db.exec("create table media (id integer primary key, meta text)").await;
+    let world = world.bind(Binding::json("media.meta", "default", "$.file").expect("a binding"));
+    for n in 0..9 {
+        world.put_doc(&format!("docs/{n}.jpg")).await;
+    }
+    world.db.exec(r#"insert into media values (1, '{"file":"2024/a.jpg","sizes":[{"file":"a-1.jpg"}]}')"#).await;
+    ["2024/a.jpg", "2024/a-1.jpg", "old/a.jpg"].iter().for_each(|name| world.put_file(name, b"1"));
+    rowbound(&world).run(&["attach"]).await.expect(0);
+    let sweep = ["sweep", "--delete", "--max-share", "1", "--max-held", "1", "--max-alike", "1", "--format", "json"];
+    let report = storage(&rowbound(&world).run(&sweep).await.expect(1));
+    assert_eq!(["/orphans/files", "/held/files", "/announced"].map(|f| count(&report, f)), [1, 1, 1], "{report:#}");
+    assert_eq!(held_by(&report), [("media.meta".to_owned(), 1)]);
+    assert_eq!(report["held_by"][0]["bound"], true, "{report:#}");
+    assert_eq!(count(&report, "/similar/files"), 0, "what the binding reads with its folder is that file: {report:#}");
+    rowbound(&world).run(&["collect"]).await.expect(0);
+    assert!(world.is_there("2024/a-1.jpg") && world.is_there("2024/a.jpg") && !world.is_there("old/a.jpg"), "{:?}", world.files());
+}
+
+/// Pieces of whole names that a query makes are no names of other files; all else in the same columns is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_piece_of_a_name_that_a_query_makes_holds_nothing() {
+    let world = World::new(Backend::Sqlite).await.with_docs().await;
+    world.db.exec("create table part (id integer primary key, dir text, base text, size text)").await;
+    let world = world.bind(Binding::query("parts", "default", "select dir || '/' || base from part"));
+    for n in 0..9 {
+        world.put_doc(&format!("docs/{n}.jpg")).await;
+    }
+    world.db.exec("insert into part values (1, 'new', 'picture.jpg', 'picture-1.jpg')").await;
+    ["new/picture.jpg", "new/picture-1.jpg", "old/picture.jpg"].iter().for_each(|name| world.put_file(name, b"1"));
+    let report = storage(&rowbound(&world).run(&["sweep", "--max-share", "1", "--max-held", "1", "--format", "json"]).await.expect(1));
+    assert_eq!(["/orphans/files", "/held/files"].map(|f| count(&report, f)), [1, 1], "{report:#}");
+    assert_eq!(held_by(&report), [("part.size".to_owned(), 1)]);
+    assert_eq!(report["orphan_sample"][0]["name"], "old/picture.jpg", "{report:#}");
+}
+
+/// A storage that does not answer says nothing of which orphans are made of files that are there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storage_that_cannot_be_asked_stops_the_sweep() {
+    let server = S3Server::start(S3Kind::S3sFs);
+    let proxy = FaultProxy::to_s3(&server);
+    let bucket = server.bucket().await;
+    let location = bucket.location_at(&proxy.endpoint(), "media/");
+    let world = World::with(TestDb::new(Backend::Sqlite).await).with_docs().await.storage(|s| StoragePlan { location, ..s });
+    for n in 0..12 {
+        bucket.put(&format!("media/2026/p{n}.jpg"), b"1").await;
+        world.db.exec(&format!("insert into doc (file) values ('2026/p{n}.jpg')")).await;
+    }
+    bucket.put("media/2026/p0__a.webp", b"1").await;
+    let mut rowbound = rowbound(&world);
+    for (name, value) in server.env() {
+        rowbound = rowbound.env(&name, &value);
+    }
+    rowbound.run(&["attach"]).await.expect(0);
+    proxy.rule(Rule::new(Fault::Answer(403)).on([Ask::Head]).path(".png"));
+    let stopped = rowbound.run(&["sweep", "--delete"]).await.expect(4);
+    assert!(stopped.stderr.contains("whether orphans are made of files that are there"), "{}", stopped.stderr);
+    proxy.clear();
+    let report = storage(&rowbound.run(&["sweep", "--delete", "--format", "json"]).await.expect(0));
+    assert_eq!(count(&report, "/announced"), 1, "{report:#}");
+}
+
 /// `2024/a.jpg` is no mention of `a.jpg`, as long as that file is there.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_longer_name_that_is_read_is_no_mention() {
@@ -178,10 +256,11 @@ async fn the_brake_says_what_orphans_look_like() {
     assert_eq!(report["brake"]["alike"][0], "36 of 44 begin like a file that is there, then \"__\"", "{report:#}");
 }
 
-/// L6: sizes that WordPress' metadata holds without their folder, in rows that `where` leaves out; and full names there, in JSON too.
-#[tokio::test(flavor = "multi_thread")]
-async fn names_without_folders_and_rows_that_where_leaves_out_hold_files() {
-    let meta = Binding::name("meta.v", "default").expect("a column").only("k", "_wp_attached_file");
+/// Names that stand without their folder, in rows that `meta` leaves out; and full names there, in JSON too.
+const ELSEWHERE: [&str; 5] = ["2026/builder.jpg", "2026/cover.jpg", "2026/p0-300x200.jpg", "galleries/7/g1.jpg", "galleries/7/g2.jpg"];
+
+/// A table as WordPress' wp_postmeta, of which `meta` reads the rows of one kind, and ten orphans.
+async fn with_meta(meta: Binding) -> World {
     let note = Binding::json("note.data", "default", "$.src").expect("a column").only("kind", "card");
     let world = World::new(Backend::Sqlite).await.with_docs().await.bind(meta).bind(note);
     world.db.exec("create table meta (id integer primary key, k varchar(50), v text)").await;
@@ -199,17 +278,32 @@ async fn names_without_folders_and_rows_that_where_leaves_out_hold_files() {
         world.db.exec(&format!("insert into meta values ({id}, '{key}', {})", Backend::Sqlite.literal(value))).await;
     }
     world.db.exec(r#"insert into note values (1, 'slide', '{"cover": "2026/cover.jpg"}')"#).await;
-    let held = ["2026/builder.jpg", "2026/cover.jpg", "2026/p0-300x200.jpg", "galleries/7/g1.jpg", "galleries/7/g2.jpg"];
-    held.iter().for_each(|name| world.put_file(name, b"1"));
+    ELSEWHERE.iter().for_each(|name| world.put_file(name, b"1"));
     (0..10).for_each(|n| world.put_file(&format!("orphan/{n:02}.jpg"), b"1"));
+    world
+}
+
+/// L6: sizes that WordPress' metadata holds without their folder, in rows that `where` leaves out.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_without_folders_and_rows_that_where_leaves_out_hold_files() {
+    let world = with_meta(Binding::name("meta.v", "default").expect("a column").only("k", "_wp_attached_file")).await;
     rowbound(&world).run(&["attach"]).await.expect(0);
     let sweep = ["sweep", "--delete", "--max-share", "1", "--max-held", "1", "--format", "json"];
     let report = storage(&rowbound(&world).run(&sweep).await.expect(1));
     assert_eq!(["/orphans/files", "/held/files", "/announced"].map(|f| count(&report, f)), [10, 5, 10], "{report:#}");
     assert_eq!(held_by(&report), [("meta.v".to_owned(), 4), ("note.data".to_owned(), 1)]);
     rowbound(&world).run(&["collect"]).await.expect(0);
-    assert!(held.iter().all(|name| world.is_there(name)), "{:?}", world.files());
+    assert!(ELSEWHERE.iter().all(|name| world.is_there(name)), "{:?}", world.files());
     assert_eq!(world.files().len(), 25);
+}
+
+/// The same in the table of a query, which makes names of some rows, and none of the sizes in the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_without_folders_hold_files_in_the_table_of_a_query() {
+    let world = with_meta(Binding::query("attached", "default", "select v from meta where k = '_wp_attached_file'")).await;
+    let report = storage(&rowbound(&world).run(&["sweep", "--max-share", "1", "--max-held", "1", "--format", "json"]).await.expect(1));
+    assert_eq!(["/orphans/files", "/held/files"].map(|f| count(&report, f)), [10, 5], "{report:#}");
+    assert_eq!(held_by(&report), [("meta.v".to_owned(), 4), ("note.data".to_owned(), 1)]);
 }
 
 /// Derivatives that no binding knows, of too small a share of the storage to stop a sweep by their number. Second uploads of one name are none.
@@ -231,6 +325,7 @@ async fn orphans_that_look_like_derivatives_stop_the_sweep() {
     let stopped = rowbound(&world).run(&["sweep", "--delete"]).await.expect(4).stdout;
     assert!(stopped.contains("4 of 9 orphans that were looked at seem to be made of files that are there: 44 %"), "{stopped}");
     assert!(stopped.contains("--max-alike 0.45") && stopped.contains("beneath \"styles/large/public/\""), "{stopped}");
+    assert!(stopped.contains("such as \"styles/large/public/2026/p0.jpg.webp\", made of \"2026/p0.jpg\""), "{stopped}");
     rowbound(&world).run(&["sweep", "--delete", "--max-alike", "0.45"]).await.expect(0);
 }
 
@@ -266,11 +361,16 @@ async fn a_shared_storage_is_swept_with_all_references(backend: Backend) {
         [15, 2, 1, 1, 2],
         "{report:#}"
     );
-    assert_eq!(held_by(&report), [(format!("doc.title ({with})"), 1)]);
+    assert_eq!(held_by(&report), [("doc.title".to_owned(), 1)]);
+    assert_eq!(report["held_by"][0]["config"], with.as_str(), "{report:#}");
     assert_eq!(report["dangling_sample"][0]["column"], format!("doc.file ({with})"));
     rowbound(&ours).run(&["collect"]).await.expect(0);
     assert!(ours.files().iter().all(|name| !name.starts_with("orphan/")), "{:?}", ours.files());
     assert_eq!(ours.files().len(), 13);
+
+    ours.put_file("orphan/3.jpg", b"1");
+    let stopped = rowbound(&ours).run(&["sweep", "--max-share", "1", "--max-held", "0", "--with", &with]).await.expect(4).stdout;
+    assert!(stopped.contains(&format!("ignore = [\"doc.title\"] at the top of {with}")), "{stopped}");
 
     let twice = rowbound(&ours).run(&["sweep", "--delete", "--with", &with, "--with", &with]).await.expect(2);
     assert!(twice.stderr.contains("two configurations are of one installation"), "{}", twice.stderr);
@@ -286,6 +386,80 @@ async fn a_shared_storage_is_swept_with_all_references(backend: Backend) {
     rowbound(&stranger).run(&["attach"]).await.expect(0);
     let refused = rowbound(&ours).run(&["sweep", "--delete", "--with", &strange]).await.expect(2);
     assert!(refused.stderr.contains("no storage of this configuration is the one"), "{}", refused.stderr);
+}
+
+/// Two attached databases with one folder, each with rows, and two orphans in it; the configuration of the second.
+async fn shared() -> (World, World, String) {
+    let ours = World::new(Backend::Sqlite).await.with_docs().await;
+    let mut theirs = World::new(Backend::Sqlite).await.with_docs().await;
+    theirs.storage = ours.storage.clone();
+    rowbound(&ours).run(&["attach"]).await.expect(0);
+    rowbound(&theirs).run(&["attach", "--shared"]).await.expect(0);
+    for n in 0..6 {
+        ours.put_doc(&format!("ours/{n}.jpg")).await;
+    }
+    ["orphan/1.jpg", "orphan/2.jpg"].iter().for_each(|name| ours.put_file(name, b"1"));
+    let with = theirs.write_config().display().to_string();
+    (ours, theirs, with)
+}
+
+/// What a sweep found before it was killed is asked of every database again; and what their configurations say by then counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shared_sweep_that_was_killed_asks_the_others_again() {
+    let (ours, mut theirs, with) = shared().await;
+    let sweep = ["sweep", "--delete", "--max-share", "1", "--max-held", "1", "--with", &with, "--format", "json"];
+    let killed = || rowbound(&ours).env("ROWBOUND_CRASH_AT", "searched");
+    assert_eq!(killed().run(&sweep).await.signal, Some(9));
+    theirs.db.exec("insert into doc (file) values ('orphan/1.jpg')").await;
+    let taken_up = rowbound(&ours).run(&sweep).await.expect(1);
+    assert!(taken_up.stderr.contains("going on with a sweep that was cut off"), "{}", taken_up.stderr);
+    let report = storage(&taken_up);
+    assert_eq!(["/orphans/files", "/held/files", "/announced"].map(|f| count(&report, f)), [1, 1, 1], "{report:#}");
+    rowbound(&ours).run(&["collect"]).await.expect(0);
+    assert!(ours.is_there("orphan/1.jpg") && !ours.is_there("orphan/2.jpg"), "{:?}", ours.files());
+
+    ours.put_file("late/3.jpg", b"1");
+    assert_eq!(killed().run(&sweep).await.signal, Some(9));
+    let doc = theirs.bindings.remove(0).keep(["late/*"]);
+    theirs.bindings.push(doc);
+    theirs.write_config();
+    let anew = rowbound(&ours).run(&sweep).await.expect(0);
+    assert!(!anew.stderr.contains("going on with a sweep that was cut off"), "{}", anew.stderr);
+    let report = storage(&anew);
+    assert_eq!(["/orphans/files", "/protected"].map(|f| count(&report, f)), [0, 1], "{report:#}");
+}
+
+/// A row of another database that comes after the counter-search, and before the announcement.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shared_sweep_asks_the_others_before_it_announces() {
+    let (ours, theirs, with) = shared().await;
+    let (held, place) = rowbound(&ours).held_at("searched");
+    let running = held.spawn(&["sweep", "--delete", "--max-share", "1", "--with", &with, "--format", "json"]);
+    place.reached(&running, DEADLINE).await;
+    theirs.db.exec("insert into doc (file) values ('orphan/1.jpg')").await;
+    place.let_go();
+    let report = storage(&running.wait(DEADLINE).await.expect(1));
+    assert_eq!(["/orphans/files", "/announced"].map(|f| count(&report, f)), [2, 1], "{report:#}");
+    rowbound(&ours).run(&["collect"]).await.expect(0);
+    assert!(ours.is_there("orphan/1.jpg") && !ours.is_there("orphan/2.jpg"), "{:?}", ours.files());
+}
+
+/// A database that is attached while a sweep is under way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shared_sweep_notices_an_installation_that_came() {
+    let (ours, _theirs, with) = shared().await;
+    let mut third = World::new(Backend::Sqlite).await.with_docs().await;
+    third.storage = ours.storage.clone();
+    third.db.exec("insert into doc (file) values ('orphan/1.jpg')").await;
+    let (held, place) = rowbound(&ours).held_at("searched");
+    let running = held.spawn(&["sweep", "--delete", "--max-share", "1", "--with", &with]);
+    place.reached(&running, DEADLINE).await;
+    rowbound(&third).run(&["attach", "--shared"]).await.expect(0);
+    place.let_go();
+    let stopped = running.wait(DEADLINE).await.expect(4);
+    assert!(stopped.stderr.contains("another database uses this storage"), "{}", stopped.stderr);
+    rowbound(&ours).run(&["collect"]).await.expect(0);
+    assert!(ours.is_there("orphan/1.jpg") && ours.is_there("orphan/2.jpg"), "{:?}", ours.files());
 }
 
 /// L11: sorl's table is bound, so that its thumbnails live as long as their rows. The proposal is attached as it is.

@@ -61,8 +61,9 @@ pub const UPLOAD_POINTS: [&str; 3] = [
 ];
 
 /// Points of a sweep.
-pub const SWEEP_POINTS: [&str; 2] = [
+pub const SWEEP_POINTS: [&str; 3] = [
     "compared",          // everything up to a name is known and written down
+    "searched",          // the counter-search is over, no orphan is a candidate yet
     "orphans-announced", // some orphans are candidates, others not yet
 ];
 

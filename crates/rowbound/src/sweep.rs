@@ -36,6 +36,7 @@ mod elsewhere; // orphans whose names stand in a value that nobody reads for the
 mod groups; // orphans by folder and by age
 mod join; // two ordered sides, page by page
 mod last; // last parts of names that stand in a value
+mod made; // whole names that queries make of pieces
 mod prepare; // may it begin, and what stays the same
 mod range; // a part of a storage's names
 mod report; // what it reports, and what keeps it from deleting
@@ -43,10 +44,12 @@ mod rows; // the references of every binding, in one order
 mod sides; // the databases whose rows reference the storage
 mod sorter; // a sort of any size in bounded memory
 mod spool; // what was found so far, on disk
+mod words; // names as words of a value
 
-use compare::BATCH;
+use compare::{BATCH, MENTIONS};
 use elsewhere::Elsewhere;
 pub use elsewhere::{Held, HeldBy, Said, Similar, Unread};
+use prepare::all_there;
 use range::Range;
 pub use report::{Amount, Brake, Dangling, Group, Odd, Orphan, Report};
 pub use sides::Other;
@@ -71,14 +74,14 @@ pub struct Options {
     pub min_age: Option<Duration>,
     /// The share of the files, from 0 to 1, that may be orphaned without a brake. Default: 0.2.
     pub max_share: f64,
-    /// The share of the orphans, from 0 to 1, whose names may stand in values that no binding reads so without a brake. Default: 0.2.
+    /// The share of the orphans, from 0 to 1, that may be held without a brake: their names stand in values, though no binding reads them there. Default: 0.2.
     pub max_held: f64,
     /// The share of the orphans, from 0 to 1, that may resemble what is needed without a brake: of which the last part stands in some value, or which look as if they
     /// were made of a file that is there. Default: 0.2.
     pub max_alike: f64,
     /// The other installations that use the storage: their references count as ours do.
     pub with: Vec<Other>,
-    /// Whether it is meant that no row names any file.
+    /// Whether to proceed even if no row references any file.
     pub allow_no_references: bool,
     /// The folder in which findings are kept while the sweep lasts.
     pub state: PathBuf,
@@ -212,6 +215,7 @@ pub async fn sweep(
     report.brake = brake;
     if report.brake.is_none() {
         if options.delete {
+            crash::point("searched");
             report.announced = work.announce(&spool, progress).await?;
         }
         if options.heal {
@@ -299,27 +303,58 @@ struct Work<'a> {
 
 impl Work<'_> {
     /// Orphans become candidates; the collector does the rest, and may find better.
+    ///
+    /// # Errors
+    /// [`Kind::Identity`] when an installation came to use the storage whose references were not seen.
     async fn announce(&self, spool: &Spool, progress: &Progress) -> Result<u64> {
         let mut announced = 0;
-        let mut batch = Vec::with_capacity(BATCH);
+        // Where the other databases are asked once more, columns may be read from end to end for each batch.
+        let most = if self.sides.len() > 1 { MENTIONS } else { BATCH };
+        let mut batch = Vec::new();
         let mut findings = spool.findings()?;
         loop {
             let finding = findings.next().transpose()?;
             let end = finding.is_none();
             if let Some(Finding::Orphan(orphan)) = finding {
-                batch.push(Announce { storage: self.storage.name.clone(), name: orphan.name, event: SWEEP, wait: Duration::ZERO });
+                batch.push(orphan);
             }
-            if batch.len() == BATCH || end && !batch.is_empty() {
-                self.db.announce(&batch).await?;
-                crash::point("orphans-announced");
-                announced += batch.len() as u64;
-                progress.announced.store(announced, Relaxed);
-                batch.clear();
+            if batch.len() == most || end && !batch.is_empty() {
+                for some in self.still_orphans(std::mem::take(&mut batch)).await?.chunks(BATCH) {
+                    all_there(self.storage, self.place.as_ref(), &self.sides).await?;
+                    let announce = |o: &Orphan| Announce {
+                        storage: self.storage.name.clone(),
+                        name: o.name.clone(),
+                        event: SWEEP,
+                        wait: Duration::ZERO,
+                    };
+                    self.db.announce(&some.iter().map(announce).collect::<Vec<_>>()).await?;
+                    crash::point("orphans-announced");
+                    announced += some.len() as u64;
+                    progress.announced.store(announced, Relaxed);
+                }
             }
             if end {
                 return Ok(announced);
             }
         }
+    }
+
+    /// Those that no row references by now, where several databases use the storage. The collector asks only ours again; the others were asked while the sweep compared,
+    /// which may be days ago if it was interrupted.
+    async fn still_orphans(&self, mut orphans: Vec<Orphan>) -> Result<Vec<Orphan>> {
+        if self.sides.len() < 2 {
+            return Ok(orphans);
+        }
+        let (mentioned, meant) = (self.mentioned(&orphans).await?, self.meant(&orphans).await?);
+        // What a row references exactly is among these.
+        let otherwise = self.otherwise(&orphans).await?;
+        let before = orphans.len();
+        orphans.retain(|o| !mentioned.contains(&o.name) && !meant.contains(&o.name) && !otherwise.contains_key(&o.name));
+        if orphans.len() < before {
+            let (storage, files) = (&self.storage.name, before - orphans.len());
+            tracing::warn!(%storage, files, "rows reference files that were orphans when the sweep compared them: these stay");
+        }
+        Ok(orphans)
     }
 
     async fn heal(&self, spool: &Spool) -> Result<u64> {

@@ -28,7 +28,7 @@ const SAMPLE: usize = 10;
 struct Answer {
     /// One for each storage.
     storages: Vec<Storage>,
-    /// Storages that no binding names files of: they were not swept.
+    /// Storages without a binding: they were not swept.
     unbound: Vec<String>,
 }
 
@@ -75,7 +75,8 @@ pub async fn sweep(args: &Args, a: &SweepArgs) -> Result<u8> {
         swept.push(done?);
     }
     progress.end();
-    if a.delete && a.storage.is_none() && unbound.is_empty() && !options.partial() && swept.iter().all(|s| s.report.brake.is_none()) {
+    // Where nothing is bound there was no capture that could have missed anything.
+    if a.delete && a.storage.is_none() && !options.partial() && swept.iter().all(|s| s.report.brake.is_none()) {
         let since = swept.iter().map(|s| s.report.started).min().unwrap_or_default();
         sweep::close_gaps(db.as_ref(), since).await?;
     }
@@ -85,8 +86,10 @@ pub async fn sweep(args: &Args, a: &SweepArgs) -> Result<u8> {
     }
     if a.list {
         list(&swept)?;
+        swept.iter().for_each(stopped);
     } else if args.format == Format::Csv {
         table(&swept)?;
+        swept.iter().for_each(stopped);
     } else {
         let storages = swept.iter().map(sampled).collect::<Result<_>>()?;
         output::answer(args.format, &Answer { storages, unbound: unbound.clone() }, text)?;
@@ -137,6 +140,14 @@ fn status(r: &Report) -> u8 {
         (Some(_), ..) => exit::STOPPED,
         (None, false, false) => exit::DONE,
         (None, ..) => exit::LEFT,
+    }
+}
+
+/// Says on stderr why a sweep stopped, where stdout has no place for it.
+fn stopped(s: &Swept) {
+    if let Some(brake) = &s.report.brake {
+        let alike: String = brake.alike.iter().map(|said| format!("; {said}")).collect();
+        tracing::error!("storage {}: stopped: {}: nothing was changed{alike}; hint: {}", s.report.storage, brake.why, brake.hint);
     }
 }
 
@@ -215,10 +226,7 @@ fn of_storage(s: &Storage) -> String {
     for (count, what) in [
         (r.in_trash, "of these lie in the trash: --heal brings them back".to_owned()),
         (r.other_form, "of these have a file whose name is written with other characters for the same letters (below)".to_owned()),
-        (
-            r.held.files,
-            format!("files without a row are held: a value that no binding reads so has their name ({})", output::bytes(r.held.bytes)),
-        ),
+        (r.held.files, format!("files without a row are held: their name stands in another value ({})", output::bytes(r.held.bytes))),
         (r.similar.files, "orphans share the last part of their name with a value of some column".to_owned()),
         (r.young.files, format!("files without a row, but too young to judge ({})", output::bytes(r.young.bytes))),
         (r.derived.files, format!("files without a row, made from one that is there ({})", output::bytes(r.derived.bytes))),
@@ -228,7 +236,10 @@ fn of_storage(s: &Storage) -> String {
         ),
         (
             r.otherwise.files,
-            format!("files that a value could mean, though it is not read so: they stay ({})", output::bytes(r.otherwise.bytes)),
+            format!(
+                "files that a value could reference in another spelling, or under another prefix: they stay ({})",
+                output::bytes(r.otherwise.bytes)
+            ),
         ),
         (r.protected, "files without a row under a `keep` or `ignore` pattern".to_owned()),
         (r.odd, "entries that no row could name (links, odd names)".to_owned()),
@@ -243,7 +254,7 @@ fn of_storage(s: &Storage) -> String {
     }
     out.push_str(&output::table(&rows, 2));
     for (title, odd) in [
-        ("values that could mean files, though they are not read so", &r.otherwise_in),
+        ("values that could reference files in another spelling, or under another prefix", &r.otherwise_in),
         ("values that are read as no name", &r.unexplained),
     ] {
         if !odd.is_empty() {
@@ -291,7 +302,10 @@ fn of_storage(s: &Storage) -> String {
     if r.announced > 0 {
         out.push_str(&format!("{} orphans are candidates now: `rowbound run` or `rowbound collect` deletes them\n", r.announced));
     } else if r.orphans.files == 0 && r.held.files > 0 {
-        out.push_str("nothing was changed: bind the columns above, or list them in `ignore`\n");
+        out.push_str(match r.held_by.iter().all(|by| by.bound) {
+            true => "nothing was changed: the bindings of the columns above do not read these names (docs/sweep.md)\n",
+            false => "nothing was changed: bind the columns above, or list them in `ignore`\n",
+        });
     } else if r.orphans.files > 0 {
         out.push_str("nothing was changed: --list prints all orphans, --delete makes candidates of them\n");
     }
@@ -306,9 +320,10 @@ fn of_elsewhere(r: &Report) -> String {
     let mut out = String::new();
     let said = |said: &sweep::Said| vec![output::safe(said.name.as_str()), said.column.clone(), format!("{:?}", output::safe(&said.value))];
     if !r.held_by.is_empty() {
-        out.push_str("held: their names stand in values that no binding reads so\n");
+        out.push_str("held: their names stand in other values\n");
         for by in &r.held_by {
-            out.push_str(&format!("  {} of them in {}\n", by.files, by.column));
+            let bound = if by.bound { ", which is bound, but not read for them" } else { "" };
+            out.push_str(&format!("  {} of them in {}{bound}\n", by.files, by.shown()));
             out.push_str(&output::table(&by.samples.iter().map(said).collect::<Vec<_>>(), 4));
         }
     }
@@ -317,7 +332,7 @@ fn of_elsewhere(r: &Report) -> String {
         out.push_str(&output::table(&r.similar.samples.iter().map(said).collect::<Vec<_>>(), 2));
     }
     for unread in &r.unread {
-        out.push_str(&format!("not looked through: {}: {}\n", unread.column, unread.why));
+        out.push_str(&format!("not looked through: {}: {}\n", unread.shown(), unread.why));
     }
     out
 }

@@ -1,12 +1,16 @@
 //! What orphans look like: to whoever has to decide about many of them, a number says little.
 //!
 //! In: the orphans in the spool, and the storage. Out: sentences on a sample of them, and how many look as if they were made of a file that is there: derivatives that no
-//! binding knows, most likely. Promise: it stops a sweep at most, and keeps none from stopping.
+//! binding knows, most likely. Promise: it stops a sweep at most, and keeps none from stopping; where the storage does not answer, the sweep stops.
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::{Finding, Work, spool::Spool};
-use crate::{error::Result, name::FileName, storage::Look};
+use super::{Finding, Work, compare::brake, spool::Spool};
+use crate::{
+    error::{Error, Result},
+    name::FileName,
+    storage::Look,
+};
 
 /// So many orphans are looked at, from all over; where each look costs a request, fewer.
 const SAMPLE: usize = 400;
@@ -26,6 +30,8 @@ pub(super) struct Likeness {
     /// Of those that are not held: how many were looked at, and how many of these look as if they were made of a file that is there.
     pub of: usize,
     pub made: usize,
+    /// One of these, and the file that it seems to be made of.
+    pub example: Option<(FileName, FileName)>,
 }
 
 /// A way in which an orphan may have come from another file.
@@ -40,32 +46,41 @@ struct Way {
 
 impl Work<'_> {
     /// What the orphans look like.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Brake`] when the storage does not tell which files are there: then nobody knows how many orphans are made of them.
     pub(super) async fn alike(&self, spool: &Spool) -> Result<Likeness> {
         let (most, suffixes) = if self.place.quick() { (SAMPLE, &SUFFIXES[..]) } else { (REMOTE, &SUFFIXES[..2]) };
         let sampled = sample(spool, most)?;
         let all: Vec<Vec<Way>> = sampled.iter().map(|(name, _)| ways(name, suffixes)).collect();
         let asked: HashSet<&FileName> = all.iter().flatten().flat_map(|way| &way.originals).collect();
         let asked: Vec<FileName> = asked.into_iter().cloned().collect();
+        let failed = |e: Error| brake("it could not be asked whether orphans are made of files that are there", &e, &self.storage.name);
         let mut there: HashSet<&FileName> = HashSet::new();
         for some in asked.chunks(1_000) {
-            // Who cannot be asked now was asked before: what is not known is not said.
-            let Ok(looks) = self.place.look(some).await else { return Ok(Likeness::default()) };
-            there.extend(some.iter().zip(looks).filter(|(_, look)| matches!(look, Ok(Look::Seen(_)))).map(|(name, _)| name));
+            for (name, look) in some.iter().zip(self.place.look(some).await.map_err(failed)?) {
+                if matches!(look.map_err(failed)?, Look::Seen(_)) {
+                    there.insert(name);
+                }
+            }
         }
         let mut likeness = Likeness::default();
         let mut counted: BTreeMap<String, usize> = BTreeMap::new();
         for ((name, held), ways) in sampled.iter().zip(&all) {
-            let living = |way: &&Way| way.originals.iter().any(|original| original != name && there.contains(original));
+            let living = |way: &Way| way.originals.iter().find(|original| *original != name && there.contains(*original)).cloned();
             // The nearest original says how it was made.
-            let nearest = ways.iter().find(living);
-            if let Some(way) = nearest {
+            let nearest = ways.iter().find_map(|way| Some((way, living(way)?)));
+            if let Some((way, _)) = &nearest {
                 *counted.entry(way.how.clone()).or_default() += 1;
             } else if let Some((folder, _)) = name.as_str().split_once('/') {
                 *counted.entry(format!("lie in {folder:?}")).or_default() += 1;
             }
             if !held {
                 likeness.of += 1;
-                likeness.made += usize::from(nearest.is_some_and(|way| way.made));
+                if let Some((_, original)) = nearest.filter(|(way, _)| way.made) {
+                    likeness.made += 1;
+                    likeness.example.get_or_insert((name.clone(), original));
+                }
             }
         }
         let mut said: Vec<(String, usize)> = counted.into_iter().filter(|(_, n)| n * PART >= sampled.len()).collect();

@@ -15,6 +15,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::{
     Dangling, Finding, Orphan, Progress, Work, broken_order,
+    elsewhere::BYTES,
     join::{Join, Next},
     rows::Rows,
     sides::Side,
@@ -44,7 +45,7 @@ const POINT: Duration = Duration::from_secs(1);
 
 /// Where columns are read from end to end at each point, for what their values mention, so many hints go together; and a point comes after so many times
 /// as long as the last took.
-const MENTIONS: usize = 20_000;
+pub(super) const MENTIONS: usize = 20_000;
 const REST: u32 = 4;
 
 /// So many bytes of a value that could mean an orphan are remembered.
@@ -248,28 +249,27 @@ impl Work<'_> {
         clock::passed(seen.modified, self.min_age, started) || age::lies_ahead(seen.modified, started)
     }
 
-    /// Which of these are mentioned where no binding reads them: the collector would keep them.
-    async fn mentioned(&self, orphans: &[Orphan]) -> Result<HashSet<FileName>> {
+    /// Which of these a text, a JSON value or an array mentions, where a binding reads them or elsewhere in it: the collector would keep them.
+    pub(super) async fn mentioned(&self, orphans: &[Orphan]) -> Result<HashSet<FileName>> {
         let failed = |e: Error| brake("the rows could not be read to their end", &e, &self.storage.name);
         let mut mentioned = HashSet::new();
-        if orphans.is_empty() {
-            return Ok(mentioned);
-        }
         for (side, b) in self.sides.iter().flat_map(|side| side.here().filter(|b| mentions(b)).map(move |b| (side, b))) {
-            let names = Names::new(&b.binding.reading, orphans.iter().map(|o| &o.name));
-            each_value(side, b, |value| {
-                names.held(value, |name, _| {
-                    mentioned.insert(name.clone());
-                });
-            })
-            .await
-            .map_err(failed)?;
+            for some in parts(orphans) {
+                let names = Names::new(&b.binding.reading, some.iter().map(|o| &o.name));
+                each_value(side, b, |value| {
+                    names.held(value, |name, _| {
+                        mentioned.insert(name.clone());
+                    });
+                })
+                .await
+                .map_err(failed)?;
+            }
         }
         Ok(mentioned)
     }
 
     /// Those that a value of a column of names or URLs could mean, though it is not read so: with the column and the value.
-    async fn otherwise(&self, orphans: &[Orphan]) -> Result<BTreeMap<FileName, (String, Vec<u8>)>> {
+    pub(super) async fn otherwise(&self, orphans: &[Orphan]) -> Result<BTreeMap<FileName, (String, Vec<u8>)>> {
         let failed = |e: Error| brake("the rows could not be read to their end", &e, &self.storage.name);
         let mut meant = BTreeMap::new();
         // Where names are keys, a value is read as some key, whatever it is. If that one is there, it is meant.
@@ -326,7 +326,7 @@ impl Work<'_> {
 
     /// Those that a row may mean all the same, where keys need not be paths: it references another spelling, and nothing lies under that. A library of the application
     /// may take `/a/b.jpg` and `a//b.jpg` for `a/b.jpg`, or have made one of them.
-    async fn meant(&self, orphans: &[Orphan]) -> Result<HashSet<FileName>> {
+    pub(super) async fn meant(&self, orphans: &[Orphan]) -> Result<HashSet<FileName>> {
         let failed = |e: Error| brake("another spelling of an orphan's name could not be looked for", &e, &self.storage.name);
         let mut meant = HashSet::new();
         if self.storage.location.names() == Allowed::Paths {
@@ -413,8 +413,7 @@ impl Work<'_> {
 
     /// Files that lie under another normal form of these names: `é` as one character, or as `e` and an accent. A Mac writes one, and rows hold the other.
     async fn other_forms(&self, names: &[FileName]) -> Result<HashMap<FileName, FileName>> {
-        let forms: Vec<(&FileName, FileName)> =
-            names.iter().flat_map(|name| forms(name).into_iter().map(move |form| (name, form))).collect();
+        let forms: Vec<(&FileName, FileName)> = names.iter().flat_map(|name| normal_forms(name).map(move |form| (name, form))).collect();
         let asked: Vec<FileName> = forms.iter().map(|(_, form)| form.clone()).collect();
         let mut found = HashMap::new();
         for (form, look) in forms.into_iter().zip(self.place.look(&asked).await?) {
@@ -426,17 +425,30 @@ impl Work<'_> {
     }
 }
 
-/// The composed and the decomposed form of a name, where they differ from it.
-fn forms(name: &FileName) -> Vec<FileName> {
-    if name.as_str().is_ascii() {
-        return Vec::new();
+/// The other normal forms of a name: composed, and decomposed.
+fn normal_forms(name: &FileName) -> impl Iterator<Item = FileName> {
+    // An alias may be another path, too.
+    aliases(name).into_iter().filter(move |alias| alias.as_str().nfc().eq(name.as_str().nfc()))
+}
+
+/// Orphans in groups whose names are looked for at a time: memory grows with the bytes of these.
+fn parts(orphans: &[Orphan]) -> Vec<&[Orphan]> {
+    let (mut parts, mut from, mut bytes) = (Vec::new(), 0, 0);
+    for (at, orphan) in orphans.iter().enumerate() {
+        if bytes >= BYTES {
+            parts.push(&orphans[from..at]);
+            (from, bytes) = (at, 0);
+        }
+        bytes += orphan.name.as_str().len();
     }
-    let forms = [name.as_str().nfc().collect::<String>(), name.as_str().nfd().collect()];
-    forms.iter().filter(|form| *form != name.as_str()).filter_map(|form| FileName::key(form).ok()).collect()
+    if from < orphans.len() {
+        parts.push(&orphans[from..]);
+    }
+    parts
 }
 
 /// Reads every value of what `b` binds.
-async fn each_value(side: &Side<'_>, b: &Bound, mut take: impl FnMut(&[u8])) -> Result<()> {
+pub(super) async fn each_value(side: &Side<'_>, b: &Bound, mut take: impl FnMut(&[u8])) -> Result<()> {
     let mut values = side.db.scan(&Scan::of(b)).await?;
     let ended = || Error::new(Kind::Database, "a column's values ended before their last page").with("binding", &b.binding.column);
     loop {
@@ -469,4 +481,31 @@ pub(super) fn brake(what: &str, e: &Error, storage: &str) -> Error {
             "{}the same command goes on where it stopped, with --restart it begins anew",
             e.hint_text().map(|h| format!("{h}; then ")).unwrap_or_default()
         ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_looked_for_in_groups_of_bounded_size() {
+        let orphan = |n: usize| Orphan {
+            name: FileName::parse(&format!("{n:04}{}", "x".repeat(200))).unwrap(),
+            size: 1,
+            modified: Timestamp::UNIX_EPOCH,
+        };
+        let orphans: Vec<Orphan> = (0..2 * BYTES / 200).map(orphan).collect();
+        let groups = parts(&orphans);
+        assert!(groups.len() >= 2 && groups.iter().all(|some| some.len() <= BYTES / 204 + 1), "{}", groups.len());
+        assert_eq!(groups.concat(), orphans);
+        assert!(parts(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_path_is_no_normal_form_of_a_key() {
+        let forms = |name: &str| normal_forms(&FileName::key(name).unwrap()).map(|form| form.to_string()).collect::<Vec<_>>();
+        assert_eq!(forms("caf\u{e9}.jpg"), ["cafe\u{301}.jpg"]);
+        assert_eq!(forms("/a//b.jpg"), [""; 0]);
+        assert_eq!(forms("a.jpg"), [""; 0]);
+    }
 }

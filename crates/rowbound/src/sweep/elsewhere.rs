@@ -1,8 +1,8 @@
 //! The counter-search: does the name of an orphan stand in a value that nobody reads for it?
 //!
-//! In: the orphans in the spool, and every text, JSON and BLOB column of the databases that is not under `ignore`. Out: those whose full name stands in one, or the last part
-//! of it by itself, which are held, with the column; how often the last part stands there otherwise. Promise: a column that cannot be read to its end is said, and nothing is
-//! deleted then. Memory is bounded: orphans go in rounds, and each round reads each column once, value by value.
+//! In: the orphans in the spool, and every text, JSON and BLOB column of the databases, bound or not, that is not under `ignore`. Out: those whose full name stands in one, or
+//! the last part of it by itself, which are held, with the column; how often the last part stands there otherwise. Promise: a column that cannot be read to its end is
+//! reported, and nothing is deleted then. Memory is bounded: orphans go in rounds, and each round reads each column once, value by value.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -17,33 +17,32 @@ use super::{
     Finding, Orphan, Progress, Work,
     compare::brake,
     last::{Lasts, is_telling},
-    sides::Side,
+    made::{ends_of_made, makes_names},
+    sides::{Side, in_config},
     spool::{Point, Spool},
+    words::{excerpt, is_reference},
 };
 use crate::{
-    binding::{Binding, Column, Reading, Resolved, Scan},
+    binding::{Column, Reading, Resolved, Scan, same_path},
     capture::Bound,
     database::survey::{Class, TextColumn},
     error::{Error, Kind, Result},
-    name::FileName,
+    name::{FileName, Names},
     storage::{Look, Storage},
 };
 
 /// So many orphans, and so many bytes of their names, are looked for at a time.
 const ROUND: usize = 20_000;
-const BYTES: usize = 1 << 20;
+pub(super) const BYTES: usize = 1 << 20;
 
 /// Samples of a column.
 const SAMPLES: usize = 3;
-
-/// A name without folder and suffix is a word like any other, unless it is so long.
-const WORD: usize = 16;
 
 /// So many longer names are looked up to explain away a mention; in a storage where each look is a request, fewer.
 const LOOKS: usize = 20_000;
 const REQUESTS: usize = 500;
 
-/// An orphan that is held, because its name stands in a value that no binding reads so.
+/// An orphan that is held, because its name stands in a value, though no binding reads it there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     /// The file.
@@ -71,10 +70,23 @@ pub struct Said {
 pub struct HeldBy {
     /// The column, `table.column`.
     pub column: String,
+    /// The file of the configuration whose database it is in; `None`: our own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
+    /// Whether a binding reads it, though not for these names.
+    #[serde(default)]
+    pub bound: bool,
     /// Of how many orphans.
     pub files: u64,
     /// Some of them.
     pub samples: Vec<Said>,
+}
+
+impl HeldBy {
+    /// The column, and whose it is, for people.
+    pub fn shown(&self) -> String {
+        in_config(&self.column, self.config.as_deref())
+    }
 }
 
 /// Orphans of which only the last part of the name stands in some value, and not by itself. They are not held: `logo.png` stands in many.
@@ -91,12 +103,22 @@ pub struct Similar {
 pub struct Unread {
     /// The column; of tables that the database does not show, which they may be.
     pub column: String,
+    /// The file of the configuration whose database it is in; `None`: our own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
     /// What `ignore` takes for its table: `page.*`. Empty where the table is not known.
     pub table: String,
     /// Why not.
     pub why: String,
     /// Whether the account lacks the right to read it.
     pub denied: bool,
+}
+
+impl Unread {
+    /// The column, and whose it is, for people.
+    pub fn shown(&self) -> String {
+        in_config(&self.column, self.config.as_deref())
+    }
 }
 
 /// What the counter-search came to.
@@ -111,11 +133,18 @@ pub(super) struct Elsewhere {
 struct Place<'a> {
     side: &'a Side<'a>,
     column: TextColumn,
-    shown: String,
-    /// What reads one name out of a value of it.
-    readers: Vec<&'a Binding>,
-    /// Whether a bound query, or a bound generated column of its table, makes names of it: then a last part in it is a piece of those.
-    is_part: bool,
+    /// What reads it.
+    readers: Vec<&'a Bound>,
+    /// Bound queries of its table, and bound generated columns of it: a last part may stand here as a piece of a whole name that they make.
+    makers: Vec<&'a Bound>,
+}
+
+/// What a binding reads out of a value.
+struct Read {
+    storage: String,
+    name: FileName,
+    /// Whether the value has this one name and no other.
+    is_all: bool,
 }
 
 impl Work<'_> {
@@ -207,7 +236,10 @@ struct Round {
     full: HashMap<FileName, usize>,
     /// By last part: those that end so.
     last: HashMap<FileName, Vec<usize>>,
-    scan: Scan,
+    /// By the binding that makes whole names: the last parts that are ends of those.
+    made: HashMap<i32, HashSet<FileName>>,
+    /// Names that could be taken for an escape are looked for apart: for them each value is read many times.
+    scans: Vec<Scan>,
     held: Vec<Option<(String, String)>>,
     similar: Vec<Option<(String, String)>>,
 }
@@ -220,29 +252,18 @@ impl<'a> Search<'a> {
             if let Some(right) = side.db.hides_tables().await.map_err(failed)? {
                 let why = format!("the database shows only those on which the account has a right; grant {right}");
                 hidden.push(Unread {
-                    column: side.shown(&"tables that the account does not see"),
+                    column: "tables that the account does not see".to_owned(),
+                    config: side.label.map(str::to_owned),
                     table: String::new(),
                     why,
                     denied: true,
                 });
             }
             let columns = side.db.text_columns().await.map_err(failed)?;
-            let makes = |b: &Bound, table: &str| match &b.binding.query {
-                Some(query) => query.to_ascii_lowercase().contains(&table.to_ascii_lowercase()),
-                None => {
-                    b.binding.column.table.eq_ignore_ascii_case(table) && columns.iter().any(|c| c.generated && c.is(&b.binding.column))
-                }
-            };
-            for column in &columns {
-                let bound: Vec<&Binding> =
-                    side.bound.iter().map(|b| &b.binding).filter(|b| b.query.is_none() && column.is(&b.column)).collect();
-                // Where any mention counts, the comparison has found it; but only in the rows that `where` tells.
-                let read = bound.iter().any(|b| b.storage == side.storage.name && b.reading.is_many() && b.only.is_empty());
-                if !read && !side.plan.ignore.iter().any(|i| column.is(i)) {
-                    let readers = bound.into_iter().filter(|b| !b.reading.is_many()).collect();
-                    let is_part = side.here().any(|b| makes(b, &column.column.table));
-                    places.push(Place { side, shown: side.shown(&column.column), column: column.clone(), readers, is_part });
-                }
+            for column in columns.iter().filter(|column| !side.plan.ignore.iter().any(|i| column.is(i))) {
+                let readers = side.bound.iter().filter(|b| b.binding.query.is_none() && column.is(&b.binding.column)).collect();
+                let makers = side.here().filter(|b| makes_names(b, &column.column.table, &columns)).collect();
+                places.push(Place { side, column: column.clone(), readers, makers });
             }
         }
         Ok(Search { work, places, looked: HashMap::new(), storages: HashMap::new(), hidden })
@@ -257,9 +278,19 @@ impl<'a> Search<'a> {
         stop: &watch::Receiver<bool>,
     ) -> Result<Vec<Held>> {
         let mut round = Round::new(orphans);
+        let makers = self.places.iter().flat_map(|place| place.makers.iter().map(move |b| (place.side, *b)));
+        round.made = ends_of_made(makers, |base| round.last.contains_key(base))
+            .await
+            .map_err(|e| brake("the rows could not be read to their end", &e, &self.work.storage.name))?;
         for at in 0..self.places.len() {
             let place = &self.places[at];
-            let mut by = HeldBy { column: place.shown.clone(), files: 0, samples: Vec::new() };
+            let mut by = HeldBy {
+                column: place.column.column.to_string(),
+                config: place.side.label.map(str::to_owned),
+                bound: !place.readers.is_empty(),
+                files: 0,
+                samples: Vec::new(),
+            };
             match self.column(at, &mut round, &mut by, progress, stop).await {
                 Ok(()) => {}
                 Err(e) if e.kind() == Kind::Busy && *stop.borrow() => return Err(e),
@@ -267,18 +298,18 @@ impl<'a> Search<'a> {
                     return Err(brake("a column could not be looked through", &e, &self.work.storage.name));
                 }
                 Err(e) => {
-                    let Place { shown, column, .. } = &self.places[at];
-                    let table = Column { column: "*".to_owned(), ..column.column.clone() };
-                    if found.unread.iter().all(|u| u.column != *shown) {
+                    if found.unread.iter().all(|u| (&u.column, &u.config) != (&by.column, &by.config)) {
+                        let table = Column { column: "*".to_owned(), ..self.places[at].column.column.clone() }.to_string();
                         let denied = e.kind() == Kind::Permission;
-                        found.unread.push(Unread { column: shown.clone(), table: table.to_string(), why: e.full(), denied });
+                        let (column, config) = (by.column.clone(), by.config.clone());
+                        found.unread.push(Unread { column, config, table, why: e.full(), denied });
                     }
                 }
             }
             if by.files == 0 {
                 continue;
             }
-            match found.held_by.iter_mut().find(|known| known.column == by.column) {
+            match found.held_by.iter_mut().find(|known| (&known.column, &known.config) == (&by.column, &by.config)) {
                 Some(known) => {
                     known.files += by.files;
                     by.samples.truncate(SAMPLES.saturating_sub(known.samples.len()));
@@ -315,7 +346,7 @@ impl<'a> Search<'a> {
         let column = place.column.clone();
         // The elements of a list, as the database writes them, stand between these.
         let between: &[u8] = if column.class == Class::Array { b"{,}" } else { b"" };
-        let is_part = place.is_part;
+        let makers: Vec<i32> = place.makers.iter().map(|b| b.id).collect();
         let mut values = place.side.db.values(&column).await?;
         let mut seen = vec![false; round.orphans.len()];
         // Last parts of which it is known for this column.
@@ -326,26 +357,34 @@ impl<'a> Search<'a> {
             let mut doubtful = Vec::new();
             for value in &page.values {
                 let (mut hits, mut lasts) = (Vec::new(), Lasts::default());
-                round.scan.held(value, |name, _| {
-                    if let Some(i) = round.full.get(name)
-                        && !seen[*i]
-                        && is_meant(value, name, between)
-                    {
-                        hits.push(*i);
-                    }
-                    if round.last.contains_key(name) {
-                        lasts.add(name);
-                    }
-                });
+                let mut looked_at = HashSet::new();
+                for scan in &round.scans {
+                    scan.held(value, |name, _| {
+                        if let Some(i) = round.full.get(name)
+                            && !seen[*i]
+                            && looked_at.insert(*i)
+                            && is_reference(value, name, between)
+                        {
+                            hits.push(*i);
+                        }
+                        if round.last.contains_key(name) {
+                            lasts.add(name);
+                        }
+                    });
+                }
+                let reads = if lasts.is_empty() { HashMap::new() } else { self.places[at].reads(value) };
                 for (base, alone) in lasts.of(value) {
-                    let last = (base, alone && !is_part);
+                    let is_piece = makers.iter().any(|id| round.made.get(id).is_some_and(|ends| ends.contains(&base)));
+                    let last = (base, alone && !is_piece);
                     if done.contains(&last) {
                         continue;
                     }
-                    let is_explained = match self.places[at].other(&last.0, value) {
+                    let is_explained = match reads.get(last.0.as_str()) {
+                        // Beside the names that it reads, it may hold this last part by itself.
+                        Some(read) if !read.is_all && alone => false,
                         // What a binding reads as a name with a folder means that file.
-                        Some((_, read)) if read.folder().is_some() => true,
-                        Some(read) => self.is_file(at, read).await?,
+                        Some(read) if read.name.folder().is_some() => true,
+                        Some(read) => self.is_file(at, (read.storage.clone(), read.name.clone())).await?,
                         None => false,
                     };
                     if !is_explained {
@@ -411,21 +450,30 @@ impl<'a> Search<'a> {
 }
 
 impl Place<'_> {
-    /// What a binding reads out of `value` that ends like the last part `base` of an orphan's name.
-    fn other(&self, base: &FileName, value: &[u8]) -> Option<(String, FileName)> {
-        self.readers.iter().find_map(|b| match b.resolve(value) {
-            Resolved::Name(read) if read.base() == base.as_str() => Some((b.storage.clone(), read)),
-            _ => None,
-        })
+    /// What the bindings read out of `value`, by the last parts of the names.
+    fn reads(&self, value: &[u8]) -> HashMap<String, Read> {
+        let mut reads = HashMap::new();
+        for b in &self.readers {
+            let is_all = !b.binding.reading.is_many();
+            b.binding.each_name(value, |read| {
+                if let Resolved::Name(name) = read {
+                    let storage = b.binding.storage.clone();
+                    reads.entry(name.base().to_owned()).or_insert(Read { storage, name, is_all });
+                }
+            });
+        }
+        reads
     }
 
     /// The longer name, or the name in another storage, that a binding reads out of `value` where `name` stands in it: `2024/a.jpg` is no mention of `a.jpg`.
     fn longer(&self, name: &FileName, value: &[u8], own: &str) -> Option<(String, FileName)> {
-        self.readers.iter().find_map(|b| {
+        self.readers.iter().map(|b| &b.binding).filter(|b| !b.reading.is_many()).find_map(|b| {
             let Resolved::Name(read) = b.resolve(value) else { return None };
             let is_end = read.as_str().strip_suffix(name.as_str()).is_some_and(|rest| rest.ends_with('/'));
             let here = self.side.label.is_none() && b.storage == own || b.storage == self.side.storage.name;
-            (is_end || read == *name && !here).then(|| (b.storage.clone(), read))
+            // `a//b.jpg` is another object than `a/b.jpg`, if that is there.
+            let is_other_key = b.names == Names::Keys && read != *name && same_path(&read, name);
+            (is_end || is_other_key || read == *name && !here).then(|| (b.storage.clone(), read))
         })
     }
 }
@@ -440,10 +488,13 @@ impl Round {
             }
         }
         let only_last = last.keys().filter(|base| !full.contains_key(*base));
+        let is_odd = |name: &&FileName| name.as_str().chars().any(|c| matches!(c, '%' | '&' | '\\') || c.is_control());
+        let (odd, plain): (Vec<&FileName>, Vec<&FileName>) = full.keys().chain(only_last).partition(is_odd);
         // Of an array any mention counts, whatever its value is; and little is read out of it. Which names are looked for is all that a scan knows.
-        let scan = Scan::new(&Reading::Array { prefixes: Vec::new() }, full.keys().chain(only_last));
+        let scan = |names| Scan::new(&Reading::Array { prefixes: Vec::new() }, names);
+        let scans: Vec<Scan> = [plain, odd].into_iter().filter(|names| !names.is_empty()).map(scan).collect();
         let none = vec![None; orphans.len()];
-        Round { full, last, scan, held: none.clone(), similar: none, orphans }
+        Round { full, last, made: HashMap::new(), scans, held: none.clone(), similar: none, orphans }
     }
 
     /// What ends with this last part is held, if it stands in the value by itself; else it is only similar.
@@ -451,7 +502,7 @@ impl Round {
         for i in self.last.get(base).cloned().unwrap_or_default() {
             match alone {
                 true => self.hold(i, seen, by, value),
-                false => drop(self.similar[i].get_or_insert_with(|| (by.column.clone(), excerpt(value, base)))),
+                false => drop(self.similar[i].get_or_insert_with(|| (by.shown(), excerpt(value, base)))),
             }
         }
     }
@@ -465,56 +516,11 @@ impl Round {
         if by.samples.len() < SAMPLES || self.held[i].is_none() {
             let value = excerpt(value, name);
             if by.samples.len() < SAMPLES {
-                by.samples.push(Said { name: name.clone(), column: by.column.clone(), value: value.clone() });
+                by.samples.push(Said { name: name.clone(), column: by.shown(), value: value.clone() });
             }
-            self.held[i].get_or_insert((by.column.clone(), value));
+            self.held[i].get_or_insert((by.shown(), value));
         }
     }
-}
-
-/// Whether a value that holds the bytes of `name` means it. A short word (`1`, `draft`) is meant only where it stands for itself: as the whole value, between quotes,
-/// at the end of a path, or next to one of the bytes in `between`.
-fn is_meant(value: &[u8], name: &FileName, between: &[u8]) -> bool {
-    // A key that is no path is meant by its path, too.
-    let word = if name.as_path().is_ok() { name.as_str() } else { name.as_str().trim_start_matches("./").trim_start_matches('/') };
-    let word = word.as_bytes();
-    if word.is_empty() || word.len() >= WORD || !word.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) {
-        return true;
-    }
-    if value.trim_ascii() == word {
-        return true;
-    }
-    value.windows(word.len()).enumerate().filter(|(_, w)| *w == word).any(|(at, _)| {
-        // Percent-encoded, a slash, a quote and what begins a query are three characters.
-        let encoded = |at: usize| {
-            value
-                .get(at..at + 3)
-                .is_some_and(|e| [b"%2f", b"%22", b"%27", b"%3d", b"%3f", b"%23", b"%26"].iter().any(|c| e.eq_ignore_ascii_case(*c)))
-        };
-        let before =
-            at.checked_sub(1).is_none_or(|i| matches!(value[i], b'"' | b'\'' | b'/' | b'=' | b';' | b'(') || between.contains(&value[i]))
-                || at.checked_sub(3).is_some_and(encoded);
-        let end = at + word.len();
-        let after = value
-            .get(end)
-            .is_none_or(|b| matches!(b, b'"' | b'\'' | b'\\' | b'?' | b'#' | b'&' | b'<' | b'>' | b')') || between.contains(b))
-            || encoded(end);
-        before && after
-    })
-}
-
-/// A piece of a value around the last part of a name.
-fn excerpt(value: &[u8], name: &FileName) -> String {
-    const BEFORE: usize = 60;
-    const ALL: usize = 160;
-    let base = name.base().as_bytes();
-    let at = value.windows(base.len()).position(|w| w == base).unwrap_or(0);
-    let start = at.saturating_sub(BEFORE);
-    let end = value.len().min(start + ALL.max(at - start + base.len()));
-    let mut text = String::from_utf8_lossy(&value[start..end]).into_owned();
-    // A character that was cut in two is none.
-    text = text.trim_matches('\u{fffd}').to_owned();
-    format!("{}{text}{}", if start > 0 { ".." } else { "" }, if end < value.len() { ".." } else { "" })
 }
 
 /// What is held, on disk until all rounds are over: without a name, so that it goes with the process.
@@ -553,35 +559,4 @@ fn unkept(folder: &std::path::Path, e: std::io::Error) -> Error {
         .with("folder", folder.display())
         .because(e)
         .hint("make room or give the right to write there, or name another folder with --state")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_short_word_is_meant_only_where_it_stands_for_itself() {
-        let meant = |value: &str, name: &str| is_meant(value.as_bytes(), &FileName::parse(name).unwrap(), b"");
-        for value in ["draft", " draft ", "\"draft\"", "{\"src\":\"/m/draft\"}", "<img src=/m/draft>", "https://h.example/draft?v=1"] {
-            assert!(meant(value, "draft"), "{value}");
-        }
-        for value in ["a draft of it", "draft, final", "status: draft"] {
-            assert!(!meant(value, "draft"), "{value}");
-        }
-        assert!(meant("https://h.example/?u=%2Fm%2fdraft%3Fv=1", "draft"));
-        let listed = |value: &str| is_meant(value.as_bytes(), &FileName::parse("draft").unwrap(), b"{,}");
-        assert!(listed("{draft,b}") && listed("{a,draft}") && !listed("{\"a draft of it\"}"));
-        assert!(meant("see a/draft here", "a/draft") && meant("see draft.txt here", "draft.txt"));
-        assert!(meant("see xtapjjcjiudrlk3tmwyjgpuobabd here", "xtapjjcjiudrlk3tmwyjgpuobabd"));
-    }
-
-    #[test]
-    fn an_excerpt_shows_the_name() {
-        let name = FileName::parse("2024/é.jpg").unwrap();
-        assert_eq!(excerpt("/m/2024/é.jpg".as_bytes(), &name), "/m/2024/é.jpg");
-        let long = format!("{}é.jpg{}", "é".repeat(500), "ü".repeat(500));
-        let cut = excerpt(long.as_bytes(), &name);
-        assert!(cut.contains("é.jpg") && cut.starts_with("..") && cut.ends_with("..") && cut.len() < 200, "{cut}");
-        assert_eq!(excerpt(b"elsewhere", &name), "elsewhere");
-    }
 }

@@ -1,17 +1,24 @@
 //! Last parts of names that stand in a value: `a.jpg` of `2024/a.jpg`.
 //!
 //! In: a value, and the last parts that it holds. Out: which of them stand there by themselves, as applications write a name whose folder they know (sizes in WordPress'
-//! metadata, lists of CarrierWave), and which may be the end of another file's path. Promise: a value is read once, however many there are.
+//! metadata, lists of CarrierWave), and which may be the end of another file's path. Promise: how often a value is read does not depend on how many
+//! there are.
 
 use std::collections::{BTreeSet, HashSet};
 
-use crate::name::FileName;
+use aho_corasick::AhoCorasick;
+
+use super::words::{behind_key, is_binary, items, peeled};
+use crate::{database::survey::OVERLAP, name::FileName};
 
 /// A last part that is shorter than this, and has no suffix, stands everywhere.
 const SHORT: usize = 6;
 
 /// A last part without its suffix that is so long, and made of letters and digits, is a key that nobody else has.
 const KEY: usize = 20;
+
+/// In a piece of a long value, whose beginning is not seen: if so many bytes hold a quote at least, it is JSON or the like.
+const QUOTED: usize = 200;
 
 /// Whether a last part is worth looking for.
 pub(super) fn is_telling(base: &str) -> bool {
@@ -30,21 +37,30 @@ impl Lasts {
         }
     }
 
-    /// Each, and whether it stands in `value` by itself: as the whole value, as an item of a list, between quotes in JSON or in PHP's serialize(). A key of random letters is
-    /// meant wherever it stands.
+    /// Whether the value holds none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Each, and whether it stands in `value` by itself: as the whole value, as an item of a list, between quotes in JSON or in PHP's serialize(), as a value of YAML or Python,
+    /// or in bytes that somebody serialized. A key of random letters stands by itself wherever it is.
     pub(super) fn of(self, value: &[u8]) -> Vec<(FileName, bool)> {
         if self.0.is_empty() {
             return Vec::new();
         }
-        let is_structured = is_structured(value);
+        let (is_structured, is_binary) = (is_structured(value), is_binary(value));
         let wanted: HashSet<&[u8]> = self.0.iter().map(|base| base.as_str().as_bytes()).collect();
-        let items = value.split(|b| matches!(b, b',' | b';' | b'|' | b'\n'));
-        let quoted = value.split(|b| *b == b'"').filter(|_| is_structured);
-        let words = items.chain(quoted).chain([value]).flat_map(|word| [word.trim_ascii(), without_edges(word)]);
-        let alone: HashSet<Vec<u8>> = words.filter(|word| wanted.contains(word)).map(<[u8]>::to_vec).collect();
+        let longest = wanted.iter().map(|base| base.len()).max().unwrap_or(0);
+        let quoted = value.split(|b| matches!(b, b'"' | b'\'')).filter(|_| is_structured);
+        let found = items(value).chain(quoted).chain([value]).flat_map(|item| [Some(item), behind_key(item)]).flatten();
+        let words = found.flat_map(|word| std::iter::once(word).chain(peeled(word)));
+        let mut alone: HashSet<Vec<u8>> = words.filter(|word| word.len() <= longest && wanted.contains(word)).map(<[u8]>::to_vec).collect();
+        if is_binary {
+            alone.extend(outside_of_paths(value, wanted));
+        }
         let is_alone = |base: &str| {
             // What is escaped there does not stand there as it is. Between quotes it stands all the same.
-            let is_escaped = is_structured && (!base.is_ascii() || base.contains(['&', '\'', '<', '>', '"', '\\']));
+            let is_escaped = (is_structured || is_binary) && (!base.is_ascii() || base.contains(['&', '\'', '<', '>', '"', '\\']));
             alone.contains(base.as_bytes()) || is_escaped || is_key(base)
         };
         let all: Vec<bool> = self.0.iter().map(|base| is_alone(base.as_str())).collect();
@@ -52,31 +68,26 @@ impl Lasts {
     }
 }
 
-/// Without blanks, the braces of a list, and the backslashes of JSON within JSON.
-fn without_edges(word: &[u8]) -> &[u8] {
-    let is_edge = |b: u8| matches!(b, b'{' | b'}' | b'[' | b']' | b'\\' | b' ');
-    let mut word = word.trim_ascii();
-    while let [first, rest @ ..] = word
-        && is_edge(*first)
-    {
-        word = rest;
-    }
-    while let [rest @ .., last] = word
-        && is_edge(*last)
-    {
-        word = rest;
-    }
-    word
+/// Those that stand in bytes elsewhere than at the end of a path: what comes before and after them there is no text.
+fn outside_of_paths(value: &[u8], wanted: HashSet<&[u8]>) -> Vec<Vec<u8>> {
+    let wanted: Vec<&[u8]> = wanted.into_iter().collect();
+    let Ok(automaton) = AhoCorasick::new(&wanted) else { return wanted.into_iter().map(<[u8]>::to_vec).collect() };
+    let found = automaton.find_overlapping_iter(value);
+    let outside = found.filter(|one| one.start().checked_sub(1).is_none_or(|before| value[before] != b'/'));
+    let all: HashSet<usize> = outside.map(|one| one.pattern().as_usize()).collect();
+    all.into_iter().map(|at| wanted[at].to_vec()).collect()
 }
 
-/// Whether a value is JSON, or what PHP's serialize() writes, as far as its beginning tells.
+/// Whether a value is JSON, or what PHP's serialize() writes, as far as its beginning tells; or a piece of one.
 fn is_structured(value: &[u8]) -> bool {
-    match value.trim_ascii_start() {
-        [b'"' | b'[', ..] => true,
-        [b'{', rest @ ..] => rest.trim_ascii_start().starts_with(b"\""),
-        [b'a' | b'O' | b's', b':', b'0'..=b'9', ..] => true,
-        _ => false,
-    }
+    let is_piece = value.len() >= OVERLAP && value.iter().filter(|b| **b == b'"').count() >= value.len() / QUOTED;
+    is_piece
+        || match value.trim_ascii_start() {
+            [b'"' | b'[', ..] => true,
+            [b'{', rest @ ..] => matches!(rest.trim_ascii_start(), [b'"' | b'\'', ..]),
+            [b'a' | b'O' | b's', b':', b'0'..=b'9', ..] => true,
+            _ => false,
+        }
 }
 
 /// Whether a last part is a key that nobody else has: a hash, random letters and digits, a UUID.
@@ -114,6 +125,13 @@ mod tests {
             r#"{"b c.jpg",a-300x200.jpg}"#,
             r#"{"x":"{\"file\":\"a-300x200.jpg\"}"}"#,
             r#"a:1:{s:4:"file";s:13:"a-300x200.jpg";}"#,
+            "---\n- a-300x200.jpg\n- b.jpg\n",
+            "file: a-300x200.jpg\nwidth: 300",
+            "{file: a-300x200.jpg, width: 300}",
+            "['a-300x200.jpg', 'b.jpg']",
+            "['b, c.jpg', 'a-300x200.jpg']",
+            "{'file': 'a-300x200.jpg'}",
+            "b.jpg\ta-300x200.jpg",
         ] {
             assert!(alone(value, "a-300x200.jpg"), "{value}");
         }
@@ -126,6 +144,31 @@ mod tests {
             assert!(!alone(value, "a-300x200.jpg"), "{value}");
         }
         assert!(alone(r#"{"file":"caf\u00e9.jpg"}"#, "caf\u{e9}.jpg"), "it is escaped, and stands between quotes");
+    }
+
+    #[test]
+    fn a_piece_of_long_json_is_json() {
+        let size = |n: usize| format!(r#""size-{n}":{{"file":"photo-{n}-300x200.jpg","width":300,"height":200}},"#);
+        let piece = |text: &str| format!("00,\"height\":200}},{text}\"last\":{{\"file\":\"a-300x200.jpg\",\"wi");
+        let sizes: String = (0..OVERLAP / 40).map(size).collect();
+        assert!(alone(&piece(&sizes), "a-300x200.jpg"));
+        let prose = "Lorem ipsum dolor sit amet; ".repeat(OVERLAP / 20);
+        assert!(!alone(&format!("{prose} see \"a-300x200.jpg\" there"), "a-300x200.jpg"));
+    }
+
+    #[test]
+    fn a_last_part_stands_by_itself_in_what_is_serialized() {
+        let in_bytes = |value: &[u8]| {
+            let mut lasts = Lasts::default();
+            lasts.add(&FileName::key("a-1.jpg").unwrap());
+            lasts.of(value)[0].1
+        };
+        // MessagePack, CBOR, pickle, protobuf.
+        for value in [&b"\x81\xa4file\xa7a-1.jpg"[..], b"\xa1\x64file\x67a-1.jpg\xff", b"\x80\x04\x8c\x07a-1.jpg\x94.", b"\x0a\x07a-1.jpg"]
+        {
+            assert!(in_bytes(value), "{value:?}");
+        }
+        assert!(!in_bytes(b"\x8c\x11elsewhere/a-1.jpg\x94."));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     attach::{Looks, apart, copied, none_left_out, number, open_storages},
-    binding::Mode,
+    binding::{Binding, Mode},
     capture::Bound,
     database::{Database, drifted},
     derivative::Derivatives,
@@ -126,23 +126,29 @@ impl<'a> Work<'a> {
 
     /// What tells this sweep from any other: a spool of another one is not taken up.
     pub(super) async fn what(&self) -> Result<String> {
-        let of =
-            |side: &Side<'_>| side.here().map(|b| format!("{} {} {:?}", side.id, b.binding.key(), b.binding.reading)).collect::<Vec<_>>();
+        let of = |side: &Side<'_>| {
+            let one = |b: &Bound| {
+                let Binding { reading, keep, derivatives, .. } = &b.binding;
+                format!("{} {} {reading:?} {keep:?} {derivatives:?}", side.id, b.binding.key())
+            };
+            side.here().map(one).collect::<Vec<_>>()
+        };
         let bindings: Vec<String> = self.sides.iter().flat_map(of).collect();
+        let ignored: Vec<&[String]> = self.sides.iter().map(|side| &side.storage.ignore[..]).collect();
         Ok(format!(
-            "3 {} {} {:?} {:?} {:?} {:?}",
+            "4 {} {} {:?} {:?} {:?} {:?}",
             self.db.identity().await?,
             self.storage.url(),
             self.range,
             self.min_age,
             bindings,
-            self.storage.ignore,
+            ignored,
         ))
     }
 }
 
 /// Insists that the references of every installation that uses the storage are seen: without them its files would all be orphans.
-async fn all_there(plan: &StoragePlan, storage: &dyn Storage, sides: &[Side<'_>]) -> Result<()> {
+pub(super) async fn all_there(plan: &StoragePlan, storage: &dyn Storage, sides: &[Side<'_>]) -> Result<()> {
     let Some(marker) = storage.marker().await? else { return Ok(()) }; // it was proved just now: its operations say so
     let missing: Vec<&str> = marker.installations.iter().map(String::as_str).filter(|id| sides.iter().all(|side| side.id != *id)).collect();
     let Some(first) = missing.first() else { return Ok(()) };

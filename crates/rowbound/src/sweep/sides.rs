@@ -48,15 +48,20 @@ impl Side<'_> {
 
     /// A column, for a report.
     pub fn shown(&self, column: &impl std::fmt::Display) -> String {
-        match self.label {
-            Some(label) => format!("{column} ({label})"),
-            None => column.to_string(),
-        }
+        in_config(column, self.label)
     }
 
     /// What must never be deleted, and what the sweep leaves alone.
     pub fn keep(&self) -> Result<Keep> {
         Keep::with_ignored(self.plan.on_storage(&self.storage.name), &self.storage.ignore)
+    }
+}
+
+/// A column, and the configuration whose database it is in, if that is not our own.
+pub(super) fn in_config(column: &(impl std::fmt::Display + ?Sized), config: Option<&str>) -> String {
+    match config {
+        Some(config) => format!("{column} ({config})"),
+        None => column.to_string(),
     }
 }
 

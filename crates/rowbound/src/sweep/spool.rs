@@ -26,7 +26,7 @@ use crate::{
 pub enum Finding {
     /// A file that no row names.
     Orphan(Orphan),
-    /// The same, but its name stands in a value that no binding reads so: it is held.
+    /// The same, but its name stands in a value, though no binding reads it there: it is held.
     Held(Held),
     /// A row that names a file that is not there.
     Dangling(Dangling),
@@ -146,7 +146,7 @@ impl Spool {
 
     /// Writes every finding anew, as `change` has it, and `point` behind them. Until the new file is in its place the old one counts.
     pub(super) fn rewrite(&mut self, point: &Point, mut change: impl FnMut(Finding) -> Result<Finding>) -> Result<()> {
-        let path = self.path.with_extension("new");
+        let path = self.new_path();
         let place = |e: std::io::Error| failed(&path, e);
         let file = owner::open_or_make(&path).map_err(place)?;
         rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|e| place(e.into()))?;
@@ -173,9 +173,20 @@ impl Spool {
         Ok(Findings { lines: BufReader::new(file), path: self.path.clone() })
     }
 
-    /// The sweep is over, and what it found was told.
+    /// Where it is written anew.
+    fn new_path(&self) -> PathBuf {
+        self.path.with_extension("new")
+    }
+
+    /// The sweep is over, and its findings were reported. A process that was killed while it wrote them anew has left the new file.
     pub(super) fn forget(self) -> Result<()> {
-        std::fs::remove_file(&self.path).map_err(|e| failed(&self.path, e))
+        for path in [&self.new_path(), &self.path] {
+            match std::fs::remove_file(path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(path, e)),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 
@@ -286,7 +297,10 @@ mod tests {
         }
         let (spool, at) = Spool::open(&path, "other", false, ever).unwrap();
         assert_eq!(at, Some(point("b")));
+        // Another process was killed while it wrote the findings anew.
+        let left = path.with_extension("new");
+        std::fs::write(&left, "{").unwrap();
         spool.forget().unwrap();
-        assert!(!path.exists());
+        assert!(!path.exists() && !left.exists());
     }
 }

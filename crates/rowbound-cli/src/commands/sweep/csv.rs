@@ -18,7 +18,7 @@ pub fn orphan(storage: &str, orphan: &Orphan) -> String {
     line(&["orphan", storage, orphan.name.as_str(), &size, &modified, "", "", ""])
 }
 
-/// The same, but its name stands in a value that no binding reads so.
+/// The same, but its name stands in a value, though no binding reads it there.
 pub fn held(storage: &str, held: &Held) -> String {
     let Held { orphan, column, .. } = held;
     let (size, modified) = (orphan.size.to_string(), orphan.modified.to_string());

@@ -156,8 +156,8 @@ fn part(r: &Report, sample: &Sample, pictures: Vec<Picture>) -> Part {
         ("too young to judge: uploads whose row may still come", r.young.files, weight(r.young)),
         ("made from a file that is there", r.derived.files, weight(r.derived)),
         ("mentioned by a row, outside of what its binding reads", r.mentioned.files, weight(r.mentioned)),
-        ("held: their names stand in values that no binding reads so", r.held.files, weight(r.held)),
-        ("meant by a value, perhaps, that is not read so", r.otherwise.files, weight(r.otherwise)),
+        ("held: their names stand in other values of the database", r.held.files, weight(r.held)),
+        ("referenced, perhaps, in another spelling or under another prefix", r.otherwise.files, weight(r.otherwise)),
         ("under a keep or an ignore pattern", r.protected, String::new()),
         ("links, and names that no row could hold", r.odd, String::new()),
     ];
