@@ -1187,7 +1187,8 @@ fn a_check_finds_odd_spellings_of_urls(server: &Server) {
     on(server, |mut own| async {
         own.exec("create table t (f varchar(100), g varbinary(100)); insert into t values ('/m_/a%20b', '/m_/a?x'), ('/m_/a#1', '/m_/plain'), ('/mx/a%20b', '/other/%20'), ('/m_/plain', null), ('/m_/a%20b', null)").await;
         let (db, bound, record) = own.attach(&["t.f", "t.g"]).await;
-        for (column, want) in [("t.f", vec!["/m_/a#1", "/m_/a%20b", "/m_/plain"]), ("t.g", vec!["/m_/a?x"])] {
+        // Under no prefix a path may mean the file all the same.
+        for (column, want) in [("t.f", vec!["/m_/a#1", "/m_/a%20b", "/m_/plain", "/mx/a%20b"]), ("t.g", vec!["/m_/a?x"])] {
             let mut search = search(column, &["/m_/plain"]);
             if column == "t.g" {
                 search.search.values.clear();

@@ -980,7 +980,8 @@ mod barrier {
         .await;
         let url = |c| ok(Binding::url(c, "default", "/m/"));
         let a = f.attach_bindings(vec![url("doc.file"), url("doc.plain")]).await;
-        assert_eq!(a.found(&["a b.jpg"]).await, ["/m/a b.jpg?v=1", "/m/a%20b.jpg", "/m/z#"]);
+        // Under no prefix a path may mean the file all the same.
+        assert_eq!(a.found(&["a b.jpg"]).await, ["/m/a b.jpg?v=1", "/m/a%20b.jpg", "/n/a%20b.jpg"]);
     }
 
     /// After an upgrade of the C library or ICU a btree on text may miss rows that stand there.
