@@ -200,7 +200,7 @@ async fn a_piece_of_a_name_that_a_query_makes_holds_nothing() {
 /// A storage that does not answer says nothing of which orphans are made of files that are there.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storage_that_cannot_be_asked_stops_the_sweep() {
-    let server = S3Server::start(S3Kind::S3sFs);
+    let server = S3Server::start(S3Kind::Moto);
     let proxy = FaultProxy::to_s3(&server);
     let bucket = server.bucket().await;
     let location = bucket.location_at(&proxy.endpoint(), "media/");

@@ -184,7 +184,7 @@ mod taken_over {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $application() {
-                    super::$application::site().await.is_taken_over().await;
+                    super::$application::site().await.taken_over().await;
                 }
             )*
         };

@@ -306,7 +306,7 @@ async fn values_are_looked_through_beside_a_running_process(backend: Backend) {
     running.await.expect("it ends");
 
     let slow = match backend {
-        Backend::Postgres => "select file from doc, pg_sleep(30)",
+        Backend::Postgres => "select file from public.doc, pg_sleep(30)",
         Backend::Mariadb | Backend::Mysql => "select file from doc where sleep(30) = 0",
         _ => return,
     };

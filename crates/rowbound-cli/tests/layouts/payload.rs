@@ -125,7 +125,7 @@ fn media(site: &mut Site, id: usize, name: &str) {
         ("sizes_thumbnail_filename", &thumbnail),
         ("thumbnail_u_r_l", &thumbnail_url),
     ]);
-    if id <= 90 && (id - 1) % 3 == 0 {
+    if id <= 90 && (id - 1).is_multiple_of(3) {
         values.extend([("sizes_card_url", &*card_url), ("sizes_card_filename", &card)]);
     }
     site.row("media", &values);

@@ -100,7 +100,7 @@ impl Site {
     }
 
     /// Takes the site over, lets the application delete, sweeps, and insists that no file is lost.
-    pub async fn is_taken_over(mut self) {
+    pub async fn taken_over(mut self) {
         let begin = if self.world.db.backend() == Backend::Sqlite { "begin" } else { "start transaction" };
         self.world.db.exec(&self.schema).await;
         self.world.db.exec(&format!("{begin};\n{}commit;", self.rows)).await;

@@ -92,7 +92,7 @@ pub async fn any_text_column_is_read_to_its_end(f: &Fixture) {
     let bytes = if f.db.dialect() == Dialect::Postgres { "'\\x00ff612e6a7067'" } else { "x'00ff612e6a7067'" };
     let row = |n: usize| {
         let body = f.db.backend().literal(&format!("it's {n} é 😀.jpg"));
-        let (data, raw) = if n % 100 == 0 { (format!("'{{\"n\": {n}}}'"), bytes) } else { ("null".to_owned(), "null") };
+        let (data, raw) = if n.is_multiple_of(100) { (format!("'{{\"n\": {n}}}'"), bytes) } else { ("null".to_owned(), "null") };
         format!("({body}, {data}, {raw})")
     };
     for from in (0..2_500).step_by(500) {
