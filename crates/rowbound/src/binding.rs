@@ -257,7 +257,7 @@ impl Binding {
     /// A live binding of a column whose values are names.
     ///
     /// # Errors
-    /// [`Kind::Config`] when `column` is not `[schema.]table.column`.
+    /// [`crate::Kind::Config`] when `column` is not `[schema.]table.column`.
     pub fn name(column: &str, storage: &str) -> Result<Self> {
         Ok(Binding {
             column: Column::parse(column)?,
