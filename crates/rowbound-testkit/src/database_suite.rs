@@ -416,6 +416,7 @@ cases! {
         another_spelling_of_a_name_holds_its_file
         a_name_is_held_by_what_it_comes_to
         a_key_is_held_by_each_reading
+        a_value_that_is_no_single_name_holds_what_it_mentions
         json_holds_what_its_path_does_not_reach
         only_rows_that_count_release_and_hold
         a_length_byte_hides_no_name
@@ -670,6 +671,7 @@ macro_rules! database_cases {
             another_spelling_of_a_name_holds_its_file
             a_name_is_held_by_what_it_comes_to
             a_key_is_held_by_each_reading
+            a_value_that_is_no_single_name_holds_what_it_mentions
             json_holds_what_its_path_does_not_reach
             only_rows_that_count_release_and_hold
             a_length_byte_hides_no_name

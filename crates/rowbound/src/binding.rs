@@ -23,7 +23,7 @@ pub use json::Path as JsonPath;
 pub use keep::Keep;
 pub use scan::{Held, Scan};
 pub use spelled::{Depth, ODD, Odd};
-pub(crate) use spelled::{aliases, same_path};
+pub(crate) use spelled::{aliases, may_mention, same_path};
 pub use text::Finder;
 
 use crate::{

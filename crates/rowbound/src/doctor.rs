@@ -308,7 +308,7 @@ async fn unbound(x: &mut Examination<'_>, there: &BTreeMap<String, Arc<dyn Stora
     let Survey { evidence, alike, unread, looked, empty, .. } = seen;
     let (mut named, mut missed) = (false, false);
     for e in &evidence {
-        let column = &e.column.column;
+        let column = e.column.column.to_string();
         let said = format!("{column} is not bound, but {} name files of {}, such as {}", e.share(), e.storage, e.example());
         if plan.ignore.iter().any(|i| e.column.is(i)) {
             x.find("unbound", State::Note, format!("{said} (ignored, as the plan says)"), None);
@@ -316,7 +316,7 @@ async fn unbound(x: &mut Examination<'_>, there: &BTreeMap<String, Arc<dyn Stora
         }
         named = true;
         let hint = format!(
-            "those files are deleted although rows name them. Bind it ([[binding]] with column = \"{column}\"), or, if its rows need no files, write ignore = [\"{column}\"]"
+            "those files are deleted although rows name them. Bind it ([[binding]] with column = {column:?}), or, if its rows need no files, write ignore = [{column:?}]"
         );
         x.find("unbound", State::Danger, said, Some(&hint));
     }
@@ -337,9 +337,9 @@ async fn unbound(x: &mut Examination<'_>, there: &BTreeMap<String, Arc<dyn Stora
         x.find("unbound", State::Warning, said, Some(&format!("GRANT {right}: until then `sweep --delete` deletes nothing")));
     }
     for e in empty.iter().filter(|e| speaks_of_files(&e.column.column) && !plan.ignore.iter().any(|i| e.is(i))) {
-        let column = &e.column;
+        let column = e.column.to_string();
         let hint = format!(
-            "bind it now ([[binding]] with column = \"{column}\"), or write ignore = [\"{column}\"]: deletion stops when files are referenced there"
+            "bind it now ([[binding]] with column = {column:?}), or write ignore = [{column:?}]: deletion stops when files are referenced there"
         );
         x.find("unbound", State::Note, format!("{column} is empty, is not bound, and its name speaks of files"), Some(&hint));
     }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::{
-    binding::{Resolved, aliases, same_path},
+    binding::{Resolved, Scan, aliases, may_mention, same_path},
     capture::{Bound, Installation},
     database::{ColumnSearch, Database, Hold},
     error::Result,
@@ -117,6 +117,7 @@ pub(crate) async fn find_in(
     let mut read = HashSet::new();
     // Names that some value means which is read as no other key.
     let mut sure: HashSet<FileName> = HashSet::new();
+    let mut mentions: HashMap<i32, Scan> = HashMap::new();
     for found in checked.found {
         // The database's equality may be wider than ours (collations, padding): bytes decide.
         let Some(b) = bound.iter().find(|b| b.id == found.binding) else { continue };
@@ -134,7 +135,7 @@ pub(crate) async fn find_in(
             b.binding.holds(&found.value, |name| {
                 let own = asked.get(&name).copied().filter(|name| exact.as_ref() != Some(*name));
                 for held in own.into_iter().chain(meant.get(&name).into_iter().flatten().copied()) {
-                    let said = || format!("{} may mean it by {:?}", b.binding.column, String::from_utf8_lossy(&found.value));
+                    let said = || format!("{} may mean it by {:?}", b.binding.column, shortened(&found.value));
                     references.otherwise.entry(held.clone()).or_insert_with(said);
                     references.held.insert(held.clone());
                     match key.filter(|key| same_path(key, held)) {
@@ -143,9 +144,23 @@ pub(crate) async fn find_in(
                     }
                 }
             });
+            if may_mention(&found.value) {
+                let mentions = mentions.entry(b.id).or_insert_with(|| Scan::mentioned(&b.binding.reading, names));
+                mentions.held(&found.value, |name, _| {
+                    let said = || format!("{} mentions it in {:?}", b.binding.column, shortened(&found.value));
+                    references.otherwise.entry(name.clone()).or_insert_with(said);
+                    references.held.insert(name.clone());
+                    sure.insert(name.clone());
+                });
+            }
         }
     }
     references.otherwise.retain(|name, _| !read.contains(name));
     references.keys.retain(|name, _| !read.contains(name) && !sure.contains(name));
     Ok(references)
+}
+
+/// A value as far as a note shows it.
+fn shortened(value: &[u8]) -> String {
+    String::from_utf8_lossy(value).chars().take(200).collect()
 }

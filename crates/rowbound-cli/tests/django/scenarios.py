@@ -61,7 +61,7 @@ def _picture():
 PICTURE = _picture()
 _numbers = itertools.count()
 _scenarios = []
-_gone, _stays, _orphans, _twins = set(), {DEFAULT, NEVER_NAMED}, set(), set()
+_gone, _stays, _orphans = set(), {DEFAULT, NEVER_NAMED}, set()
 _document_column = "file"
 
 
@@ -84,11 +84,6 @@ def gone(*names):
 def stays(*names):
     """These must be there."""
     _stays.update(names)
-
-
-def twin(name):
-    """No row holds this any more, but one has the same name in another normal form: it may go, and may come back."""
-    _twins.add(name)
 
 
 def orphan(name):
@@ -136,7 +131,7 @@ def check(step, may=(), renamed=False):
     assert both == (set(), set()), f"{step}: the scenario contradicts itself: {both}"
     unnamed = _stays - rows - {DEFAULT, NEVER_NAMED}
     assert not unnamed, f"{step}: shall stay, but no row names it: {unnamed}"
-    ask(check=step, referenced=sorted(rows), gone=sorted(_gone), stays=sorted(_stays), orphans=sorted(_orphans), may=sorted(set(may) | _twins), renamed=renamed)
+    ask(check=step, referenced=sorted(rows), gone=sorted(_gone), stays=sorted(_stays), orphans=sorted(_orphans), may=sorted(may), renamed=renamed)
     for name in _orphans | set(may) | (_gone if renamed else set()):
         if name not in rows:
             default_storage.delete(name)
@@ -397,16 +392,14 @@ def odd_names():
     for name in names:
         put(name)
         sql("insert into blog_sheet (front) values (%s)", name)
-    # Each is its own file: whoever folds, trims or decodes deletes the neighbour.
+    # Each is its own file: whoever folds, trims or decodes deletes the neighbour. But a row may mean the file of another normal form: these two go together.
     sql("delete from blog_sheet where front = %s", names[2])
     exact = " collate utf8mb4_bin" if VENDOR == "mysql" else ""
-    sql(f"delete from blog_sheet where front{exact} in (%s, %s, %s)", names[0], names[3], names[4])
+    sql(f"delete from blog_sheet where front{exact} in (%s, %s, %s, %s)", names[0], names[1], names[3], names[4])
     left = set(Sheet.objects.filter(front__startswith="odd/").values_list("front", flat=True))
-    # The first could be meant by the row that has the second, once somebody has looked: Mac OS writes the same name so.
-    twin(names[0])
-    gone(*(set(names[1:]) - left))
+    gone(*(set(names) - left))
     stays(*left)
-    assert names[1] in left and names[5] in left, left
+    assert names[5] in left, left
 
 
 # --- queries that send no signal ---------------------------------------------------------------------------------------------------

@@ -146,6 +146,26 @@ pub async fn a_name_is_held_by_what_it_comes_to(f: &Fixture) {
     }
 }
 
+/// In a column of names or URLs a value that is something else holds whatever it mentions, as in a column of texts.
+pub async fn a_value_that_is_no_single_name_holds_what_it_mentions(f: &Fixture) {
+    let values = [
+        (r#"["d/x.jpg"]"#, "d/x.jpg"),
+        ("['d/x.jpg']", "d/x.jpg"),
+        ("d/y.jpg,d/x.jpg", "d/x.jpg"),
+        ("d/x.jpg; d/y.jpg", "d/x.jpg"),
+        ("- d/y.jpg\n- d/x.jpg", "d/x.jpg"),
+        (r#"a:1:{s:1:"f";s:7:"d/x.jpg";}"#, "d/x.jpg"),
+        (r#"<p><img src="/media/d/x.jpg"></p>"#, "d/x.jpg"),
+        ("see ![x](/media/d/x.jpg)", "d/x.jpg"),
+        ("background: url(/media/d/x.jpg)", "d/x.jpg"),
+        (r#"[{"img":"https:\/\/h\/m\/d\/x.jpg"}]"#, "d/x.jpg"),
+        ("https://s.example/t.php?src=d/x.jpg&w=6", "d/x.jpg"),
+        ("https://s.example/_next/image?url=%2Fmedia%2Fd%2Fx.jpg&w=640&q=75", "d/x.jpg"),
+    ];
+    each_holds(f, &ok(Binding::name("doc.file", "default")), Depth::Whole, &values).await;
+    each_holds(f, &ok(Binding::url("doc.file", "default", "/media/")), Depth::Whole, &values).await;
+}
+
 /// Where names are keys a value holds both readings, whatever lies under the other one; only keys of one path are two objects, each with its rows.
 pub async fn a_key_is_held_by_each_reading(f: &Fixture) {
     let keys = Binding { names: Names::Keys, ..ok(Binding::url("doc.file", "default", "/files/")) };

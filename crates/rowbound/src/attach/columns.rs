@@ -51,7 +51,7 @@ pub(super) async fn all_bound(plan: &Plan, db: &dyn Database, inspection: &mut I
     if let Some(first) = asked.first() {
         inspection.warnings.push(format!(
             "{} empty column(s) whose names speak of files are not bound, and deletion stops when files are referenced there: {}. Bind them now ([[binding]] with \
-             column = \"{first}\"), or write ignore = [\"{first}\"]",
+             column = {first:?}), or write ignore = [{first:?}]",
             asked.len(),
             asked.iter().take(10).cloned().collect::<Vec<_>>().join(", ")
         ));
@@ -69,9 +69,9 @@ pub(super) async fn all_bound(plan: &Plan, db: &dyn Database, inspection: &mut I
     let error =
         Error::new(Kind::Unbound, "a column that is not bound names files of a storage: they would be deleted although its rows name them");
     let error = shown(error, &survey);
-    let column = &first.column.column;
+    let column = first.column.column.to_string();
     Err(error.hint(format!(
-        "bind it ([[binding]] with column = \"{column}\"; `rowbound init --output -` proposes how), or, if its rows need no files, write ignore = [\"{column}\"] \
+        "bind it ([[binding]] with column = {column:?}; `rowbound init --database .. --storage .. --output -` proposes how), or, if its rows need no files, write ignore = [{column:?}] \
          at the top of rowbound.toml; `rowbound doctor` shows them all"
     )))
 }
@@ -154,11 +154,11 @@ pub(crate) async fn unseen(
         unseen.harmless = survey.filled.iter().map(hash).chain(tried).collect();
         return Ok(unseen);
     };
-    let column = &first.column.column;
+    let column = first.column.column.to_string();
     let error =
         Error::new(Kind::Drift, "a column that is new, or was empty when Rowbound was attached, references files, and is not bound");
     unseen.stops = Some(shown(error, &survey).hint(format!(
-        "bind it ([[binding]] with column = \"{column}\"), or, if its rows need no files, write ignore = [\"{column}\"] at the top of rowbound.toml; then `rowbound attach`"
+        "bind it ([[binding]] with column = {column:?}), or, if its rows need no files, write ignore = [{column:?}] at the top of rowbound.toml; then `rowbound attach`"
     )));
     Ok(unseen)
 }
@@ -188,6 +188,11 @@ pub(super) async fn looked_through(
             Err(e) if e.kind() == Kind::DatabaseUnreachable => return Err(e),
             Err(e) => inspection.warnings.push(format!("{name}: its values were not looked through: {}", e.full())),
             Ok(seen) => {
+                if seen.complete && seen.values == 0 && !b.binding.only.is_empty() {
+                    inspection
+                        .warnings
+                        .push(format!("{name}: no row has a value that its `where` tells: is it spelled as the rows have it?"));
+                }
                 let seen = known.filter(|_| !seen.complete).cloned().unwrap_or(seen);
                 inspection.warnings.extend(values::finding(&name, &seen));
                 all.insert(b.id, seen);

@@ -86,6 +86,11 @@ impl Scan {
         Self::of(reading, names, reading.is_many(), false)
     }
 
+    /// The same for a value of which anything that it mentions may be meant, whatever it is read as.
+    pub(crate) fn mentioned<'a>(reading: &Reading, names: impl IntoIterator<Item = &'a FileName>) -> Self {
+        Self::of(reading, names, true, false)
+    }
+
     /// The same for what is read only: what a value merely mentions is not told. No check may rely on it.
     pub fn read_only<'a>(reading: &Reading, names: impl IntoIterator<Item = &'a FileName>) -> Self {
         Self::of(reading, names, false, true)
@@ -246,6 +251,10 @@ fn apart(text: &[u8], start: usize, end: usize) -> bool {
     let before = start.checked_sub(1).and_then(|i| text.get(i));
     // A message of protobuf with one field may look like a text: its tag is a line feed.
     if before.is_some_and(|b| usize::from(*b) == end - start) {
+        return true;
+    }
+    // A line of pickle's first protocol: `Va.jpg`.
+    if before == Some(&b'V') && matches!(start.checked_sub(2).map(|i| text[i]), None | Some(b'\n')) && text.get(end) == Some(&b'\n') {
         return true;
     }
     // `%2F1.jpg` mentions 1.jpg, `\n1.jpg` as well: an escape's last letter is no part of the word.

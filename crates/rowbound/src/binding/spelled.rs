@@ -8,13 +8,13 @@ use std::{
     borrow::Cow,
     collections::{BTreeSet, HashSet},
     fmt,
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
 
-use super::{Reading, Resolved};
+use super::{Reading, Resolved, Scan};
 use crate::name::{FileName, Names, walked};
 
 /// Of a URL so many parts are tried as the beginning of a name.
@@ -42,6 +42,8 @@ pub struct Odd {
     reading: Reading,
     names: Names,
     wanted: Arc<HashSet<FileName>>,
+    /// What looks for these in a value that may mention several: made when one comes.
+    mentions: Arc<OnceLock<Scan>>,
     read: bool,
 }
 
@@ -62,7 +64,7 @@ impl Eq for Odd {}
 impl Odd {
     /// `read`: only what is read counts, not what a value could mean besides.
     pub(super) fn new<'a>(reading: &Reading, names: Names, wanted: impl IntoIterator<Item = &'a FileName>, read: bool) -> Self {
-        Odd { reading: reading.clone(), names, wanted: Arc::new(wanted.into_iter().cloned().collect()), read }
+        Odd { reading: reading.clone(), names, wanted: Arc::new(wanted.into_iter().cloned().collect()), mentions: Arc::default(), read }
     }
 
     /// Whether a value holds one of the names.
@@ -72,7 +74,12 @@ impl Odd {
             true => self.reading.each_name(value, self.names, |found| {
                 wanted |= matches!(found, Resolved::Name(name) if self.wanted.contains(&name));
             }),
-            false => self.reading.holds(value, self.names, |name| wanted |= self.wanted.contains(&name)),
+            false => {
+                self.reading.holds(value, self.names, |name| wanted |= self.wanted.contains(&name));
+                if !wanted && may_mention(value) {
+                    self.mentions.get_or_init(|| Scan::mentioned(&self.reading, &*self.wanted)).held(value, |_, _| wanted = true);
+                }
+            }
         }
         wanted
     }
@@ -91,18 +98,38 @@ impl Odd {
     }
 }
 
-/// What makes the rest of a value behind its prefix odd, as a regular expression; databases ask for it in their own ways: a byte other than printable ASCII, `%`, `?`, `#`,
-/// an empty or dotted part, a slash, a dot or a blank at the beginning, a blank at the end.
-pub const ODD: &str = "[^ -\"\\$\\&->@-~]|//|/[.]|^[/. ]| $";
+/// What makes the rest of a value behind its prefix odd, as a regular expression; databases ask for it in their own ways: a byte other than printable ASCII, one of
+/// `"#%(,;<?[]|`, an empty or dotted part, a slash, a dot or a blank at the beginning, a blank at the end.
+pub const ODD: &str = r"[^ -!\$\&-'\)-+\--:=->@-Z\\\^-\{\}-~]|//|/[.]|^[/. ]| $";
 
-/// The same without regular expressions.
+/// The same without regular expressions, and not as wide: a bracket or a comma alone is a part of a name.
 fn is_plain(rest: &str) -> bool {
     let printable = |b: u8| matches!(b, b' '..=b'"' | b'$' | b'&'..=b'>' | b'@'..=b'~');
     rest.bytes().all(printable)
+        && !may_mention(rest.as_bytes())
         && !rest.contains("//")
         && !rest.contains("/.")
         && !rest.starts_with(['/', '.', ' '])
         && !rest.ends_with(' ')
+}
+
+/// Whether a value looks like something else than one name: HTML, JSON, PHP's serialize(), Markdown, a style sheet, a list, several lines, bytes that are no text. Then
+/// whatever it mentions may be meant, as in a column of texts. Some rows of a table of keys and values are like that.
+pub(crate) fn may_mention(value: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(value) else { return true };
+    text.contains(['"', '<'])
+        || text.trim().contains('\n')
+        || ["](", "['", "url("].iter().any(|begin| text.contains(begin))
+        || is_list(text)
+}
+
+/// Whether a name with a suffix is followed by a separator and something more: `a.jpg,b.jpg`, and not `Smith, John.jpg`.
+fn is_list(text: &str) -> bool {
+    text.match_indices([',', ';', '|']).any(|(at, _)| {
+        let before = text[..at].trim_end_matches(['\'', ' ']);
+        let suffix = before.rsplit_once('.').map_or("", |(_, suffix)| suffix);
+        (1..=5).contains(&suffix.len()) && suffix.bytes().all(|b| b.is_ascii_alphanumeric()) && !text[at + 1..].trim().is_empty()
+    })
 }
 
 impl Reading {
@@ -172,6 +199,14 @@ impl Reading {
                 view.match_indices(['/', '=']).take(PARTS).for_each(|(at, _)| tidy(&view[at + 1..]));
             }
         }
+        // `/thumb?src=a.jpg&w=60`.
+        let parameters = text.split_once('?').map_or("", |(_, query)| query).split(['&', ';', '#']).take(PARTS);
+        for (_, parameter) in parameters.filter_map(|one| one.split_once('=')) {
+            for view in views(parameter, true) {
+                tidy(&view);
+                view.match_indices('/').take(PARTS).for_each(|(at, _)| tidy(&view[at + 1..]));
+            }
+        }
     }
 
     /// What equality must find of a name: the values that are it, plainly written, also with a `+` for each blank behind the prefix of a URL.
@@ -215,6 +250,9 @@ impl Reading {
     pub fn depth(&self, value: &[u8], names: Names) -> Depth {
         // What is no UTF-8 may still be read as a name, and equality finds it nowhere.
         let text = std::str::from_utf8(value).ok();
+        if may_mention(value) && *self != Reading::Key {
+            return Depth::Whole;
+        }
         let mut depth = Depth::Plain;
         self.holds(value, names, |name| {
             depth = depth.max(match () {

@@ -7,6 +7,8 @@
 use std::collections::{BTreeSet, HashSet};
 
 use aho_corasick::AhoCorasick;
+use percent_encoding::percent_decode;
+use unicode_normalization::UnicodeNormalization;
 
 use super::words::{behind_key, is_binary, items, peeled};
 use crate::{database::survey::OVERLAP, name::FileName};
@@ -19,6 +21,9 @@ const KEY: usize = 20;
 
 /// In a piece of a long value, whose beginning is not seen: if so many bytes hold a quote at least, it is JSON or the like.
 const QUOTED: usize = 200;
+
+/// A longer word is no name, percent-encoded or not.
+const LONG: usize = 4_096;
 
 /// Whether a last part is worth looking for.
 pub(super) fn is_telling(base: &str) -> bool {
@@ -55,17 +60,27 @@ impl Lasts {
         let found = items(value).chain(quoted).chain([value]).flat_map(|item| [Some(item), behind_key(item)]).flatten();
         let words = found.flat_map(|word| std::iter::once(word).chain(peeled(word)));
         let mut alone: HashSet<Vec<u8>> = words.filter(|word| word.len() <= longest && wanted.contains(word)).map(<[u8]>::to_vec).collect();
+        let other = spelled(value);
         if is_binary {
             alone.extend(outside_of_paths(value, wanted));
         }
         let is_alone = |base: &str| {
             // What is escaped there does not stand there as it is. Between quotes it stands all the same.
             let is_escaped = (is_structured || is_binary) && (!base.is_ascii() || base.contains(['&', '\'', '<', '>', '"', '\\']));
-            alone.contains(base.as_bytes()) || is_escaped || is_key(base)
+            alone.contains(base.as_bytes())
+                || is_escaped
+                || is_key(base)
+                || !other.is_empty() && other.contains(&base.nfc().collect::<String>())
         };
         let all: Vec<bool> = self.0.iter().map(|base| is_alone(base.as_str())).collect();
         self.0.into_iter().zip(all).collect()
     }
+}
+
+/// What the value and its items are, percent-decoded and in one normal form, where they are written in another way.
+fn spelled(value: &[u8]) -> HashSet<String> {
+    let words = items(value).chain([value]).filter(|word| word.len() <= LONG && word.iter().any(|b| !b.is_ascii() || *b == b'%'));
+    words.filter_map(|word| Some(percent_decode(word.trim_ascii()).decode_utf8().ok()?.nfc().collect())).collect()
 }
 
 /// Those that stand in bytes elsewhere than at the end of a path: what comes before and after them there is no text.
@@ -111,6 +126,14 @@ mod tests {
         let of = lasts.of(value.as_bytes());
         assert_eq!(of.len(), 1);
         of[0].1
+    }
+
+    #[test]
+    fn a_last_part_stands_by_itself_in_another_spelling() {
+        for value in ["e\u{301}te\u{301}.jpg", "%C3%A9t%C3%A9.jpg", "a.jpg,%C3%A9t%C3%A9.jpg"] {
+            assert!(alone(value, "\u{e9}t\u{e9}.jpg"), "{value}");
+        }
+        assert!(!alone("d/%C3%A9t%C3%A9.jpg", "\u{e9}t\u{e9}.jpg"));
     }
 
     #[test]

@@ -248,7 +248,7 @@ fn unhold(columns: &[HeldBy]) -> String {
     if !unbound.is_empty() {
         let line = ignore(unbound.iter().map(|by| (&*by.column, by.config.as_deref()))).unwrap_or_default();
         ways.push(format!(
-            "bind {} (`rowbound init --output -` proposes how), or, where their rows need no files, write {line}",
+            "bind {} (`rowbound init --database .. --storage .. --output -` proposes how), or, where their rows need no files, write {line}",
             list(&unbound)
         ));
     }

@@ -207,11 +207,13 @@ impl Keeper {
             let mut wanted: HashMap<&str, &Move> = HashMap::new();
             let whole_check = (quick || indexed.is_empty()) && (whole || read.is_empty());
             let asked = trace::now();
+            // Who drains has not looked what came to the columns since they were attached.
+            let sight = if self.before.is_some() { Sight::Whole } else { Sight::Surveyed };
             for (within, wants, at_once, took) in [(indexed, quick, NAMES, 0), (read, whole, usize::MAX, 1)] {
                 if wants && !within.is_empty() {
                     let began = Instant::now();
                     let (within, place) = ((self.guard.bound(), &within[..]), (&*plan.name, storage.as_ref()));
-                    let found = referenced(db.as_ref(), within, &record, place, &moves, at_once, Sight::Surveyed).await?;
+                    let found = referenced(db.as_ref(), within, &record, place, &moves, at_once, sight).await?;
                     wanted.extend(found.into_iter().map(|m| (m.place.as_str(), m)));
                     searched[took] = began.elapsed();
                 }

@@ -31,6 +31,8 @@ pub(super) fn is_odd(f: &str, odd: &Odd) -> String {
     let rest = |r: &str| {
         format!(
             "(instr({r}, '%') OR instr({r}, '?') OR instr({r}, '#') OR instr({r}, '//') OR instr({r}, '/.') OR substr({r}, 1, 1) IN ('/', '.') \
+             OR instr({r}, '\"') OR instr({r}, '<') OR instr({r}, ',') OR instr({r}, ';') OR instr({r}, '|') OR instr({r}, char(10)) \
+             OR instr({r}, '](') OR instr({r}, '[''') OR instr({r}, 'url(') \
              OR length({r}) <> length(CAST({r} AS BLOB)) OR trim({r}, ' ' || char(9, 10, 11, 12, 13)) COLLATE BINARY <> {r})"
         )
     };
