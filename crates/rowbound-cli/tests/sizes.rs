@@ -185,9 +185,11 @@ async fn one_file_of_two_columns(backend: Backend) {
     let said = rowbound.run(&["collect"]).await.expect(0).stdout;
     assert!(said.starts_with("1 deleted (4 B), 0 kept"), "{said}");
     let history = rowbound.run(&["history", "--name", "0.jpg", "--format", "json"]).await.expect(0).json();
-    let told: Vec<_> = history.as_array().expect("entries").iter().rev().map(|e| (e["outcome"].as_str(), e["note"].as_str())).collect();
+    let mut told: Vec<_> = history.as_array().expect("entries").iter().map(|e| (e["outcome"].as_str(), e["note"].as_str())).collect();
+    // Which of the two comes first, nobody promises.
+    told.sort();
     let another = "another candidate had the same file, and has moved it";
-    assert_eq!(told, [(Some("trashed"), None), (Some("duplicate"), Some(another))]);
+    assert_eq!(told, [(Some("duplicate"), Some(another)), (Some("trashed"), None)]);
     assert_eq!(world.trashed().len(), 1);
     // It comes back as ever.
     rowbound.run(&["restore", "0.jpg"]).await.expect(0);
