@@ -23,7 +23,7 @@ pub use json::Path as JsonPath;
 pub use keep::Keep;
 pub use scan::{Held, Scan};
 pub use spelled::{Depth, ODD, Odd};
-pub(crate) use spelled::{aliases, may_mention, same_path};
+pub(crate) use spelled::{aliases, by_alias, may_mention, same_path};
 pub use text::Finder;
 
 use crate::{
@@ -555,6 +555,13 @@ mod tests {
             assert_eq!(query.queries(table), is_there, "{table}");
         }
         assert!(!Binding::name("media.file", "default").unwrap().queries("media"));
+        let of = |query: &str| Binding::query("names", "default", query);
+        for query in ["select v from wp_postmeta where k = 'x'", "select m.v from \"WP_PostMeta\" m", "select v from app.wp_postmeta"] {
+            assert!(of(query).queries("wp_postmeta"), "{query}");
+        }
+        for query in ["select v from wp_postmeta_old", "select v from my_wp_postmeta", "select file from doc"] {
+            assert!(!of(query).queries("wp_postmeta"), "{query}");
+        }
     }
 
     #[test]

@@ -175,8 +175,12 @@ impl Installation {
 
     /// How deep a check must look into a binding's column. What was seen of its values counts for the reading that it was seen with.
     pub fn depth(&self, bound: &Bound) -> Depth {
-        let seen = self.values.get(&bound.id).filter(|seen| seen.complete && seen.reading == bound.binding.mark());
-        seen.map(|seen| seen.depth).unwrap_or_default()
+        self.values_of(bound).filter(|seen| seen.complete).map(|seen| seen.depth).unwrap_or_default()
+    }
+
+    /// What was seen of a binding's values, if they were read as they are now.
+    pub(crate) fn values_of(&self, bound: &Bound) -> Option<&ValuesSeen> {
+        self.values.get(&bound.id).filter(|seen| seen.reading == bound.binding.mark())
     }
 
     /// The record without what was seen of values and columns, which changes as rows do.

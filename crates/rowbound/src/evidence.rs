@@ -13,7 +13,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
-    binding::{Column, is_elsewhere},
+    binding::{Binding, Column, is_elsewhere},
     clock,
     database::{
         Database,
@@ -236,6 +236,12 @@ async fn sampled(db: &dyn Database, column: &TextColumn, limits: Limits, end: In
 /// The values of a sample that are looked up in a storage: where each look costs a request, not all.
 fn few<'v>(storage: &dyn Storage, values: &'v [String]) -> &'v [String] {
     if storage.quick() { values } else { &values[..values.len().min(REMOTE.0)] }
+}
+
+/// Whether `binding` makes names out of columns of `table`: a query in which it is a word, or a generated column of it.
+pub(crate) fn makes_names(binding: &Binding, table: &str, columns: &[TextColumn]) -> bool {
+    let is_generated = || binding.column.table.eq_ignore_ascii_case(table) && columns.iter().any(|c| c.generated && c.is(&binding.column));
+    binding.queries(table) || binding.query.is_none() && is_generated()
 }
 
 /// Whether a column's name speaks of files.

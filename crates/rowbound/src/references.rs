@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::{
-    binding::{Resolved, Scan, aliases, may_mention, same_path},
+    binding::{Resolved, Scan, by_alias, may_mention, same_path},
     capture::{Bound, Installation},
     database::{ColumnSearch, Database, Hold},
     error::Result,
@@ -109,10 +109,7 @@ pub(crate) async fn find_in(
     let surveyed = (sight == Sight::Surveyed).then_some(record);
     let checked = db.check(bound, &record.snapshot, &searches(within, surveyed, storage, names)).await?;
     let asked: HashSet<&FileName> = names.iter().collect();
-    let mut meant: HashMap<FileName, Vec<&FileName>> = HashMap::new();
-    for name in names {
-        aliases(name).into_iter().for_each(|alias| meant.entry(alias).or_default().push(name));
-    }
+    let meant = by_alias(names);
     let mut references = References { hold: checked.hold, ..References::default() };
     let mut read = HashSet::new();
     // Names that some value means which is read as no other key.

@@ -15,7 +15,7 @@ use crate::{
     capture::{Bound, Drift, Inspection, Installation, Snapshot, ValuesSeen},
     database::{ColumnSearch, Database, Dialect, SWAPPED, survey::TextColumn},
     error::{Error, Kind, Result},
-    evidence::{Evidence, Limits, Survey, speaks_of_files, survey, unfit, values},
+    evidence::{Evidence, Limits, Survey, makes_names, speaks_of_files, survey, unfit, values},
     name::FileName,
     plan::Plan,
     storage::Storage,
@@ -182,7 +182,7 @@ pub(super) async fn looked_through(
         let name = b.binding.column.to_string();
         // Where values hold many names each is read by every check anyway.
         let time = if b.binding.scans() { THROUGH / 5 } else { THROUGH };
-        let known = before.values.get(&b.id).filter(|known| known.complete && known.reading == b.binding.mark());
+        let known = before.values_of(b).filter(|known| known.complete);
         let time = if known.is_some() { AGAIN } else { time };
         match values::values(db, b, time).await {
             Err(e) if e.kind() == Kind::DatabaseUnreachable => return Err(e),
@@ -205,8 +205,12 @@ pub(super) async fn looked_through(
 /// Takes the columns out of the evidence that only are parts of composed names.
 async fn take_parts(bindings: &[&Binding], db: &dyn Database, survey: &mut Survey) -> Result<Vec<String>> {
     let mut parts = Vec::new();
+    if survey.evidence.is_empty() {
+        return Ok(parts);
+    }
+    let columns = db.text_columns().await?;
     for seen in std::mem::take(&mut survey.evidence) {
-        match is_part(bindings, db, &seen).await? {
+        match is_part(bindings, db, &columns, &seen).await? {
             true => parts.push(seen.column.column.to_string()),
             false => survey.evidence.push(seen),
         }
@@ -216,12 +220,8 @@ async fn take_parts(bindings: &[&Binding], db: &dyn Database, survey: &mut Surve
 
 /// Whether a column only is a part of what a bound query or a bound generated column of its table computes: then each of its files must be held by that, and to bind it, too,
 /// would release files that the whole name does not mean.
-async fn is_part(bindings: &[&Binding], db: &dyn Database, seen: &Evidence) -> Result<bool> {
-    let (table, columns) = (&seen.column.column.table, db.text_columns().await?);
-    let computes = |b: &&Binding| {
-        let is_generated = || columns.iter().any(|c| c.generated && c.is(&b.column)) && b.column.table.eq_ignore_ascii_case(table);
-        b.storage == seen.storage && (b.queries(table) || is_generated())
-    };
+async fn is_part(bindings: &[&Binding], db: &dyn Database, columns: &[TextColumn], seen: &Evidence) -> Result<bool> {
+    let computes = |b: &&Binding| b.storage == seen.storage && makes_names(b, &seen.column.column.table, columns);
     let computing = bindings.iter().copied().filter(computes).zip(1..);
     let bound: Vec<Bound> = computing.map(|(binding, id)| Bound { id, binding: binding.clone() }).collect();
     if bound.is_empty() {

@@ -6,7 +6,7 @@
 
 use std::{
     borrow::Cow,
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     fmt,
     sync::{Arc, OnceLock},
 };
@@ -307,6 +307,15 @@ pub(crate) fn aliases(name: &FileName) -> Vec<FileName> {
     }
     all.extend(path);
     all
+}
+
+/// The [`aliases`] of these names, each with those that it means.
+pub(crate) fn by_alias<'n>(names: impl IntoIterator<Item = &'n FileName>) -> HashMap<FileName, Vec<&'n FileName>> {
+    let mut meant: HashMap<FileName, Vec<&FileName>> = HashMap::new();
+    for name in names {
+        aliases(name).into_iter().for_each(|alias| meant.entry(alias).or_default().push(name));
+    }
+    meant
 }
 
 /// Whether two keys come to the same path.

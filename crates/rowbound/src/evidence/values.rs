@@ -95,7 +95,7 @@ pub async fn deeper(db: &dyn Database, bound: &[Bound], record: &Installation, t
     let mut deeper = Vec::new();
     for b in bound.iter().filter(|b| !b.binding.scans()) {
         // What an earlier build attached has not been looked through.
-        let known = record.values.get(&b.id).is_some_and(|seen| seen.reading == b.binding.mark());
+        let known = record.values_of(b).is_some();
         if known && record.depth(b) == Depth::Whole {
             continue;
         }

@@ -22,7 +22,7 @@ use super::{
     spool::{Counts, Point, Spool},
 };
 use crate::{
-    binding::{Resolved, Scan as Names, aliases, same_path},
+    binding::{Resolved, Scan as Names, aliases, by_alias, same_path},
     capture::Bound,
     clock,
     collect::age,
@@ -281,10 +281,7 @@ impl Work<'_> {
         if names.is_empty() {
             return Ok(meant);
         }
-        let mut means: HashMap<FileName, Vec<&FileName>> = HashMap::new();
-        for name in names.iter().copied() {
-            aliases(name).into_iter().for_each(|alias| means.entry(alias).or_default().push(name));
-        }
+        let means = by_alias(names.iter().copied());
         let one_name = |b: &&Bound| !b.binding.reading.is_many();
         for (side, b) in self.sides.iter().flat_map(|side| side.here().filter(one_name).map(move |b| (side, b))) {
             let column = side.shown(&b.binding.column);

@@ -17,7 +17,7 @@ use super::{
     Finding, Orphan, Progress, Work,
     compare::brake,
     last::{Lasts, is_telling},
-    made::{ends_of_made, makes_names},
+    made::ends_of_made,
     sides::{Side, in_config},
     spool::{Point, Spool},
     words::{excerpt, is_reference},
@@ -27,6 +27,7 @@ use crate::{
     capture::Bound,
     database::survey::{Class, TextColumn},
     error::{Error, Kind, Result},
+    evidence::makes_names,
     name::{FileName, Names},
     storage::{Look, Storage},
 };
@@ -262,7 +263,7 @@ impl<'a> Search<'a> {
             let columns = side.db.text_columns().await.map_err(failed)?;
             for column in columns.iter().filter(|column| !side.plan.ignore.iter().any(|i| column.is(i))) {
                 let readers = side.bound.iter().filter(|b| b.binding.query.is_none() && column.is(&b.binding.column)).collect();
-                let makers = side.here().filter(|b| makes_names(b, &column.column.table, &columns)).collect();
+                let makers = side.here().filter(|b| makes_names(&b.binding, &column.column.table, &columns)).collect();
                 places.push(Place { side, column: column.clone(), readers, makers });
             }
         }

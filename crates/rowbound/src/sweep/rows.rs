@@ -14,7 +14,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{Odd, range::Range, sorter::Sorter};
+use super::{Odd, range::Range, sides::in_config, sorter::Sorter};
 use crate::{
     binding::{Reading, Resolved},
     capture::Bound,
@@ -100,7 +100,7 @@ impl Rows {
         let mut all = BTreeMap::new();
         for (label, found) in &self.unexplained {
             for (column, odd) in std::mem::take(&mut *found.lock().unwrap_or_else(|e| e.into_inner())) {
-                all.insert(label.as_ref().map_or(column.clone(), |label| format!("{column} ({label})")), odd);
+                all.insert(in_config(&column, label.as_deref()), odd);
             }
         }
         all

@@ -5,17 +5,12 @@ use sqlx::{AssertSqlSafe, Executor, PgConnection, PgPool};
 
 use super::{
     fault::failed,
-    tables::{self, ident},
+    tables::{self, ident, literal},
 };
 use crate::{
     database::{Paging, Scan, Values, as_table},
     error::{Error, Kind, Result},
 };
-
-/// A text literal; `standard_conforming_strings` is on in our sessions.
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
-}
 
 pub(super) async fn scan(pool: &PgPool, scan: &Scan) -> Result<Values> {
     let mut conn = pool.acquire().await.map_err(|e| failed("cannot connect", e))?;
