@@ -17,6 +17,7 @@ mod keep; // names that are never deleted
 mod scan; // every value read once, for all names of a batch
 mod spelled; // everything that a value could mean
 mod text; // HTML, Markdown -> names
+mod views; // a value without its escapes, with its paths walked
 
 pub use column::Column;
 pub use json::Path as JsonPath;

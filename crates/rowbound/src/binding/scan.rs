@@ -6,7 +6,7 @@
 //! others use. So it is in a value that cannot be read.
 //!
 //! Mentions are looked for in the value as it stands and with its escapes (percent, entities, JSON) taken away, layer by layer; in each normal form of the name, of a key
-//! that is no path also as its path, with doubled separators as one, and with a `+` for each blank. In bytes that are no text a name may stand next to a letter. Where a
+//! that is no path also as its path; in paths as they are walked (`a//b`, `a/./b`, `a/x/../b`, `a\b`), and with a `+` for each blank. In bytes that are no text a name may stand next to a letter. Where a
 //! query's values hold one name each, whatever they could mean counts, as in a column.
 
 use std::{
@@ -21,7 +21,7 @@ use aho_corasick::AhoCorasick;
 use super::{
     Reading, Resolved,
     spelled::aliases,
-    text::{entity, escape},
+    views::{ALL, BACKSLASH, CONTROL, ENTITY, PERCENT, PLUS, peel, walked},
 };
 use crate::name::{FileName, Names};
 
@@ -195,11 +195,17 @@ impl Scan {
         }
     }
 
-    /// In a view as it stands, and as it is meant where separators are doubled, or blanks are written as `+`.
+    /// In a view as it stands, and as it is meant where its paths are walked, or blanks are written as `+`.
     fn mentions_as<'s>(&'s self, view: &[u8], binary: bool, take: &mut impl FnMut(&'s FileName)) {
         self.mentions_in(view, binary, take);
-        if let Some(single) = single(view) {
-            self.mentions_in(&single, binary, take);
+        let ours = view.contains(&b'\\').then(|| view.iter().map(|b| if *b == b'\\' { b'/' } else { *b }).collect::<Vec<u8>>());
+        if let Some(ours) = &ours {
+            self.mentions_in(ours, binary, take);
+        }
+        for view in [Some(view), ours.as_deref()].into_iter().flatten() {
+            if let Some(walked) = walked(view) {
+                self.mentions_in(&walked, binary, take);
+            }
         }
         if self.0.blank
             && let Some(spaced) = peel(view, PLUS)
@@ -261,75 +267,6 @@ fn apart(text: &[u8], start: usize, end: usize) -> bool {
     let escape =
         (start >= 3 && text[start - 3] == b'%') || (start >= 2 && text[start - 2] == b'\\') || (start >= 6 && text[start - 6] == b'\\');
     (!word(before) || !word(text.get(start)) || escape) && (!word(text.get(end)) || !word(text.get(end.wrapping_sub(1))))
-}
-
-/// The text with doubled separators as one; `None` if it has none but those of `https://`.
-fn single(text: &[u8]) -> Option<Vec<u8>> {
-    let doubled = |at: usize| text[at] == b'/' && at > 1 && text[at - 1] == b'/' && text[at - 2] != b':';
-    (2..text.len()).any(doubled).then(|| (0..text.len()).filter(|at| !doubled(*at)).map(|at| text[at]).collect())
-}
-
-/// Kinds of escapes: `%2F`, `&amp;`, `\/` and `\u00e9`, `\n`, and the `+` of a form for a blank.
-const PERCENT: u8 = 1;
-const ENTITY: u8 = 2;
-const BACKSLASH: u8 = 4;
-const CONTROL: u8 = 8;
-const PLUS: u8 = 16;
-const ALL: u8 = PERCENT | ENTITY | BACKSLASH;
-
-/// `text` with one layer of escapes of these kinds taken away; `None` if there is none.
-fn peel(text: &[u8], kinds: u8) -> Option<Vec<u8>> {
-    let begins = |b: u8| match b {
-        b'%' => kinds & PERCENT != 0,
-        b'&' => kinds & ENTITY != 0,
-        b'\\' => kinds & BACKSLASH != 0,
-        b'+' => kinds & PLUS != 0,
-        _ => false,
-    };
-    let first = text.iter().position(|b| begins(*b))?;
-    let mut out = Vec::with_capacity(text.len());
-    out.extend_from_slice(&text[..first]);
-    let mut at = first;
-    let mut changed = false;
-    while let Some(&b) = text.get(at) {
-        let read = match b {
-            _ if !begins(b) => None,
-            b'%' => percent(&text[at..]).map(|byte| (vec![byte], 3)),
-            b'&' => entity(&text[at..]).map(|(c, length)| (c.to_string().into_bytes(), length)),
-            b'+' => Some((vec![b' '], 1)),
-            _ => escape(&text[at..]).or_else(|| control(&text[at..]).filter(|_| kinds & CONTROL != 0)),
-        };
-        match read {
-            Some((bytes, length)) => {
-                out.extend_from_slice(&bytes);
-                at += length;
-                changed = true;
-            }
-            None => {
-                out.push(b);
-                at += 1;
-            }
-        }
-    }
-    changed.then_some(out)
-}
-
-/// The escape of a control character in JSON, which elsewhere may be a backslash and a letter.
-fn control(text: &[u8]) -> Option<(Vec<u8>, usize)> {
-    let byte = match text.get(1)? {
-        b'n' => b'\n',
-        b't' => b'\t',
-        b'r' => b'\r',
-        b'b' => 8,
-        b'f' => 12,
-        _ => return None,
-    };
-    Some((vec![byte], 2))
-}
-
-fn percent(text: &[u8]) -> Option<u8> {
-    let digit = |i: usize| (*text.get(i)? as char).to_digit(16);
-    u8::try_from(digit(1)? * 16 + digit(2)?).ok()
 }
 
 #[cfg(test)]
@@ -421,6 +358,14 @@ mod tests {
         let long = format!("{0} aa.jpg {0}", "é".repeat(PIECE));
         assert_eq!(held(&text, &["a.jpg"], &long.as_bytes()[1..long.len() - 1]), [""; 0], "a piece of a text");
         assert_eq!(held(&text, &["a.jpg"], [long.as_bytes(), b"\xff"].concat()), ["a.jpg"], "no text");
+    }
+
+    #[test]
+    fn a_path_is_walked_and_a_backslash_separates() {
+        let text = Binding::text("t.c", "default", ["/media/"]).unwrap();
+        for value in ["<img src='..\\2024\\a.jpg'>", r#"{"file":"D:\\uploads\\2024\\a.jpg"}"#, "/media/x/..//2024/./a.jpg?v=1"] {
+            assert_eq!(held(&text, &["2024/a.jpg", "24/a.jpg"], value), ["2024/a.jpg"], "{value}");
+        }
     }
 
     #[test]
