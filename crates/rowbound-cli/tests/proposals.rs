@@ -127,6 +127,32 @@ async fn active_storage_on_disk_is_bound() {
     assert_eq!(world.files().len(), 7);
 }
 
+/// Spatie's media library beside a column that is bound: `1/cat.jpg` for `cat.jpg`, which stands in no row. Such a proposal seemed to be whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_are_put_together_are_said() {
+    let world = world(&[
+        "create table media (id integer primary key, name varchar(100), file_name varchar(100))",
+        "create table users (id integer primary key, avatar varchar(100))",
+        "create table doc (id integer primary key, file varchar(100), original_name varchar(100))",
+    ])
+    .await;
+    fill(&world, "users", "", names("avatars", 5)).await;
+    for n in 0..4 {
+        world.put_file(&format!("{n}/cat{n}.jpg"), b"1");
+        world.put_file(&format!("{n}/conversions/cat{n}-thumb.jpg"), b"1");
+        world.db.exec(&format!("insert into media values ({n}, 'cat', 'cat{n}.jpg')")).await;
+        // What a file was called where it came from stands beside its name.
+        world.put_file(&format!("docs/plan{n}.pdf"), b"1");
+        world.db.exec(&format!("insert into doc values ({n}, 'docs/plan{n}.pdf', 'plan{n}.pdf')")).await;
+    }
+    let (said, _) = at_media(&world).await;
+    assert_eq!((said.code, said.columns("bindings")), (1, vec!["doc.file".to_owned(), "users.avatar".to_owned()]), "{}", said.text);
+    let composed = said.answer["composed"].as_array().expect("a list");
+    assert_eq!(composed.len(), 1, "{composed:?}");
+    assert_eq!((&composed[0]["column"], &composed[0]["storage"]), (&json!("media.file_name"), &json!("default")));
+    said.has("the application puts the rest of their names before it");
+}
+
 /// 3: a column of which a bound query, or a bound generated column, makes the whole name must not be bound beside it.
 #[tokio::test(flavor = "multi_thread")]
 async fn attach_takes_a_part_of_a_composed_name_for_what_it_is() {

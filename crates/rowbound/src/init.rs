@@ -5,7 +5,7 @@
 //! doubt, it says so instead of guessing.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -70,6 +70,19 @@ pub struct Misplaced {
     pub url: Option<String>,
 }
 
+/// A column that holds only the last part of its files' names: the application puts the rest before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Composed {
+    /// The column.
+    pub column: String,
+    /// The storage.
+    pub storage: String,
+    /// One of its values.
+    pub value: String,
+    /// A file whose name ends with it.
+    pub file: String,
+}
+
 /// What `rowbound init` answers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Proposal {
@@ -83,6 +96,8 @@ pub struct Proposal {
     pub ignore: Vec<Ignored>,
     /// Columns that look as if they named files, of which no storage has one; with one of their values.
     pub elsewhere: Vec<(String, String)>,
+    /// Columns of whose values the storage has files in folders that the values do not name.
+    pub composed: Vec<Composed>,
     /// Columns without a value whose names speak of files.
     pub empty: Vec<String>,
     /// Columns that were not looked at, and why.
@@ -102,8 +117,14 @@ impl Proposal {
     pub fn is_undecided(&self) -> bool {
         // What a file was called where it came from, and a picture of another site, are nobody's files here.
         let is_path = |value: &String| value.contains('/') && !is_elsewhere(value.as_bytes());
-        let none =
-            [self.unsure.is_empty(), self.unread.is_empty(), self.bare.is_empty(), self.misplaced.is_empty(), !self.bindings.is_empty()];
+        let none = [
+            self.unsure.is_empty(),
+            self.unread.is_empty(),
+            self.bare.is_empty(),
+            self.misplaced.is_empty(),
+            self.composed.is_empty(),
+            !self.bindings.is_empty(),
+        ];
         none.contains(&false)
             || self.elsewhere.iter().any(|(_, value)| is_path(value))
             || self.bindings.iter().any(|p| p.unexplained.is_some())
@@ -170,6 +191,7 @@ pub async fn propose(
         };
         if proposed.doubts.is_empty() { proposal.bindings.push(proposed) } else { proposal.unsure.push(proposed) }
     }
+    let mut parts = Parts::default();
     for a in alike.iter().take(TRIED) {
         let values = match db.sample(&a.column, NAMES).await {
             Err(e) if e.kind() == Kind::DatabaseUnreachable => return Err(e),
@@ -180,6 +202,11 @@ pub async fn propose(
             }
             Ok(sample) => sample.values,
         };
+        let is_beside = |e: &Evidence| e.column.schema == a.column.schema && e.column.column.table == a.column.column.table;
+        // What a file was called where it came from stands beside its name.
+        if !evidence.iter().any(is_beside) {
+            parts.extend(values.iter().filter(|value| !value.contains('/')).map(|value| (value.clone(), shown(&a.column))));
+        }
         let names: Vec<FileName> = values.iter().filter_map(|value| FileName::parse(value.trim_start_matches('/')).ok()).collect();
         for (name, storage) in storages {
             if let Some(folder) = above(storage.as_ref(), &names).await? {
@@ -192,9 +219,14 @@ pub async fn propose(
     }
     let needed: Vec<&str> = frameworks::known(&columns).flat_map(|f| f.needs).copied().collect();
     for (name, storage) in storages {
-        let found = housekeeping(storage.as_ref(), &needed).await?;
+        let known: HashSet<&FileName> = evidence.iter().filter(|e| e.storage == *name).flat_map(|e| &e.names).collect();
+        let (found, composed) = lying_about(storage.as_ref(), &needed, &parts, &known).await?;
         if !found.is_empty() {
             proposal.housekeeping.insert(name.clone(), found);
+        }
+        for (column, (value, file)) in composed {
+            proposal.elsewhere.retain(|(other, _)| *other != column);
+            proposal.composed.push(Composed { column, storage: name.clone(), value, file });
         }
         let is_named = |p: &Proposed| p.evidence.storage == *name;
         if !proposal.bindings.iter().any(is_named) && !proposal.unsure.iter().any(is_named) {
@@ -397,18 +429,27 @@ fn escaped(name: &FileName) -> String {
     name.as_str().chars().map(|c| if "*?[]{}\\".contains(c) { format!("[{c}]") } else { c.to_string() }).collect()
 }
 
+/// Values that could be the last parts of names, and their columns.
+type Parts = HashMap<String, String>;
+
+/// A value and a file whose name ends with it, by column.
+type Ends = BTreeMap<String, (String, String)>;
+
 /// Files that servers, editors and repositories leave in a storage, and those of `needed` that are there, as patterns; where the listing is too long to be read to its end, all
-/// that could be.
-async fn housekeeping(storage: &dyn Storage, needed: &[&str]) -> Result<Vec<String>> {
+/// that could be. And of each column that has a value in `parts` one file whose name ends with such a value, if it is not `known`.
+async fn lying_about(storage: &dyn Storage, needed: &[&str], parts: &Parts, known: &HashSet<&FileName>) -> Result<(Vec<String>, Ends)> {
     let (end, mut left) = (clock::deadline(PATIENCE), ENTRIES);
-    let mut found = BTreeSet::new();
+    let (mut found, mut ends) = (BTreeSet::new(), Ends::new());
     each(storage, "", |entry| {
         if let Listed::File(file) = entry {
-            let known = |pattern: &&&str| match pattern.strip_suffix('*') {
+            if let Some(column) = parts.get(file.base()).filter(|_| file.folder().is_some() && !known.contains(&file)) {
+                ends.entry(column.clone()).or_insert_with(|| (file.base().to_owned(), file.to_string()));
+            }
+            let is_left = |pattern: &&&str| match pattern.strip_suffix('*') {
                 Some(begin) => file.base().starts_with(begin),
                 None => file.base() == **pattern,
             };
-            if let Some(pattern) = HOUSEKEEPING.iter().find(known) {
+            if let Some(pattern) = HOUSEKEEPING.iter().find(is_left) {
                 found.insert(if file.folder().is_some() { format!("*/{pattern}") } else { (*pattern).to_owned() });
             }
             found.extend(needed.iter().filter(|name| **name == file.as_str()).map(|name| (*name).to_owned()));
@@ -421,7 +462,7 @@ async fn housekeeping(storage: &dyn Storage, needed: &[&str]) -> Result<Vec<Stri
         found.extend(HOUSEKEEPING.iter().flat_map(|pattern| [(*pattern).to_owned(), format!("*/{pattern}")]));
         found.extend(needed.iter().map(|name| (*name).to_owned()));
     }
-    Ok(found.into_iter().collect())
+    Ok((found.into_iter().collect(), ends))
 }
 
 /// Whether what follows an original's name is a thumbnail's: photo.jpg`.300x200_q85_crop.jpg`

@@ -166,6 +166,15 @@ fn text(a: &Answer) -> String {
     for (column, value) in &p.elsewhere {
         out.push_str(&format!("elsewhere {column}: no storage has {}\n", output::safe(value)));
     }
+    for c in &p.composed {
+        out.push_str(&format!(
+            "composed  {}: {} is the end of {} in storage {}; bind a query that builds the names ([[reference]], docs/bindings.md)\n",
+            c.column,
+            output::safe(&c.value),
+            output::safe(&c.file),
+            c.storage
+        ));
+    }
     for column in &p.empty {
         out.push_str(&format!("empty     {column}: no value yet, but its name speaks of files\n"));
     }

@@ -59,6 +59,11 @@ impl Proposal {
             "These look as if they named files, but no storage above has one of them. Are they elsewhere? Then nothing here touches them.",
             self.elsewhere.iter().map(|(column, value)| format!("{column}: {value:?}")).collect(),
         );
+        section(
+            "Files end like these values: the application puts the rest of their names before it. Bind such a column with a query that builds the names\n\
+             # ([[reference]], see docs/bindings.md); until then no row of it holds a file.",
+            self.composed.iter().map(|c| format!("{}: {:?}, and storage {} has {:?}", c.column, c.value, c.storage, c.file)).collect(),
+        );
         section("These have no value yet, but their names speak of files. Bind those that will name some.", self.empty.clone());
         section(
             "These were not looked at.",
