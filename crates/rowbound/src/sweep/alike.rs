@@ -139,7 +139,7 @@ fn ways(name: &FileName, suffixes: &[&str]) -> Vec<Way> {
         }
         at = end;
     }
-    for (begin, separator, rest) in cuts.into_iter().rev().take(6) {
+    for (begin, separator, rest) in cuts.iter().copied().rev().take(6) {
         let how = format!("begin like a file that is there, then {separator:?}");
         ways.push(Way { how, made: !is_counter(rest), originals: with_suffixes(&within(&stem[..begin])) });
     }
@@ -156,6 +156,17 @@ fn ways(name: &FileName, suffixes: &[&str]) -> Vec<Way> {
         let above = rest.rsplit_once('/').map(|(folder, _)| folder).filter(|folder| folder.contains('.'));
         let originals = [Some(rest), shorter, above].into_iter().flatten().map(str::to_owned).filter_map(parse).collect();
         ways.push(Way { how: format!("are called like a file that is there, beneath {begin:?}"), made: true, originals });
+    }
+    // `1/a.jpg` -> `1/conversions/a-thumb.jpg`; `2024/05/a.jpg` -> `2024/thumbs/05/a.jpg`
+    let parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+    for left_out in (1..parts.len()).rev().take(3) {
+        let above: String = parts.iter().enumerate().filter(|(at, _)| *at != left_out).map(|(_, part)| format!("{part}/")).collect();
+        let mut originals: Vec<FileName> = parse(format!("{above}{base}")).into_iter().collect();
+        if left_out + 1 == parts.len() {
+            originals.extend(cuts.iter().rev().take(3).flat_map(|(begin, ..)| with_suffixes(&format!("{above}{}", &stem[..*begin]))));
+        }
+        let how = format!("are called like a file that is there, with the folder {:?} between", parts[left_out]);
+        ways.push(Way { how, made: true, originals });
     }
     // `a.jpg` -> `a/small.jpg`, `a.jpg/small.jpg`
     if !folder.is_empty() {
@@ -194,6 +205,9 @@ mod tests {
             ("size/w300/2024/a.jpg", "2024/a.jpg", "are called like a file that is there, beneath \"size/w300/\""),
             ("styles/large/public/2024/a.jpg.webp", "2024/a.jpg", "are called like a file that is there, beneath \"styles/large/public/\""),
             ("thumbnail/2/ab/a.jpg/840x560.webp", "2/ab/a.jpg", "are called like a file that is there, beneath \"thumbnail/\""),
+            ("1/conversions/a-b-thumb.webp", "1/a-b.jpg", "are called like a file that is there, with the folder \"conversions\" between"),
+            ("1/responsive/a.jpg", "1/a.jpg", "are called like a file that is there, with the folder \"responsive\" between"),
+            ("2024/thumbs/05/a.jpg", "2024/05/a.jpg", "are called like a file that is there, with the folder \"thumbs\" between"),
             ("2024/a/small.webp", "2024/a.jpg", "lie in a folder that is called like a file that is there"),
             ("2024/a.jpg/small.webp", "2024/a.jpg", "lie in a folder that is called like a file that is there"),
         ] {
