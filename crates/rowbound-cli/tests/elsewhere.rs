@@ -2,7 +2,10 @@
 
 use std::{path::Path, time::Duration};
 
-use rowbound::{Binding, StoragePlan, Trash};
+use rowbound::{
+    Binding, StoragePlan, Trash,
+    database::{self, Options},
+};
 use rowbound_testkit::{
     Ask, Backend, Fault, FaultProxy, Output, Rowbound, Rule, TestDb, World,
     s3::{S3Kind, S3Server},
@@ -386,6 +389,15 @@ async fn a_shared_storage_is_swept_with_all_references(backend: Backend) {
     rowbound(&stranger).run(&["attach"]).await.expect(0);
     let refused = rowbound(&ours).run(&["sweep", "--delete", "--with", &strange]).await.expect(2);
     assert!(refused.stderr.contains("no storage of this configuration is the one"), "{}", refused.stderr);
+
+    // What an earlier build attached may be read otherwise than this one reads it.
+    let db = database::open(theirs.db.url(), &Options::default()).await.expect("a database");
+    let mut record = db.installation().await.expect("a record").expect("it is attached");
+    record.version -= 1;
+    db.record(&record).await.expect("written");
+    db.close().await;
+    let refused = rowbound(&ours).run(&["sweep", "--delete", "--max-share", "1", "--with", &with]).await.expect(2);
+    assert!(refused.stderr.contains("an older rowbound attached") && refused.stderr.contains(&with), "{}", refused.stderr);
 }
 
 /// Two attached databases with one folder, each with rows, and two orphans in it; the configuration of the second.

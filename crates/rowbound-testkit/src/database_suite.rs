@@ -430,6 +430,7 @@ cases! {
         before_attach_there_is_no_record
         the_record_comes_back_as_stored
         a_stored_record_ends_no_shadow_mode
+        values_that_were_seen_are_added_to_what_stands
         install_twice_changes_nothing
         install_repairs_a_dropped_trigger
         install_removes_what_left_the_plan
@@ -683,6 +684,7 @@ macro_rules! database_cases {
             before_attach_there_is_no_record
             the_record_comes_back_as_stored
             a_stored_record_ends_no_shadow_mode
+            values_that_were_seen_are_added_to_what_stands
             install_twice_changes_nothing
             install_repairs_a_dropped_trigger
             install_removes_what_left_the_plan

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::{
     binding::{Binding, Column, Search},
-    capture::{Bound, Inspection, Installation, Reliance, Snapshot},
+    capture::{Bound, Inspection, Installation, Reliance, Snapshot, ValuesSeen},
     delivery::{Pending, Receipt, Registered, Turn},
     error::{Error, Kind, Result},
     heartbeat::{Beat, Heard},
@@ -39,7 +39,7 @@ pub(crate) use bound::{SWAPPED, as_table, by_table, drifted, is_uuid, no_key, qu
 pub(crate) use pages::Paging;
 pub use pages::{Scan, ValuePage, Values};
 pub use pool::Pool;
-pub(crate) use record::{over, overtaken, read_record, relied_on, shaded, unchanged, unchanged_or_none};
+pub(crate) use record::{deepened, over, overtaken, read_record, relied_on, shaded, unchanged, unchanged_or_none};
 pub(crate) use words::{YOUNG, beaten, by_waits, heard, read_outcome, read_upkeep, read_waits, write_upkeep};
 
 /// Which SQL a database speaks.
@@ -271,6 +271,13 @@ pub trait Database: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// [`Kind::NotAttached`] when there is no record.
     async fn set_shadow(&self, bindings: &[i32], since: Option<Timestamp>) -> Result<()>;
+
+    /// Adds to the record that stands, in one step, what was seen of the values of bindings, by number: where they are still read that way, and nothing deeper is
+    /// known.
+    ///
+    /// # Errors
+    /// [`Kind::NotAttached`] when there is no record.
+    async fn note_values(&self, seen: &[(i32, ValuesSeen)]) -> Result<()>;
 
     /// What the ledger says of a binding in shadow mode since a moment, or ever: each file counts once, with what was seen of it last.
     async fn shadowed(&self, binding: i32, since: Option<Timestamp>) -> Result<Shadowed>;

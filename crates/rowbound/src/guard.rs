@@ -141,13 +141,7 @@ impl Guard {
     /// Those of the database.
     pub(crate) async fn look_deeper(&self, time: Duration) -> Result<()> {
         let deeper = deeper(self.db.as_ref(), &self.bound, &installed(self.db.as_ref()).await?, time).await?;
-        if deeper.is_empty() {
-            return Ok(());
-        }
-        // Anew: what somebody wrote meanwhile stays.
-        let mut record = self.as_attached().await?;
-        record.values.extend(deeper);
-        self.db.record(&record).await
+        if deeper.is_empty() { Ok(()) } else { self.db.note_values(&deeper).await }
     }
 
     /// The installation record, if capture is whole. Where only triggers are missing (a table was rebuilt, a partition was attached) they
@@ -208,6 +202,12 @@ pub(crate) async fn installed(db: &dyn Database) -> Result<Installation> {
         .installation()
         .await?
         .ok_or_else(|| Error::new(Kind::NotAttached, "Rowbound is not attached to this database").hint("rowbound attach"))?;
+    is_the_attached_one(db, &record).await?;
+    Ok(record)
+}
+
+/// Insists that the record is of this version, and of the database that it stands in.
+pub(crate) async fn is_the_attached_one(db: &dyn Database, record: &Installation) -> Result<()> {
     if record.version != VERSION {
         return Err(Error::new(Kind::NotAttached, "an older rowbound attached to this database")
             .with("its version", record.version)
@@ -215,10 +215,7 @@ pub(crate) async fn installed(db: &dyn Database) -> Result<Installation> {
             .hint("rowbound attach"));
     }
     let identity = db.identity().await?;
-    if identity != record.identity {
-        return Err(copied(&record.identity, &identity));
-    }
-    Ok(record)
+    if identity == record.identity { Ok(()) } else { Err(copied(&record.identity, &identity)) }
 }
 
 /// The record of a database to which exactly this plan is attached.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use rowbound::{
     Binding, Kind,
-    capture::{Bound, Gap, Installation, Snapshot, VERSION},
+    binding::Depth,
+    capture::{Bound, Gap, Installation, Snapshot, VERSION, ValuesSeen},
     database::{Dialect, Options},
     delivery::Turn,
     ledger::{Filter, Upkeep},
@@ -63,6 +64,38 @@ pub async fn a_stored_record_ends_no_shadow_mode(f: &Fixture) {
     assert_eq!(stands().await, [(2, noon)], "nor does he begin one");
     ok(database.remove().await);
     refused(database.set_shadow(&[1], Some(noon)).await, "nothing is attached");
+}
+
+/// What was seen of values is added to the record that stands, whatever else was stored there meanwhile, and never to a binding that is read otherwise by then.
+pub async fn values_that_were_seen_are_added_to_what_stands(f: &Fixture) {
+    f.docs(&["a.jpg"]).await;
+    let database = f.open().await;
+    let attached = f.attach(&["doc.file", "doc.title"]).await;
+    let stands = async || ok(database.installation().await).expect("a record");
+    let mut record = attached.record.clone();
+    record.readings = attached.bound.iter().map(|b| (b.id, b.binding.mark())).collect();
+    record.values.clear();
+    ok(database.record(&record).await);
+    let seen = |n: usize, depth| {
+        let b = &attached.bound[n];
+        (b.id, ValuesSeen { reading: b.binding.mark(), depth, ..ValuesSeen::default() })
+    };
+    let other = |n: usize, depth| (attached.bound[n].id, ValuesSeen { reading: "another".into(), depth, ..ValuesSeen::default() });
+    record.gaps.push(Gap { since: record.attached_at, until: None, why: "meanwhile".into() });
+    ok(database.record(&record).await);
+    ok(database.note_values(&[seen(0, Depth::Spelled), other(1, Depth::Whole)]).await);
+    record.values = [seen(0, Depth::Spelled)].into();
+    assert_eq!(stands().await, record);
+    ok(database.note_values(&[seen(0, Depth::Plain), seen(1, Depth::Whole)]).await);
+    record.values.extend([seen(1, Depth::Whole)]);
+    assert_eq!(stands().await, record, "no look takes a deeper one back");
+    // The reading is another one by now.
+    record.readings.insert(attached.bound[0].id, "another".into());
+    ok(database.record(&record).await);
+    ok(database.note_values(&[seen(0, Depth::Whole)]).await);
+    assert_eq!(stands().await, record);
+    ok(database.remove().await);
+    refused(database.note_values(&[seen(0, Depth::Whole)]).await, "nothing is attached");
 }
 
 /// Installing again changes nothing and captures nothing twice.

@@ -301,8 +301,8 @@ impl Looked {
         let asked: Vec<FileName> = asked.into_iter().cloned().collect();
         c.rest(lane).await;
         let (began, asked_at) = (Instant::now(), trace::now());
-        // Where nothing can be moved, what is taken away now does not come back.
-        let sight = if lane.moves().await? { Sight::Surveyed } else { Sight::Whole };
+        // Where nothing can be moved, or not back, what is taken away now does not return.
+        let sight = if lane.moves().await? && lane.returns().await? { Sight::Surveyed } else { Sight::Whole };
         let References { held, otherwise, hold: lock, .. } =
             references::find(c.db.as_ref(), c.guard.bound(), &checked.record, &lane.plan.name, &asked, sight)
                 .await?

@@ -53,7 +53,7 @@ use sqlx::{
 
 use super::{
     Checked, ColumnSearch, Database, Dialect, Forgotten, Hold, Holder, OpenTransaction, Options, Pool, Scan, Shadowed, Values, beaten,
-    heard, over,
+    deepened, heard, over,
     pool::{self, Lead},
     read_record, relied_on, shaded,
     survey::{Sample, TextColumn},
@@ -61,7 +61,7 @@ use super::{
 };
 use crate::{
     binding::Column,
-    capture::{Bound, Inspection, Installation, Reliance, Snapshot},
+    capture::{Bound, Inspection, Installation, Reliance, Snapshot, ValuesSeen},
     crash,
     delivery::{Pending, Receipt, Registered, Turn},
     error::{Error, Kind, Result},
@@ -328,6 +328,10 @@ impl Database for Mysql {
 
     async fn set_shadow(&self, bindings: &[i32], since: Option<Timestamp>) -> Result<()> {
         self.store(|standing| shaded(standing, bindings, since)).await.map(drop)
+    }
+
+    async fn note_values(&self, seen: &[(i32, ValuesSeen)]) -> Result<()> {
+        self.store(|standing| deepened(standing, seen)).await.map(drop)
     }
 
     async fn shadowed(&self, binding: i32, since: Option<Timestamp>) -> Result<Shadowed> {

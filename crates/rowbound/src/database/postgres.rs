@@ -284,6 +284,13 @@ impl Database for Postgres {
         tx.commit().await.map_err(|e| failed("cannot commit", e))
     }
 
+    async fn note_values(&self, seen: &[(i32, ValuesSeen)]) -> Result<()> {
+        let mut tx = self.begin("begin isolation level read committed").await?;
+        let record = deepened(standing(&mut tx).await?.as_deref(), seen)?;
+        write(&mut tx, &record).await?;
+        tx.commit().await.map_err(|e| failed("cannot commit", e))
+    }
+
     async fn shadowed(&self, binding: i32, since: Option<Timestamp>) -> Result<Shadowed> {
         queue::shadowed(self.pool(), binding, since).await
     }

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 
 use crate::{
-    capture::{Installation, Reliance},
+    capture::{Installation, Reliance, ValuesSeen},
     error::{Error, Kind, Result},
 };
 
@@ -81,12 +81,30 @@ pub(crate) fn relied_on(standing: Option<&Installation>, on: &Reliance) -> Resul
     ))
 }
 
-/// The record that stands, with these bindings' shadow modes changed.
-pub(crate) fn shaded(standing: Option<&str>, bindings: &[i32], since: Option<Timestamp>) -> Result<Installation> {
+/// The record that stands, which is to be changed.
+fn stands(standing: Option<&str>) -> Result<Installation> {
     let text = standing
         .filter(|text| !text.is_empty())
         .ok_or_else(|| Error::new(Kind::NotAttached, "Rowbound is not attached to this database").hint("rowbound attach"))?;
-    let mut record = read_record(text)?;
+    read_record(text)
+}
+
+/// The record that stands, with what was seen of values since. What was seen in a reading that is attached no more counts for nothing, and no look makes a deeper one
+/// undone.
+pub(crate) fn deepened(standing: Option<&str>, seen: &[(i32, ValuesSeen)]) -> Result<Installation> {
+    let mut record = stands(standing)?;
+    for (id, seen) in seen {
+        let is_deeper = record.values.get(id).is_none_or(|known| known.reading != seen.reading || known.depth < seen.depth);
+        if is_deeper && record.readings.get(id) == Some(&seen.reading) {
+            record.values.insert(*id, seen.clone());
+        }
+    }
+    Ok(record)
+}
+
+/// The record that stands, with these bindings' shadow modes changed.
+pub(crate) fn shaded(standing: Option<&str>, bindings: &[i32], since: Option<Timestamp>) -> Result<Installation> {
+    let mut record = stands(standing)?;
     for id in bindings {
         match since {
             Some(at) => drop(record.shadow.entry(*id).or_insert(at)),

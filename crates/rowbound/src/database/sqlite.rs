@@ -26,12 +26,12 @@ use sqlx::{
 
 use super::{
     Checked, ColumnSearch, Database, Dialect, Forgotten, Hold, Holder, OpenTransaction, Options, Pool, Scan, Shadowed, Values, by_table,
-    pool, query_items,
+    deepened, pool, query_items, shaded,
     survey::{Sample, TextColumn},
 };
 use crate::{
     binding::Column,
-    capture::{Bound, Inspection, Installation, Reliance, Snapshot},
+    capture::{Bound, Inspection, Installation, Reliance, Snapshot, ValuesSeen},
     clock,
     delivery::{Pending, Receipt, Registered, Turn},
     error::{Error, Kind, Result},
@@ -345,19 +345,7 @@ impl Database for Sqlite {
     }
 
     async fn installation(&self) -> Result<Option<Installation>> {
-        let mut connection = self.acquire().await?;
-        let there: bool =
-            sqlx::query_scalar("SELECT count(*) > 0 FROM sqlite_schema WHERE type = 'table' AND name = 'rowbound_installation'")
-                .fetch_one(&mut *connection)
-                .await
-                .map_err(failed("read installation"))?;
-        if !there {
-            return Ok(None);
-        }
-        let record: Option<String> = sqlx::query_scalar("SELECT record FROM rowbound_installation WHERE id = 1")
-            .fetch_optional(&mut *connection)
-            .await
-            .map_err(failed("read installation"))?;
+        let record = install::standing_if_any(&mut *self.acquire().await?).await?;
         record.map(|r| super::read_record(&r)).transpose()
     }
 
@@ -382,7 +370,11 @@ impl Database for Sqlite {
     }
 
     async fn set_shadow(&self, bindings: &[i32], since: Option<Timestamp>) -> Result<()> {
-        install::set_shadow(self, bindings, since).await
+        install::change(self, |standing| shaded(standing, bindings, since)).await
+    }
+
+    async fn note_values(&self, seen: &[(i32, ValuesSeen)]) -> Result<()> {
+        install::change(self, |standing| deepened(standing, seen)).await
     }
 
     async fn shadowed(&self, binding: i32, since: Option<Timestamp>) -> Result<Shadowed> {

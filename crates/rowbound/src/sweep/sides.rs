@@ -6,12 +6,11 @@
 use std::sync::Arc;
 
 use crate::{
-    attach::copied,
     binding::Keep,
     capture::{Bound, Installation},
     database::{Database, drifted},
     error::{Error, Kind, Result},
-    guard::same_bindings,
+    guard::{is_the_attached_one, same_bindings},
     plan::{Plan, StoragePlan},
     storage::Marker,
 };
@@ -80,10 +79,7 @@ pub(super) async fn other<'a>(other: &'a Other, marker: &Marker, own: &str, coun
         .await
         .map_err(place)?
         .ok_or_else(|| place(Error::new(Kind::NotAttached, "nothing is attached to the database of this configuration")))?;
-    let identity = other.db.identity().await.map_err(place)?;
-    if identity != record.identity {
-        return Err(place(copied(&record.identity, &identity)));
-    }
+    is_the_attached_one(other.db.as_ref(), &record).await.map_err(place)?;
     if record.id == own {
         return Err(place(Error::new(Kind::Config, "this is the database that is swept already"))
             .hint(

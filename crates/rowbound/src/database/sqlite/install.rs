@@ -1,6 +1,5 @@
 //! Attach and detach: one transaction each.
 
-use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::{
@@ -14,7 +13,7 @@ use crate::{
     binding::Reading,
     capture::{Blind, Bound, Inspection, Installation},
     crash,
-    database::{as_table, by_table, over, shaded, unchanged, unchanged_or_none, unusable_query},
+    database::{as_table, by_table, over, unchanged, unchanged_or_none, unusable_query},
     error::{Error, Kind, Result},
 };
 
@@ -115,14 +114,15 @@ pub(super) async fn record(db: &Sqlite, record: &Installation) -> Result<()> {
     lock.end("COMMIT").await.map(drop)
 }
 
-pub(super) async fn set_shadow(db: &Sqlite, bindings: &[i32], since: Option<Timestamp>) -> Result<()> {
+/// Changes the record that stands, in one step.
+pub(super) async fn change(db: &Sqlite, change: impl FnOnce(Option<&str>) -> Result<Installation>) -> Result<()> {
     let mut lock = db.write_lock().await?;
-    let record = shaded(standing(lock.connection()).await?.as_deref(), bindings, since)?;
+    let record = change(standing(lock.connection()).await?.as_deref())?;
     store(lock.connection(), &record).await?;
     lock.end("COMMIT").await.map(drop)
 }
 
-/// The record as it stands, read under the write lock, where the table may not be there.
+/// The record as it stands, where the table may not be there.
 pub(super) async fn standing_if_any(connection: &mut SqliteConnection) -> Result<Option<String>> {
     let there: bool = sqlx::query_scalar("SELECT count(*) > 0 FROM sqlite_schema WHERE type = 'table' AND name = 'rowbound_installation'")
         .fetch_one(&mut *connection)
