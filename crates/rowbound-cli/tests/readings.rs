@@ -329,7 +329,7 @@ async fn values_are_looked_through_beside_a_running_process(backend: Backend) {
 async fn postgres_a_file_that_could_not_come_back_is_not_moved() {
     let place = ServicePlace::new(&Arc::new(ServiceServer::start(ServiceServerKind::Webdav)));
     let mut world = world(Backend::Postgres, Reading::Name, &[], &["d/x.jpg", "d/y.jpg"]).await;
-    world.storage = place.plan(Trash::Keep(Duration::from_secs(3600)));
+    world.storage = place.plan(Trash::Keep(Duration::from_secs(3600))).grace(Duration::ZERO).min_age(Duration::ZERO);
     for name in ["d/x.jpg", "d/y.jpg"] {
         place.put(&FileName::parse(name).expect("a name"), b"1").await;
     }
