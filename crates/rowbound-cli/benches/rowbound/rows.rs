@@ -18,7 +18,9 @@ pub async fn fill_where(db: &TestDb, table: &str, count: u64, wanted: impl Fn(u6
     while n < count {
         let until = (n + 1000).min(count);
         let values: Vec<String> = (n..until).filter(|n| wanted(*n)).map(|n| format!("('{}','title {n}')", floor::name(n))).collect();
-        app.exec(&format!("insert into {table} (file, title) values {}", values.join(","))).await;
+        if !values.is_empty() {
+            app.exec(&format!("insert into {table} (file, title) values {}", values.join(","))).await;
+        }
         n = until;
     }
     app.commit().await;

@@ -38,6 +38,7 @@ pub async fn survey(options: &Options) {
         let record = db.installation().await.unwrap_or_else(|e| panic!("{}", e.full())).expect("attached");
         let bound = number(&plan, &record.bindings);
         let storages = open_storages(&plan).unwrap_or_else(|e| panic!("{}", e.full()));
+        storages.iter().for_each(|(name, storage)| storage.expect(&record.storages[name]));
         let (mut looked, mut sampled) = (Vec::new(), Vec::new());
         for _ in 0..options.rounds {
             let began = Instant::now();
