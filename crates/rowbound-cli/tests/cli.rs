@@ -902,7 +902,7 @@ fn the_tests_that_the_documentation_names_exist() {
     let sources = |module: &str| match module {
         "database_contract" => vec!["crates/rowbound-testkit/src/database_suite.rs".to_owned()],
         "django" => vec!["crates/rowbound-cli/tests/django/scenarios.py".to_owned()],
-        "binding" => ["binding", "binding/text", "binding/json", "binding/scan", "binding/spelled"]
+        "binding" => ["binding", "binding/text", "binding/json", "binding/scan", "binding/spelled", "binding/views"]
             .map(|m| format!("crates/rowbound/src/{m}.rs"))
             .into(),
         "collect" => ["collect/age", "collect/steps", "collect/pace", "collect/health", "collect/narrow", "collect/suspects"]
