@@ -38,8 +38,11 @@ pub fn mutate(trace: &[Event], seed: u64) -> (Vec<Event>, Mutation) {
                 let before = trace[..at].iter().rev().find(|o| o.who == e.who);
                 let idle =
                     e.step == "look" && before.is_some_and(|o| o.step == "open") && next.is_some_and(|n| trace[n].step == "rollback");
-                // A process that was killed may have settled and not said so.
-                let unsaid = e.step == "settled" && trace[at..].iter().any(|o| o.who == e.who && o.step == "killed");
+                // A process that was killed may have settled and not said so. Nor is the last step of a batch missed that it did not come to the end of, whatever
+                // it said of another one since.
+                let goes_on = e.batch == 0 || trace[at + 1..].iter().any(|o| o.who == e.who && o.batch == e.batch);
+                let killed = trace[at..].iter().any(|o| o.who == e.who && o.step == "killed");
+                let unsaid = killed && (e.step == "settled" || !goes_on);
                 if e.step == "open" || idle || unsaid || next.is_none_or(|n| trace[n].step == "killed") {
                     continue;
                 }
@@ -99,4 +102,21 @@ pub fn blur(trace: &[Event], seed: u64) -> Vec<Event> {
     }
     blurred.sort_by_key(|e| (e.t, e.step == "quiet"));
     blurred
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_step_of_a_killed_batch_is_not_missed() {
+        let step = |t: u64, step: &str, batch: u64| Event { t, who: "w".into(), step: step.into(), batch, ..Event::default() };
+        let trace = [step(1, "claimed", 3), step(2, "claimed", 4), step(3, "looked", 3), step(4, "checked", 3), step(5, "killed", 0)];
+        let dropped = |seed| match mutate(&trace, seed).1 {
+            Mutation::Dropped(at) => Some(at),
+            _ => None,
+        };
+        let dropped: std::collections::BTreeSet<usize> = (0..200).filter_map(dropped).collect();
+        assert_eq!(dropped.into_iter().collect::<Vec<_>>(), [0, 2]);
+    }
 }
