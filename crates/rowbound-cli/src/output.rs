@@ -158,13 +158,13 @@ pub fn error(e: &Error, database: Option<&Named>, format: Format) {
     };
     let width = width(&std::io::stderr());
     // Wrapped without its colour, which has no width.
-    let text: String = format!("error: {}", e.full()).lines().map(|line| wrapped(line, 7, width)).collect();
+    let text: String = format!("error: {}", e.full()).lines().map(|line| wrapped(&safe(line), 7, width)).collect();
     eprint!("{}{}", red("error"), text.strip_prefix("error").unwrap_or(&text));
     if let Some((url, by)) = database {
         eprint!("{}", wrapped(&format!("  database: {url}, named by {by}"), 12, width));
     }
     if let Some(hint) = e.hint_text() {
-        eprint!("{}", wrapped(&format!("  hint: {hint}"), 8, width));
+        eprint!("{}", wrapped(&safe(&format!("  hint: {hint}")), 8, width));
     }
 }
 
@@ -203,9 +203,10 @@ pub fn length(seconds: u64) -> String {
     rowbound::clock::spoken(std::time::Duration::from_secs(seconds))
 }
 
-/// Text that is safe on a terminal: control characters are escaped.
+/// Text that is safe on a terminal: control characters are escaped, and those that turn the direction of what follows (CVE-2021-42574).
 pub fn safe(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+    let turns = |c: char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if c.is_control() || turns(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 /// The widest name that a text shows whole, in columns of a terminal.
@@ -285,6 +286,7 @@ mod tests {
             assert_eq!(length(n), text);
         }
         assert_eq!(safe("a\nb\x1b[31m"), "a\\nb\\u{1b}[31m");
+        assert_eq!(safe("a\u{202e}gpj.exe é"), "a\\u{202e}gpj.exe é");
     }
 
     #[test]

@@ -103,9 +103,9 @@ fn text(s: &Status) -> String {
         out.push_str(&format!("gap       {} to {until}: {} (files released then may be left over)\n", output::moment(g.since), g.why));
     }
     for p in &s.problems {
-        out.push_str(&format!("{}  {}\n", if p.stops { "STOPPED " } else { "problem " }, p.message));
+        out.push_str(&format!("{}  {}\n", if p.stops { "STOPPED " } else { "problem " }, output::safe(&p.message)));
         if let Some(hint) = &p.hint {
-            out.push_str(&format!("          hint: {hint}\n"));
+            out.push_str(&format!("          hint: {}\n", output::safe(hint)));
         }
     }
     out

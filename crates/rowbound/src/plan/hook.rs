@@ -34,7 +34,12 @@ impl Call {
     /// What is called, as messages show it: what could be a secret is left out.
     pub fn shown(&self) -> String {
         match self {
-            Call::Command(command) => command.clone(),
+            // `${TOKEN}` stands in it as what it means.
+            Call::Command(command) => match command.trim().split_once(char::is_whitespace) {
+                None if !command.contains('=') => command.trim().to_owned(),
+                Some((program, _)) if !program.contains('=') => format!("{program} .."),
+                _ => "a command".to_owned(),
+            },
             Call::Webhook { url, .. } => {
                 // Not only a password is one: so is the path of many a service's webhooks.
                 let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
