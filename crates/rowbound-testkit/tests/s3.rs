@@ -326,8 +326,8 @@ async fn a_service_that_stumbles_is_asked_again() {
         proxy.rule(Rule::new(fault.clone()).every(4));
         let files: Vec<_> = names.iter().map(|n| name(n)).collect();
         let mut gone = 0;
-        // What did not go now goes later, and nothing goes without a copy.
-        for _ in 0..20 {
+        // What did not go now goes later, and nothing goes without a copy. Which requests fail, depends on the order in which they come.
+        for _ in 0..200 {
             let mut items = Vec::new();
             let Ok(looked) = storage.look(&files).await else { continue };
             for (file, look) in files.iter().zip(looked) {

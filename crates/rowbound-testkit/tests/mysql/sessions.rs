@@ -1,7 +1,9 @@
 //! What a session of ours is, whatever the server and its `init_connect` say.
 
+use std::time::Duration;
+
 use rowbound::{
-    Binding, Trash,
+    Binding, Kind, Retry, Trash,
     attach::{Consent, attach},
     collect::{Collector, Settings},
     database::{self, Options},
@@ -9,6 +11,7 @@ use rowbound::{
 use rowbound_testkit::{
     App, Backend, OwnServer, TestDb, World,
     sessions::{left_alone, said_by_its_session},
+    wait_until,
 };
 
 use super::url;
@@ -94,6 +97,44 @@ async fn mariadb_a_recursive_query_is_read_to_its_end() {
     world.db.exec("delete from doc").await;
     collect(&world).await;
     assert_eq!(world.files(), ["1400.jpg", "900.jpg"]);
+}
+
+/// MySQL's tables of sessions and of transactions cannot show an emoji, and answer with an error while any session runs a statement with one: attach failed, and so did
+/// each look at open transactions, with an error that was not tried again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mysql_a_statement_with_an_emoji_is_waited_for() {
+    let world = World::new(Backend::Mysql).await.with_docs().await;
+    let lock = format!("emoji.{:016x}", rand::random::<u64>());
+    let mut holder = world.db.app().await;
+    holder.exec(&format!("do get_lock('{lock}', 0)")).await;
+    let mut app = world.db.app().await;
+    let waits = tokio::spawn(async move {
+        app.begin().await;
+        app.exec("insert into doc (file) values ('a.jpg')").await;
+        app.exec(&format!("do concat('\u{1f600}', get_lock('{lock}', 600))")).await;
+        app
+    });
+    let db = database::open(world.db.url(), &Options::default()).await.unwrap_or_else(|e| panic!("{}", e.full()));
+    // Its statement runs: its transaction is open, and cannot be shown.
+    wait_until(Duration::from_secs(60), "the list cannot be read", || async {
+        match db.open_transactions().await {
+            Ok(_) => false,
+            Err(e) => {
+                assert_eq!((e.kind(), e.retry_status()), (Kind::Busy, Retry::Later), "{}", e.full());
+                assert!(e.hint_text().is_some_and(|hint| hint.contains("emoji")), "{:?}", e.hint_text());
+                true
+            }
+        }
+    })
+    .await;
+    database::open(world.db.url(), &Options::default()).await.unwrap_or_else(|e| panic!("{}", e.full())).close().await;
+    holder.close().await;
+    let mut app = waits.await.unwrap();
+    let open = db.open_transactions().await.unwrap_or_else(|e| panic!("{}", e.full()));
+    assert!(!open.is_empty(), "it is open still");
+    app.commit().await;
+    app.close().await;
+    db.close().await;
 }
 
 /// A variable that our sessions set: its name, what the server has instead, and what a session of ours has.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, MySqlConnection, Row};
 
-use super::{Mysql, fault, maybe_text, session};
+use super::{Mysql, fault, int, session};
 use crate::{
     clock,
     error::{Error, Kind, Result},
@@ -62,11 +62,11 @@ pub(super) async fn alone(db: &Mysql) -> Result<Option<MySqlConnection>> {
 
 /// The user of a connection, if it is none of ours: another account, or one in another database.
 async fn stranger(conn: &mut MySqlConnection, holder: i64) -> Result<Option<String>> {
-    let sql = format!(
-        "select h.user, h.user = me.user and coalesce(h.db, '') = database() from information_schema.processlist h, information_schema.processlist me
-         where h.id = {holder} and me.id = connection_id()"
-    );
-    let Some(row) = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_optional(conn).await.map_err(fault)? else { return Ok(None) };
-    let ours = row.try_get_unchecked::<Option<i64>, _>(1).map_err(fault)? == Some(1);
-    Ok(if ours { None } else { Some(maybe_text(&row, 0)?.unwrap_or_default()) })
+    let row = sqlx::raw_sql("select cast(connection_id() as signed)").fetch_one(&mut *conn).await.map_err(fault)?;
+    let me = int(&row, 0)?;
+    let threads = session::threads(conn).await?;
+    let [holder, me] = [holder, me].map(|id| threads.iter().find(|t| t.id == id));
+    let (Some(holder), Some(me)) = (holder, me) else { return Ok(None) };
+    let ours = holder.user == me.user && holder.database == me.database;
+    Ok(if ours { None } else { Some(holder.user.clone()) })
 }

@@ -16,6 +16,9 @@ pub(super) fn is_lock_wait(number: u16) -> bool {
     matches!(number, 1205 | 1213 | 3572 | 1969 | 3024 | 1317)
 }
 
+/// MySQL's error where a table of information_schema, whose texts are utf8mb3, would have to show a character outside of that.
+pub(super) const UNSHOWN: u16 = 3854;
+
 /// What `error` is to us. The numbers are those of the MySQL and MariaDB error references.
 pub(super) fn fault(error: sqlx::Error) -> Error {
     let message = match &error {
@@ -33,6 +36,8 @@ pub(super) fn fault(error: sqlx::Error) -> Error {
             plain(Kind::Permission, "the database denies a right").hint(hint(number, &message))
         }
         n if is_lock_wait(n) || n == 1412 => plain(Kind::Busy, "a lock was not had in time"),
+        UNSHOWN => plain(Kind::Busy, "another session's statement holds a character that the server cannot show")
+            .hint("nothing was changed; try again when that statement has ended"),
         1049 | 1054 | 1146 => plain(Kind::Schema, "a table or column does not exist"),
         1290 if message.contains("read-only") || message.contains("read_only") => read_only(),
         1792 | 1836 => read_only(),

@@ -10,7 +10,7 @@ use sqlx::{
     mysql::{MySqlConnectOptions, MySqlRow},
 };
 
-use super::{Flavor, fault, maybe_text, text};
+use super::{Flavor, fault, int, maybe_text, text};
 use crate::{
     database::{Options, kin, pool},
     error::{Error, Kind, Result},
@@ -130,18 +130,40 @@ async fn takes_the_writes_alone(conn: &mut MySqlConnection) -> Result<()> {
             .with("variable", "innodb_force_recovery")
             .hint("repair the server, and start it without innodb_force_recovery"));
     }
-    let threads = ask(conn, REPLICATION).await?;
-    let threads = threads.iter().map(|row| Ok([text(row, 0)?, text(row, 1)?, text(row, 2)?])).collect::<Result<Vec<_>>>()?;
+    let threads = threads(conn).await?;
     alone_among(conn, &threads).await
 }
 
-/// Threads of the server that write what other servers have written: command, state and statement.
-const REPLICATION: &str = "select coalesce(command, ''), coalesce(state, ''), coalesce(info, '') from information_schema.processlist
-    where user = 'system user'";
+/// A thread of the server, as far as we may see it: without PROCESS our own account's.
+#[derive(Debug)]
+pub(super) struct Thread {
+    pub id: i64,
+    pub user: String,
+    pub host: String,
+    pub database: String,
+    command: String,
+    state: String,
+    /// The beginning of its statement.
+    info: String,
+}
 
-/// Refuses what the server's own threads stand for: each is its command, its state and its statement.
-pub(super) async fn alone_among(conn: &mut MySqlConnection, threads: &[[String; 3]]) -> Result<()> {
-    let for_whom: Vec<_> = threads.iter().filter_map(|[command, state, info]| told_by(command, state, info)).collect();
+/// The server's threads. Not out of `information_schema.processlist`: its texts are utf8mb3, and MySQL answers with an error while any session runs a statement with a
+/// character outside of that, an emoji (3854, seen on 9.7).
+pub(super) async fn threads(conn: &mut MySqlConnection) -> Result<Vec<Thread>> {
+    let rows = ask(conn, "show processlist").await?;
+    let thread = |row: &MySqlRow| {
+        let text = |column| Ok::<_, Error>(maybe_text(row, column)?.unwrap_or_default());
+        // Id, User, Host, db, Command, Time, State, Info.
+        let (user, host, database) = (text(1)?, text(2)?, text(3)?);
+        Ok(Thread { id: int(row, 0)?, user, host, database, command: text(4)?, state: text(6)?, info: text(7)? })
+    };
+    rows.iter().map(thread).collect()
+}
+
+/// Refuses what the server's own threads stand for.
+pub(super) async fn alone_among(conn: &mut MySqlConnection, threads: &[Thread]) -> Result<()> {
+    let own = threads.iter().filter(|t| t.user == "system user");
+    let for_whom: Vec<_> = own.filter_map(|t| told_by(&t.command, &t.state, &t.info)).collect();
     if for_whom.contains(&Replication::Source) {
         return Err(Error::new(
             Kind::DatabaseUnreachable,

@@ -135,20 +135,10 @@ pub(super) async fn can_ignore(conn: &mut MySqlConnection, options: &Options) ->
 async fn name(conn: &mut MySqlConnection, seen: &mut [Seen], ignored: &[Ignored]) -> Result<()> {
     let threads: Vec<String> = seen.iter().filter(|t| t.thread != 0).map(|t| t.thread.to_string()).collect();
     let threads = if threads.is_empty() { "0".to_owned() } else { threads.join(", ") };
-    let mut ask = async |sql: String| sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut *conn).await.map_err(fault);
-    let mut servers = Vec::new();
-    let sql = format!(
-        "select cast(id as signed), user, host, coalesce(command, ''), coalesce(state, ''), coalesce(info, '') \
-         from information_schema.processlist where user = 'system user' or id in ({threads})"
-    );
-    for row in ask(sql).await? {
-        let thread = int(&row, 0)?;
-        let user = maybe_text(&row, 1)?;
-        if user.as_deref() == Some("system user") {
-            servers.push([text(&row, 3)?, text(&row, 4)?, text(&row, 5)?]);
-        }
-        for t in seen.iter_mut().filter(|t| t.thread == thread) {
-            (t.who.role, t.who.address) = (user.clone(), maybe_text(&row, 2)?);
+    let all = session::threads(conn).await?;
+    for t in seen.iter_mut() {
+        if let Some(thread) = all.iter().find(|thread| thread.id == t.thread) {
+            (t.who.role, t.who.address) = (Some(thread.user.clone()), Some(thread.host.clone()));
         }
     }
     if !Ignored::applications(ignored).is_empty() {
@@ -156,14 +146,14 @@ async fn name(conn: &mut MySqlConnection, seen: &mut [Seen], ignored: &[Ignored]
             "select cast(processlist_id as signed), attr_value from performance_schema.session_connect_attrs \
              where attr_name = 'program_name' and processlist_id in ({threads})"
         );
-        for row in ask(sql).await? {
+        for row in sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut *conn).await.map_err(fault)? {
             let thread = int(&row, 0)?;
             for t in seen.iter_mut().filter(|t| t.thread == thread) {
                 t.who.application = maybe_text(&row, 1)?;
             }
         }
     }
-    session::alone_among(conn, &servers).await
+    session::alone_among(conn, &all).await
 }
 
 /// See [`super::Database::open_transactions`].
@@ -277,8 +267,10 @@ async fn fresh(conn: &mut MySqlConnection, read: &mut Option<Instant>) -> Result
             break;
         }
     }
-    Err(Error::new(Kind::Busy, "the server's list of open transactions stayed out of date")
-        .hint("something reads information_schema.innodb_trx more than nine times a second: let it ask less often"))
+    Err(Error::new(Kind::Busy, "the server's list of open transactions stayed out of date, or could not be read").hint(
+        "something reads information_schema.innodb_trx more than nine times a second: let it ask less often. Or, on MySQL, a transaction runs a long statement with an \
+         emoji in it: the list cannot be read before that ends",
+    ))
 }
 
 /// One look; `None` if what came is older than our transaction.
@@ -286,7 +278,12 @@ async fn ask(conn: &mut MySqlConnection, me: i64, nonce: &str, sql: String) -> R
     let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut *conn).await;
     let mut ours = false;
     let mut found = Vec::new();
-    for row in rows.map_err(fault)? {
+    let rows = match rows {
+        // The statement that it cannot show is one of an open transaction, or will be over in a moment.
+        Err(e) if fault::number(&e) == Some(fault::UNSHOWN) => return Ok(None),
+        rows => rows.map_err(fault)?,
+    };
+    for row in rows {
         let t = Seen {
             id: text(&row, 0)?,
             thread: int(&row, 1)?,
