@@ -40,7 +40,7 @@ pub(crate) use pages::Paging;
 pub use pages::{Scan, ValuePage, Values};
 pub use pool::Pool;
 pub(crate) use record::{deepened, over, overtaken, read_record, relied_on, shaded, unchanged, unchanged_or_none};
-pub(crate) use words::{YOUNG, beaten, by_waits, heard, read_outcome, read_upkeep, read_waits, write_upkeep};
+pub(crate) use words::{YOUNG, beaten, by_waits, heard, knows_outcomes, outcomes, read_outcome, read_upkeep, read_waits, write_upkeep};
 
 /// Which SQL a database speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

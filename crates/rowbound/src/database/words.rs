@@ -72,6 +72,16 @@ pub(crate) fn write_upkeep(storage: &str, upkeep: &Upkeep) -> Result<String> {
         .map_err(|e| Error::new(Kind::Database, "what is known of a storage's trash cannot be written").with("storage", storage).because(e))
 }
 
+/// The words of all outcomes, as literals. None needs an escape.
+pub(crate) fn outcomes() -> String {
+    Outcome::ALL.map(|(o, _)| format!("'{}'", o.word())).join(", ")
+}
+
+/// Whether a constraint lets every outcome in.
+pub(crate) fn knows_outcomes(check: &str) -> bool {
+    Outcome::ALL.iter().all(|(o, _)| check.contains(&format!("'{}'", o.word())))
+}
+
 /// Reads a word of the ledger.
 pub(crate) fn read_outcome(word: &str) -> Result<Outcome> {
     Outcome::from_word(word)

@@ -21,9 +21,8 @@ use super::{
 use crate::{
     capture::Bound,
     clock, crash,
-    database::with_tables,
+    database::{knows_outcomes, outcomes, with_tables},
     error::{Error, Kind, Result},
-    queue::Outcome,
 };
 
 /// Statements that belong together.
@@ -94,11 +93,6 @@ pub(super) async fn remove(db: &Mysql) -> Result<()> {
     run(db, steps).await
 }
 
-/// The words of all outcomes, as literals.
-fn outcomes() -> String {
-    Outcome::ALL.map(|(o, _)| literal(o.word())).join(", ")
-}
-
 /// The statements of tables.sql, by the table that each makes.
 fn tables() -> Vec<(String, String)> {
     include_str!("tables.sql")
@@ -151,8 +145,7 @@ pub(super) async fn is_older(db: &Mysql, conn: &mut MySqlConnection, catalog: &C
 fn older_checks(definition: &str) -> Vec<String> {
     let check = |line: &str| {
         let (name, check) = line.trim().strip_prefix("CONSTRAINT `")?.split_once("` CHECK ")?;
-        let known = Outcome::ALL.iter().all(|(o, _)| check.contains(&literal(o.word())));
-        (check.contains("`outcome`") && !known).then(|| name.replace("``", "`"))
+        (check.contains("`outcome`") && !knows_outcomes(check)).then(|| name.replace("``", "`"))
     };
     definition.lines().filter_map(check).collect()
 }

@@ -11,7 +11,10 @@ use super::{
     fault::failed,
     tables::{BoundColumn, Table, ident, literal},
 };
-use crate::{error::Result, queue::Outcome};
+use crate::{
+    database::{knows_outcomes, outcomes},
+    error::Result,
+};
 
 /// One statement of `attach` or `detach`.
 #[derive(Debug, Clone)]
@@ -141,8 +144,7 @@ async fn upgrade_steps(conn: &mut PgConnection) -> Result<Vec<Step>> {
     .fetch_all(conn)
     .await
     .map_err(error)?;
-    let known = |check: &str| Outcome::ALL.iter().all(|(o, _)| check.contains(&literal(o.word())));
-    let older: Vec<_> = checks.iter().filter(|(_, check)| check.contains("outcome") && !known(check)).collect();
+    let older: Vec<_> = checks.iter().filter(|(_, check)| check.contains("outcome") && !knows_outcomes(check)).collect();
     if !older.is_empty() {
         let drop: Vec<_> = older.iter().map(|(name, _)| format!("drop constraint {}", ident(name))).collect();
         // NOT VALID: what stands has earlier words, and need not be read while the table is locked.
@@ -154,11 +156,6 @@ async fn upgrade_steps(conn: &mut PgConnection) -> Result<Vec<Step>> {
         steps.push(Step { sql, locks: ledger });
     }
     Ok(steps)
-}
-
-/// The words of all outcomes, as literals.
-fn outcomes() -> String {
-    Outcome::ALL.map(|(o, _)| literal(o.word())).join(", ")
 }
 
 /// A trigger as it should be.
