@@ -16,7 +16,7 @@ use rowbound::{
     Binding, FileName, Kind,
     binding::{Column, Reading, Search},
     capture::{Bound, Installation},
-    database::{ColumnSearch, Database, Options, mysql::Mysql},
+    database::{ColumnSearch, Database, Options, Schema, mysql::Mysql},
     ledger::{Filter, NewEntry},
     queue::{Announce, Candidate, Claim, Outcome, PutBack, Settled, Settlement},
 };

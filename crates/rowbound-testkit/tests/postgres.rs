@@ -14,7 +14,7 @@ use rowbound::{
     Binding, Kind,
     binding::{Body, Search},
     capture::{Bound, Snapshot},
-    database::{ColumnSearch, Database, OpenTransaction, Options, postgres::Postgres},
+    database::{ColumnSearch, Columns, Database, OpenTransaction, Options, Schema, postgres::Postgres},
     ledger::Filter,
     queue::{Candidate, Outcome, PutBack},
 };

@@ -82,7 +82,7 @@ pub struct Installation {
     pub id: String,
     /// [`VERSION`] of the build that attached last.
     pub version: u32,
-    /// What the database said of itself then (see `Database::identity`).
+    /// What the database said of itself then (see `Schema::identity`).
     pub identity: String,
     /// When it was attached first.
     pub attached_at: Timestamp,
@@ -97,7 +97,7 @@ pub struct Installation {
     /// Times in which capture was not whole, the latest last.
     pub gaps: Vec<Gap>,
     /// Bindings that a person put into shadow mode, whatever the plan says, by number, and since when. Only
-    /// `Database::set_shadow` changes it in a record that stands.
+    /// `Schema::set_shadow` changes it in a record that stands.
     #[serde(default)]
     pub shadow: BTreeMap<i32, Timestamp>,
     /// What `attach` has yet to do in the storages' markers, by storage: empty, unless it did not come to its end. Whoever attaches next does it.

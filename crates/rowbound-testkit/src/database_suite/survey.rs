@@ -66,7 +66,7 @@ pub async fn text_columns_are_those_that_can_hold_names(f: &Fixture) {
     assert!(file.indexed && !body.indexed && kind.foreign_key && !file.foreign_key && code.key && !file.key);
 }
 
-/// Everything that [`rowbound::database::Database::values`] reads of a column.
+/// Everything that [`rowbound::database::Columns::values`] reads of a column.
 async fn whole(f: &Fixture, name: &str) -> Vec<Vec<u8>> {
     let column = column(f, name).await;
     let mut values = ok(f.open().await.values(&column).await);

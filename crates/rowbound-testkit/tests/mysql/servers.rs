@@ -6,7 +6,7 @@ use std::{process::Command, sync::Arc};
 use rowbound::{
     Kind,
     capture::Bound,
-    database::{Database, Options, mysql::Mysql},
+    database::{Database, Options, Queue, Schema, mysql::Mysql},
     queue::Outcome,
 };
 use rowbound_testkit::{Backend, OwnServer};

@@ -1,6 +1,6 @@
 //! Old entries leave the ledger: `keep_history`.
 //!
-//! In: how long they are kept. Out: fewer entries. Promise: what something still needs stays ([`Database::forget_entries`](crate::database::Database)); a
+//! In: how long they are kept. Out: fewer entries. Promise: what something still needs stays ([`Ledger::forget_entries`](crate::database::Ledger)); a
 //! failure is said and keeps nothing else from its work.
 
 use std::time::{Duration, Instant};

@@ -7,7 +7,7 @@
 //! - Foreign-key actions fire no triggers. So every *ancestor*, a table whose deletes or updates reach a bound column through
 //!   `CASCADE` or `SET NULL`, has BEFORE triggers that record the names of the rows which the action is about to take
 //!   (see `cascade`). They record too much at worst; the check clears it.
-//! - `TRUNCATE`, `DROP`, and table swaps fire nothing at all: [`Database::inspect`] lists them, the sweep covers them.
+//! - `TRUNCATE`, `DROP`, and table swaps fire nothing at all: [`Schema::inspect`](super::Schema::inspect) lists them, the sweep covers them.
 //! - Every session of ours runs under READ COMMITTED: a claim under REPEATABLE READ that reaches the end of the queue locks the gap behind it and
 //!   with that every delete of the application.
 //! - No statement in a trigger is `INSERT .. SELECT`: with `innodb_autoinc_lock_mode = 1` (MariaDB's default) it would hold the queue's AUTO-INC
@@ -17,58 +17,44 @@
 //! A physical copy of the whole server (a volume snapshot, a replica) keeps the identity, as it does on every database; a dump does not.
 
 mod alone; // one attach or detach at a time
-mod assign; // a row is found, its column is set
 mod cascade; // foreign keys -> what a delete or update of an ancestor reaches
 mod catalog; // information_schema -> tables, columns, keys, triggers, as they are now
-mod check; // references and who holds them
+mod columns; // the role: references and who holds them
 mod definer; // the account that triggers run as, and a proof that they can
-mod deliver; // followers and what they have yet to hear
+mod deliver; // what followers have yet to hear, with each entry
 mod durable; // the log is on disk
 mod fault; // a server's error -> Error
-mod forget; // old entries leave the ledger
 mod grants; // SHOW GRANTS -> what an account may do
 mod inspect; // what a person should know before anything is changed
 mod install; // the steps from what stands there to what should, and back
-mod queue; // candidates: claim, settle
-mod record; // the ledger
+mod ledger; // the role: entries, and who keeps each trash
+mod queue; // the role: candidates and deliveries
 mod rows; // what a row holds
 mod scan; // a column from one end to the other
+mod schema; // the role: attach and detach
 mod session; // who answers, and what our sessions are
+mod settle; // entries in, candidates out
 mod snapshot; // catalog -> what every batch is compared with
 mod survey; // text columns and samples
 mod triggers; // bindings and ancestors -> trigger bodies
-mod upkeep; // who keeps a storage's trash
 mod whole; // any text column, from one end to the other
 mod values; // rows and lists as literals, for statements whose length varies
 mod watch; // open transactions
 
-use std::{collections::HashSet, time::Duration};
-
 use async_trait::async_trait;
 use jiff::Timestamp;
 use sqlx::{
-    MySqlConnection, MySqlPool,
+    AssertSqlSafe, MySqlConnection, MySqlPool,
     mysql::{MySqlConnectOptions, MySqlPoolOptions},
 };
 
 use super::{
-    Checked, ColumnSearch, Database, Dialect, Forgotten, Hold, Holder, OpenTransaction, Options, Pool, Scan, Shadowed, Values, beaten,
-    deepened, heard, over,
+    Database, Dialect, Hold, OpenTransaction, Options, Pool, beaten, heard,
     pool::{self, Lead},
-    read_record, relied_on, shaded,
-    survey::{Sample, TextColumn},
-    unchanged, unchanged_or_none,
 };
 use crate::{
-    binding::Column,
-    capture::{Bound, Inspection, Installation, Reliance, Snapshot, ValuesSeen},
-    crash,
-    delivery::{Pending, Receipt, Registered, Turn},
     error::{Error, Kind, Result},
     heartbeat::{Beat, Heard},
-    ledger::{Entry, Filter, NewEntry, Timeline, Total, Upkeep},
-    name::FileName,
-    queue::{Announce, Backlog, Candidate, Claim, Outcome, Settlement, Waiting, Waits},
 };
 use fault::fault;
 use rows::{bytes, handed_over, int, interval, lossy, marks, maybe_text, micros, moment, text};
@@ -184,17 +170,6 @@ impl Mysql {
     async fn own_connection(&self) -> Result<MySqlConnection> {
         session::open(&self.pool().connect_options(), &self.options).await
     }
-
-    /// Whether a table of ours stands in our database.
-    async fn has_table(&self, table: &str) -> Result<bool> {
-        let found = sqlx::query("select 1 from information_schema.tables where table_schema = ? and table_name = ?")
-            .bind(&self.database)
-            .bind(table)
-            .fetch_optional(self.pool())
-            .await
-            .map_err(fault)?;
-        Ok(found.is_some())
-    }
 }
 
 /// `name` as an identifier.
@@ -207,334 +182,49 @@ fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
-impl Mysql {
-    /// Stores what `change` makes of the record that stands, which is locked meanwhile, and returns it.
-    async fn store(&self, change: impl FnOnce(Option<&str>) -> Result<Installation> + Send) -> Result<Installation> {
-        let mut tx = self.pool().begin().await.map_err(fault)?;
-        let row = sqlx::query("select record from rowbound_installation where id = 1 for update")
-            .fetch_optional(&mut *tx)
-            .await
-            .map_err(fault)?;
-        let standing = row.map(|row| text(&row, 0)).transpose()?;
-        let record = change(standing.as_deref())?;
-        let json = serde_json::to_string(&record)
-            .map_err(|e| Error::new(Kind::Database, "the installation's record cannot be written as JSON").because(e))?;
-        crash::point("attach-step");
-        sqlx::query("insert into rowbound_installation (id, record) values (1, ?) on duplicate key update record = ?")
-            .bind(&json)
-            .bind(&json)
-            .execute(&mut *tx)
-            .await
-            .map_err(fault)?;
-        crash::point("attach-step");
-        tx.commit().await.map_err(fault)?;
-        Ok(record)
-    }
-}
-
-/// What stands in an identity before there is one.
-const NOT_ATTACHED: &str = "not attached";
-
 #[async_trait]
 impl Database for Mysql {
     fn dialect(&self) -> Dialect {
         Dialect::Mysql
     }
 
-    /// The database's name and the moment at which the trigger `rowbound_identity` was made. The server keeps that moment (to 10 ms) with the
-    /// trigger, through restarts, upgrades, moved files and failover to a replica; a dump does not carry it, so a restored one says
-    /// something else. Neither `@@hostname` (changes with every container) nor a table's creation time (a file time on
-    /// MariaDB: `chown` changes it) would do; `@@server_uuid` exists on MySQL only and changes with a failover. Before `install` there is no such
-    /// trigger, and the identity says so: ask again after it.
-    async fn identity(&self) -> Result<String> {
-        let made = sqlx::query(
-            "select cast(created as char) from information_schema.triggers \
-             where trigger_schema = ? and event_object_schema = ? and event_object_table = 'rowbound_installation' \
-               and trigger_name = 'rowbound_identity'",
-        )
-        .bind(&self.database)
-        .bind(&self.database)
-        .fetch_optional(self.pool())
-        .await
-        .map_err(fault)?;
-        let made = match made {
-            Some(row) => maybe_text(&row, 0)?.unwrap_or_default(),
-            None => NOT_ATTACHED.to_owned(),
-        };
-        Ok(format!("mysql:{}:{made}", self.database))
-    }
-
-    /// Nothing tells one server from another for certain: `@@server_uuid` exists on MySQL only.
-    async fn has_moved(&self, _: &str) -> Result<bool> {
-        Ok(false)
-    }
-
-    async fn installation(&self) -> Result<Option<Installation>> {
-        if !self.has_table("rowbound_installation").await? {
-            return Ok(None);
-        }
-        let row = sqlx::query("select record from rowbound_installation where id = 1 and record <> ''")
-            .fetch_optional(self.pool())
-            .await
-            .map_err(fault)?;
-        let Some(row) = row else { return Ok(None) };
-        read_record(&text(&row, 0)?).map(Some)
-    }
-
-    async fn inspect(&self, bound: &[Bound]) -> Result<Inspection> {
-        inspect::inspect(self, bound).await
-    }
-
-    async fn script(&self, bound: &[Bound]) -> Result<Vec<String>> {
-        install::script(self, bound).await
-    }
-
-    async fn install(&self, bound: &[Bound], record: &Installation) -> Result<Installation> {
-        let alone = alone::alone(self).await?;
-        install::install(self, bound).await?;
-        let record = Installation { snapshot: self.snapshot(bound).await?, ..record.clone() };
-        let stored = self.store(|standing| over(standing, &record)).await;
-        drop(alone);
-        stored
-    }
-
-    async fn install_after(&self, before: Option<&Installation>, bound: &[Bound], record: &Installation) -> Result<Installation> {
-        let alone = alone::alone(self).await?;
-        let standing = self.installation().await?.map(|record| serde_json::to_string(&record).unwrap_or_default());
-        unchanged(standing.as_deref(), before)?;
-        install::install(self, bound).await?;
-        let mut record = Installation { snapshot: self.snapshot(bound).await?, ..record.clone() };
-        if record.identity.ends_with(NOT_ATTACHED) {
-            // It is known only now; whoever reads the record from here on must not take this database for a copy.
-            record.identity = self.identity().await?;
-        }
-        let stored = self
-            .store(|standing| {
-                unchanged(standing, before)?;
-                over(standing, &record)
-            })
-            .await;
-        drop(alone);
-        stored
-    }
-
-    async fn record(&self, record: &Installation) -> Result<()> {
-        let change = |standing: Option<&str>| {
-            unchanged_or_none(standing, record)?;
-            over(standing, record)
-        };
-        self.store(change).await.map(drop)
-    }
-
-    async fn set_shadow(&self, bindings: &[i32], since: Option<Timestamp>) -> Result<()> {
-        self.store(|standing| shaded(standing, bindings, since)).await.map(drop)
-    }
-
-    async fn note_values(&self, seen: &[(i32, ValuesSeen)]) -> Result<()> {
-        self.store(|standing| deepened(standing, seen)).await.map(drop)
-    }
-
-    async fn shadowed(&self, binding: i32, since: Option<Timestamp>) -> Result<Shadowed> {
-        record::shadowed(self, binding, since).await
-    }
-
-    async fn remove(&self) -> Result<()> {
-        let alone = alone::alone(self).await?;
-        let removed = install::remove(self).await;
-        drop(alone);
-        removed
-    }
-
-    async fn remove_script(&self) -> Result<Vec<String>> {
-        install::remove_script(self).await
-    }
-
-    async fn snapshot(&self, bound: &[Bound]) -> Result<Snapshot> {
-        let mut conn = self.pool().acquire().await.map_err(fault)?;
-        snapshot::read(&mut conn, self, bound).await
-    }
-
-    async fn claim(&self, claim: &Claim) -> Result<Vec<Candidate>> {
-        queue::claim(self, claim).await
-    }
-
-    async fn confirm(&self, owner: &str, ids: &[i64], lease: Duration) -> Result<HashSet<i64>> {
-        queue::confirm(self, owner, ids, lease).await
-    }
-
-    async fn next_due(&self, claim: &Claim) -> Result<Option<Duration>> {
-        queue::next_due(self, claim).await
+    async fn now(&self) -> Result<Timestamp> {
+        let sql = format!("select {}", micros("utc_timestamp(6)"));
+        let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(self.pool()).await.map_err(fault)?;
+        moment(&row, 0)?.ok_or_else(|| Error::new(Kind::Database, "the database's clock cannot be read"))
     }
 
     async fn open_transactions(&self) -> Result<Vec<OpenTransaction>> {
         watch::open_transactions(self).await
     }
 
-    async fn check(&self, bound: &[Bound], snapshot: &Snapshot, searches: &[ColumnSearch]) -> Result<Checked> {
-        check::check(self, bound, snapshot, searches).await
-    }
-
     async fn flushed(&self) -> Result<()> {
         durable::flushed(self).await
-    }
-
-    async fn settle(&self, settlement: &Settlement, hold: Option<Hold>) -> Result<u64> {
-        drop(hold);
-        queue::settle(self, settlement).await
-    }
-
-    async fn announce(&self, items: &[Announce]) -> Result<()> {
-        queue::announce(self, items).await
-    }
-
-    async fn announce_relying(&self, items: &[Announce], on: &Reliance) -> Result<()> {
-        // Once more where it was attached again in between.
-        for _ in 0..3 {
-            match queue::announce_relying(self, items, on).await {
-                Ok(true) => return Ok(()),
-                Ok(false) => relied_on(self.installation().await?.as_ref(), on)?,
-                // Its tables may be gone.
-                Err(e) => {
-                    if let Ok(standing) = self.installation().await {
-                        relied_on(standing.as_ref(), on)?;
-                    }
-                    return Err(e);
-                }
-            }
-        }
-        Err(Error::new(Kind::Busy, "what is attached changes all the time").retry(crate::error::Retry::Later))
-    }
-
-    async fn keep(&self, storage: &str, owner: &str, lease: Duration) -> Result<Option<Upkeep>> {
-        upkeep::keep(self, storage, owner, lease).await
-    }
-
-    async fn kept(&self, storage: &str, owner: &str, upkeep: &Upkeep, entries: &[NewEntry]) -> Result<bool> {
-        upkeep::kept(self, storage, owner, upkeep, entries).await
-    }
-
-    async fn upkeep(&self, storage: &str) -> Result<Option<Upkeep>> {
-        upkeep::upkeep(self, storage).await
-    }
-
-    async fn beat(&self, beat: &Beat) -> Result<()> {
-        upkeep::beat(self, &beat.key(), &beaten(beat)?).await
-    }
-
-    async fn beats(&self) -> Result<Vec<Heard>> {
-        upkeep::beats(self).await?.into_iter().map(heard).collect()
-    }
-
-    async fn enter(&self, entries: &[NewEntry]) -> Result<()> {
-        record::enter(self, entries).await
     }
 
     async fn lock_worker(&self) -> Result<Option<Hold>> {
         Ok(None)
     }
 
-    async fn backlog(&self, claim: &Claim) -> Result<Backlog> {
-        queue::backlog(self, claim).await
+    async fn beat(&self, beat: &Beat) -> Result<()> {
+        let (worker, record) = (beat.key(), beaten(beat)?);
+        sqlx::query(
+            "insert into rowbound_worker (worker, seen, record) values (?, utc_timestamp(6), ?) \
+             on duplicate key update seen = values(seen), record = values(record)",
+        )
+        .bind(worker)
+        .bind(record)
+        .execute(self.pool())
+        .await
+        .map_err(fault)?;
+        let old = sqlx::query("delete from rowbound_worker where seen < utc_timestamp(6) - interval 30 day");
+        old.execute(self.pool()).await.map(drop).map_err(fault)
     }
 
-    async fn waits(&self, claim: &Claim) -> Result<Vec<(Option<Waits>, u64)>> {
-        queue::waits(self, claim).await
-    }
-
-    async fn waiting(&self, values: &[String]) -> Result<Vec<Waiting>> {
-        queue::waiting(self, values).await
-    }
-
-    async fn history(&self, filter: &Filter) -> Result<Vec<Entry>> {
-        record::history(self, filter).await
-    }
-
-    async fn came_back(&self, storage: &str, names: &[FileName], since: Timestamp) -> Result<Vec<(String, Timestamp)>> {
-        record::came_back(self, storage, names, since).await
-    }
-
-    async fn in_places(&self, storage: &str, names: &[FileName], since: Timestamp) -> Result<Vec<(String, Outcome)>> {
-        record::in_places(self, storage, names, since).await
-    }
-
-    async fn forget_entries(&self, before: Timestamp, after: i64, limit: u32) -> Result<Forgotten> {
-        forget::forget_entries(self, before, after, limit).await
-    }
-
-    async fn totals(&self, since: Option<Timestamp>) -> Result<Vec<Total>> {
-        record::totals(self, since).await
-    }
-
-    async fn follow(&self, name: &str, outcomes: &[Outcome]) -> Result<()> {
-        deliver::follow(self, name, outcomes).await
-    }
-
-    async fn unfollow(&self, name: &str) -> Result<Option<u64>> {
-        deliver::unfollow(self, name).await
-    }
-
-    async fn followers(&self) -> Result<Vec<Registered>> {
-        deliver::followers(self).await
-    }
-
-    async fn take_turn(&self, turn: &Turn) -> Result<Vec<Pending>> {
-        deliver::take_turn(self, turn).await
-    }
-
-    async fn prolong(&self, turn: &Turn, entries: &[i64]) -> Result<()> {
-        deliver::prolong(self, turn, entries).await
-    }
-
-    async fn acknowledge(&self, receipt: &Receipt) -> Result<u64> {
-        deliver::acknowledge(self, receipt).await
-    }
-
-    async fn hasten(&self, follower: &str) -> Result<u64> {
-        deliver::hasten(self, follower).await
-    }
-
-    async fn holders(&self, searches: &[ColumnSearch], limit: u32) -> Result<Vec<Holder>> {
-        check::holders(self, searches, limit).await
-    }
-
-    async fn text_columns(&self) -> Result<Vec<TextColumn>> {
-        survey::text_columns(self).await
-    }
-
-    async fn hides_tables(&self) -> Result<Option<String>> {
-        survey::hidden(self).await
-    }
-
-    async fn sample(&self, column: &TextColumn, limit: usize) -> Result<Sample> {
-        survey::sample(self, column, limit).await
-    }
-
-    async fn timeline(&self) -> Result<Timeline> {
-        Ok(upkeep::timeline(self).await?.of(&self.identity().await?))
-    }
-
-    async fn now(&self) -> Result<Timestamp> {
-        survey::now(self).await
-    }
-
-    async fn has_row(&self, column: &Column, key: &str) -> Result<bool> {
-        assign::has_row(self, column, key).await
-    }
-
-    async fn assign(&self, column: &Column, key: &str, name: &FileName) -> Result<bool> {
-        assign::assign(self, column, key, name).await
-    }
-
-    async fn scan(&self, scan: &Scan) -> Result<Values> {
-        scan::scan(self, scan).await
-    }
-
-    async fn values(&self, column: &TextColumn) -> Result<Values> {
-        whole::values(self, column).await
-    }
-
-    async fn beside(&self, column: &TextColumn, other: &Column, values: &[String], limit: usize) -> Result<Vec<String>> {
-        whole::beside(self, column, other, values, limit).await
+    async fn beats(&self) -> Result<Vec<Heard>> {
+        let sql = "select timestampdiff(second, seen, utc_timestamp(6)), record from rowbound_worker order by seen desc";
+        let rows = sqlx::query(sql).fetch_all(self.pool()).await.map_err(fault)?;
+        rows.iter().map(|row| heard((int(row, 0)?, text(row, 1)?))).collect()
     }
 
     async fn close(&self) {

@@ -6,7 +6,6 @@
 //! "database is locked", without waiting, whenever somebody writes between its read and its write.
 
 use std::{
-    collections::{BTreeMap, HashSet},
     fs::{File, OpenOptions},
     io,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
@@ -24,44 +23,34 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions},
 };
 
-use super::{
-    Checked, ColumnSearch, Database, Dialect, Forgotten, Hold, Holder, OpenTransaction, Options, Pool, Scan, Shadowed, Values, by_table,
-    deepened, pool, query_items, shaded,
-    survey::{Sample, TextColumn},
-};
+use super::{Database, Dialect, Hold, OpenTransaction, Options, Pool, pool};
 use crate::{
-    binding::Column,
-    capture::{Bound, Inspection, Installation, Reliance, Snapshot, ValuesSeen},
+    capture::Snapshot,
     clock,
-    delivery::{Pending, Receipt, Registered, Turn},
     error::{Error, Kind, Result},
     heartbeat::{Beat, Heard},
-    ledger::{Entry, Filter, NewEntry, Timeline, Total, Upkeep},
-    name::FileName,
     owner::{self, Owner},
     plan::sqlite_file,
-    queue::{Announce, Backlog, Candidate, Claim, Outcome, Settlement, Waiting, Waits},
 };
 
-mod assign; // a row is found, its column is set
-mod check; // references: found, never overlooked
-mod deliver; // followers and what they have yet to hear
+mod columns; // the role: references are found, never overlooked
+mod deliver; // what followers have yet to hear, with each entry
 mod fault; // what a failure means
-mod forget; // old entries leave the ledger
 mod heart; // the worker's sign of life
 mod identity; // what tells a file from its copies
-mod install; // attach and detach
-mod queue; // candidates and the ledger
+mod ledger; // the role: entries, and what is known of each trash
+mod queue; // the role: candidates and deliveries
+mod rows; // what a row holds
 mod scan; // a column from one end to the other
+mod schema; // the role: attach and detach
 mod session; // what our connections are
+mod settle; // entries in, candidates out
 mod survey; // text columns and samples
 mod tables; // what the schema says
 mod triggers; // what must stand
-mod upkeep; // what is known of a storage's trash
 mod whole; // any text column, from one end to the other
 
 use fault::failed;
-use tables::{standing_triggers, table};
 
 /// A SQLite database file.
 pub struct Sqlite {
@@ -257,38 +246,6 @@ impl Sqlite {
         }
     }
 
-    async fn snapshot_on(&self, connection: &mut SqliteConnection, bound: &[Bound]) -> Result<Snapshot> {
-        let version: i64 = sqlx::query_scalar("PRAGMA schema_version").fetch_one(&mut *connection).await.map_err(failed("snapshot"))?;
-        let asked: String =
-            bound.iter().map(|b| format!("{}={} {}\n", b.id, b.binding.key(), b.binding.query.as_deref().unwrap_or(""))).collect();
-        if let Some((v, a, snapshot)) = &self.open.lock().unwrap_or_else(|e| e.into_inner()).seen
-            && (*v, a) == (version, &asked)
-        {
-            return Ok(snapshot.clone());
-        }
-        let mut items: BTreeMap<_, _> = query_items(bound).collect();
-        for ((_, name), columns) in by_table(bound) {
-            let Some(table) = table(connection, &name).await? else { continue };
-            items.insert(format!("table {name}"), format!("{:?}", table.name));
-            items.insert(format!("keys of {name}"), format!("{:?} {:?} {:?}", table.key, table.rowid, table.unique));
-            for b in columns {
-                for name in b.binding.only.keys().chain([&b.binding.column.column]) {
-                    let Some(c) = table.column(name) else { continue };
-                    // Without its length, which SQLite ignores: a migration that makes room for longer names is no reason to stop.
-                    let declared = c.declared.split('(').next().unwrap_or_default().trim_end().to_ascii_lowercase();
-                    let column = Column { column: name.clone(), ..b.binding.column.clone() };
-                    items.insert(format!("column {column}"), format!("{declared} {}", c.generated));
-                }
-            }
-        }
-        for (name, (table, sql)) in standing_triggers(connection).await? {
-            items.insert(format!("trigger {name} on {table}"), sql);
-        }
-        let snapshot = Snapshot(items);
-        self.open.lock().unwrap_or_else(|e| e.into_inner()).seen = Some((version, asked, snapshot.clone()));
-        Ok(snapshot)
-    }
-
     /// Opens the lock file. Root makes it for the owner of the database, and gives back one that an earlier version left as root's.
     fn open_lock(&self, path: &Path) -> std::io::Result<File> {
         let mut how = OpenOptions::new();
@@ -325,134 +282,29 @@ fn inode(path: &Path) -> Result<(u64, u64)> {
     std::fs::metadata(path).map(|m| (m.dev(), m.ino())).map_err(gone)
 }
 
-fn json(values: &impl serde::Serialize) -> Result<String> {
-    serde_json::to_string(values).map_err(|e| Error::new(Kind::Database, "a batch cannot be written as JSON").because(e))
-}
-
 #[async_trait]
 impl Database for Sqlite {
     fn dialect(&self) -> Dialect {
         Dialect::Sqlite
     }
 
-    async fn identity(&self) -> Result<String> {
-        identity::read(&self.path)
-    }
-
-    /// The file beside it, which no copy shares, is the one that it had, and nothing is left at its old path.
-    async fn has_moved(&self, was: &str) -> Result<bool> {
-        Ok(identity::moved(was, &identity::read(&self.path)?))
-    }
-
-    async fn installation(&self) -> Result<Option<Installation>> {
-        let record = install::standing_if_any(&mut *self.acquire().await?).await?;
-        record.map(|r| super::read_record(&r)).transpose()
-    }
-
-    async fn inspect(&self, bound: &[Bound]) -> Result<Inspection> {
-        install::inspect(self, bound).await
-    }
-
-    async fn script(&self, bound: &[Bound]) -> Result<Vec<String>> {
-        install::script(self, bound).await
-    }
-
-    async fn install(&self, bound: &[Bound], record: &Installation) -> Result<Installation> {
-        install::install_after(self, None, bound, record).await
-    }
-
-    async fn install_after(&self, before: Option<&Installation>, bound: &[Bound], record: &Installation) -> Result<Installation> {
-        install::install_after(self, Some(before), bound, record).await
-    }
-
-    async fn record(&self, record: &Installation) -> Result<()> {
-        install::record(self, record).await
-    }
-
-    async fn set_shadow(&self, bindings: &[i32], since: Option<Timestamp>) -> Result<()> {
-        install::change(self, |standing| shaded(standing, bindings, since)).await
-    }
-
-    async fn note_values(&self, seen: &[(i32, ValuesSeen)]) -> Result<()> {
-        install::change(self, |standing| deepened(standing, seen)).await
-    }
-
-    async fn shadowed(&self, binding: i32, since: Option<Timestamp>) -> Result<Shadowed> {
-        queue::shadowed(self, binding, since).await
-    }
-
-    async fn remove(&self) -> Result<()> {
-        install::remove(self).await
-    }
-
-    async fn remove_script(&self) -> Result<Vec<String>> {
-        install::remove_script(self).await
-    }
-
-    async fn snapshot(&self, bound: &[Bound]) -> Result<Snapshot> {
+    async fn now(&self) -> Result<Timestamp> {
         let mut connection = self.acquire().await?;
-        self.snapshot_on(&mut connection, bound).await
-    }
-
-    async fn claim(&self, claim: &Claim) -> Result<Vec<Candidate>> {
-        queue::claim(self, claim).await
-    }
-
-    async fn confirm(&self, _owner: &str, ids: &[i64], _lease: Duration) -> Result<HashSet<i64>> {
-        Ok(ids.iter().copied().collect())
-    }
-
-    async fn next_due(&self, claim: &Claim) -> Result<Option<Duration>> {
-        queue::next_due(self, claim).await
+        let now: f64 = sqlx::query_scalar("SELECT (julianday('now') - 2440587.5) * 86400000.0")
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(failed("read the clock"))?;
+        Timestamp::from_millisecond(now.round() as i64)
+            .map_err(|e| Error::new(Kind::Database, "the database's clock is out of range").because(e))
     }
 
     async fn open_transactions(&self) -> Result<Vec<OpenTransaction>> {
         Ok(Vec::new())
     }
 
-    async fn check(&self, bound: &[Bound], snapshot: &Snapshot, searches: &[ColumnSearch]) -> Result<Checked> {
-        check::check(self, bound, snapshot, searches).await
-    }
-
     /// What we settle is on disk, and everything before it; a lock is held until then.
     async fn flushed(&self) -> Result<()> {
         Ok(())
-    }
-
-    async fn settle(&self, settlement: &Settlement, hold: Option<Hold>) -> Result<u64> {
-        queue::settle(self, settlement, hold).await
-    }
-
-    async fn announce(&self, items: &[Announce]) -> Result<()> {
-        queue::announce(self, items, None).await
-    }
-
-    async fn announce_relying(&self, items: &[Announce], on: &Reliance) -> Result<()> {
-        queue::announce(self, items, Some(on)).await
-    }
-
-    async fn keep(&self, storage: &str, _owner: &str, _lease: Duration) -> Result<Option<Upkeep>> {
-        Ok(Some(upkeep::upkeep(self, storage).await?.unwrap_or_default()))
-    }
-
-    async fn kept(&self, storage: &str, _owner: &str, upkeep: &Upkeep, entries: &[NewEntry]) -> Result<bool> {
-        upkeep::kept(self, storage, upkeep, entries).await
-    }
-
-    async fn upkeep(&self, storage: &str) -> Result<Option<Upkeep>> {
-        upkeep::upkeep(self, storage).await
-    }
-
-    async fn beat(&self, beat: &Beat) -> Result<()> {
-        heart::beat(&self.lock_file(), beat)
-    }
-
-    async fn beats(&self) -> Result<Vec<Heard>> {
-        Ok(heart::last(&self.lock_file())?.into_iter().collect())
-    }
-
-    async fn enter(&self, entries: &[NewEntry]) -> Result<()> {
-        queue::enter(self, entries).await
     }
 
     /// `flock` on a file beside the database: SQLite's own locks are too short, and a second descriptor of the database
@@ -481,108 +333,12 @@ impl Database for Sqlite {
         }
     }
 
-    async fn backlog(&self, claim: &Claim) -> Result<Backlog> {
-        queue::backlog(self, claim).await
+    async fn beat(&self, beat: &Beat) -> Result<()> {
+        heart::beat(&self.lock_file(), beat)
     }
 
-    async fn waits(&self, _claim: &Claim) -> Result<Vec<(Option<Waits>, u64)>> {
-        Ok(Vec::new())
-    }
-
-    async fn waiting(&self, values: &[String]) -> Result<Vec<Waiting>> {
-        queue::waiting(self, values).await
-    }
-
-    async fn history(&self, filter: &Filter) -> Result<Vec<Entry>> {
-        queue::history(self, filter).await
-    }
-
-    async fn came_back(&self, storage: &str, names: &[FileName], since: Timestamp) -> Result<Vec<(String, Timestamp)>> {
-        queue::came_back(self, storage, names, since).await
-    }
-
-    async fn in_places(&self, storage: &str, names: &[FileName], since: Timestamp) -> Result<Vec<(String, Outcome)>> {
-        queue::in_places(self, storage, names, since).await
-    }
-
-    async fn forget_entries(&self, before: Timestamp, after: i64, limit: u32) -> Result<Forgotten> {
-        forget::forget_entries(self, before, after, limit).await
-    }
-
-    async fn totals(&self, since: Option<Timestamp>) -> Result<Vec<Total>> {
-        queue::totals(self, since).await
-    }
-
-    async fn follow(&self, name: &str, outcomes: &[Outcome]) -> Result<()> {
-        deliver::follow(self, name, outcomes).await
-    }
-
-    async fn unfollow(&self, name: &str) -> Result<Option<u64>> {
-        deliver::unfollow(self, name).await
-    }
-
-    async fn followers(&self) -> Result<Vec<Registered>> {
-        deliver::followers(self).await
-    }
-
-    async fn take_turn(&self, turn: &Turn) -> Result<Vec<Pending>> {
-        deliver::take_turn(self, turn).await
-    }
-
-    async fn prolong(&self, turn: &Turn, entries: &[i64]) -> Result<()> {
-        deliver::prolong(self, turn, entries).await
-    }
-
-    async fn acknowledge(&self, receipt: &Receipt) -> Result<u64> {
-        deliver::acknowledge(self, receipt).await
-    }
-
-    async fn hasten(&self, follower: &str) -> Result<u64> {
-        deliver::hasten(self, follower).await
-    }
-
-    async fn holders(&self, searches: &[ColumnSearch], limit: u32) -> Result<Vec<Holder>> {
-        check::holders(self, searches, limit).await
-    }
-
-    async fn text_columns(&self) -> Result<Vec<TextColumn>> {
-        survey::text_columns(self).await
-    }
-
-    async fn hides_tables(&self) -> Result<Option<String>> {
-        Ok(None)
-    }
-
-    async fn sample(&self, column: &TextColumn, limit: usize) -> Result<Sample> {
-        survey::sample(self, column, limit).await
-    }
-
-    async fn timeline(&self) -> Result<Timeline> {
-        upkeep::timeline(self).await
-    }
-
-    async fn now(&self) -> Result<Timestamp> {
-        survey::now(self).await
-    }
-
-    async fn has_row(&self, column: &Column, key: &str) -> Result<bool> {
-        assign::has_row(self, column, key).await
-    }
-
-    async fn assign(&self, column: &Column, key: &str, name: &FileName) -> Result<bool> {
-        assign::assign(self, column, key, name).await
-    }
-
-    async fn scan(&self, scan: &Scan) -> Result<Values> {
-        scan::scan(self, scan).await
-    }
-
-    async fn values(&self, column: &TextColumn) -> Result<Values> {
-        whole::values(self, column).await
-    }
-
-    async fn beside(&self, column: &TextColumn, other: &Column, values: &[String], limit: usize) -> Result<Vec<String>> {
-        whole::beside(self, column, other, values, limit).await
+    async fn beats(&self) -> Result<Vec<Heard>> {
+        Ok(heart::last(&self.lock_file())?.into_iter().collect())
     }
 
     async fn close(&self) {

@@ -32,7 +32,7 @@ pub enum Class {
     Blob,
 }
 
-/// [`Database::values`](super::Database::values) hands over a value that is longer than this, in bytes, in pieces: memory does not grow with a value.
+/// [`Columns::values`](super::Columns::values) hands over a value that is longer than this, in bytes, in pieces: memory does not grow with a value.
 pub const PIECE: usize = 1 << 20;
 
 /// Each piece begins with so many bytes of the end of the one before. A name may have 4,096 bytes (`PATH_MAX` of Linux; a key of S3 has 1,024 at most), and each of them may

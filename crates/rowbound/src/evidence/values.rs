@@ -19,7 +19,7 @@ const SAMPLES: usize = 3;
 /// Reads all values of what `bound` binds, for at most so long.
 ///
 /// # Errors
-/// Those of [`Database::scan`].
+/// Those of [`Columns::scan`](crate::database::Columns::scan).
 pub async fn values(db: &dyn Database, bound: &Bound, time: Duration) -> Result<ValuesSeen> {
     let (began, mut seen) = (Instant::now(), ValuesSeen { reading: bound.binding.mark(), depth: Depth::Plain, ..ValuesSeen::default() });
     let place = |e: Error| e.with("binding", &bound.binding.column);

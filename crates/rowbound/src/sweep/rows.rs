@@ -51,7 +51,7 @@ impl Rows {
     /// Begins to read every column of `bound` on `storage`. Those in `unordered` are known not to come in order.
     ///
     /// # Errors
-    /// Those of [`Database::scan`].
+    /// Those of [`Columns::scan`](crate::database::Columns::scan).
     pub(super) async fn begin(
         db: &dyn Database,
         bound: &[Bound],

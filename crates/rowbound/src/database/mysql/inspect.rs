@@ -8,10 +8,11 @@ use super::{
     Flavor, Mysql,
     cascade::Reach,
     catalog::{self, Catalog, Class, TableName},
-    check::QUERIED,
     definer, fault,
     grants::Grants,
-    install, int, text, triggers,
+    install, int,
+    rows::QUERIED,
+    text, triggers,
 };
 use crate::{
     binding::Reading,

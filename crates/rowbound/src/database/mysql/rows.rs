@@ -6,7 +6,14 @@ use jiff::Timestamp;
 use sqlx::{Column as _, Row, TypeInfo, mysql::MySqlRow};
 
 use super::fault;
-use crate::error::{Error, Kind, Result};
+use crate::{
+    error::{Error, Kind, Result},
+    ledger::Entry,
+    queue::{Outcome, Waiting, shortened},
+};
+
+/// How much of an error a note keeps, in characters.
+const NOTE: usize = 4_000;
 
 /// Bytes of a column, whatever the server calls its type (information_schema is VARBINARY here and TEXT there).
 pub(super) fn bytes(row: &MySqlRow, column: usize) -> Result<Option<Vec<u8>>> {
@@ -71,4 +78,78 @@ pub(super) fn interval(time: Duration) -> i64 {
 /// `?, ?, ?`
 pub(super) fn marks(count: usize) -> String {
     vec!["?"; count].join(", ")
+}
+
+/// A query's column as bytes of UTF-8, whatever its type. Bytes that are no text become NULL on some servers: then they stay as they are.
+pub(super) const QUERIED: &str = "coalesce(cast(convert(n using utf8mb4) as binary), cast(n as binary))";
+
+/// A note, no longer than it is kept.
+pub(super) fn cut(note: &str) -> String {
+    note.chars().take(NOTE).collect()
+}
+
+/// The number of a binding, if there is one.
+pub(super) fn binding(row: &MySqlRow, column: usize) -> Result<Option<i32>> {
+    row.try_get_unchecked::<Option<i32>, _>(column).map_err(fault)
+}
+
+/// A word of the ledger.
+pub(super) fn outcome(word: &str) -> Result<Outcome> {
+    Outcome::from_word(word).ok_or_else(|| {
+        Error::new(Kind::Database, "the ledger holds an outcome that this version does not know")
+            .with("outcome", word)
+            .hint("upgrade this program")
+    })
+}
+
+/// A size, if it is known.
+pub(super) fn size(row: &MySqlRow, column: usize) -> Result<Option<u64>> {
+    row.try_get_unchecked::<Option<u64>, _>(column).map_err(fault)
+}
+
+/// When a candidate was released.
+pub(super) fn released(row: &MySqlRow, column: usize) -> Result<Timestamp> {
+    moment(row, column)?.ok_or_else(|| Error::new(Kind::Database, "a candidate has no time of release"))
+}
+
+/// The columns that [`waiting_row`] reads.
+pub(super) fn waiting_columns() -> String {
+    format!("id, binding, value, `key`, event, {}, {}, attempts, note, owner is not null", micros("released_at"), micros("due_at"))
+}
+
+pub(super) fn waiting_row(row: &MySqlRow) -> Result<Waiting> {
+    Ok(Waiting {
+        id: int(row, 0)?,
+        binding: binding(row, 1)?,
+        value: shortened(&bytes(row, 2)?.unwrap_or_default()),
+        key: maybe_text(row, 3)?,
+        event: text(row, 4)?,
+        released_at: released(row, 5)?,
+        due_at: moment(row, 6)?,
+        attempts: u32::try_from(int(row, 7)?).unwrap_or(0),
+        note: maybe_text(row, 8)?,
+        claimed: int(row, 9)? != 0,
+    })
+}
+
+/// The columns that [`entry_row`] reads.
+pub(super) fn entry_columns() -> String {
+    format!("id, {}, storage, binding, name, `key`, event, {}, outcome, size, place, note", micros("at"), micros("released_at"))
+}
+
+pub(super) fn entry_row(row: &MySqlRow) -> Result<Entry> {
+    Ok(Entry {
+        id: int(row, 0)?,
+        at: moment(row, 1)?.ok_or_else(|| Error::new(Kind::Database, "a ledger entry has no time"))?,
+        storage: text(row, 2)?,
+        binding: binding(row, 3)?,
+        name: text(row, 4)?,
+        key: maybe_text(row, 5)?,
+        event: text(row, 6)?,
+        released_at: moment(row, 7)?,
+        outcome: outcome(&text(row, 8)?)?,
+        size: size(row, 9)?,
+        place: maybe_text(row, 10)?,
+        note: maybe_text(row, 11)?,
+    })
 }

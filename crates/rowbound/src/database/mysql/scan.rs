@@ -6,8 +6,8 @@ use sqlx::{AssertSqlSafe, MySqlConnection};
 use super::{
     Mysql,
     catalog::Catalog,
-    check::QUERIED,
     fault, quote,
+    rows::QUERIED,
     triggers::{only, value},
     values::blob,
 };

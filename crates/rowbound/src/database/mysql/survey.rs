@@ -2,11 +2,11 @@
 
 use sqlx::{AssertSqlSafe, MySqlConnection, mysql::MySqlRow};
 
-use super::{Flavor, Mysql, bytes, fault, fault::is_lock_wait, grants::Grants, int, moment, quote, text};
+use super::{Flavor, Mysql, bytes, fault, fault::is_lock_wait, int, quote, text};
 use crate::{
     binding::Column,
     database::survey::{Class, LONGEST, PATIENCE, SMALL, Sample, TextColumn, windows},
-    error::{Error, Kind, Result},
+    error::Result,
 };
 
 /// In how many places a big table is read, and how many rows at each.
@@ -44,13 +44,6 @@ pub(super) async fn text_columns(db: &Mysql) -> Result<Vec<TextColumn>> {
             })
         })
         .collect()
-}
-
-/// The right without which `information_schema` leaves tables out: it shows only those on which the account has some right.
-pub(super) async fn hidden(db: &Mysql) -> Result<Option<String>> {
-    let mut conn = db.pool().acquire().await.map_err(fault)?;
-    let grants = Grants::own(&mut conn).await?;
-    Ok((!grants.on("SELECT", &db.database, "")).then(|| format!("SELECT ON {}.*", quote(&db.database))))
 }
 
 fn class(data_type: &str) -> Class {
@@ -138,10 +131,4 @@ pub(super) async fn bounded(db: &Mysql, conn: &mut MySqlConnection, query: &str)
         Flavor::Mysql => format!("select /*+ max_execution_time({}) */ {query}", PATIENCE.as_millis()),
     };
     sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(conn).await
-}
-
-pub(super) async fn now(db: &Mysql) -> Result<jiff::Timestamp> {
-    let sql = format!("select {}", super::micros("utc_timestamp(6)"));
-    let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(db.pool()).await.map_err(fault)?;
-    moment(&row, 0)?.ok_or_else(|| Error::new(Kind::Database, "the database's clock cannot be read"))
 }

@@ -4,9 +4,8 @@
 use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, MySqlConnection};
 
-use super::{Mysql, fault, handed_over, int, maybe_text, quote, survey::bounded, text, values::blob};
+use super::{Mysql, fault, handed_over, int, maybe_text, quote};
 use crate::{
-    binding::Column,
     database::{
         Paging, Values,
         survey::{Class, OVERLAP, PIECE, STEP, TextColumn},
@@ -14,7 +13,8 @@ use crate::{
     error::Result,
 };
 
-fn is_bytes(column: &TextColumn) -> bool {
+/// Whether its values are bytes.
+pub(super) fn is_bytes(column: &TextColumn) -> bool {
     column.class == Class::Blob || column.data_type.starts_with("varbinary")
 }
 
@@ -77,20 +77,6 @@ async fn stream(conn: &mut MySqlConnection, value: (&str, &str), from: &str, may
             return Ok(());
         }
     }
-}
-
-pub(super) async fn beside(db: &Mysql, column: &TextColumn, other: &Column, values: &[String], limit: usize) -> Result<Vec<String>> {
-    let mut conn = db.pool().acquire().await.map_err(fault)?;
-    let list = values.iter().map(|v| blob(v.as_bytes())).collect::<Vec<_>>().join(", ");
-    let (f, o) = (quote(&column.column.column), quote(&other.column));
-    let value = if is_bytes(column) { "f".to_owned() } else { "cast(convert(f using utf8mb4) as binary)".to_owned() };
-    let sql = format!(
-        "distinct cast(o as char) from (select t.{o} as o, t.{f} as f from {}.{} t limit 100000) s where {value} in ({list}) and o is not null limit {limit}",
-        quote(&column.schema),
-        quote(&column.column.table)
-    );
-    let rows = bounded(db, &mut conn, &sql).await.map_err(|e| fault(e).with("column", &column.column))?;
-    rows.iter().map(|row| text(row, 0)).collect()
 }
 
 #[cfg(test)]

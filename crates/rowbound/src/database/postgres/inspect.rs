@@ -3,9 +3,8 @@
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqlSafeStr, Statement};
 
 use super::{
-    check::indexes_are_stale,
     fault::failed,
-    tables::{self, Member, Table, ident},
+    tables::{self, Member, Table, ident, indexes_are_stale},
 };
 use crate::{
     capture::{Blind, Bound, Inspection},

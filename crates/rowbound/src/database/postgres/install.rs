@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use super::{
     fault::{failed, is_there_already},
-    snapshot_of, store, tables,
+    record, snapshot, tables,
     triggers::{self, Step},
 };
 use crate::{
@@ -78,10 +78,10 @@ async fn work(conn: &mut PgConnection, options: &Options, job: Job<'_>, touched:
     }
     let record = match job {
         Job::Install(bound, record, before) => {
-            let record = Installation { snapshot: snapshot_of(&mut *conn, bound).await?, ..record.clone() };
+            let record = Installation { snapshot: snapshot::read(&mut *conn, bound).await?, ..record.clone() };
             crash::point("attach-step");
             let expect = |standing: Option<&str>| before.map_or(Ok(()), |before| unchanged(standing, before));
-            Some(store(&mut *conn, &record, expect).await?)
+            Some(record::store(&mut *conn, &record, expect).await?)
         }
         Job::Remove => None,
     };

@@ -1,239 +1,341 @@
-//! Candidates and the ledger.
+//! Candidates and deliveries.
 //!
 //! Each call is one statement or one short transaction, arrays in, rows out.
 
-use std::{collections::HashSet, fmt::Display, time::Duration};
+use std::{collections::HashSet, time::Duration};
 
-use jiff::Timestamp;
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, Row, postgres::PgRow};
+use async_trait::async_trait;
+use sqlx::{AssertSqlSafe, PgPool, Row, postgres::PgRow};
 
-use super::fault::failed;
+use super::{
+    Postgres,
+    fault::failed,
+    rows::{WAITING, count, entry_row, failing_row, micros, storable, time, waiting_row, without_nul},
+    settle,
+};
 use crate::{
     capture::Reliance,
-    database::{OpenTransaction, Shadowed, Who, YOUNG, by_waits, read_outcome, read_waits},
-    error::{Error, Kind, Result},
-    ledger::{Entry, Filter, NewEntry, Total},
-    name::FileName,
-    plan::Ignored,
-    queue::{Announce, Backlog, CAME_BACK, CLAIM_BYTES, Candidate, Claim, Outcome, Settlement, Waiting, Waits, shortened},
+    database::{Hold, Queue, Schema, YOUNG, read_outcome, read_waits, relied_on},
+    delivery::{Pending, Receipt, Registered, Turn},
+    error::{Error, Kind, Result, Retry},
+    queue::{Announce, Backlog, CLAIM_BYTES, Candidate, Claim, Outcome, Settlement, Waiting, Waits},
 };
 
-pub(super) async fn claim(pool: &PgPool, claim: &Claim) -> Result<Vec<Candidate>> {
-    // Not prepared once for all: a plan made while the queue was empty would be kept for a full one.
-    let rows = sqlx::query(include_str!("claim.sql"))
-        .persistent(false)
-        .bind(&claim.storage)
-        .bind(micros(claim.grace))
-        .bind(i64::from(claim.limit))
-        .bind(&claim.owner)
-        .bind(micros(claim.lease))
-        .bind(claim.not_due_too)
-        .bind(CLAIM_BYTES as i64)
-        .fetch_all(pool)
-        .await
-        .map_err(|e| failed("cannot claim candidates", e))?;
-    let candidate = |row: &PgRow| -> sqlx::Result<(Candidate, Option<String>)> {
-        let candidate = Candidate {
-            id: row.try_get("id")?,
-            binding: row.try_get("binding")?,
-            value: row.try_get::<String, _>("value")?.into_bytes(),
-            key: row.try_get("key")?,
-            event: row.try_get("event")?,
-            released_at: time(row.try_get("released_at")?)?,
-            attempts: count(row.try_get("attempts")?)?,
-            opened: row.try_get("opened")?,
-            waits: None,
+#[async_trait]
+impl Queue for Postgres {
+    async fn announce(&self, items: &[Announce]) -> Result<()> {
+        announced(self.pool(), items, None).await.map(drop)
+    }
+
+    async fn announce_relying(&self, items: &[Announce], on: &Reliance) -> Result<()> {
+        // Once more where it was attached again in between.
+        for _ in 0..3 {
+            match announced(self.pool(), items, Some(on)).await {
+                Ok(written) if written == items.len() as u64 => return Ok(()),
+                Ok(_) => relied_on(self.installation().await?.as_ref(), on)?,
+                // Its tables are gone.
+                Err(e) if e.kind() == Kind::Schema => {
+                    relied_on(self.installation().await?.as_ref(), on)?;
+                    return Err(e);
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Err(Error::new(Kind::Busy, "what is attached changes all the time").retry(Retry::Later))
+    }
+
+    async fn claim(&self, claim: &Claim) -> Result<Vec<Candidate>> {
+        // Not prepared once for all: a plan made while the queue was empty would be kept for a full one.
+        let rows = sqlx::query(include_str!("claim.sql"))
+            .persistent(false)
+            .bind(&claim.storage)
+            .bind(micros(claim.grace))
+            .bind(i64::from(claim.limit))
+            .bind(&claim.owner)
+            .bind(micros(claim.lease))
+            .bind(claim.not_due_too)
+            .bind(CLAIM_BYTES as i64)
+            .fetch_all(self.pool())
+            .await
+            .map_err(|e| failed("cannot claim candidates", e))?;
+        let candidate = |row: &PgRow| -> sqlx::Result<(Candidate, Option<String>)> {
+            let candidate = Candidate {
+                id: row.try_get("id")?,
+                binding: row.try_get("binding")?,
+                value: row.try_get::<String, _>("value")?.into_bytes(),
+                key: row.try_get("key")?,
+                event: row.try_get("event")?,
+                released_at: time(row.try_get("released_at")?)?,
+                attempts: count(row.try_get("attempts")?)?,
+                opened: row.try_get("opened")?,
+                waits: None,
+            };
+            Ok((candidate, row.try_get("waits")?))
         };
-        Ok((candidate, row.try_get("waits")?))
-    };
-    let mut candidates = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let (mut candidate, waits) = candidate(row).map_err(|e| failed("cannot read the candidates", e))?;
-        candidate.waits = read_waits(candidate.id, waits.as_deref())?;
-        candidates.push(candidate);
+        let mut candidates = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let (mut candidate, waits) = candidate(row).map_err(|e| failed("cannot read the candidates", e))?;
+            candidate.waits = read_waits(candidate.id, waits.as_deref())?;
+            candidates.push(candidate);
+        }
+        candidates.sort_by_key(|c| (c.released_at, c.id));
+        Ok(candidates)
     }
-    candidates.sort_by_key(|c| (c.released_at, c.id));
-    Ok(candidates)
-}
 
-pub(super) async fn confirm(pool: &PgPool, owner: &str, ids: &[i64], lease: Duration) -> Result<HashSet<i64>> {
-    let error = |e| failed("cannot confirm a lease", e);
-    let held: Vec<(i64, bool)> = sqlx::query_as(include_str!("confirm.sql"))
-        .persistent(false)
-        .bind(owner)
-        .bind(ids)
-        .bind(micros(lease / 2))
-        .fetch_all(pool)
-        .await
-        .map_err(error)?;
-    if !held.iter().any(|(_, short)| *short) {
-        return Ok(held.into_iter().map(|(id, _)| id).collect());
+    async fn confirm(&self, owner: &str, ids: &[i64], lease: Duration) -> Result<HashSet<i64>> {
+        let pool = self.pool();
+        let error = |e| failed("cannot confirm a lease", e);
+        let held: Vec<(i64, bool)> = sqlx::query_as(include_str!("confirm.sql"))
+            .persistent(false)
+            .bind(owner)
+            .bind(ids)
+            .bind(micros(lease / 2))
+            .fetch_all(pool)
+            .await
+            .map_err(error)?;
+        if !held.iter().any(|(_, short)| *short) {
+            return Ok(held.into_iter().map(|(id, _)| id).collect());
+        }
+        let renewed: Vec<i64> = sqlx::query_scalar(include_str!("confirm_renew.sql"))
+            .persistent(false)
+            .bind(owner)
+            .bind(ids)
+            .bind(micros(lease))
+            .fetch_all(pool)
+            .await
+            .map_err(error)?;
+        Ok(renewed.into_iter().collect())
     }
-    let renewed: Vec<i64> = sqlx::query_scalar(include_str!("confirm_renew.sql"))
-        .persistent(false)
-        .bind(owner)
-        .bind(ids)
-        .bind(micros(lease))
-        .fetch_all(pool)
-        .await
-        .map_err(error)?;
-    Ok(renewed.into_iter().collect())
-}
 
-pub(super) async fn open_transactions(pool: &PgPool, ignored: &[Ignored]) -> Result<Vec<OpenTransaction>> {
-    let error = |e| failed("cannot see the open transactions", e);
-    let rows = sqlx::query(include_str!("open_transactions.sql"))
-        .bind(Ignored::roles(ignored))
-        .bind(Ignored::applications(ignored))
-        .fetch_all(pool)
-        .await
-        .map_err(error)?;
-    let open = |row: &PgRow| -> sqlx::Result<OpenTransaction> {
-        Ok(OpenTransaction {
-            key: row.try_get("key")?,
-            description: row.try_get("description")?,
-            since: row.try_get::<Option<i64>, _>("since")?.map(time).transpose()?,
-            who: Who {
-                role: row.try_get("role")?,
-                application: row.try_get("application")?,
-                address: row.try_get("address")?,
-                session: row.try_get::<Option<i32>, _>("pid")?.map(i64::from),
-            },
+    async fn next_due(&self, claim: &Claim) -> Result<Option<Duration>> {
+        let wait: Option<i64> = sqlx::query_scalar(include_str!("next_due.sql"))
+            .bind(&claim.storage)
+            .bind(micros(claim.grace))
+            .bind(claim.not_due_too)
+            .fetch_one(self.pool())
+            .await
+            .map_err(|e| failed("cannot look at the queue", e))?;
+        Ok(wait.map(|us| Duration::from_micros(us.max(0).cast_unsigned())))
+    }
+
+    async fn settle(&self, settlement: &Settlement, _hold: Option<Hold>) -> Result<u64> {
+        settle::settle(self.pool(), settlement).await
+    }
+
+    async fn backlog(&self, claim: &Claim) -> Result<Backlog> {
+        let error = |e| failed("cannot look at the queue", e);
+        let mut conn = self.pool().acquire().await.map_err(error)?;
+        let (total, due, failing, staged, oldest, longest): (i64, i64, i64, i64, Option<i64>, Option<i64>) =
+            sqlx::query_as(include_str!("backlog.sql"))
+                .bind(&claim.storage)
+                .bind(micros(claim.grace))
+                .fetch_one(&mut *conn)
+                .await
+                .map_err(error)?;
+        let sql = format!(
+            "{WAITING} where storage = $1 and due_at is not null and note is not null order by attempts = 0, released_at, id limit 10"
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql)).bind(&claim.storage).fetch_all(&mut *conn).await.map_err(error)?;
+        Ok(Backlog {
+            total: total.unsigned_abs(),
+            due: due.unsigned_abs(),
+            failing: failing.unsigned_abs(),
+            staged: staged.unsigned_abs(),
+            oldest_seconds: oldest.map(|s| s.max(0).cast_unsigned()),
+            due_seconds: longest.and_then(|s| u64::try_from(s).ok()),
+            sample: rows.iter().map(waiting_row).collect::<sqlx::Result<_>>().map_err(error)?,
         })
-    };
-    let (mut asking, mut found) = (false, Vec::new());
-    for row in &rows {
-        match row.try_get("asking").map_err(error)? {
-            true => asking = true,
-            false => found.push(open(row).map_err(error)?),
-        }
     }
-    match asking {
-        true => Ok(found),
-        false => {
-            Err(Error::new(Kind::Database, "this server does not show its open transactions: not even the one that asks is among them")
-                .hint("pg_locks must list the sessions of every role, as PostgreSQL's own does"))
-        }
-    }
-}
 
-pub(super) async fn waits(pool: &PgPool, claim: &Claim) -> Result<Vec<(Option<Waits>, u64)>> {
-    let sql = format!(
-        "select case when waits not like '{YOUNG}%' then waits end as noted, count(*) from rowbound.candidate
+    async fn waits(&self, claim: &Claim) -> Result<Vec<(Option<Waits>, u64)>> {
+        let sql = format!(
+            "select case when waits not like '{YOUNG}%' then waits end as noted, count(*) from rowbound.candidate
          where storage = $1 and (waits not like '{YOUNG}%' or owner is not null or due_at <= now()
              or due_at is null and released_at <= now() - $2::int8 * interval '1 microsecond')
          group by noted"
-    );
-    let rows: Vec<(Option<String>, i64)> = sqlx::query_as(AssertSqlSafe(sql))
-        .persistent(false)
-        .bind(&claim.storage)
-        .bind(micros(claim.grace))
-        .fetch_all(pool)
-        .await
-        .map_err(|e| failed("cannot look at the queue", e))?;
-    rows.into_iter().map(|(waits, count)| Ok((read_waits(0, waits.as_deref())?, count.unsigned_abs()))).collect()
-}
-
-pub(super) async fn next_due(pool: &PgPool, claim: &Claim) -> Result<Option<Duration>> {
-    let wait: Option<i64> = sqlx::query_scalar(include_str!("next_due.sql"))
-        .bind(&claim.storage)
-        .bind(micros(claim.grace))
-        .bind(claim.not_due_too)
-        .fetch_one(pool)
-        .await
-        .map_err(|e| failed("cannot look at the queue", e))?;
-    Ok(wait.map(|us| Duration::from_micros(us.max(0).cast_unsigned())))
-}
-
-pub(super) async fn settle(pool: &PgPool, settlement: &Settlement) -> Result<u64> {
-    let mut tx = pool.begin_with("begin isolation level read committed").await.map_err(|e| failed("cannot begin a transaction", e))?;
-    let mut count = 0;
-    let Settlement { owner, storage, settled, empty, back, derived, opened } = settlement;
-    if !opened.is_empty() {
-        sqlx::query(
-            "insert into rowbound.candidate (storage, binding, value, key, event, released_at, opened)
-             select c.storage, c.binding, o.name, c.key, c.event, c.released_at, true
-             from unnest($2::int8[], $3::text[]) with ordinality as o(id, name, n)
-             join rowbound.candidate c on c.id = o.id and case when c.due_at is null then false else true end
-                 and case when c.owner = $1 then true else false end
-             order by o.n",
-        )
-        .persistent(false)
-        .bind(owner)
-        .bind(opened.iter().map(|o| o.id).collect::<Vec<_>>())
-        .bind(opened.iter().map(|o| o.name.as_str()).collect::<Vec<_>>())
-        .execute(&mut *tx)
-        .await
-        .map_err(|e| failed("cannot open up candidates", e))?;
-    }
-    if !settled.is_empty() {
-        let entered: i64 = sqlx::query_scalar(include_str!("settle.sql"))
+        );
+        let rows: Vec<(Option<String>, i64)> = sqlx::query_as(AssertSqlSafe(sql))
             .persistent(false)
-            .bind(owner)
-            .bind(storage)
-            .bind(settled.iter().map(|s| s.id).collect::<Vec<_>>())
-            .bind(settled.iter().map(|s| s.outcome.word()).collect::<Vec<_>>())
-            .bind(settled.iter().map(|s| s.name.as_deref().map(storable)).collect::<Vec<_>>())
-            .bind(settled.iter().map(|s| s.size.map(whole)).collect::<Vec<_>>())
-            .bind(settled.iter().map(|s| s.place.as_deref().map(storable)).collect::<Vec<_>>())
-            .bind(settled.iter().map(|s| s.note.as_deref().map(storable)).collect::<Vec<_>>())
-            .fetch_one(&mut *tx)
+            .bind(&claim.storage)
+            .bind(micros(claim.grace))
+            .fetch_all(self.pool())
             .await
-            .map_err(|e| failed("cannot settle candidates", e))?;
-        count = entered.unsigned_abs();
+            .map_err(|e| failed("cannot look at the queue", e))?;
+        rows.into_iter().map(|(waits, count)| Ok((read_waits(0, waits.as_deref())?, count.unsigned_abs()))).collect()
     }
-    if !empty.is_empty() {
-        // Which index is taken, and why the owner is compared so, stands in settle.sql.
+
+    async fn waiting(&self, values: &[String]) -> Result<Vec<Waiting>> {
+        let error = |e| failed("cannot look at the queue", e);
+        let sql = format!("{WAITING} where value = any ($1::text[]) order by released_at, id");
+        let rows =
+            sqlx::query(AssertSqlSafe(sql)).persistent(false).bind(without_nul(values)).fetch_all(self.pool()).await.map_err(error)?;
+        rows.iter().map(waiting_row).collect::<sqlx::Result<_>>().map_err(error)
+    }
+
+    async fn follow(&self, name: &str, outcomes: &[Outcome]) -> Result<()> {
+        let pool = &self.pool;
+        let error = |e| failed("cannot register the follower", e);
+        let words: Vec<_> = outcomes.iter().map(|o| o.word()).collect();
+        let stands: bool = sqlx::query_scalar("select exists (select from rowbound.follower where name = $1 and outcomes = $2::text[])")
+            .bind(name)
+            .bind(&words)
+            .fetch_one(pool)
+            .await
+            .map_err(error)?;
+        if !stands {
+            sqlx::query(
+                "insert into rowbound.follower (name, outcomes) values ($1, $2::text[])
+             on conflict (name) do update set outcomes = excluded.outcomes",
+            )
+            .bind(name)
+            .bind(&words)
+            .execute(pool)
+            .await
+            .map_err(error)?;
+        }
+        Ok(())
+    }
+
+    async fn unfollow(&self, name: &str) -> Result<Option<u64>> {
+        let error = |e| failed("cannot forget the follower", e);
+        let mut tx = self.pool.begin_with("begin isolation level read committed").await.map_err(error)?;
+        // Waits for the settlements that have locked its row; what they wrote for it is there for the next statement.
+        let id: Option<i32> = sqlx::query_scalar("delete from rowbound.follower where name = $1 returning id")
+            .bind(name)
+            .fetch_optional(&mut *tx)
+            .await
+            .map_err(error)?;
+        let Some(id) = id else { return Ok(None) };
+        let gone = sqlx::query("delete from rowbound.delivery where follower = $1").bind(id).execute(&mut *tx).await.map_err(error)?;
+        tx.commit().await.map_err(error)?;
+        Ok(Some(gone.rows_affected()))
+    }
+
+    async fn followers(&self) -> Result<Vec<Registered>> {
+        let error = |e| failed("cannot look at the followers", e);
+        let mut conn = self.pool.acquire().await.map_err(error)?;
+        let rows = sqlx::query(include_str!("followers.sql")).fetch_all(&mut *conn).await.map_err(error)?;
+        let mut followers = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let words: Vec<String> = row.try_get("outcomes").map_err(error)?;
+            let number = |column| row.try_get::<i64, _>(column).map(i64::unsigned_abs).map_err(error);
+            let seconds = |column| Ok(row.try_get::<Option<i64>, _>(column).map_err(error)?.map(|s| s.max(0).unsigned_abs()));
+            let failing = number("failing")?;
+            let sample = match failing {
+                0 => Vec::new(),
+                _ => sqlx::query(
+                    "select d.entry, l.storage, l.name, d.attempts, d.note, (extract(epoch from d.due_at) * 1000000)::int8 as due_at
+                 from rowbound.delivery d left join rowbound.ledger l on l.id = d.entry
+                 where d.follower = $1 and d.attempts > 0 order by d.entry limit 10",
+                )
+                .bind(row.try_get::<i32, _>("id").map_err(error)?)
+                .fetch_all(&mut *conn)
+                .await
+                .map_err(error)?,
+            };
+            followers.push(Registered {
+                name: row.try_get("name").map_err(error)?,
+                since: row.try_get("since").and_then(time).map_err(error)?,
+                outcomes: words.iter().map(|w| read_outcome(w)).collect::<Result<_>>()?,
+                waiting: number("waiting")?,
+                due: number("due")?,
+                failing,
+                oldest_seconds: seconds("oldest_seconds")?,
+                overdue_seconds: seconds("overdue_seconds")?,
+                sample: sample.iter().map(failing_row).collect::<sqlx::Result<_>>().map_err(error)?,
+            });
+        }
+        Ok(followers)
+    }
+
+    async fn take_turn(&self, turn: &Turn) -> Result<Vec<Pending>> {
+        let error = |e| failed("cannot take deliveries", e);
+        // Not prepared once for all, as a claim is not.
+        let rows = sqlx::query(include_str!("take_turn.sql"))
+            .persistent(false)
+            .bind(&turn.follower)
+            .bind(i64::from(turn.limit))
+            .bind(&turn.owner)
+            .bind(micros(turn.lease))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(error)?;
+        let pending = |row: &PgRow| -> sqlx::Result<Pending> {
+            let there = row.try_get::<Option<i64>, _>("id")?.is_some();
+            Ok(Pending {
+                id: row.try_get("entry")?,
+                attempts: count(row.try_get("attempts")?)?,
+                entry: there.then(|| entry_row(row)).transpose()?,
+            })
+        };
+        rows.iter().map(pending).collect::<sqlx::Result<_>>().map_err(error)
+    }
+
+    async fn prolong(&self, turn: &Turn, entries: &[i64]) -> Result<()> {
         sqlx::query(
-            "delete from rowbound.candidate c using unnest($2::int8[]) as d(id)
-             where c.id = d.id and case when c.due_at is null then false else true end and case when c.owner = $1 then true else false end",
+            "update rowbound.delivery set due_at = now() + $4::int8 * interval '1 microsecond'
+         where follower = (select id from rowbound.follower where name = $1) and entry = any ($2::int8[]) and owner = $3",
         )
         .persistent(false)
-        .bind(owner)
-        .bind(empty)
-        .execute(&mut *tx)
+        .bind(&turn.follower)
+        .bind(entries)
+        .bind(&turn.owner)
+        .bind(micros(turn.lease))
+        .execute(&self.pool)
         .await
-        .map_err(|e| failed("cannot settle candidates", e))?;
+        .map_err(|e| failed("cannot prolong a lease", e))?;
+        Ok(())
     }
-    for (waits, back) in by_waits(back)? {
-        sqlx::query(include_str!("put_back.sql"))
+
+    async fn acknowledge(&self, receipt: &Receipt) -> Result<u64> {
+        let error = |e| failed("cannot acknowledge deliveries", e);
+        let mut tx = self.pool.begin_with("begin isolation level read committed").await.map_err(error)?;
+        let mut gone = 0;
+        if !receipt.delivered.is_empty() {
+            gone = sqlx::query(
+                "delete from rowbound.delivery
+             where follower = (select id from rowbound.follower where name = $1) and entry = any ($2::int8[]) and owner = $3",
+            )
             .persistent(false)
-            .bind(owner)
-            .bind(back.iter().map(|(b, _)| b.id).collect::<Vec<_>>())
-            .bind(back.iter().map(|(b, _)| micros(b.wait)).collect::<Vec<_>>())
-            .bind(back.iter().map(|(b, _)| i32::try_from(b.attempts).unwrap_or(i32::MAX)).collect::<Vec<_>>())
-            .bind(back.iter().map(|(b, _)| storable(&b.note)).collect::<Vec<_>>())
-            .bind(waits)
-            .bind(back.iter().map(|(_, own)| own.as_deref()).collect::<Vec<_>>())
+            .bind(&receipt.follower)
+            .bind(&receipt.delivered)
+            .bind(&receipt.owner)
             .execute(&mut *tx)
             .await
-            .map_err(|e| failed("cannot put candidates back", e))?;
+            .map_err(error)?
+            .rows_affected();
+        }
+        if !receipt.again.is_empty() {
+            sqlx::query(include_str!("acknowledge_again.sql"))
+                .persistent(false)
+                .bind(&receipt.follower)
+                .bind(&receipt.owner)
+                .bind(receipt.again.iter().map(|a| a.id).collect::<Vec<_>>())
+                .bind(receipt.again.iter().map(|a| micros(a.wait)).collect::<Vec<_>>())
+                .bind(receipt.again.iter().map(|a| a.error.as_deref().map(storable)).collect::<Vec<_>>())
+                .execute(&mut *tx)
+                .await
+                .map_err(error)?;
+        }
+        tx.commit().await.map_err(error)?;
+        Ok(gone)
     }
-    if !derived.is_empty() {
-        sqlx::query(
-            "insert into rowbound.candidate (storage, value, key, event, due_at)
-             select $1, d.name, d.original, 'derivative', now() from unnest($2::text[], $3::text[]) as d(name, original)",
+
+    async fn hasten(&self, follower: &str) -> Result<u64> {
+        let done = sqlx::query(
+            "update rowbound.delivery set due_at = now()
+         where follower = (select id from rowbound.follower where name = $1) and owner is null and due_at > now()",
         )
-        .bind(storage)
-        .bind(derived.iter().map(|d| d.name.as_str()).collect::<Vec<_>>())
-        .bind(derived.iter().map(|d| d.original.as_str()).collect::<Vec<_>>())
-        .execute(&mut *tx)
+        .persistent(false)
+        .bind(follower)
+        .execute(&self.pool)
         .await
-        .map_err(|e| failed("cannot announce derivatives", e))?;
+        .map_err(|e| failed("cannot hasten deliveries", e))?;
+        Ok(done.rows_affected())
     }
-    tx.commit().await.map_err(|e| failed("cannot settle candidates", e))?;
-    Ok(count)
 }
 
-pub(super) async fn announce(pool: &PgPool, items: &[Announce]) -> Result<()> {
-    announced(pool, items, None).await.map(drop)
-}
-
-/// The same; `false`: the installation is not the one that is relied on, and nothing was written.
-pub(super) async fn announce_relying(pool: &PgPool, items: &[Announce], on: &Reliance) -> Result<bool> {
-    Ok(announced(pool, items, Some(on)).await? == items.len() as u64)
-}
-
+/// How many were written; with `on`, if the installation is the one that is relied on.
 async fn announced(pool: &PgPool, items: &[Announce], on: Option<&Reliance>) -> Result<u64> {
     let error = |e| failed("cannot announce candidates", e);
     let mut tx = pool.begin_with("begin isolation level read committed").await.map_err(error)?;
@@ -258,221 +360,4 @@ async fn announced(pool: &PgPool, items: &[Announce], on: Option<&Reliance>) -> 
     .map_err(error)?;
     tx.commit().await.map_err(error)?;
     Ok(done.rows_affected())
-}
-
-pub(super) async fn enter(pool: &PgPool, entries: &[NewEntry]) -> Result<()> {
-    let mut conn = pool.acquire().await.map_err(|e| failed("cannot connect", e))?;
-    enter_in(&mut conn, entries).await
-}
-
-/// The same in the caller's transaction.
-pub(super) async fn enter_in(conn: &mut PgConnection, entries: &[NewEntry]) -> Result<()> {
-    sqlx::query(include_str!("enter.sql"))
-        .bind(entries.iter().map(|e| &*e.storage).collect::<Vec<_>>())
-        .bind(entries.iter().map(|e| storable(&e.name)).collect::<Vec<_>>())
-        .bind(entries.iter().map(|e| e.event).collect::<Vec<_>>())
-        .bind(entries.iter().map(|e| e.outcome.word()).collect::<Vec<_>>())
-        .bind(entries.iter().map(|e| e.size.map(whole)).collect::<Vec<_>>())
-        .bind(entries.iter().map(|e| e.place.as_deref().map(storable)).collect::<Vec<_>>())
-        .bind(entries.iter().map(|e| e.note.as_deref().map(storable)).collect::<Vec<_>>())
-        .execute(conn)
-        .await
-        .map_err(|e| failed("cannot write the ledger", e))?;
-    Ok(())
-}
-
-pub(super) async fn backlog(pool: &PgPool, claim: &Claim) -> Result<Backlog> {
-    let error = |e| failed("cannot look at the queue", e);
-    let mut conn = pool.acquire().await.map_err(error)?;
-    let (total, due, failing, staged, oldest, longest): (i64, i64, i64, i64, Option<i64>, Option<i64>) =
-        sqlx::query_as(include_str!("backlog.sql"))
-            .bind(&claim.storage)
-            .bind(micros(claim.grace))
-            .fetch_one(&mut *conn)
-            .await
-            .map_err(error)?;
-    let sql =
-        format!("{WAITING} where storage = $1 and due_at is not null and note is not null order by attempts = 0, released_at, id limit 10");
-    let rows = sqlx::query(AssertSqlSafe(sql)).bind(&claim.storage).fetch_all(&mut *conn).await.map_err(error)?;
-    Ok(Backlog {
-        total: total.unsigned_abs(),
-        due: due.unsigned_abs(),
-        failing: failing.unsigned_abs(),
-        staged: staged.unsigned_abs(),
-        oldest_seconds: oldest.map(|s| s.max(0).cast_unsigned()),
-        due_seconds: longest.and_then(|s| u64::try_from(s).ok()),
-        sample: rows.iter().map(waiting_row).collect::<sqlx::Result<_>>().map_err(error)?,
-    })
-}
-
-pub(super) async fn waiting(pool: &PgPool, values: &[String]) -> Result<Vec<Waiting>> {
-    let error = |e| failed("cannot look at the queue", e);
-    let sql = format!("{WAITING} where value = any ($1::text[]) order by released_at, id");
-    let rows = sqlx::query(AssertSqlSafe(sql)).persistent(false).bind(without_nul(values)).fetch_all(pool).await.map_err(error)?;
-    rows.iter().map(waiting_row).collect::<sqlx::Result<_>>().map_err(error)
-}
-
-pub(super) async fn history(pool: &PgPool, filter: &Filter) -> Result<Vec<Entry>> {
-    let error = |e| failed("cannot read the ledger", e);
-    if filter.name.as_ref().is_some_and(|n| n.contains('\0')) {
-        return Ok(Vec::new());
-    }
-    let outcomes: Vec<_> = filter.outcomes.iter().map(|o| o.word()).collect();
-    let rows = sqlx::query(include_str!("history.sql"))
-        .persistent(false)
-        .bind(&filter.storage)
-        .bind(&filter.name)
-        .bind((!outcomes.is_empty()).then_some(outcomes))
-        .bind(filter.since.map(Timestamp::as_microsecond))
-        .bind(filter.limit.map(i64::from))
-        .bind(filter.before)
-        .fetch_all(pool)
-        .await
-        .map_err(error)?;
-    rows.iter().map(entry_row).collect::<sqlx::Result<_>>().map_err(error)
-}
-
-/// An entry as history.sql reads it.
-pub(super) fn entry_row(row: &PgRow) -> sqlx::Result<Entry> {
-    Ok(Entry {
-        id: row.try_get("id")?,
-        at: time(row.try_get("at")?)?,
-        storage: row.try_get("storage")?,
-        binding: row.try_get("binding")?,
-        name: row.try_get("name")?,
-        key: row.try_get("key")?,
-        event: row.try_get("event")?,
-        released_at: row.try_get::<Option<i64>, _>("released_at")?.map(time).transpose()?,
-        outcome: read_outcome(row.try_get("outcome")?).map_err(decode)?,
-        size: row.try_get::<Option<i64>, _>("size")?.map(i64::unsigned_abs),
-        place: row.try_get("place")?,
-        note: row.try_get("note")?,
-    })
-}
-
-pub(super) async fn in_places(pool: &PgPool, storage: &str, names: &[FileName], since: Timestamp) -> Result<Vec<(String, Outcome)>> {
-    let error = |e| failed("cannot read the ledger", e);
-    let rows: Vec<(String, String)> = sqlx::query_as(
-        "select place, outcome from rowbound.ledger
-         where storage = $1 and name = any ($2::text[]) and at >= timestamptz 'epoch' + $3::int8 * interval '1 microsecond'
-             and place is not null and outcome <> 'duplicate'
-         order by id",
-    )
-    .persistent(false)
-    .bind(storage)
-    .bind(names.iter().map(FileName::as_str).collect::<Vec<_>>())
-    .bind(since.as_microsecond())
-    .fetch_all(pool)
-    .await
-    .map_err(error)?;
-    rows.into_iter().map(|(place, word)| Ok((place, read_outcome(&word).map_err(decode)?))).collect::<sqlx::Result<_>>().map_err(error)
-}
-
-pub(super) async fn came_back(pool: &PgPool, storage: &str, names: &[FileName], since: Timestamp) -> Result<Vec<(String, Timestamp)>> {
-    let error = |e| failed("cannot read the ledger", e);
-    let rows: Vec<(String, i64)> = sqlx::query_as(
-        "select name, (extract(epoch from max(at)) * 1000000)::int8 from rowbound.ledger
-         where storage = $1 and name = any ($2::text[]) and at >= timestamptz 'epoch' + $3::int8 * interval '1 microsecond'
-             and (outcome = 'restored' or outcome = 'kept' and note = $4)
-         group by name",
-    )
-    .persistent(false)
-    .bind(storage)
-    .bind(names.iter().map(FileName::as_str).collect::<Vec<_>>())
-    .bind(since.as_microsecond())
-    .bind(CAME_BACK)
-    .fetch_all(pool)
-    .await
-    .map_err(error)?;
-    rows.into_iter().map(|(name, at)| Ok((name, time(at)?))).collect::<sqlx::Result<_>>().map_err(error)
-}
-
-pub(super) async fn totals(pool: &PgPool, since: Option<Timestamp>) -> Result<Vec<Total>> {
-    let error = |e| failed("cannot read the ledger", e);
-    let rows: Vec<(String, String, i64, i64)> = sqlx::query_as(
-        "select storage, outcome, count(*), coalesce(sum(size), 0)::int8 from rowbound.ledger
-         where $1::int8 is null or at >= timestamptz 'epoch' + $1 * interval '1 microsecond'
-         group by storage, outcome order by storage, outcome",
-    )
-    .persistent(false)
-    .bind(since.map(Timestamp::as_microsecond))
-    .fetch_all(pool)
-    .await
-    .map_err(error)?;
-    let total = |(storage, word, count, bytes): (String, String, i64, i64)| {
-        Ok(Total { storage, outcome: read_outcome(&word).map_err(decode)?, count: count.unsigned_abs(), bytes: bytes.unsigned_abs() })
-    };
-    rows.into_iter().map(total).collect::<sqlx::Result<_>>().map_err(error)
-}
-
-pub(super) async fn shadowed(pool: &PgPool, binding: i32, since: Option<Timestamp>) -> Result<Shadowed> {
-    let error = |e| failed("cannot read the ledger", e);
-    let (files, bytes, oldest): (i64, i64, Option<i64>) = sqlx::query_as(
-        "select count(*), coalesce(sum(size), 0)::int8, (extract(epoch from min(first)) * 1000000)::int8
-         from (select distinct on (storage, name) size, min(at) over (partition by storage, name) as first
-               from rowbound.ledger
-               where binding = $1 and outcome = 'shadow'
-                 and ($2::int8 is null or at >= timestamptz 'epoch' + $2 * interval '1 microsecond')
-               order by storage, name, id desc) as files",
-    )
-    .persistent(false)
-    .bind(binding)
-    .bind(since.map(Timestamp::as_microsecond))
-    .fetch_one(pool)
-    .await
-    .map_err(error)?;
-    let oldest = oldest.map(time).transpose().map_err(error)?;
-    Ok(Shadowed { files: files.unsigned_abs(), bytes: bytes.unsigned_abs(), oldest })
-}
-
-/// The columns of [`Waiting`].
-const WAITING: &str = "select id, binding, value, key, event, attempts, note, owner is not null as claimed,
-    (extract(epoch from released_at) * 1000000)::int8 as released_at, (extract(epoch from due_at) * 1000000)::int8 as due_at
-    from rowbound.candidate";
-
-fn waiting_row(row: &PgRow) -> sqlx::Result<Waiting> {
-    Ok(Waiting {
-        id: row.try_get("id")?,
-        binding: row.try_get("binding")?,
-        value: shortened(row.try_get::<&str, _>("value")?.as_bytes()),
-        key: row.try_get("key")?,
-        event: row.try_get("event")?,
-        released_at: time(row.try_get("released_at")?)?,
-        due_at: row.try_get::<Option<i64>, _>("due_at")?.map(time).transpose()?,
-        attempts: count(row.try_get("attempts")?)?,
-        note: row.try_get("note")?,
-        claimed: row.try_get("claimed")?,
-    })
-}
-
-/// A text for people, with what PostgreSQL cannot hold replaced.
-pub(super) fn storable(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
-}
-
-fn whole(size: u64) -> i64 {
-    i64::try_from(size).unwrap_or(i64::MAX)
-}
-
-/// Microseconds, at most a hundred years.
-pub(super) fn micros(time: Duration) -> i64 {
-    const CENTURY: i64 = 100 * 366 * 86_400 * 1_000_000;
-    i64::try_from(time.as_micros()).unwrap_or(CENTURY).min(CENTURY)
-}
-
-fn decode(why: impl Display) -> sqlx::Error {
-    sqlx::Error::Decode(why.to_string().into())
-}
-
-pub(super) fn time(micros: i64) -> sqlx::Result<Timestamp> {
-    Timestamp::from_microsecond(micros).map_err(decode)
-}
-
-pub(super) fn count(n: i32) -> sqlx::Result<u32> {
-    u32::try_from(n).map_err(decode)
-}
-
-/// Values that a row can hold: PostgreSQL has no NUL in text.
-pub(super) fn without_nul(values: &[String]) -> Vec<String> {
-    values.iter().filter(|v| !v.contains('\0')).cloned().collect()
 }

@@ -6,7 +6,7 @@ use super::{Postgres, fault::failed, tables::ident};
 use crate::{
     binding::Column,
     database::survey::{Class, LONGEST, PATIENCE, Sample, TextColumn},
-    error::{Error, Kind, Result},
+    error::Result,
 };
 
 /// How many blocks of 8 kB are read of a big table, about.
@@ -138,13 +138,4 @@ async fn bounded(conn: &mut PgConnection, sql: &str) -> sqlx::Result<Vec<Vec<u8>
     tx.rollback().await?;
     // A text or bytes, in the binary format.
     rows.iter().map(|row| Ok(row.try_get_raw(0)?.as_bytes().map_err(sqlx::Error::Decode)?.to_vec())).collect()
-}
-
-pub(super) async fn now(db: &Postgres) -> Result<jiff::Timestamp> {
-    let mut conn = db.conn().await?;
-    let micros: i64 = sqlx::query_scalar("select (extract(epoch from clock_timestamp()) * 1000000)::int8")
-        .fetch_one(&mut *conn)
-        .await
-        .map_err(|e| failed("cannot read the clock", e))?;
-    jiff::Timestamp::from_microsecond(micros).map_err(|e| Error::new(Kind::Database, "the database's clock is out of range").because(e))
 }

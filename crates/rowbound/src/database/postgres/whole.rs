@@ -1,10 +1,7 @@
 //! Any text column from one end to the other, whatever its type: long values in pieces that the server cuts, so that our memory does not grow with them.
 
-use sqlx::AssertSqlSafe;
-
-use super::{Postgres, fault::failed, scan::copy, survey::limited, tables::ident};
+use super::{Postgres, scan::copy, tables::ident};
 use crate::{
-    binding::Column,
     database::{
         Paging, Values,
         survey::{Class, OVERLAP, PIECE, STEP, TextColumn},
@@ -41,18 +38,4 @@ pub(super) async fn values(db: &Postgres, column: &TextColumn) -> Result<Values>
         to.end(done.map_err(|e| e.with("column", &column))).await;
     });
     Ok(values)
-}
-
-pub(super) async fn beside(db: &Postgres, column: &TextColumn, other: &Column, values: &[String], limit: usize) -> Result<Vec<String>> {
-    let mut conn = db.conn().await?;
-    let (f, o) = (ident(&column.column.column), ident(&other.column));
-    let table = format!("{}.{}", ident(&column.schema), ident(&column.column.table));
-    let sql = format!(
-        "select distinct o::text from (select t.{o} as o, t.{f}::text as f from {table} t limit 100000) s where f = any ($1) and o is not null limit {limit}"
-    );
-    let place = |e| failed("cannot sample a column", e).with("column", &column.column);
-    let mut tx = limited(&mut conn).await.map_err(place)?;
-    let rows = sqlx::query_scalar(AssertSqlSafe(sql)).persistent(false).bind(values).fetch_all(&mut *tx).await.map_err(place)?;
-    tx.rollback().await.map_err(place)?;
-    Ok(rows)
 }

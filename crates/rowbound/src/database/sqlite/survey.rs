@@ -6,7 +6,7 @@ use super::{Sqlite, fault::failed, triggers::ident};
 use crate::{
     binding::Column,
     database::survey::{Class, LONGEST, SMALL, Sample, TextColumn, windows},
-    error::{Error, Kind, Result},
+    error::{Kind, Result},
 };
 
 /// In how many places a big table is read, and how many rows at each.
@@ -118,14 +118,4 @@ pub(super) async fn sample(db: &Sqlite, column: &TextColumn, limit: usize) -> Re
         sample.add(rows, limit);
     }
     Ok(sample)
-}
-
-pub(super) async fn now(db: &Sqlite) -> Result<jiff::Timestamp> {
-    let mut connection = db.acquire().await?;
-    let now: f64 = sqlx::query_scalar("SELECT (julianday('now') - 2440587.5) * 86400000.0")
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(failed("read the clock"))?;
-    jiff::Timestamp::from_millisecond(now.round() as i64)
-        .map_err(|e| Error::new(Kind::Database, "the database's clock is out of range").because(e))
 }

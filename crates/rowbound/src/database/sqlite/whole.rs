@@ -11,7 +11,6 @@ use super::{
     triggers::ident,
 };
 use crate::{
-    binding::Column,
     database::{
         Paging, Values,
         survey::{PIECE, TextColumn},
@@ -99,18 +98,4 @@ async fn at_once(connection: &mut SqliteConnection, table: &Table, column: &Text
     let sql = format!("SELECT count(*) FROM {t} AS t WHERE octet_length({f}) > {SHORT}");
     let unread: i64 = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(connection).await?;
     Ok(u64::try_from(unread).unwrap_or(0))
-}
-
-pub(super) async fn beside(db: &Sqlite, column: &TextColumn, other: &Column, values: &[String], limit: usize) -> Result<Vec<String>> {
-    let mut connection = db.acquire().await?;
-    let marks = vec!["?"; values.len()].join(", ");
-    let (t, f, o) = (ident(&column.column.table), ident(&column.column.column), ident(&other.column));
-    let sql = format!(
-        "SELECT DISTINCT CAST(o AS TEXT) FROM (SELECT t.{o} AS o, t.{f} AS f FROM {t} AS t LIMIT 100000) WHERE f IN ({marks}) AND o IS NOT NULL LIMIT {limit}"
-    );
-    let mut query = sqlx::query_scalar::<_, String>(AssertSqlSafe(sql));
-    for value in values {
-        query = query.bind(value);
-    }
-    query.fetch_all(&mut *connection).await.map_err(|e| failed("sample")(e).with("column", &column.column))
 }
