@@ -179,6 +179,7 @@ pub enum Command {
 
 /// Options of `demo`.
 #[derive(Debug, clap::Args)]
+#[cfg_attr(not(feature = "sqlite"), allow(dead_code))]
 pub struct DemoArgs {
     /// Keep the database and the media folder here, to look at afterwards
     #[arg(long, value_name = "FOLDER")]

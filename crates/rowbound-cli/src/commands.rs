@@ -16,6 +16,7 @@ use crate::{
 mod attach;
 mod collect;
 mod completions;
+#[cfg(feature = "sqlite")]
 mod demo;
 mod detach;
 mod doctor;
@@ -42,7 +43,11 @@ pub async fn run(args: &Args) -> Result<u8> {
         return Err(Error::new(Kind::Config, "only `sweep` answers as CSV").hint("add --format json"));
     }
     match &args.command {
+        #[cfg(feature = "sqlite")]
         Command::Demo(a) => demo::demo(args, a).await,
+        #[cfg(not(feature = "sqlite"))]
+        Command::Demo(_) => Err(Error::new(Kind::Config, "this build knows no SQLite, on which the demo runs")
+            .hint("cargo install rowbound-cli --features sqlite")),
         Command::Init(a) => init::init(args, a).await,
         Command::Attach(a) => attach::attach(args, a).await,
         Command::Promote(a) => promote::promote(args, a).await,

@@ -110,6 +110,7 @@ async fn sessions(pool: &Pool) -> Vec<String> {
         Pool::Sqlite(pool) => all(pool, SQLITE).await,
         Pool::Postgres(pool) => all(pool, POSTGRES).await,
         Pool::Mysql(pool) => all(pool, MYSQL).await,
+        _ => unreachable!("there are three databases"),
     }
 }
 
@@ -200,6 +201,7 @@ async fn a_pool_of_one_connection(backend: Backend) {
         Pool::Sqlite(pool) => Box::new(pool.acquire().await.expect("the connection")),
         Pool::Postgres(pool) => Box::new(pool.acquire().await.expect("the connection")),
         Pool::Mysql(pool) => Box::new(pool.acquire().await.expect("the connection")),
+        _ => unreachable!("there are three databases"),
     };
     let media = media(&world, pool).await;
     let worker = media.start(settings());
@@ -592,6 +594,7 @@ async fn a_busy_application_has_its_connections(backend: Backend) {
                         Pool::Sqlite(pool) => sqlx::query("select count(*) from doc").execute(pool).await.map(drop),
                         Pool::Postgres(pool) => sqlx::query("select count(*) from doc").execute(pool).await.map(drop),
                         Pool::Mysql(pool) => sqlx::query("select count(*) from doc").execute(pool).await.map(drop),
+                        _ => unreachable!("there are three databases"),
                     };
                     answered.expect("the application's query");
                     queries.fetch_add(1, SeqCst);

@@ -2,7 +2,10 @@
 //!
 //! In: the plan's bindings. Out: claimed candidates, open transactions, found references, settled batches. Four roles, each a trait ([`Queue`], [`Ledger`],
 //! [`Columns`], [`Schema`]), and [`Database`], which has all of them; for each SQL a module with a file, and its SQL, for each role. Each method's sentences are the
-//! contract; `rowbound-testkit` has a suite that every implementation passes.
+//! contract; `rowbound-testkit` has a suite that every implementation passes. Each database is a feature of this crate.
+
+// What the databases share is the same in every build. Where one is left out, some of it stands idle.
+#![cfg_attr(not(all(feature = "sqlite", feature = "postgres", feature = "mysql")), allow(dead_code, unused_imports))]
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,17 +19,21 @@ use crate::{
     plan::{Ignored, Plan},
 };
 
+mod built; // what a build without a database says of it
 mod bound; // bindings as tables, columns and queries
 mod columns; // the role: which rows reference a file
 mod kin; // which server answers, and which only look like it
 mod ledger; // the role: what was decided, and what is known of each trash
+#[cfg(feature = "mysql")]
 pub mod mysql;
 mod pages; // a column's values as they come
 mod pool; // a pool that the application has already
+#[cfg(feature = "postgres")]
 pub mod postgres;
 mod queue; // the role: candidates and deliveries
 mod record; // the installation record, as it is stored
 mod schema; // the role: what attach leaves
+#[cfg(feature = "sqlite")]
 pub mod sqlite;
 pub mod survey; // text columns, and samples of them
 mod words; // what our own rows hold as words or JSON
@@ -177,13 +184,18 @@ pub trait Database: Queue + Ledger + Columns + Schema + std::fmt::Debug {
 /// `mariadb://..`, and those of Django, Rails, Laravel and SQLAlchemy.
 ///
 /// # Errors
-/// [`Kind::Config`] for another scheme, [`Kind::DatabaseUnreachable`] or [`Kind::Permission`] when it does not let us in.
+/// [`Kind::Config`] for another scheme, and for a database whose feature is off, with the feature's name.
+/// [`Kind::DatabaseUnreachable`] or [`Kind::Permission`] when it does not let us in.
 pub async fn open(url: &str, options: &Options) -> Result<Arc<dyn Database>> {
     let url = &crate::plan::canonical(url)?;
     match url.split_once(':').map_or("", |(scheme, _)| scheme) {
+        #[cfg(feature = "sqlite")]
         "sqlite" => Ok(Arc::new(sqlite::Sqlite::open(url, options).await?)),
+        #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => Ok(Arc::new(postgres::Postgres::open(url, options).await?)),
-        _ => Ok(Arc::new(mysql::Mysql::open(url, options).await?)),
+        #[cfg(feature = "mysql")]
+        "mysql" | "mariadb" => Ok(Arc::new(mysql::Mysql::open(url, options).await?)),
+        scheme => Err(built::missing(scheme, url)),
     }
 }
 
@@ -199,8 +211,11 @@ pub async fn open(url: &str, options: &Options) -> Result<Arc<dyn Database>> {
 /// [`Kind::Config`] for a closed pool or an in-memory database, which no second connection can share; else as [`open`].
 pub async fn beside(pool: impl Into<Pool>, options: &Options) -> Result<Arc<dyn Database>> {
     match pool.into() {
+        #[cfg(feature = "sqlite")]
         Pool::Sqlite(pool) => Ok(Arc::new(sqlite::Sqlite::beside(&pool, options).await?)),
+        #[cfg(feature = "postgres")]
         Pool::Postgres(pool) => Ok(Arc::new(postgres::Postgres::beside(&pool, options).await?)),
+        #[cfg(feature = "mysql")]
         Pool::Mysql(pool) => Ok(Arc::new(mysql::Mysql::beside(&pool, options).await?)),
     }
 }

@@ -554,7 +554,7 @@ pub fn open(plan: &StoragePlan) -> Result<Arc<dyn Storage>> {
         Location::S3(_) => Err(Error::new(Kind::Config, "this build knows no S3")
             .with("storage", &plan.name)
             .with("url", plan.url())
-            .hint("build it with the feature `s3`, which is on by default: cargo install rowbound-cli --features s3")),
+            .hint("turn on the feature `s3` of the crate that you depend on; of the program: cargo install rowbound-cli --features s3")),
         #[cfg(feature = "service")]
         Location::Service(at) => Ok(Arc::new(service::Service::new(plan, at)?)),
         #[cfg(not(feature = "service"))]

@@ -8,52 +8,68 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{ConnectOptions as _, Connection, MySqlPool, PgPool, SqlitePool, pool::PoolConnection};
+#[cfg(feature = "mysql")]
+use sqlx::MySqlPool;
+#[cfg(feature = "postgres")]
+use sqlx::PgPool;
+#[cfg(feature = "sqlite")]
+use sqlx::SqlitePool;
+use sqlx::{ConnectOptions as _, Connection, pool::PoolConnection};
 
 use super::{Dialect, redact};
 use crate::error::{Error, Kind, Result};
 
-/// The application's own pool; see [`beside`](super::beside).
+/// The application's own pool; see [`beside`](super::beside). It has a variant for each database that is built in.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum Pool {
     /// On a SQLite file.
+    #[cfg(feature = "sqlite")]
     Sqlite(SqlitePool),
     /// On PostgreSQL.
+    #[cfg(feature = "postgres")]
     Postgres(PgPool),
     /// On MySQL or MariaDB.
+    #[cfg(feature = "mysql")]
     Mysql(MySqlPool),
 }
 
+#[cfg(feature = "sqlite")]
 impl From<SqlitePool> for Pool {
     fn from(pool: SqlitePool) -> Self {
         Pool::Sqlite(pool)
     }
 }
 
+#[cfg(feature = "postgres")]
 impl From<PgPool> for Pool {
     fn from(pool: PgPool) -> Self {
         Pool::Postgres(pool)
     }
 }
 
+#[cfg(feature = "mysql")]
 impl From<MySqlPool> for Pool {
     fn from(pool: MySqlPool) -> Self {
         Pool::Mysql(pool)
     }
 }
 
+#[cfg(feature = "sqlite")]
 impl From<&SqlitePool> for Pool {
     fn from(pool: &SqlitePool) -> Self {
         Pool::Sqlite(pool.clone())
     }
 }
 
+#[cfg(feature = "postgres")]
 impl From<&PgPool> for Pool {
     fn from(pool: &PgPool) -> Self {
         Pool::Postgres(pool.clone())
     }
 }
 
+#[cfg(feature = "mysql")]
 impl From<&MySqlPool> for Pool {
     fn from(pool: &MySqlPool) -> Self {
         Pool::Mysql(pool.clone())
@@ -63,19 +79,25 @@ impl From<&MySqlPool> for Pool {
 impl Pool {
     /// Which database it is on.
     pub fn dialect(&self) -> Dialect {
-        match self {
+        match *self {
+            #[cfg(feature = "sqlite")]
             Pool::Sqlite(_) => Dialect::Sqlite,
+            #[cfg(feature = "postgres")]
             Pool::Postgres(_) => Dialect::Postgres,
+            #[cfg(feature = "mysql")]
             Pool::Mysql(_) => Dialect::Mysql,
         }
     }
 
     /// The database's URL, for people: without password and options.
     pub fn url(&self) -> String {
-        match self {
-            Pool::Sqlite(pool) => format!("sqlite:{}", pool.connect_options().get_filename().display()),
-            Pool::Postgres(pool) => plain(pool.connect_options().to_url_lossy().as_str()),
-            Pool::Mysql(pool) => plain(pool.connect_options().to_url_lossy().as_str()),
+        match *self {
+            #[cfg(feature = "sqlite")]
+            Pool::Sqlite(ref pool) => format!("sqlite:{}", pool.connect_options().get_filename().display()),
+            #[cfg(feature = "postgres")]
+            Pool::Postgres(ref pool) => plain(pool.connect_options().to_url_lossy().as_str()),
+            #[cfg(feature = "mysql")]
+            Pool::Mysql(ref pool) => plain(pool.connect_options().to_url_lossy().as_str()),
         }
     }
 }
@@ -140,7 +162,7 @@ pub(super) fn open<DB: sqlx::Database>(pool: &sqlx::Pool<DB>) -> Result<()> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "sqlite", feature = "postgres", feature = "mysql"))]
 mod tests {
     use super::*;
 

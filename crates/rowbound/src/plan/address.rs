@@ -504,6 +504,7 @@ mod tests {
     }
 
     /// What the drivers make of it: the parts are those that were written.
+    #[cfg(all(feature = "postgres", feature = "mysql"))]
     #[test]
     fn drivers_read_what_was_meant() {
         use std::str::FromStr;

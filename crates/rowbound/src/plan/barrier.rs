@@ -43,11 +43,13 @@ impl Ignored {
     }
 
     /// The roles of these.
+    #[cfg_attr(not(any(feature = "postgres", feature = "mysql")), allow(dead_code))]
     pub(crate) fn roles(all: &[Ignored]) -> Vec<&str> {
         all.iter().filter_map(|i| if let Ignored::Role(name) = i { Some(&**name) } else { None }).collect()
     }
 
     /// The applications of these.
+    #[cfg_attr(not(any(feature = "postgres", feature = "mysql")), allow(dead_code))]
     pub(crate) fn applications(all: &[Ignored]) -> Vec<&str> {
         all.iter().filter_map(|i| if let Ignored::Application(name) = i { Some(&**name) } else { None }).collect()
     }
