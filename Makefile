@@ -10,6 +10,7 @@ demo: ## the story of two bindings, on SQLite and a folder
 	cargo build --quiet --locked -p rowbound-cli
 	cargo run --quiet --locked -p rowbound-cli -- demo
 
+# It processes pictures without C code, so it needs neither cmake nor nasm.
 blog: ## a blog to click through, at http://127.0.0.1:3000; ARGS="8000 FOLDER" for another port and folder
 	cargo run --quiet --locked -p rowbound-blog -- $(ARGS)
 
@@ -29,10 +30,12 @@ bench-images: ## thumbnails of 200 pictures: CPU and memory of ours, Pillow with
 	scripts/bench-images
 
 bench-orm: ## select.delete of rowbound-orm beside the bare SQL, on all databases
+	scripts/image-tools
 	scripts/with-test-servers cargo bench --locked -p rowbound-orm --bench delete
 
 soak: ## the long tests that `make test` leaves out
 	scripts/cargo-tool nextest
+	scripts/image-tools
 	scripts/with-test-servers cargo nextest run --workspace --locked --features rowbound-cli/images --profile soak --run-ignored only -E 'test(soak)$(if $(GARAGE),, and not test(/^garage::/))'
 
 mutants: ## the code with one rule of it taken out: a test must notice each; ARGS="recheck second_barrier" for a part

@@ -1,4 +1,4 @@
-//! Diesel: a picture is declared once, then saved, replaced and deleted, and no file is left without a row. `cargo run --example diesel`
+//! Diesel: a picture is declared once, then saved, replaced and deleted, and no file is left without a row. `cargo run -p rowbound-examples --example diesel`
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! SeaORM: a picture is declared once, then saved, replaced and deleted, and no file is left without a row. `cargo run --example sea_orm`
+//! SeaORM: a picture is declared once, then saved, replaced and deleted, and no file is left without a row. `cargo run -p rowbound-examples --example sea_orm`
 
 use rowbound::{StoragePlan, Trash, collect::Settings};
 use rowbound_files::{Field, ImageFile, Media, Upload};

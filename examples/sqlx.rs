@@ -1,4 +1,4 @@
-//! sqlx: a picture is declared once, then saved, replaced and deleted, and no file is left without a row. `cargo run --example sqlx`
+//! sqlx: a picture is declared once, then saved, replaced and deleted, and no file is left without a row. `cargo run -p rowbound-examples --example sqlx`
 
 use std::time::Duration;
 
