@@ -6,6 +6,7 @@
 
 // What the databases share is the same in every build. Where one is left out, some of it stands idle.
 #![cfg_attr(not(all(feature = "sqlite", feature = "postgres", feature = "mysql")), allow(dead_code, unused_imports))]
+#![cfg_attr(not(any(feature = "sqlite", feature = "postgres", feature = "mysql")), allow(unused_variables))]
 
 use std::{sync::Arc, time::Duration};
 

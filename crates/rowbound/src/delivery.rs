@@ -118,6 +118,7 @@ impl Receipt {
 }
 
 /// Outcomes as one text, in which a database looks for a word between commas.
+#[cfg_attr(not(any(feature = "sqlite", feature = "mysql")), allow(dead_code))]
 pub(crate) fn words(outcomes: &[Outcome]) -> String {
     outcomes.iter().map(|o| o.word()).collect::<Vec<_>>().join(",")
 }

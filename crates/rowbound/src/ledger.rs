@@ -113,6 +113,7 @@ pub struct Timeline {
 
 impl Timeline {
     /// The history of the database that says `identity` of itself: what was restored from its dump into another one follows another history.
+    #[cfg_attr(not(any(feature = "postgres", feature = "mysql")), allow(dead_code))]
     pub(crate) fn of(self, identity: &str) -> Timeline {
         Timeline { id: format!("{} of {identity}", self.id), ..self }
     }

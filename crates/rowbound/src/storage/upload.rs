@@ -115,6 +115,7 @@ pub(crate) fn cannot_sign(storage: &str) -> Error {
 }
 
 /// The error of an upload that cannot change its name any more.
+#[cfg_attr(not(any(feature = "s3", feature = "service")), allow(dead_code))]
 pub(crate) fn name_is_fixed(storage: &str, name: &FileName) -> Error {
     Error::new(Kind::Busy, "the name was taken while the file came in, and this storage cannot give a large file another one")
         .with("storage", storage)
