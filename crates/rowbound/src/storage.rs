@@ -3,12 +3,7 @@
 //! In: checked names. Out: what lies there, and what became of it, name by name. Promise: an operation touches exactly the files it was
 //! asked for, and absence is answered only after the storage has proved, in the same operation, to be the one that was attached.
 
-use std::{
-    borrow::Cow,
-    collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
@@ -21,8 +16,11 @@ use crate::{
     plan::{Location, StoragePlan},
 };
 
+mod backend; // what a kind of storage does by itself
 pub(crate) mod capabilities;
 pub(crate) mod clocks;
+mod pages; // of a listing
+mod proving; // what every storage promises, whatever lies behind it
 pub mod folder;
 pub mod memory;
 #[cfg(feature = "s3")]
@@ -35,6 +33,9 @@ pub mod services;
 mod upload; // files that come in and go out
 pub mod whereabouts;
 
+pub use backend::{Backend, Described, Eraser, Signer};
+pub use pages::Pages;
+pub use proving::{Proof, Proving};
 pub use upload::{About, Access, Body, Fetched, LONGEST_SIGNED, Over, Placed, Signed, Upload};
 pub use whereabouts::{Origin, Whereabouts, Written};
 
@@ -263,16 +264,6 @@ pub struct Expired {
     pub next: Option<String>,
 }
 
-/// Insists that a storage of paths is asked for paths only: a name that S3 alone takes would lead to another one's file.
-pub(crate) fn only_paths<'a>(storage: &str, names: impl IntoIterator<Item = &'a FileName>) -> Result<()> {
-    for name in names {
-        name.as_path().map_err(|why| {
-            Error::new(Kind::Storage, format!("this storage cannot hold the name: it {why}")).with("storage", storage).with("name", name)
-        })?;
-    }
-    Ok(())
-}
-
 /// A page of the trash names at most so many places that could not be read.
 pub(crate) const ERRORS: usize = 100;
 
@@ -451,72 +442,12 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     fn requests(&self) -> u64;
 }
 
-/// Which storage this must be.
-#[derive(Debug, Default)]
-pub(crate) struct Expected(RwLock<Must>);
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-enum Must {
-    #[default]
-    Unknown,
-    /// Whichever: it is only read.
-    Anything,
-    Be(String),
-}
-
-impl Expected {
-    fn must(&self) -> Must {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set(&self, must: Must) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = must;
-    }
-
-    /// It must hold this id.
-    pub(crate) fn be(&self, storage_id: &str) {
-        self.set(Must::Be(storage_id.to_owned()));
-    }
-
-    /// It is only read.
-    pub(crate) fn survey(&self) {
-        self.set(Must::Anything);
-    }
-
-    /// The id that its marker must hold.
-    pub(crate) fn id(&self) -> Option<String> {
-        match self.must() {
-            Must::Be(id) => Some(id),
-            Must::Unknown | Must::Anything => None,
-        }
-    }
-
-    /// Whether it is only read.
-    pub(crate) fn surveyed(&self) -> bool {
-        self.must() == Must::Anything
-    }
-
-    /// # Errors
-    /// [`Kind::NotAttached`] where it is only read.
-    pub(crate) fn may_change(&self) -> Result<()> {
-        match self.surveyed() {
-            false => Ok(()),
-            true => Err(Error::new(Kind::NotAttached, "the storage is only looked at: nothing in it is changed").hint("rowbound attach")),
-        }
-    }
-}
-
 /// Whether a file lies where it lay because it cannot be moved to the trash: the disk is full, a quota is used up, or another file system is mounted within
 /// the storage.
 pub fn unmovable(e: &Error) -> bool {
     use rustix::io::Errno;
     let errno = std::error::Error::source(e).and_then(|why| why.downcast_ref::<Errno>());
     errno.is_some_and(|e| matches!(*e, Errno::NOSPC | Errno::DQUOT | Errno::XDEV))
-}
-
-/// The answer of a storage whose files can always be moved, or never, to who asks it to erase what it could not move.
-pub(crate) fn moves_all(storage: &str) -> Error {
-    Error::new(Kind::Bug, "this storage moves every file, or erases it by itself").with("storage", storage).hint("report it")
 }
 
 /// Calls `take` with every entry whose name begins with `prefix`, until it says no.

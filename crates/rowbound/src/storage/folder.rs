@@ -24,20 +24,18 @@ use std::{
 };
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
     fs::{self, Mode, OFlags},
     io::Errno,
 };
-use tokio::sync::mpsc;
 
 use super::{
-    About, Access, Conditional, Expected, Expired, Fetched, Kept, Listed, Listing, Look, Marker, OddEntry, Page, PerName, Proved, Removed,
-    Restored, Seen, Signed, Storage, Trashed, Upload, Whereabouts, only_paths, upload::cannot_sign, whereabouts,
+    About, Backend, Conditional, Described, Eraser, Expired, Fetched, Kept, Listed, Look, Marker, OddEntry, Pages, PerName, Proved,
+    Proving, Removed, Restored, Seen, Signer, Trashed, Upload, Whereabouts, proving, whereabouts,
 };
 use crate::{
-    clock::Ahead,
     error::{Error, Kind, Result, Retry},
     name::{FileName, RESERVED, Refused},
 };
@@ -57,15 +55,15 @@ use batch::by_folder;
 use resolve::{Found, Ways, again, refusal, stat};
 use walk::{Entry, Walk};
 
-/// Entries of one page of a listing.
-const PAGE: usize = 1000;
-
-/// Pages that may wait for their reader.
-const PAGES_AHEAD: usize = 2;
-
 /// A storage in a folder.
+pub type Folder = Proving<FolderBackend>;
+
+/// Proof that the root carries the right marker; it holds the root open.
+type Proof = super::Proof<FolderBackend>;
+
+/// What a folder does by itself.
 #[derive(Debug, Clone)]
-pub struct Folder {
+pub struct FolderBackend {
     inner: Arc<Inner>,
 }
 
@@ -75,21 +73,19 @@ struct Inner {
     path: PathBuf,
     retention: Option<Duration>,
     prune: bool,
-    expected: Expected,
     ways: Ways,
     own: prune::Own,
     /// What a killed process left of its uploads was looked for.
     tidied: AtomicBool,
     /// What an earlier version made as root was given to the trash's owner.
     given_back: AtomicBool,
-    ahead: Ahead,
     /// This process' part of the trash where files cannot be moved atomically.
     private: u32,
 }
 
 /// The root, held open for one operation.
 #[derive(Debug)]
-struct Root(OwnedFd);
+pub struct Root(OwnedFd);
 
 impl AsFd for Root {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -97,7 +93,7 @@ impl AsFd for Root {
     }
 }
 
-impl Folder {
+impl Proving<FolderBackend> {
     /// The storage `name` in the folder `root`. Does no IO.
     ///
     /// `retention` is how long collected files wait in the trash, `None` erases them at once; at most a quarter of it, and at most an hour, is
@@ -107,215 +103,158 @@ impl Folder {
         Self::with_ways(name, root, retention, prune, Ways::new(true))
     }
 
-    /// The same with none but the oldest system calls, as on kernels before Linux 5.6, behind strict seccomp filters and on NFS; [`Folder::new`]
+    /// The same with none but the oldest system calls, as on kernels before Linux 5.6, behind strict seccomp filters and on NFS; `Folder::new`
     /// finds out by itself. Slower, no less safe.
     pub fn with_old_calls(name: &str, root: &Path, retention: Option<Duration>, prune: bool) -> Self {
         Self::with_ways(name, root, retention, prune, Ways::new(false))
     }
 
     fn with_ways(name: &str, root: &Path, retention: Option<Duration>, prune: bool, ways: Ways) -> Self {
-        Folder {
-            inner: Arc::new(Inner {
-                name: name.to_owned(),
-                path: root.to_owned(),
-                retention,
-                prune,
-                expected: Expected::default(),
-                ways,
-                own: prune::Own::default(),
-                tidied: AtomicBool::new(false),
-                given_back: AtomicBool::new(false),
-                ahead: Ahead::default(),
-                private: rand::random_range(1 << 16..u32::MAX),
-            }),
-        }
+        let inner = Inner {
+            name: name.to_owned(),
+            path: root.to_owned(),
+            retention,
+            prune,
+            ways,
+            own: prune::Own::default(),
+            tidied: AtomicBool::new(false),
+            given_back: AtomicBool::new(false),
+            private: rand::random_range(1 << 16..u32::MAX),
+        };
+        Proving::over(name, FolderBackend { inner: Arc::new(inner) })
     }
+}
 
-    /// Runs `work` where it may block.
+impl FolderBackend {
+    /// Runs `work` where it may block: what goes on after an operation, or before its proof.
     async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Inner) -> Result<T> + Send + 'static) -> Result<T> {
         let inner = self.inner.clone();
-        match tokio::task::spawn_blocking(move || work(&inner)).await {
-            Ok(done) => done,
-            Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
-            Err(e) => Err(self.inner.error(Kind::Storage, "the operation was given up").because(e).retry(Retry::Later)),
-        }
+        proving::blocking(&self.inner.name, move || work(&inner)).await
     }
 }
 
 #[async_trait]
-impl Storage for Folder {
-    async fn marker(&self) -> Result<Option<Marker>> {
-        self.blocking(|inner| marker::read(inner, &inner.open()?)).await
-    }
+impl Backend for FolderBackend {
+    type Held = Root;
 
-    /// Tries what a marker and deleting need; the rest holds on every file system.
-    async fn probe(&self) -> Result<Proved> {
-        self.blocking(|inner| marker::try_out(inner, &inner.open()?)).await?;
-        Ok(Proved { at: Timestamp::now(), delete: Conditional::InBulk, create: true, trash: Kept::Moved, exact: false, access: None })
-    }
+    const BLOCKS: bool = true;
 
-    fn ahead(&self) -> &Ahead {
-        &self.inner.ahead
-    }
+    const REMOTE: bool = false;
 
-    async fn now(&self) -> Result<Timestamp> {
-        self.blocking(|inner| {
-            inner.expected.may_change()?;
-            marker::now(inner, &inner.proved()?)
-        })
-        .await
-    }
+    const PATHS_ONLY: bool = true;
 
-    async fn set_marker(&self, marker: &Marker) -> Result<()> {
-        let marker = marker.clone();
-        self.blocking(move |inner| marker::set(inner, &inner.open()?, &marker)).await
-    }
-
-    async fn remove_marker(&self) -> Result<u64> {
-        self.blocking(|inner| {
-            let root = inner.open()?;
-            if inner.expected().is_some() {
-                inner.prove(&root)?;
-            }
-            marker::remove(inner, &root)
-        })
-        .await
-    }
-
-    fn expect(&self, storage_id: &str) {
-        self.inner.expected.be(storage_id);
-    }
-
-    fn survey(&self) {
-        self.inner.expected.survey();
-    }
-
-    async fn prove(&self) -> Result<()> {
-        self.blocking(|inner| inner.proved().map(drop)).await
-    }
-
-    async fn whereabouts(&self) -> Result<Whereabouts> {
-        self.blocking(|inner| inner.whereabouts(&inner.open()?)).await
-    }
-
-    async fn marker_in(&self, folder: &FileName) -> Result<Option<Marker>> {
-        let folder = folder.clone();
-        self.blocking(move |inner| inner.storage_in(&inner.open()?, folder.as_str())).await
-    }
-
-    fn quick(&self) -> bool {
-        true
-    }
-
-    async fn look(&self, names: &[FileName]) -> Result<PerName<Look>> {
-        let names = names.to_vec();
-        self.blocking(move |inner| inner.look(&names)).await
-    }
-
-    async fn read(&self, name: &FileName, limit: usize) -> Result<Option<Vec<u8>>> {
-        only_paths(&self.inner.name, [name])?;
-        let name = name.clone();
-        self.blocking(move |inner| inner.read(&name, limit)).await
-    }
-
-    async fn begin(&self, name: &FileName, _: &About) -> Result<Box<dyn Upload>> {
-        self.inner.expected.may_change()?;
-        only_paths(&self.inner.name, [name])?;
-        Ok(Box::new(upload::Incoming::begin(self, name).await?))
-    }
-
-    async fn fetch(&self, name: &FileName) -> Result<Option<Fetched>> {
-        only_paths(&self.inner.name, [name])?;
-        upload::fetch(self, name).await
-    }
-
-    async fn sign(&self, _: &FileName, _: &Access, _: Duration) -> Result<Signed> {
-        Err(cannot_sign(&self.inner.name))
-    }
-
-    async fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
-        self.inner.expected.may_change()?;
-        only_paths(&self.inner.name, items.iter().map(|(name, _)| name))?;
-        let items = items.to_vec();
-        self.blocking(move |inner| inner.take_away(&items, inner.retention)).await
-    }
-
-    async fn erase(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
-        self.inner.expected.may_change()?;
-        only_paths(&self.inner.name, items.iter().map(|(name, _)| name))?;
-        let items = items.to_vec();
-        self.blocking(move |inner| inner.take_away(&items, None)).await
-    }
-
-    async fn trashed(&self, names: &[FileName]) -> Result<PerName<Option<Trashed>>> {
-        self.inner.expected.may_change()?;
-        only_paths(&self.inner.name, names)?;
-        let names = names.to_vec();
-        self.blocking(move |inner| {
-            let root = inner.proved()?;
-            let found = trash::trashed(inner, &root, &names)?;
-            inner.prove(&root).map(|()| found)
-        })
-        .await
-    }
-
-    async fn expired(&self, before: Timestamp, after: Option<&str>, limit: usize) -> Result<Expired> {
-        self.inner.expected.may_change()?;
-        let after = after.map(str::to_owned);
-        self.blocking(move |inner| {
-            let root = inner.proved()?;
-            inner.own.prune(&inner.ways, &root.0, Vec::new());
-            trash::expired(inner, &root, before, after.as_deref(), limit)
-        })
-        .await
-    }
-
-    async fn restore(&self, items: &[Trashed]) -> Result<PerName<Restored>> {
-        self.inner.expected.may_change()?;
-        only_paths(&self.inner.name, items.iter().map(|item| &item.name))?;
-        let items = items.to_vec();
-        self.blocking(move |inner| {
-            let root = inner.proved()?;
-            let mut done = trash::restore(inner, &root, &items)?;
-            inner.still_there(&root, &mut done, &Restored::Missing);
-            Ok(done)
-        })
-        .await
-    }
-
-    async fn purge(&self, items: &[Trashed]) -> Result<PerName<bool>> {
-        self.inner.expected.may_change()?;
-        only_paths(&self.inner.name, items.iter().map(|item| &item.name))?;
-        let items = items.to_vec();
-        self.blocking(move |inner| {
-            let root = inner.proved()?;
-            let mut done = trash::purge(inner, &root, &items)?;
-            inner.still_there(&root, &mut done, &false);
-            Ok(done)
-        })
-        .await
-    }
-
-    async fn list(&self, prefix: &str, after: Option<FileName>) -> Result<Listing> {
-        let (pages, listing) = mpsc::channel(PAGES_AHEAD);
-        let (inner, prefix) = (self.inner.clone(), prefix.to_owned());
-        let within = prefix.clone();
-        let begun = self.blocking(move |inner| {
-            let root = inner.proved()?;
-            let lists = inner.lists(&root, &within)?;
-            Ok((root, lists))
-        });
-        let (root, lists) = begun.await?;
-        tokio::task::spawn_blocking(move || {
-            if let Err(e) = inner.list(&root, &prefix, after, lists, &pages) {
-                let _ = pages.blocking_send(Err(e)); // nobody listens any more
-            }
-        });
-        Ok(listing)
+    fn described(&self) -> Described {
+        Described {
+            noun: "folder",
+            at: vec![("folder", self.inner.path.display().to_string())],
+            unmarked: ": is it mounted?",
+            hint: format!(
+                "mount the right file system there, or, if this is the storage, run `rowbound attach --adopt-storage {}`",
+                self.inner.name
+            ),
+        }
     }
 
     fn requests(&self) -> u64 {
         0
+    }
+
+    async fn ahead_of_machine(&self) -> Option<SignedDuration> {
+        None
+    }
+
+    async fn reach(&self) -> Result<Root> {
+        self.inner.open()
+    }
+
+    async fn marker(&self, root: &Root) -> Result<Option<Marker>> {
+        marker::read(&self.inner, root)
+    }
+
+    async fn set_marker(&self, root: &Root, marker: &Marker) -> Result<()> {
+        marker::set(&self.inner, root, marker)
+    }
+
+    async fn remove_marker(&self, root: &Root, _: Option<&Marker>) -> Result<u64> {
+        marker::remove(&self.inner, root)
+    }
+
+    /// Tries what a marker and deleting need; the rest holds on every file system.
+    async fn probe(&self, root: &Root, _: bool) -> Result<Proved> {
+        marker::try_out(&self.inner, root)?;
+        Ok(Proved { at: Timestamp::now(), delete: Conditional::InBulk, create: true, trash: Kept::Moved, exact: false, access: None })
+    }
+
+    async fn whereabouts(&self, root: &Root) -> Result<Whereabouts> {
+        self.inner.whereabouts(root)
+    }
+
+    async fn marker_in(&self, root: &Root, folder: &FileName) -> Result<Option<Marker>> {
+        self.inner.storage_in(root, folder.as_str())
+    }
+
+    async fn now(&self, proof: &Proof) -> Result<Timestamp> {
+        marker::now(&self.inner, proof.held())
+    }
+
+    async fn look(&self, proof: &Proof, names: &[FileName]) -> Result<PerName<Look>> {
+        Ok(self.inner.look(proof.held(), names))
+    }
+
+    async fn read(&self, proof: &Proof, name: &FileName, limit: usize) -> Result<Option<Vec<u8>>> {
+        self.inner.read(proof.held(), name, limit)
+    }
+
+    async fn fetch(&self, proof: &Proof, name: &FileName) -> Result<Option<Fetched>> {
+        upload::fetch(self, proof.held(), name)
+    }
+
+    async fn begin(&self, proof: &Proof, name: &FileName, _: &About) -> Result<Box<dyn Upload>> {
+        Ok(Box::new(upload::Incoming::begin(proof, name)?))
+    }
+
+    fn signer(&self) -> Option<&dyn Signer<Self>> {
+        None
+    }
+
+    async fn remove(&self, proof: &Proof, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
+        self.inner.take_away(proof, items, self.inner.retention)
+    }
+
+    fn eraser(&self) -> Option<&dyn Eraser<Self>> {
+        Some(self)
+    }
+
+    async fn trashed(&self, proof: &Proof, names: &[FileName]) -> Result<PerName<Option<Trashed>>> {
+        trash::trashed(&self.inner, proof.held(), names)
+    }
+
+    async fn expired(&self, proof: &Proof, before: Timestamp, after: Option<&str>, limit: usize) -> Result<Expired> {
+        self.inner.own.prune(&self.inner.ways, &proof.held().0, Vec::new());
+        trash::expired(&self.inner, proof.held(), before, after, limit)
+    }
+
+    async fn restore(&self, proof: &Proof, items: &[Trashed]) -> Result<PerName<Restored>> {
+        trash::restore(&self.inner, proof.held(), items)
+    }
+
+    async fn purge(&self, proof: &Proof, items: &[Trashed]) -> Result<PerName<bool>> {
+        trash::purge(&self.inner, proof.held(), items)
+    }
+
+    async fn listable(&self, proof: &Proof, prefix: &str, _: Option<&FileName>) -> Result<bool> {
+        self.inner.lists(proof.held(), prefix)
+    }
+
+    async fn list(&self, proof: &Proof, prefix: &str, after: Option<&FileName>, pages: &mut Pages) -> Result<()> {
+        self.inner.list(proof.held(), prefix, after, pages).await
+    }
+}
+
+#[async_trait]
+impl Eraser<FolderBackend> for FolderBackend {
+    async fn erase(&self, proof: &Proof, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
+        self.inner.take_away(proof, items, None)
     }
 }
 
@@ -376,56 +315,9 @@ impl Inner {
         })
     }
 
-    fn expected(&self) -> Option<String> {
-        self.expected.id()
-    }
-
-    /// Opens the root and proves that it is the one that was attached.
-    fn proved(&self) -> Result<Root> {
-        let root = self.open()?;
-        self.prove(&root).map(|()| root)
-    }
-
-    fn prove(&self, root: &Root) -> Result<()> {
-        if self.expected.surveyed() {
-            return Ok(());
-        }
-        let expected = self.expected().ok_or_else(|| {
-            self.error(Kind::NotAttached, "it is not known which storage this folder must be").hint("run `rowbound attach` first")
-        })?;
-        let unproved = |message: &str| {
-            self.error(Kind::StorageUnreachable, message).with("folder", self.path.display()).hint(format!(
-                "mount the right file system there, or, if this is the storage, run `rowbound attach --adopt-storage {}`",
-                self.name
-            ))
-        };
-        match marker::read(self, root)? {
-            Some(marker) if marker.storage == expected => Ok(()),
-            Some(_) => Err(unproved("the folder carries the marker of another storage")),
-            None => Err(unproved("the folder carries no marker: is it mounted?")),
-        }
-    }
-
-    /// Absence counts only if the root still proves itself afterwards: it may have been emptied or removed while we looked.
-    fn still_there<T: PartialEq>(&self, root: &Root, done: &mut PerName<T>, missing: &T) {
-        let absent = |one: &&mut Result<T>| one.as_ref().is_ok_and(|one| one == missing);
-        if done.iter_mut().any(|one| absent(&one))
-            && let Err(e) = self.prove(root)
-        {
-            let why = e.full();
-            for one in done.iter_mut().filter(absent) {
-                *one = Err(self
-                    .error(e.kind(), "the file is not there, and neither is the proof that this is the storage")
-                    .because(why.clone())
-                    .hint(e.hint_text().unwrap_or_default()));
-            }
-        }
-    }
-
-    fn look(&self, names: &[FileName]) -> Result<PerName<Look>> {
-        let root = self.proved()?;
-        let ours = Ours::new(self, &root);
-        let mut found = by_folder(
+    fn look(&self, root: &Root, names: &[FileName]) -> PerName<Look> {
+        let ours = Ours::new(self, root);
+        by_folder(
             names.len(),
             |i| names[i].as_path().ok().and_then(|_| names[i].folder()).unwrap_or("."),
             |folder, group, out| {
@@ -434,7 +326,7 @@ impl Inner {
                     group.iter().for_each(|i| out(*i, copy.clone().ok_or_else(|| e.clone().with("name", &names[*i]))));
                     return;
                 }
-                let dir = self.ways.folder(&root, folder);
+                let dir = self.ways.folder(root, folder);
                 for i in group {
                     let name = &names[*i];
                     // `a//b` would be taken for `a/b`.
@@ -459,20 +351,17 @@ impl Inner {
                     );
                 }
             },
-        );
-        self.still_there(&root, &mut found, &Look::Missing);
-        Ok(found)
+        )
     }
 
-    fn list(&self, root: &Root, prefix: &str, after: Option<FileName>, lists: bool, pages: &mpsc::Sender<Result<Page>>) -> Result<()> {
+    async fn list(&self, root: &Root, prefix: &str, after: Option<&FileName>, pages: &mut Pages) -> Result<()> {
         let stuck = |s: walk::Stuck| self.failure(s.1, "the listing could not be completed").with("at", s.0);
-        let after = after.map_or_else(Vec::new, |name| name.as_str().as_bytes().to_vec());
+        let after = after.map_or(&b""[..], |name| name.as_str().as_bytes());
         let ours = prefix.strip_prefix(RESERVED).is_some_and(|rest| rest.starts_with('/'));
-        let mut walk = match ours || !lists {
+        let mut walk = match ours {
             true => None,
-            false => Walk::beneath(&self.ways, &root.0, prefix.as_bytes(), after.clone()).map_err(stuck)?,
+            false => Walk::beneath(&self.ways, &root.0, prefix.as_bytes(), after.to_vec()).map_err(stuck)?,
         };
-        let mut entries = Vec::with_capacity(PAGE);
         while let Some(walk) = &mut walk
             && let Some(entry) = walk.next().map_err(stuck)?
         {
@@ -483,27 +372,21 @@ impl Inner {
                     Some(e) if !whereabouts::is_copy(&e) => return Err(e),
                     Some(_) => walk.pass(),
                 }
-                if walk.path() <= &after[..] {
+                if walk.path() <= after {
                     continue;
                 }
             }
-            entries.push(match (entry, FileName::from_bytes(walk.path())) {
+            let entry = match (entry, FileName::from_bytes(walk.path())) {
                 (Entry::Marked, _) => Listed::Odd(lossy(walk.path()), OddEntry::Copy),
                 (Entry::File, Ok(name)) => Listed::File(name),
                 (Entry::File, Err(why)) => Listed::Odd(lossy(walk.path()), OddEntry::Name(why)),
                 (Entry::Other, _) => Listed::Odd(lossy(walk.path()), OddEntry::NotAFile),
                 (Entry::Unnameable, _) => Listed::Odd(lossy(walk.path()), OddEntry::Name(Refused::NotUtf8)),
-            });
-            if entries.len() == PAGE {
-                let page = Page { entries: std::mem::replace(&mut entries, Vec::with_capacity(PAGE)), last: false };
-                if pages.blocking_send(Ok(page)).is_err() {
-                    return Ok(()); // nobody listens any more
-                }
+            };
+            if !pages.add(entry).await {
+                return Ok(()); // nobody listens any more
             }
         }
-        // Had the root been emptied or removed meanwhile, its files would seem never to have been.
-        self.prove(root)?;
-        let _ = pages.blocking_send(Ok(Page { entries, last: true })); // as above
         Ok(())
     }
 }

@@ -10,7 +10,6 @@
 //! cannot, it is lost, unless the bucket keeps versions.
 
 use std::{
-    collections::HashSet,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -18,14 +17,13 @@ use std::{
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::OnceCell;
 
 use super::{
-    About, Access, Expected, Expired, Fetched, Kept, Listing, Look, Marker, PerName, Proved, Removed, Restored, Seen, Signed, Storage,
-    Trashed, Upload, Whereabouts, whereabouts,
+    About, Access, Backend, Described, Eraser, Expired, Fetched, Kept, Look, Marker, Pages, PerName, Proved, Proving, Removed, Restored,
+    Seen, Signed, Signer, Trashed, Upload, Whereabouts, whereabouts,
 };
 use crate::{
-    clock::Ahead,
     error::{Error, Kind, Result},
     name::{FileName, RESERVED},
     plan::{Bucket, Erase, StoragePlan, Trash},
@@ -52,8 +50,14 @@ use wire::{Failure, Wire};
 const NOT_EXACT: &str = "is no path, and the service was not seen to keep such keys apart from others (`rowbound attach` tries it)";
 
 /// A storage in a bucket.
+pub type S3 = Proving<S3Backend>;
+
+/// Proof that the bucket carries the right marker, and what that says of the service.
+type Proof = super::Proof<S3Backend>;
+
+/// What a bucket does by itself.
 #[derive(Debug)]
-pub struct S3 {
+pub struct S3Backend {
     inner: Arc<Inner>,
 }
 
@@ -65,10 +69,6 @@ struct Inner {
     trash: Trash,
     erase: Erase,
     wire: Wire,
-    expected: Expected,
-    ahead: Ahead,
-    /// What was seen to be honoured, where the marker does not say it.
-    proved: OnceCell<Proved>,
     /// Whether listings that say that they encode their keys do it.
     encodes: OnceCell<bool>,
     /// When this process last looked for uploads that another one left unfinished.
@@ -88,7 +88,7 @@ enum Mode {
     Copies,
 }
 
-impl S3 {
+impl Proving<S3Backend> {
     /// The storage that `plan` describes, in this bucket. Does no IO: the client is made when it is first needed.
     ///
     /// Credentials come from the usual chain: environment, profile, web identity, container, instance metadata.
@@ -102,160 +102,132 @@ impl S3 {
     }
 
     fn made(plan: &StoragePlan, at: &Bucket, key: Option<aws_sdk_s3::config::Credentials>) -> Self {
-        S3 {
-            inner: Arc::new(Inner {
-                name: plan.name.clone(),
-                at: at.clone(),
-                url: plan.url(),
-                trash: plan.trash,
-                erase: plan.erase,
-                wire: Wire::new(&plan.name, at, key),
-                expected: Expected::default(),
-                ahead: Ahead::default(),
-                proved: OnceCell::new(),
-                encodes: OnceCell::new(),
-                looked_for_unfinished: Mutex::new(None),
-            }),
-        }
+        let inner = Inner {
+            name: plan.name.clone(),
+            at: at.clone(),
+            url: plan.url(),
+            trash: plan.trash,
+            erase: plan.erase,
+            wire: Wire::new(&plan.name, at, key),
+            encodes: OnceCell::new(),
+            looked_for_unfinished: Mutex::new(None),
+        };
+        Proving::over(&plan.name, S3Backend { inner: Arc::new(inner) })
     }
 }
 
 #[async_trait]
-impl Storage for S3 {
-    async fn marker(&self) -> Result<Option<Marker>> {
-        Ok(self.inner.read_marker().await?.map(|(marker, _)| marker))
+impl Backend for S3Backend {
+    type Held = ();
+
+    const BLOCKS: bool = false;
+
+    const REMOTE: bool = true;
+
+    const PATHS_ONLY: bool = false;
+
+    fn described(&self) -> Described {
+        let Bucket { bucket, prefix, .. } = &self.inner.at;
+        Described {
+            noun: "bucket",
+            at: vec![("bucket", bucket.clone()), ("prefix", format!("{prefix:?}"))],
+            unmarked: "",
+            hint: format!("correct `url`, or, if this is the storage, run `rowbound attach --adopt-storage {}`", self.inner.name),
+        }
     }
 
-    async fn probe(&self) -> Result<Proved> {
-        self.inner.probe().await
-    }
-
-    fn ahead(&self) -> &Ahead {
-        &self.inner.ahead
-    }
-
-    async fn now(&self) -> Result<Timestamp> {
-        self.inner.expected.may_change()?;
-        self.inner.prove().await?;
-        self.inner.now().await
+    fn requests(&self) -> u64 {
+        self.inner.wire.sent()
     }
 
     async fn ahead_of_machine(&self) -> Option<SignedDuration> {
         if self.inner.wire.ahead().is_none() {
             // Any answer tells it, an error too.
-            let _ = self.marker().await;
+            let _ = self.inner.read_marker().await;
         }
         self.inner.wire.ahead()
     }
 
-    async fn set_marker(&self, marker: &Marker) -> Result<()> {
+    async fn reach(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn marker(&self, (): &()) -> Result<Option<Marker>> {
+        Ok(self.inner.read_marker().await?.map(|(marker, _)| marker))
+    }
+
+    async fn set_marker(&self, (): &(), marker: &Marker) -> Result<()> {
         self.inner.write_marker(marker).await
     }
 
-    async fn remove_marker(&self) -> Result<u64> {
-        self.inner.remove_marker().await
+    async fn remove_marker(&self, (): &(), marker: Option<&Marker>) -> Result<u64> {
+        self.inner.remove_marker(marker).await
     }
 
-    fn expect(&self, storage_id: &str) {
-        self.inner.expected.be(storage_id);
+    async fn probe(&self, (): &(), _: bool) -> Result<Proved> {
+        self.inner.probe().await
     }
 
-    fn survey(&self) {
-        self.inner.expected.survey();
-    }
-
-    async fn prove(&self) -> Result<()> {
-        self.inner.prove().await.map(drop)
-    }
-
-    async fn whereabouts(&self) -> Result<Whereabouts> {
+    async fn whereabouts(&self, (): &()) -> Result<Whereabouts> {
         self.inner.whereabouts().await
     }
 
-    async fn marker_in(&self, folder: &FileName) -> Result<Option<Marker>> {
+    async fn marker_in(&self, (): &(), folder: &FileName) -> Result<Option<Marker>> {
         self.inner.marker_of(&format!("{}{}", self.inner.at.prefix, whereabouts::marker_in(folder.as_str()))).await
     }
 
-    fn quick(&self) -> bool {
-        false
+    async fn now(&self, _: &Proof) -> Result<Timestamp> {
+        self.inner.now().await
     }
 
-    async fn look(&self, names: &[FileName]) -> Result<PerName<Look>> {
-        let inner = &self.inner;
-        let exact = exact(&inner.prove().await?);
+    async fn look(&self, proof: &Proof, names: &[FileName]) -> Result<PerName<Look>> {
+        let exact = exact(proof);
         // Where nothing is changed, a column that leads to a file by whatever spelling is evidence: `attach` looks before it knows what the service keeps apart.
-        let taken = |name: &FileName| inner.expected.surveyed() || takes(exact, name);
+        let taken = |name: &FileName| proof.surveyed() || takes(exact, name);
         let asked: Vec<&FileName> = names.iter().filter(|name| taken(name)).collect();
-        let mut looked = inner.looked(&asked).await.into_iter();
+        let mut looked = self.inner.looked(&asked).await.into_iter();
         let one = |name: &FileName| match taken(name) {
             true => looked.next().expect("every name that is taken was looked at"),
             false => Ok(Look::Refused(NOT_EXACT.to_owned())),
         };
-        let mut done: PerName<Look> = names.iter().map(one).collect();
-        inner.still_there(&mut done, &Look::Missing).await;
-        Ok(done)
+        Ok(names.iter().map(one).collect())
     }
 
-    async fn read(&self, name: &FileName, limit: usize) -> Result<Option<Vec<u8>>> {
+    async fn read(&self, proof: &Proof, name: &FileName, limit: usize) -> Result<Option<Vec<u8>>> {
         let inner = &self.inner;
-        let marker = inner.prove().await?;
-        inner.must_take(exact(&marker), name)?;
-        if inner.at.prefix.len() + name.as_str().len() > keys::LONGEST_KEY {
-            return Err(inner
-                .error(Kind::Storage, "its key has more than 1,024 bytes")
-                .with("name", name)
-                .hint("no object can have this key"));
-        }
+        inner.must_take(exact(proof), name)?;
+        inner.short_enough(name)?;
         let read = inner.read(&inner.key(name), Some(limit)).await;
-        match read.map_err(|failure| inner.failed(&failure, "s3:GetObject", "cannot read the object", name))? {
-            Some((bytes, _)) => Ok(Some(bytes)),
-            None => inner.prove().await.map(|_| None),
-        }
+        let read = read.map_err(|failure| inner.failed(&failure, "s3:GetObject", "cannot read the object", name))?;
+        Ok(read.map(|(bytes, _)| bytes))
     }
 
-    async fn begin(&self, name: &FileName, about: &About) -> Result<Box<dyn Upload>> {
-        self.inner.expected.may_change()?;
-        Ok(Box::new(upload::Incoming::begin(&self.inner, name, about).await?))
+    async fn fetch(&self, proof: &Proof, name: &FileName) -> Result<Option<Fetched>> {
+        self.inner.fetch(exact(proof), name).await
     }
 
-    async fn fetch(&self, name: &FileName) -> Result<Option<Fetched>> {
-        self.inner.fetch(name).await
+    async fn begin(&self, proof: &Proof, name: &FileName, about: &About) -> Result<Box<dyn Upload>> {
+        Ok(Box::new(upload::Incoming::begin(&self.inner, proof, name, about).await?))
     }
 
-    async fn sign(&self, name: &FileName, access: &Access, ttl: Duration) -> Result<Signed> {
-        if matches!(access, Access::Put { .. }) {
-            self.inner.expected.may_change()?;
-        }
-        self.inner.sign(name, access, ttl).await
+    fn signer(&self) -> Option<&dyn Signer<Self>> {
+        Some(self)
     }
 
-    async fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
-        self.inner.expected.may_change()?;
+    async fn remove(&self, proof: &Proof, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
+        let proved = proof.honoured().await?;
+        items.iter().try_for_each(|(name, _)| self.inner.must_take(proved.exact, name))?;
+        self.inner.look_for_unfinished(proved.trash == Kept::Versions);
+        self.inner.remove(proof, proved, items).await
+    }
+
+    fn eraser(&self) -> Option<&dyn Eraser<Self>> {
+        None
+    }
+
+    async fn trashed(&self, proof: &Proof, names: &[FileName]) -> Result<PerName<Option<Trashed>>> {
         let inner = &self.inner;
-        let marker = inner.prove().await?;
-        if items.is_empty() {
-            return Ok(Vec::new());
-        }
-        let proved = inner.proved(marker).await?;
-        items.iter().try_for_each(|(name, _)| inner.must_take(proved.exact, name))?;
-        inner.look_for_unfinished();
-        let mut done = inner.remove(&proved, items).await?;
-        inner.still_there(&mut done, &Removed::Missing).await;
-        Ok(done)
-    }
-
-    async fn erase(&self, _: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
-        Err(crate::storage::moves_all(&self.inner.name))
-    }
-
-    async fn trashed(&self, names: &[FileName]) -> Result<PerName<Option<Trashed>>> {
-        self.inner.expected.may_change()?;
-        let inner = &self.inner;
-        let marker = inner.prove().await?;
-        if names.is_empty() {
-            return Ok(Vec::new());
-        }
-        let versioned = inner.proved(marker).await?.trash == Kept::Versions;
+        let versioned = proof.honoured().await?.trash == Kept::Versions;
         let found = join_all(names.iter().map(|name| async move {
             let found = if versioned { inner.hidden(name).await } else { inner.copied(name).await };
             found.map_err(|failure| {
@@ -263,92 +235,47 @@ impl Storage for S3 {
                 inner.failed(&failure, action, "cannot look for the file in the trash", name)
             })
         }));
-        let mut done = found.await;
-        inner.still_there(&mut done, &None).await;
-        Ok(done)
+        Ok(found.await)
     }
 
-    async fn expired(&self, before: Timestamp, after: Option<&str>, limit: usize) -> Result<Expired> {
-        self.inner.expected.may_change()?;
-        self.inner.prove().await?;
-        self.inner.expired(before, after, limit).await
+    async fn expired(&self, proof: &Proof, before: Timestamp, after: Option<&str>, limit: usize) -> Result<Expired> {
+        self.inner.expired(proof, before, after, limit).await
     }
 
-    async fn restore(&self, items: &[Trashed]) -> Result<PerName<Restored>> {
-        self.inner.expected.may_change()?;
-        let inner = &self.inner;
-        let marker = inner.prove().await?;
-        if items.is_empty() {
-            return Ok(Vec::new());
-        }
-        let proved = inner.proved(marker).await?;
-        let told = inner.attributes_of(items).await?;
-        let mut done: Vec<Option<Result<Restored>>> = items.iter().map(|_| None).collect();
-        for now in rounds(items.len(), |i| &items[i].name) {
-            for (i, one) in now.iter().zip(join_all(now.iter().map(|i| inner.restore(&proved, &items[*i], &told))).await) {
-                done[*i] = Some(one);
-            }
-        }
-        let mut done: PerName<_> = done.into_iter().map(|one| one.expect("every item had its turn")).collect();
-        inner.still_there(&mut done, &Restored::Missing).await;
-        Ok(done)
+    async fn restore(&self, proof: &Proof, items: &[Trashed]) -> Result<PerName<Restored>> {
+        let proved = proof.honoured().await?;
+        let told = self.inner.attributes_of(items).await?;
+        Ok(join_all(items.iter().map(|item| self.inner.restore(proved, item, &told))).await)
     }
 
-    async fn purge(&self, items: &[Trashed]) -> Result<PerName<bool>> {
-        self.inner.expected.may_change()?;
-        let inner = &self.inner;
-        inner.prove().await?;
-        let mut done: Vec<Option<Result<bool>>> = items.iter().map(|_| None).collect();
-        for now in rounds(items.len(), |i| &items[i].name) {
-            let asked: Vec<&Trashed> = now.iter().map(|i| &items[*i]).collect();
-            for (i, one) in now.into_iter().zip(inner.purge(&asked).await) {
-                done[i] = Some(one);
-            }
-        }
-        let mut done: PerName<_> = done.into_iter().map(|one| one.expect("every item had its turn")).collect();
-        inner.still_there(&mut done, &false).await;
-        Ok(done)
+    async fn purge(&self, _: &Proof, items: &[Trashed]) -> Result<PerName<bool>> {
+        Ok(self.inner.purge(items).await)
     }
 
-    async fn list(&self, prefix: &str, after: Option<FileName>) -> Result<Listing> {
-        let exact = exact(&self.inner.prove().await?);
-        whereabouts::listable(self, &self.inner.name, prefix, after.as_ref()).await?;
-        let (pages, listing) = mpsc::channel(list::PAGES_AHEAD);
-        let (inner, prefix) = (self.inner.clone(), prefix.to_owned());
-        tokio::spawn(async move {
-            if let Err(e) = inner.list(&prefix, after, exact, &pages).await {
-                let _ = pages.send(Err(e)).await; // nobody listens any more
-            }
-        });
-        Ok(listing)
+    async fn listable(&self, proof: &Proof, prefix: &str, after: Option<&FileName>) -> Result<bool> {
+        whereabouts::listable(proof, prefix, after).await
     }
 
-    fn requests(&self) -> u64 {
-        self.inner.wire.sent()
+    async fn list(&self, proof: &Proof, prefix: &str, after: Option<&FileName>, pages: &mut Pages) -> Result<()> {
+        self.inner.list(exact(proof), prefix, after, pages).await
+    }
+}
+
+#[async_trait]
+impl Signer<S3Backend> for S3Backend {
+    async fn sign(&self, proof: &Proof, name: &FileName, access: &Access, ttl: Duration) -> Result<Signed> {
+        self.inner.sign(proof, name, access, ttl).await
     }
 }
 
 /// Whether the service was seen to keep names that are no paths apart from others.
-fn exact(marker: &Marker) -> bool {
-    marker.proved.as_ref().is_some_and(|proved| proved.exact)
+fn exact(proof: &Proof) -> bool {
+    proof.marker().and_then(|marker| marker.proved.as_ref()).is_some_and(|proved| proved.exact)
 }
 
 /// Whether the service takes this name for itself alone.
 fn takes(exact: bool, name: &FileName) -> bool {
     exact || name.as_path().is_ok()
-}
-
-/// Divides what is asked for so that no name is twice in a part: many names at once, but each name's items one after the other.
-fn rounds<'a>(count: usize, name: impl Fn(usize) -> &'a FileName) -> Vec<Vec<usize>> {
-    let mut rounds = Vec::new();
-    let mut left: Vec<usize> = (0..count).collect();
-    while !left.is_empty() {
-        let mut names = HashSet::new();
-        let (now, later): (Vec<usize>, Vec<usize>) = left.into_iter().partition(|i| names.insert(name(*i)));
-        rounds.push(now);
-        left = later;
-    }
-    rounds
 }
 
 impl Inner {
@@ -363,7 +290,7 @@ impl Inner {
     }
 
     async fn client(&self) -> Result<&aws_sdk_s3::Client, Failure> {
-        // `prove` has made it before anything else is sent.
+        // The proof has made it before anything else is sent.
         self.wire.client().await.map_err(|e| Failure::strange(e.full()))
     }
 
@@ -375,40 +302,6 @@ impl Inner {
     /// What a failure means for one name.
     fn failed(&self, failure: &Failure, action: &str, message: &str, name: &FileName) -> Error {
         self.wire.error(failure, action, message).with("name", name).with("key", format_args!("{:?}", self.key(name)))
-    }
-
-    fn expected(&self) -> Option<String> {
-        self.expected.id()
-    }
-
-    /// Reads the marker and proves that it is the one of the storage that was attached.
-    async fn prove(&self) -> Result<Marker> {
-        if self.expected.surveyed() {
-            let nobodys = Marker::default();
-            return Ok(self.read_marker().await?.map(|(marker, _)| marker).unwrap_or(nobodys));
-        }
-        let expected = self.expected().ok_or_else(|| {
-            self.error(Kind::NotAttached, "it is not known which storage this bucket must be").hint("run `rowbound attach` first")
-        })?;
-        let unproved = |message: &str| {
-            self.error(Kind::StorageUnreachable, message)
-                .with("bucket", &self.at.bucket)
-                .with("prefix", format_args!("{:?}", self.at.prefix))
-                .hint(format!("correct `url`, or, if this is the storage, run `rowbound attach --adopt-storage {}`", self.name))
-        };
-        match self.read_marker().await? {
-            Some((marker, _)) if marker.storage == expected => Ok(marker),
-            Some(_) => Err(unproved("the bucket carries the marker of another storage")),
-            None => Err(unproved("the bucket carries no marker")),
-        }
-    }
-
-    /// What the service was seen to honour; tried now if the marker does not say it.
-    async fn proved(&self, marker: Marker) -> Result<Proved> {
-        match marker.proved {
-            Some(proved) => Ok(proved),
-            None => self.proved.get_or_try_init(|| self.probe()).await.cloned(),
-        }
     }
 
     /// # Errors
@@ -444,21 +337,5 @@ impl Inner {
         let looked = self.looks(names).await;
         let fail = |failure: &Failure, name| self.failed(failure, "s3:GetObject", "cannot look at the file", name);
         looked.into_iter().zip(names).map(|(one, name)| one.map_err(|failure| fail(&failure, name))).collect()
-    }
-
-    /// Absence counts only if the bucket still proves itself afterwards: it may have gone while we looked.
-    async fn still_there<T: PartialEq>(&self, done: &mut PerName<T>, missing: &T) {
-        let absent = |one: &&mut Result<T>| one.as_ref().is_ok_and(|one| one == missing);
-        if done.iter_mut().any(|one| absent(&one))
-            && let Err(e) = self.prove().await
-        {
-            let why = e.full();
-            for one in done.iter_mut().filter(absent) {
-                *one = Err(self
-                    .error(e.kind(), "the file is not there, and neither is the proof that this is the storage")
-                    .because(why.clone())
-                    .hint(e.hint_text().unwrap_or_default()));
-            }
-        }
     }
 }

@@ -10,20 +10,18 @@
 //! Where files can be renamed, a file is taken out of its place first, then looked at: if it is another than was seen, it goes back. Elsewhere
 //! it is deleted on a condition, if the service has one; where it has none, a file that is replaced in the moment after the last look is lost.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
-use jiff::Timestamp;
-use tokio::sync::{OnceCell, mpsc};
+use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    About, Access, Expected, Expired, Fetched, Kept, Listing, Look, Marker, PerName, Proved, Removed, Restored, Seen, Signed, Storage,
-    Trashed, Upload, Whereabouts, Written, services, whereabouts,
+    About, Access, Backend, Described, Eraser, Expired, Fetched, Kept, Look, Marker, Pages, PerName, Proved, Proving, Removed, Restored,
+    Seen, Signed, Signer, Trashed, Upload, Whereabouts, Written, services, whereabouts,
 };
 use crate::{
-    clock::Ahead,
-    error::{Error, Kind, Result, Retry},
+    error::{Error, Kind, Result},
     name::{FileName, RESERVED},
     plan::{self, StoragePlan, Trash},
 };
@@ -42,8 +40,14 @@ use look::Stat;
 use wire::{Failure, Wire};
 
 /// A storage on a service.
-#[derive(Debug, Clone)]
-pub struct Service {
+pub type Service = Proving<ServiceBackend>;
+
+/// Proof that the service shows the right marker, and what that says of it.
+type Proof = super::Proof<ServiceBackend>;
+
+/// What a service does by itself.
+#[derive(Debug)]
+pub struct ServiceBackend {
     inner: Arc<Inner>,
 }
 
@@ -54,13 +58,9 @@ struct Inner {
     trash: Trash,
     kind: &'static services::ServiceKind,
     wire: Wire,
-    expected: Expected,
-    ahead: Ahead,
-    /// What was seen to be honoured, where the marker does not say it.
-    proved: OnceCell<Proved>,
 }
 
-impl Service {
+impl Proving<ServiceBackend> {
     /// The storage that `plan` describes, on this service. Does no IO.
     ///
     /// # Errors
@@ -70,85 +70,78 @@ impl Service {
         let kind = services::find(&at.scheme).map_err(named)?;
         let op = open::operator(kind, at).map_err(named)?;
         let secrets = kind.secrets.iter().filter_map(|option| at.options.get(*option).cloned()).collect();
-        Ok(Service {
-            inner: Arc::new(Inner {
-                name: plan.name.clone(),
-                url: plan.url(),
-                trash: plan.trash,
-                kind,
-                wire: Wire::new(op, kind.at_once, secrets),
-                expected: Expected::default(),
-                ahead: Ahead::default(),
-                proved: OnceCell::new(),
-            }),
-        })
+        let inner = Inner { name: plan.name.clone(), url: plan.url(), trash: plan.trash, kind, wire: Wire::new(op, kind.at_once, secrets) };
+        Ok(Proving::over(&plan.name, ServiceBackend { inner: Arc::new(inner) }))
     }
 }
 
 #[async_trait]
-impl Storage for Service {
-    async fn marker(&self) -> Result<Option<Marker>> {
+impl Backend for ServiceBackend {
+    type Held = ();
+
+    const BLOCKS: bool = false;
+
+    const REMOTE: bool = true;
+
+    const PATHS_ONLY: bool = false;
+
+    fn described(&self) -> Described {
+        Described {
+            noun: "service",
+            at: vec![("url", self.inner.url.clone())],
+            unmarked: "",
+            hint: format!("correct `url`, or, if this is the storage, run `rowbound attach --adopt-storage {}`", self.inner.name),
+        }
+    }
+
+    /// Calls of OpenDAL, each attempt for itself: one call may be several requests of its service.
+    fn requests(&self) -> u64 {
+        self.inner.wire.sent()
+    }
+
+    async fn ahead_of_machine(&self) -> Option<SignedDuration> {
+        None
+    }
+
+    async fn reach(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn marker(&self, (): &()) -> Result<Option<Marker>> {
         self.inner.read_marker().await
     }
 
-    async fn probe(&self) -> Result<Proved> {
-        self.inner.probe(true).await
-    }
-
-    fn ahead(&self) -> &Ahead {
-        &self.inner.ahead
-    }
-
-    async fn now(&self) -> Result<Timestamp> {
-        self.inner.expected.may_change()?;
-        self.inner.prove().await?;
-        self.inner.now().await
-    }
-
-    async fn set_marker(&self, marker: &Marker) -> Result<()> {
+    async fn set_marker(&self, (): &(), marker: &Marker) -> Result<()> {
         self.inner.write_marker(marker).await
     }
 
-    async fn remove_marker(&self) -> Result<u64> {
-        self.inner.remove_marker().await
+    async fn remove_marker(&self, (): &(), marker: Option<&Marker>) -> Result<u64> {
+        self.inner.remove_marker(marker.is_some()).await
     }
 
-    fn expect(&self, storage_id: &str) {
-        self.inner.expected.be(storage_id);
+    async fn probe(&self, (): &(), thorough: bool) -> Result<Proved> {
+        self.inner.probe(thorough).await
     }
 
-    fn survey(&self) {
-        self.inner.expected.survey();
-    }
-
-    async fn prove(&self) -> Result<()> {
-        self.inner.prove().await.map(drop)
-    }
-
-    async fn whereabouts(&self) -> Result<Whereabouts> {
+    async fn whereabouts(&self, (): &()) -> Result<Whereabouts> {
         let written = Written { url: self.inner.url.clone(), ..Written::default() };
         Ok(Whereabouts { written, ..Whereabouts::default() })
     }
 
-    async fn marker_in(&self, folder: &FileName) -> Result<Option<Marker>> {
+    async fn marker_in(&self, (): &(), folder: &FileName) -> Result<Option<Marker>> {
         self.inner.read_marker_at(&whereabouts::marker_in(folder.as_str())).await
     }
 
-    fn quick(&self) -> bool {
-        false
+    async fn now(&self, _: &Proof) -> Result<Timestamp> {
+        self.inner.now().await
     }
 
-    async fn look(&self, names: &[FileName]) -> Result<PerName<Look>> {
-        let inner = &self.inner;
-        inner.prove().await?;
-        let mut done = join_all(names.iter().map(|name| inner.look(name))).await;
-        inner.still_there(&mut done, &Look::Missing).await;
-        Ok(done)
+    async fn look(&self, _: &Proof, names: &[FileName]) -> Result<PerName<Look>> {
+        Ok(join_all(names.iter().map(|name| self.inner.look(name))).await)
     }
 
-    async fn read(&self, name: &FileName, limit: usize) -> Result<Option<Vec<u8>>> {
+    async fn read(&self, _: &Proof, name: &FileName, limit: usize) -> Result<Option<Vec<u8>>> {
         let inner = &self.inner;
-        inner.prove().await?;
         let refused = |why: &str| {
             inner
                 .error(Kind::Storage, "the name is not that of a plain file")
@@ -158,7 +151,7 @@ impl Storage for Service {
         };
         let failed = |failure: &wire::Failure| inner.failed(failure, "cannot read the file", name);
         let size = match inner.look(name).await? {
-            Look::Missing => return inner.prove().await.map(|_| None),
+            Look::Missing => return Ok(None),
             Look::Refused(why) => return Err(refused(&why)),
             Look::Seen(seen) => seen.size,
         };
@@ -171,117 +164,63 @@ impl Storage for Service {
         match inner.wire.call(|| async { inner.wire.op.read_with(path).range(0..most).await }).await {
             Ok(bytes) => Ok(Some(bytes.to_vec())),
             // It was there a moment ago.
-            Err(e) if e.kind() == opendal::ErrorKind::NotFound => inner.prove().await.map(|_| None),
+            Err(e) if e.kind() == opendal::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(failed(&e)),
         }
     }
 
-    async fn begin(&self, name: &FileName, about: &About) -> Result<Box<dyn Upload>> {
-        self.inner.expected.may_change()?;
-        Ok(Box::new(upload::Incoming::begin(&self.inner, name, about).await?))
-    }
-
-    async fn fetch(&self, name: &FileName) -> Result<Option<Fetched>> {
+    async fn fetch(&self, _: &Proof, name: &FileName) -> Result<Option<Fetched>> {
         self.inner.fetch(name).await
     }
 
-    async fn sign(&self, name: &FileName, access: &Access, ttl: Duration) -> Result<Signed> {
-        if matches!(access, Access::Put { .. }) {
-            self.inner.expected.may_change()?;
-        }
-        self.inner.sign(name, access, ttl).await
+    async fn begin(&self, proof: &Proof, name: &FileName, about: &About) -> Result<Box<dyn Upload>> {
+        Ok(Box::new(upload::Incoming::begin(&self.inner, proof, name, about).await?))
     }
 
-    async fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
-        self.inner.expected.may_change()?;
-        let inner = &self.inner;
-        let marker = inner.prove().await?;
-        if items.is_empty() {
-            return Ok(Vec::new());
-        }
-        let proved = inner.proved(marker).await?;
-        let batch = trash::batch_id(inner.ahead.now());
-        let mut done = each(items, |(name, _)| name, |(name, seen)| inner.remove(&proved, name, seen, &batch)).await;
-        inner.still_there(&mut done, &Removed::Missing).await;
-        Ok(done)
+    fn signer(&self) -> Option<&dyn Signer<Self>> {
+        Some(self)
     }
 
-    async fn erase(&self, _: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
-        Err(crate::storage::moves_all(&self.inner.name))
+    async fn remove(&self, proof: &Proof, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
+        let proved = self.inner.honoured(proof).await?;
+        let batch = trash::batch_id(proof.stamp());
+        Ok(join_all(items.iter().map(|(name, seen)| self.inner.remove(proved, name, seen, &batch))).await)
     }
 
-    async fn trashed(&self, names: &[FileName]) -> Result<PerName<Option<Trashed>>> {
-        self.inner.expected.may_change()?;
-        let inner = &self.inner;
-        inner.prove().await?;
-        if names.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut done = inner.trashed(names).await?;
-        inner.still_there(&mut done, &None).await;
-        Ok(done)
+    fn eraser(&self) -> Option<&dyn Eraser<Self>> {
+        None
     }
 
-    async fn expired(&self, before: Timestamp, after: Option<&str>, limit: usize) -> Result<Expired> {
-        self.inner.expected.may_change()?;
-        self.inner.prove().await?;
-        self.inner.expired(before, after, limit).await
+    async fn trashed(&self, _: &Proof, names: &[FileName]) -> Result<PerName<Option<Trashed>>> {
+        self.inner.trashed(names).await
     }
 
-    async fn restore(&self, items: &[Trashed]) -> Result<PerName<Restored>> {
-        self.inner.expected.may_change()?;
-        let inner = &self.inner;
-        inner.prove().await?;
-        let mut done = each(items, |item| &item.name, |item| inner.restore(item)).await;
-        inner.still_there(&mut done, &Restored::Missing).await;
-        Ok(done)
+    async fn expired(&self, proof: &Proof, before: Timestamp, after: Option<&str>, limit: usize) -> Result<Expired> {
+        self.inner.expired(proof, before, after, limit).await
     }
 
-    async fn purge(&self, items: &[Trashed]) -> Result<PerName<bool>> {
-        self.inner.expected.may_change()?;
-        let inner = &self.inner;
-        inner.prove().await?;
-        let mut done = each(items, |item| &item.name, |item| inner.purge(item)).await;
-        inner.still_there(&mut done, &false).await;
-        Ok(done)
+    async fn restore(&self, _: &Proof, items: &[Trashed]) -> Result<PerName<Restored>> {
+        Ok(join_all(items.iter().map(|item| self.inner.restore(item))).await)
     }
 
-    async fn list(&self, prefix: &str, after: Option<FileName>) -> Result<Listing> {
-        self.inner.prove().await?;
-        whereabouts::listable(self, &self.inner.name, prefix, after.as_ref()).await?;
-        let (pages, listing) = mpsc::channel(list::PAGES_AHEAD);
-        let (inner, prefix) = (self.inner.clone(), prefix.to_owned());
-        tokio::spawn(async move {
-            if let Err(e) = inner.list(&prefix, after, &pages).await {
-                let _ = pages.send(Err(e)).await; // nobody listens any more
-            }
-        });
-        Ok(listing)
+    async fn purge(&self, _: &Proof, items: &[Trashed]) -> Result<PerName<bool>> {
+        Ok(join_all(items.iter().map(|item| self.inner.purge(item))).await)
     }
 
-    /// Calls of OpenDAL, each attempt for itself: one call may be several requests of its service.
-    fn requests(&self) -> u64 {
-        self.inner.wire.sent()
+    async fn listable(&self, proof: &Proof, prefix: &str, after: Option<&FileName>) -> Result<bool> {
+        whereabouts::listable(proof, prefix, after).await
+    }
+
+    async fn list(&self, _: &Proof, prefix: &str, after: Option<&FileName>, pages: &mut Pages) -> Result<()> {
+        self.inner.list(prefix, after, pages).await
     }
 }
 
-/// Does `work` for every item: many at once, but the items of one name one after the other.
-async fn each<'a, I, T, F>(items: &'a [I], name: impl Fn(&I) -> &FileName, work: impl Fn(&'a I) -> F) -> PerName<T>
-where
-    F: Future<Output = Result<T>>,
-{
-    let mut done: Vec<Option<Result<T>>> = items.iter().map(|_| None).collect();
-    let mut left: Vec<usize> = (0..items.len()).collect();
-    while !left.is_empty() {
-        let mut names = HashSet::new();
-        let (now, later): (Vec<usize>, Vec<usize>) = left.into_iter().partition(|i| names.insert(name(&items[*i])));
-        let came = join_all(now.iter().map(|i| work(&items[*i]))).await;
-        for (i, one) in now.into_iter().zip(came) {
-            done[i] = Some(one);
-        }
-        left = later;
+#[async_trait]
+impl Signer<ServiceBackend> for ServiceBackend {
+    async fn sign(&self, _: &Proof, name: &FileName, access: &Access, ttl: Duration) -> Result<Signed> {
+        self.inner.sign(name, access, ttl).await
     }
-    done.into_iter().map(|one| one.expect("every item had its turn")).collect()
 }
 
 impl Inner {
@@ -300,41 +239,14 @@ impl Inner {
         self.wire.error(failure, message).with("storage", &self.name)
     }
 
-    fn expected(&self) -> Option<String> {
-        self.expected.id()
-    }
-
     /// The path of something of Rowbound's own.
     fn own(&self, rest: &str) -> String {
         format!("{RESERVED}/{rest}")
     }
 
-    async fn prove(&self) -> Result<Marker> {
-        if self.expected.surveyed() {
-            let nobodys = Marker::default();
-            return Ok(self.read_marker().await?.unwrap_or(nobodys));
-        }
-        let expected = self.expected().ok_or_else(|| {
-            self.error(Kind::NotAttached, "it is not known which storage this service must be").hint("run `rowbound attach` first")
-        })?;
-        let unproved = |message: &str| {
-            self.error(Kind::StorageUnreachable, message)
-                .with("url", &self.url)
-                .hint(format!("correct `url`, or, if this is the storage, run `rowbound attach --adopt-storage {}`", self.name))
-        };
-        match self.read_marker().await? {
-            Some(marker) if marker.storage == expected => Ok(marker),
-            Some(_) => Err(unproved("the service carries the marker of another storage")),
-            None => Err(unproved("the service carries no marker")),
-        }
-    }
-
-    /// What the service was seen to honour: when it was attached, else now.
-    async fn proved(&self, marker: Marker) -> Result<Proved> {
-        let proved = match marker.proved {
-            Some(proved) => proved,
-            None => self.proved.get_or_try_init(|| self.probe(false)).await?.clone(),
-        };
+    /// What the service was seen to honour.
+    async fn honoured<'a>(&self, proof: &'a Proof) -> Result<&'a Proved> {
+        let proved = proof.honoured().await?;
         if matches!(self.trash, Trash::Keep(_)) && proved.trash == Kept::No {
             return Err(self
                 .error(Kind::Config, "`trash` was not kept when the storage was attached: whether the service can is not known")
@@ -361,23 +273,6 @@ impl Inner {
             Ok(Stat::File(seen)) => Ok(Look::Seen(seen)),
             Ok(Stat::Other(what)) => Ok(Look::Refused(what.to_owned())),
             Err(failure) => Err(self.failed(&failure, "cannot look at the file", name)),
-        }
-    }
-
-    /// Absence counts only if the service still proves itself afterwards: it may have gone while we looked.
-    async fn still_there<T: PartialEq>(&self, done: &mut PerName<T>, missing: &T) {
-        let absent = |one: &&mut Result<T>| one.as_ref().is_ok_and(|one| one == missing);
-        if done.iter_mut().any(|one| absent(&one))
-            && let Err(e) = self.prove().await
-        {
-            let why = e.full();
-            for one in done.iter_mut().filter(absent) {
-                *one = Err(self
-                    .error(e.kind(), "the file is not there, and neither is the proof that this is the storage")
-                    .because(why.clone())
-                    .retry(Retry::Later)
-                    .hint(e.hint_text().unwrap_or_default()));
-            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{MARKER, Marker, Storage};
+use super::{Backend, MARKER, Marker, Proof};
 use crate::{
     error::{Error, Kind, Result},
     name::{FileName, RESERVED},
@@ -132,7 +132,6 @@ pub(crate) fn holds_another(storage: &str, at: &str) -> Error {
 }
 
 /// The error for a storage in which the marker `its` stands: another one's, or that of a copy of itself, whose own marker is `own`.
-#[cfg_attr(not(any(feature = "s3", feature = "service")), allow(dead_code))]
 pub(crate) fn nested(storage: &str, at: &str, its: Option<&Marker>, own: Option<&Marker>) -> Error {
     match its.zip(own).is_some_and(|(its, own)| its.storage == own.storage) {
         true => holds_copy(storage, at),
@@ -167,20 +166,21 @@ pub(crate) fn folders_to(prefix: &str) -> impl Iterator<Item = &str> {
     prefix.match_indices('/').map(|(at, _)| &prefix[..at]).filter(|folder| !folder.is_empty() && *folder != RESERVED)
 }
 
-/// Insists, for a storage that is no folder, that a listing of what begins with `prefix` and comes after `after` passes no marker by: one that stands above it would not be listed.
+/// What [`Backend::listable`] answers for a storage that is no folder: insists that a listing of what begins with `prefix` and comes after `after` passes no
+/// marker by; one that stands above it would not be listed.
 ///
 /// # Errors
-/// That of a storage that holds another one, or a copy of itself; the storage's own.
-#[cfg_attr(not(any(feature = "s3", feature = "service")), allow(dead_code))]
-pub(crate) async fn listable(storage: &dyn Storage, name: &str, prefix: &str, after: Option<&FileName>) -> Result<()> {
+/// That of a storage that holds another one, or a copy of itself; the backend's own.
+pub async fn listable<B: Backend>(proof: &Proof<B>, prefix: &str, after: Option<&FileName>) -> Result<bool> {
+    let (backend, at) = (proof.backend(), proof.held());
     let folders: BTreeSet<&str> = folders_to(prefix).chain(folders_to(after.map_or("", FileName::as_str))).collect();
     for folder in folders {
         let Ok(folder) = FileName::parse(folder) else { continue }; // no storage can be there
-        if let Some(found) = storage.marker_in(&folder).await? {
-            return Err(nested(name, &marker_in(folder.as_str()), Some(&found), storage.marker().await?.as_ref()));
+        if let Some(found) = backend.marker_in(at, &folder).await? {
+            return Err(nested(proof.name(), &marker_in(folder.as_str()), Some(&found), backend.marker(at).await?.as_ref()));
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 #[cfg(test)]

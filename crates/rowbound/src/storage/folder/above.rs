@@ -302,14 +302,15 @@ mod tests {
         let ours = place.path().join("other").join(RESERVED);
         std::fs::create_dir_all(&ours).unwrap();
         std::fs::write(ours.join(crate::storage::MARKER), "{}").unwrap();
-        let root = folder.inner.open().unwrap();
+        let inner = &folder.backend().inner;
+        let root = inner.open().unwrap();
         for within in ["other", "other/missing", "other/missing/deep"] {
-            let e = Ours::new(&folder.inner, &root).check(within).unwrap_err();
+            let e = Ours::new(inner, &root).check(within).unwrap_err();
             assert!(whereabouts::is_nested(&e), "{within}: {}", e.full());
         }
-        Ours::new(&folder.inner, &root).check("missing/other").unwrap();
+        Ours::new(inner, &root).check("missing/other").unwrap();
         // Its parts are not all looked at, nor remembered.
-        let many = Ours::new(&folder.inner, &root);
+        let many = Ours::new(inner, &root);
         many.check(&"a/".repeat(100_000)).unwrap();
         assert!(many.seen.lock().unwrap().len() < 2);
     }

@@ -1,7 +1,6 @@
 //! Files that go: into the trash, or for good.
 //!
-//! In: names, and what was seen under each. Out: what became of each. Promise: only what still is what was seen goes; absence counts only if the root proves
-//! itself once more.
+//! In: a proof, names, and what was seen under each. Out: what became of each. Promise: only what still is what was seen goes.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +18,7 @@ use rustix::{
 };
 
 use super::{
-    Inner,
+    Inner, Proof,
     above::Ours,
     batch::by_folder,
     prune::{Change, changed_at},
@@ -35,16 +34,13 @@ use crate::{
 
 impl Inner {
     /// Into the trash, or without a `retention` for good.
-    pub(super) fn take_away(&self, items: &[(FileName, Seen)], retention: Option<Duration>) -> Result<PerName<Removed>> {
-        let root = self.proved()?;
-        let trash = match retention {
-            Some(retention) if !items.is_empty() => Some((trash::make(self, &root)?, retention)),
-            _ => None,
-        };
-        let ours = Ours::new(self, &root);
+    pub(super) fn take_away(&self, proof: &Proof, items: &[(FileName, Seen)], retention: Option<Duration>) -> Result<PerName<Removed>> {
+        let root = proof.held();
+        let trash = retention.map(|time| trash::make(self, root).map(|trash| (trash, time))).transpose()?;
+        let ours = Ours::new(self, root);
         let changed: Mutex<BTreeMap<&str, Change>> = Mutex::default();
         let first = AtomicBool::new(true);
-        let mut done = by_folder(
+        let done = by_folder(
             items.len(),
             |i| items[i].0.folder().unwrap_or("."),
             |folder, group, out| {
@@ -52,7 +48,7 @@ impl Inner {
                     group.iter().for_each(|i| out(*i, Err(e.clone().with("name", &items[*i].0))));
                     return;
                 }
-                let dir = match self.ways.folder(&root, folder) {
+                let dir = match self.ways.folder(root, folder) {
                     Ok(dir) => dir,
                     Err(e) => {
                         for i in group {
@@ -63,7 +59,7 @@ impl Inner {
                     }
                 };
                 let before = if self.prune { changed_at(&dir).ok() } else { None };
-                let mut mover = trash.as_ref().map(|(trash, time)| trash::Mover::new(self, &root, trash, *time, folder));
+                let mut mover = trash.as_ref().map(|(trash, time)| trash::Mover::new(self, proof, trash, *time, folder));
                 let mut any = false;
                 for i in group {
                     let (name, seen) = &items[*i];
@@ -91,7 +87,6 @@ impl Inner {
             let changed = changed.into_inner().unwrap_or_else(PoisonError::into_inner);
             self.own.prune(&self.ways, &root.0, changed.into_iter().map(|(folder, change)| (folder.to_owned(), change)).collect());
         }
-        self.still_there(&root, &mut done, &Removed::Missing);
         Ok(done)
     }
 

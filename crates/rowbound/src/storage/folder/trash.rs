@@ -18,7 +18,7 @@ use rustix::{
 };
 
 use super::{
-    Inner, Root,
+    Inner, Proof, Root,
     above::Ours,
     by_folder, marker,
     prune::{empty_folders, upward},
@@ -102,7 +102,7 @@ fn folder_of(place: &str) -> &str {
 /// Moves the files of one folder into the trash.
 pub(super) struct Mover<'a> {
     inner: &'a Inner,
-    root: &'a Root,
+    proof: &'a Proof,
     trash: &'a OwnedFd,
     retention: Duration,
     folder: &'a str,
@@ -113,8 +113,8 @@ pub(super) struct Mover<'a> {
 }
 
 impl<'a> Mover<'a> {
-    pub(super) fn new(inner: &'a Inner, root: &'a Root, trash: &'a OwnedFd, retention: Duration, folder: &'a str) -> Self {
-        Mover { inner, root, trash, retention, folder, open: None, first: 0 }
+    pub(super) fn new(inner: &'a Inner, proof: &'a Proof, trash: &'a OwnedFd, retention: Duration, folder: &'a str) -> Self {
+        Mover { inner, proof, trash, retention, folder, open: None, first: 0 }
     }
 
     /// Moves `name`, which lies in `dir` and was found to be `seen` a moment ago.
@@ -175,9 +175,8 @@ impl<'a> Mover<'a> {
         }
         let back = match self.inner.ways.move_out_of_trash(to, name.base(), dir) {
             // The folder it lay in is gone: make it again.
-            Err(Errno::NOENT) => {
-                folder_for(self.inner, self.root, self.folder).and_then(|dir| self.inner.ways.move_out_of_trash(to, name.base(), &dir))
-            }
+            Err(Errno::NOENT) => folder_for(self.inner, self.proof.held(), self.folder)
+                .and_then(|dir| self.inner.ways.move_out_of_trash(to, name.base(), &dir)),
             done => done,
         };
         match back {
@@ -193,7 +192,7 @@ impl<'a> Mover<'a> {
 
     /// The nth bucket of this moment.
     fn bucket(&self, nth: u32) -> Bucket {
-        let mut bucket = Bucket::at(self.inner.ahead.now(), self.retention);
+        let mut bucket = Bucket::at(self.proof.stamp(), self.retention);
         // Where a rename could replace, this process has buckets that no other process uses.
         bucket.nth = if self.inner.ways.noreplace() { nth } else { self.inner.private.saturating_add(nth) };
         bucket

@@ -21,7 +21,7 @@ use rustix::{
 };
 
 use super::{
-    Folder, Inner, Root,
+    Folder, FolderBackend, Inner, Proof, Root,
     above::Ours,
     marker::{self, adopt},
     resolve::{Found, again, reading, refusal, stat},
@@ -30,7 +30,7 @@ use crate::{
     clock, crash,
     error::{Error, Kind, Result, Retry},
     name::{FileName, RESERVED},
-    storage::{Body, Fetched, Over, Placed, Upload, upload::whole},
+    storage::{Body, Fetched, Over, Placed, Upload},
 };
 
 /// Where files lie that have no name yet, if they must have one.
@@ -70,29 +70,30 @@ impl Drop for Bytebound {
 }
 
 impl Incoming {
-    pub(super) async fn begin(folder: &Folder, name: &FileName) -> Result<Self> {
-        let name = name.clone();
-        let file = folder
-            .blocking(move |inner| {
-                let root = inner.proved()?;
-                // In another storage it would be an orphan.
-                Ours::new(inner, &root).check(name.folder().unwrap_or("."))?;
-                again_if_pruned(|| {
-                    let dir = inner.folder_of(&root, &name)?;
-                    inner.nameless(&root, &dir)
-                })
-                .map_err(|e| inner.unplaceable(e, &name))
-            })
-            .await?;
-        Ok(Incoming { folder: folder.clone(), file: Arc::new(file), waiting: BytesMut::new() })
+    pub(super) fn begin(proof: &Proof, name: &FileName) -> Result<Self> {
+        let (inner, root) = (&proof.backend().inner, proof.held());
+        // In another storage it would be an orphan.
+        Ours::new(inner, root).check(name.folder().unwrap_or("."))?;
+        let file = again_if_pruned(|| {
+            let dir = inner.folder_of(root, name)?;
+            inner.nameless(root, &dir)
+        });
+        let file = file.map_err(|e| inner.unplaceable(e, name))?;
+        Ok(Incoming { folder: proof.proving(), file: Arc::new(file), waiting: BytesMut::new() })
     }
 
-    async fn flush(&mut self) -> Result<()> {
-        if self.waiting.is_empty() {
-            return Ok(());
-        }
+    /// Writes what waits; `all` of the file must be on the disk then.
+    async fn flush(&mut self, all: bool) -> Result<()> {
         let (file, bytes) = (self.file.clone(), self.waiting.split().freeze());
-        self.folder.blocking(move |inner| (&file.file).write_all(&bytes).map_err(|e| inner.cannot_write(e))).await
+        let work = move |inner: &Inner| {
+            let written = (&file.file).write_all(&bytes).and_then(|()| if all { file.file.sync_all() } else { Ok(()) });
+            written.map_err(|e| inner.cannot_write(e))?;
+            if all {
+                crash::point("written");
+            }
+            Ok(())
+        };
+        self.folder.backend().blocking(work).await
     }
 }
 
@@ -101,49 +102,40 @@ impl Upload for Incoming {
     async fn write(&mut self, bytes: Bytes) -> Result<()> {
         self.waiting.extend_from_slice(&bytes);
         if self.waiting.len() >= CHUNK {
-            self.flush().await?;
+            self.flush(false).await?;
         }
         Ok(())
     }
 
     async fn place(&mut self, name: &FileName, over: Over) -> Result<Placed> {
-        self.flush().await?;
+        self.flush(true).await?;
         let (file, name) = (self.file.clone(), name.clone());
-        self.folder
-            .blocking(move |inner| {
-                file.file.sync_all().map_err(|e| inner.cannot_write(e))?;
-                crash::point("written");
-                let root = inner.proved()?;
-                let placed = again_if_pruned(|| {
-                    let dir = inner.folder_of(&root, &name)?;
-                    inner.give_name(&root, &file, &dir, name.base(), over)
-                });
-                crash::point("placed");
-                match placed {
-                    Ok(placed) => Ok(placed),
-                    Err(e) => Err(inner.unplaceable(e, &name)),
-                }
-            })
-            .await
+        // On a proof of its own: it may have come in for hours.
+        let work = move |proof: Proof| async move {
+            let inner = &proof.backend().inner;
+            let placed = again_if_pruned(|| {
+                let dir = inner.folder_of(proof.held(), &name)?;
+                inner.give_name(proof.held(), &file, &dir, name.base(), over)
+            });
+            crash::point("placed");
+            placed.map_err(|e| inner.unplaceable(e, &name))
+        };
+        self.folder.with(work).await
     }
 
     async fn abort(self: Box<Self>) -> Result<()> {
         let Incoming { folder, file, .. } = *self;
-        folder
-            .blocking(move |_| {
-                drop(file);
-                Ok(())
-            })
-            .await
+        let work = move |_: &Inner| {
+            drop(file);
+            Ok(())
+        };
+        folder.backend().blocking(work).await
     }
 }
 
 /// A file that goes out.
-pub(super) async fn fetch(folder: &Folder, name: &FileName) -> Result<Option<Fetched>> {
-    let wanted = name.clone();
-    let opened = folder.blocking(move |inner| inner.open_file(&wanted)).await?;
-    let Some((file, found)) = opened else { return Ok(None) };
-    let seen = found.seen();
+pub(super) fn fetch(folder: &FolderBackend, root: &Root, name: &FileName) -> Result<Option<Fetched>> {
+    let Some((file, found)) = folder.inner.open_file(root, name)? else { return Ok(None) };
     let state = (folder.clone(), Arc::new(file), name.clone(), 0_u64);
     let body: Body = Box::pin(futures_util::stream::unfold(Some(state), |state| async move {
         let (folder, file, name, at) = state?;
@@ -170,7 +162,7 @@ pub(super) async fn fetch(folder: &Folder, name: &FileName) -> Result<Option<Fet
             Err(e) => Some((Err(e.with("name", &name)), None)),
         }
     }));
-    Ok(Some(Fetched { seen: seen.clone(), content_type: None, body: whole(&folder.inner.name, name, seen.size, body) }))
+    Ok(Some(Fetched { seen: found.seen(), content_type: None, body }))
 }
 
 /// Does it again where a folder was removed, because it was empty, between opening it and putting a file into it.
@@ -298,9 +290,8 @@ impl Inner {
         }
     }
 
-    /// Opens a plain file to be read; `None` if there is none, of which the root is a proof.
-    fn open_file(&self, name: &FileName) -> Result<Option<(File, Found)>> {
-        let root = self.proved()?;
+    /// Opens a plain file to be read; `None` if there is none.
+    fn open_file(&self, root: &Root, name: &FileName) -> Result<Option<(File, Found)>> {
         let refused = |why: &str| {
             self.error(Kind::Storage, "the name is not that of a plain file")
                 .with("name", name)
@@ -312,18 +303,18 @@ impl Inner {
             None => self.failure(e, "cannot read the file").with("name", name),
         };
         // Looked at before it is opened: opening a device may do something.
-        let found = self.ways.folder(&root, name.folder().unwrap_or(".")).and_then(|dir| stat(&dir, name.base()).map(|s| (dir, s)));
+        let found = self.ways.folder(root, name.folder().unwrap_or(".")).and_then(|dir| stat(&dir, name.base()).map(|s| (dir, s)));
         let dir = match found.map(|(dir, s)| (dir, Found::of(&s).oddity())) {
             Ok((dir, None)) => dir,
             Ok((_, Some(why))) => return Err(refused(why)),
-            Err(Errno::NOENT) => return self.prove(&root).map(|()| None),
+            Err(Errno::NOENT) => return Ok(None),
             Err(e) => return Err(failed(e)),
         };
         // Not blocking: somebody may have put a fifo there meanwhile.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match self.ways.open(&dir, name.base().as_bytes(), flags) {
             Ok(fd) => File::from(fd),
-            Err(Errno::NOENT) => return self.prove(&root).map(|()| None),
+            Err(Errno::NOENT) => return Ok(None),
             Err(e) => return Err(failed(e)),
         };
         let found = Found::of(&again(|| fs::fstat(&file)).map_err(failed)?);
@@ -334,9 +325,9 @@ impl Inner {
     }
 
     /// The first bytes of a file.
-    pub(super) fn read(&self, name: &FileName, limit: usize) -> Result<Option<Vec<u8>>> {
+    pub(super) fn read(&self, root: &Root, name: &FileName, limit: usize) -> Result<Option<Vec<u8>>> {
         use std::io::Read;
-        let Some((file, _)) = self.open_file(name)? else { return Ok(None) };
+        let Some((file, _)) = self.open_file(root, name)? else { return Ok(None) };
         let mut bytes = Vec::new();
         let failed = |e: std::io::Error| self.failure(Errno::from_io_error(&e).unwrap_or(Errno::IO), "cannot read the file");
         file.take(limit as u64).read_to_end(&mut bytes).map_err(|e| failed(e).with("name", name))?;

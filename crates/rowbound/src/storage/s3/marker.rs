@@ -177,21 +177,15 @@ impl Inner {
         Ok(())
     }
 
-    /// Removes the marker and what has nothing in it, and ends uploads that are unfinished; the rest of the trash stays and is counted.
-    pub(super) async fn remove_marker(&self) -> Result<u64> {
-        let marker = match self.expected() {
-            Some(_) => match self.read_marker().await? {
-                Some(_) => Some(self.prove().await?),
-                None => None,
-            },
-            None => self.read_marker().await?.map(|(marker, _)| marker),
-        };
+    /// Removes the marker, which was just read, and what has nothing in it, and ends uploads that are unfinished; the rest of the trash stays and is counted.
+    pub(super) async fn remove_marker(&self, marker: Option<&Marker>) -> Result<u64> {
+        let told = marker.and_then(|marker| marker.proved.as_ref()).map(|proved| proved.trash == Kept::Versions);
         let left = self.count_trash().await?;
-        let ended = self.end_unfinished(None).await;
+        let ended = self.end_unfinished(None, told).await;
         ended.map_err(|f| self.wire.error(&f, "s3:AbortMultipartUpload", "cannot end unfinished uploads"))?;
-        if let Some(marker) = marker {
-            let versioned = match marker.proved {
-                Some(proved) => proved.trash == Kept::Versions,
+        if marker.is_some() {
+            let versioned = match told {
+                Some(versioned) => versioned,
                 None => self.versioning().await? == super::probe::Versioning::On,
             };
             let erased = self.erase_own(&self.own(MARKER), versioned).await;

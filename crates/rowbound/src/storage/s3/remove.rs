@@ -5,11 +5,10 @@ use std::collections::HashMap;
 use futures_util::future::join_all;
 
 use super::{
-    Inner, Mode,
+    Inner, Mode, Proof,
     attributes::Attributes,
     copies,
     keys::{Doomed, Gone, PAGE},
-    rounds,
     trash::Entry,
     versions,
     wire::Failure,
@@ -22,34 +21,31 @@ use crate::{
 
 impl Inner {
     /// Takes each item away if it still is what was seen.
-    pub(super) async fn remove(&self, proved: &Proved, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
+    pub(super) async fn remove(&self, proof: &Proof, proved: &Proved, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
         let mode = self.mode(proved)?;
-        let mut done: Vec<Option<Result<Removed>>> = items.iter().map(|_| None).collect();
-        // A name that is there twice has its second turn when the first is over.
-        for now in rounds(items.len(), |i| &items[i].0) {
-            for (i, one) in self.remove_once(mode, proved, items, &now).await? {
-                done[i] = Some(one);
-            }
-        }
-        Ok(done.into_iter().map(|one| one.expect("every item had its turn")).collect())
-    }
-
-    async fn remove_once(
-        &self,
-        mode: Mode,
-        proved: &Proved,
-        items: &[(FileName, Seen)],
-        now: &[usize],
-    ) -> Result<Vec<(usize, Result<Removed>)>> {
+        let mut now: Vec<usize> = (0..items.len()).collect();
         let (mut done, mut attributes) = (Vec::new(), HashMap::new());
-        let mut now = now.to_vec();
         if mode == Mode::Copies {
             (done, attributes) = self.attributes_of_same(proved, items, &now).await;
             now.retain(|i| attributes.contains_key(i));
-            if now.is_empty() {
-                return Ok(done);
-            }
         }
+        if !now.is_empty() {
+            done.extend(self.take(mode, proof, proved, items, &now, &attributes).await?);
+        }
+        done.sort_unstable_by_key(|(i, _)| *i);
+        Ok(done.into_iter().map(|(_, one)| one).collect())
+    }
+
+    /// Takes those of the items whose numbers are `now`, of each of which `attributes` tells what a copy does not keep.
+    async fn take(
+        &self,
+        mode: Mode,
+        proof: &Proof,
+        proved: &Proved,
+        items: &[(FileName, Seen)],
+        now: &[usize],
+        attributes: &HashMap<usize, Attributes>,
+    ) -> Result<Vec<(usize, Result<Removed>)>> {
         let entry = |i: &usize, place: Option<String>| {
             let (name, seen) = &items[*i];
             let attributes = attributes.get(i).cloned().unwrap_or_default();
@@ -58,7 +54,7 @@ impl Inner {
         let batch = match mode {
             Mode::Erase | Mode::EraseVersions => None,
             Mode::Versions | Mode::Copies => {
-                let id = super::trash::batch_id(self.ahead.now());
+                let id = super::trash::batch_id(proof.stamp());
                 let places = |i: &usize| (mode == Mode::Copies).then(|| copies::place(&items[*i].0, &id));
                 let entries = now.iter().map(|i| entry(i, places(i))).collect();
                 Some(self.announce(id, entries, mode == Mode::Versions).await?)
@@ -78,8 +74,7 @@ impl Inner {
             // The first writing of the manifest leads to the same files, in a longer way.
             let _ = self.settle(&batch, entries).await;
         }
-        done.extend(taken);
-        Ok(done)
+        Ok(taken)
     }
 
     async fn remove_chunk(

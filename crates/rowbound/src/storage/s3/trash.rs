@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Inner,
+    Inner, Proof,
     attributes::{Attributes, Told},
     copies,
     marker::Only,
@@ -111,11 +111,11 @@ impl Inner {
     }
 
     /// A page of the files that lie in the trash since before `before`. `after` names the manifest and the number of the entry at which it begins.
-    pub(super) async fn expired(&self, before: Timestamp, after: Option<&str>, limit: usize) -> Result<Expired> {
+    pub(super) async fn expired(&self, proof: &Proof, before: Timestamp, after: Option<&str>, limit: usize) -> Result<Expired> {
         let mut page = Expired::default();
         if limit > 0 {
             let after = after.and_then(|at| at.rsplit_once('#')).and_then(|(file, nth)| Some((file, nth.parse().ok()?)));
-            self.each_entry(before, after, &mut page, |page, file, nth, left| {
+            self.each_entry(Some(proof), before, after, &mut page, |page, file, nth, left| {
                 let full = page.files.len() >= limit;
                 match left {
                     Some(_) if full => page.next = Some(format!("{file}#{nth}")),
@@ -133,7 +133,7 @@ impl Inner {
     pub(super) async fn count_trash(&self) -> Result<u64> {
         let mut count = 0;
         let mut page = Expired::default();
-        self.each_entry(Timestamp::MAX, None, &mut page, |_, _, _, left| {
+        self.each_entry(None, Timestamp::MAX, None, &mut page, |_, _, _, left| {
             count += u64::from(left.is_some());
             true
         })
@@ -145,10 +145,11 @@ impl Inner {
     }
 
     /// Tells what is left of every entry of the manifests that were written before `before`, oldest first, with the manifest's file and the entry's
-    /// number, until the answer is `false`. `after` says where to begin. What cannot be read is noted in `page`. A manifest of which nothing is left
-    /// goes.
+    /// number, until the answer is `false`. `after` says where to begin. What cannot be read is noted in `page`, unless the `proof` does not hold any more. A
+    /// manifest of which nothing is left goes.
     async fn each_entry(
         &self,
+        proof: Option<&Proof>,
         before: Timestamp,
         after: Option<(&str, usize)>,
         page: &mut Expired,
@@ -174,7 +175,7 @@ impl Inner {
                     Ok(Some(manifest)) => manifest,
                     Ok(None) => continue,
                     Err(e) => {
-                        self.still_proved(&e).await?;
+                        still_there(proof, &e).await?;
                         page.cannot(e.with("key", &object.key));
                         continue;
                     }
@@ -188,7 +189,7 @@ impl Inner {
                         let left = match found {
                             Ok(left) => left,
                             Err(e) => {
-                                self.still_proved(&e).await?;
+                                still_there(proof, &e).await?;
                                 any = true;
                                 page.cannot(e);
                                 None
@@ -215,14 +216,6 @@ impl Inner {
             if token.is_none() {
                 return Ok(());
             }
-        }
-    }
-
-    /// A bucket that is away has answered nothing; one that is there has other objects.
-    async fn still_proved(&self, e: &Error) -> Result<()> {
-        match e.kind() {
-            Kind::StorageUnreachable => self.prove().await.map(drop),
-            _ => Ok(()),
         }
     }
 
@@ -302,14 +295,14 @@ impl Inner {
     }
 
     /// Erases files of the trash, each of another name.
-    pub(super) async fn purge(&self, items: &[&Trashed]) -> PerName<bool> {
+    pub(super) async fn purge(&self, items: &[Trashed]) -> PerName<bool> {
         let hidden: Vec<usize> = (0..items.len()).filter(|i| items[*i].place.starts_with(versions::PLACE)).collect();
-        let covered: Vec<_> = hidden.iter().map(|i| (items[*i], &items[*i].place[versions::PLACE.len()..])).collect();
+        let covered: Vec<_> = hidden.iter().map(|i| (&items[*i], &items[*i].place[versions::PLACE.len()..])).collect();
         let erased = self.purge_versions(&covered);
         let rest = (0..items.len()).filter(|i| !items[*i].place.starts_with(versions::PLACE));
         let copies = join_all(rest.map(async |i| match items[i].place.strip_prefix(copies::PLACE) {
-            Some(place) => (i, self.purge_copy(items[i], place).await),
-            None => (i, Err(self.no_place(items[i]))),
+            Some(place) => (i, self.purge_copy(&items[i], place).await),
+            None => (i, Err(self.no_place(&items[i]))),
         }));
         let (erased, copies) = futures_util::future::join(erased, copies).await;
         let mut done: Vec<_> = hidden.into_iter().zip(erased).chain(copies).collect();
@@ -322,6 +315,14 @@ impl Inner {
             .with("name", &item.name)
             .with("place", format_args!("{:?}", item.place))
             .hint("`rowbound history --name NAME` tells where it went")
+    }
+}
+
+/// A bucket that is away has answered nothing; one that is there has other objects.
+async fn still_there(proof: Option<&Proof>, e: &Error) -> Result<()> {
+    match proof {
+        Some(proof) if e.kind() == Kind::StorageUnreachable => proof.again().await,
+        _ => Ok(()),
     }
 }
 

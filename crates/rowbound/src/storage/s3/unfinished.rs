@@ -12,7 +12,6 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::{Inner, marker::Only, wire::Failure};
-use crate::storage::Kept;
 
 /// Where the records lie.
 const FOLDER: &str = "uploads/";
@@ -48,8 +47,9 @@ impl Inner {
         self.write_own(record, &bytes, Only::Always).await.map(drop)
     }
 
-    /// Looks for what was left, in the background and not more often than [`LOOK`]: whoever uploads or removes has other work.
-    pub(super) fn look_for_unfinished(self: &Arc<Self>) {
+    /// Looks for what was left, in the background and not more often than [`LOOK`]: whoever uploads or removes has other work. `versioned`: whether the bucket
+    /// keeps versions.
+    pub(super) fn look_for_unfinished(self: &Arc<Self>, versioned: bool) {
         {
             let mut looked = self.looked_for_unfinished.lock().unwrap_or_else(PoisonError::into_inner);
             if looked.is_some_and(|at| at.elapsed() < LOOK) {
@@ -59,7 +59,7 @@ impl Inner {
         }
         let inner = self.clone();
         tokio::spawn(async move {
-            match inner.end_unfinished(Some(Timestamp::now() - FORGOTTEN)).await {
+            match inner.end_unfinished(Some(Timestamp::now() - FORGOTTEN), Some(versioned)).await {
                 Ok(0) => {}
                 Ok(count) => tracing::info!(storage = inner.name, count, "aborted uploads that a process had left unfinished"),
                 // Tried again in an hour; nothing depends on it but the bill.
@@ -71,10 +71,11 @@ impl Inner {
         });
     }
 
-    /// Aborts uploads without a sign of life since `before`, or all that are recorded; returns how many.
-    pub(super) async fn end_unfinished(&self, before: Option<Timestamp>) -> Result<u64, Failure> {
+    /// Aborts uploads without a sign of life since `before`, or all that are recorded; returns how many. `versioned`: whether the bucket keeps versions, where that
+    /// is known.
+    pub(super) async fn end_unfinished(&self, before: Option<Timestamp>, mut versioned: Option<bool>) -> Result<u64, Failure> {
         let folder = self.own(FOLDER);
-        let (mut count, mut first, mut token, mut versioned) = (0, None, None::<String>, None);
+        let (mut count, mut first, mut token) = (0, None, None::<String>);
         loop {
             let slice = self.slice(&folder, None, token.as_deref()).await?;
             for object in &slice.objects {
@@ -106,12 +107,7 @@ impl Inner {
     }
 
     async fn keeps_versions(&self) -> Result<bool, Failure> {
-        let strange = |e: crate::Error| Failure::strange(e.full());
-        let proved = match self.read_marker().await.map_err(strange)? {
-            Some((marker, _)) => self.proved(marker).await.map_err(strange)?.trash,
-            // `detach` is about to end.
-            None => return Ok(self.versioning().await.map_err(strange)? == super::probe::Versioning::On),
-        };
-        Ok(proved == Kept::Versions)
+        let versioning = self.versioning().await.map_err(|e| Failure::strange(e.full()))?;
+        Ok(versioning == super::probe::Versioning::On)
     }
 }

@@ -19,7 +19,7 @@ use aws_sdk_s3::{
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    Inner,
+    Inner, Proof, exact,
     keys::{LONGEST_KEY, seen},
     unfinished::ALIVE,
     wire::Failure,
@@ -28,10 +28,7 @@ use crate::{
     crash,
     error::{Error, Kind, Result},
     name::FileName,
-    storage::{
-        About, Access, Body, Fetched, Kept, LONGEST_SIGNED, Over, Placed, Signed, Upload,
-        upload::{name_is_fixed, whole},
-    },
+    storage::{About, Access, Body, Fetched, Kept, LONGEST_SIGNED, Over, Placed, Signed, Upload, upload::name_is_fixed},
 };
 
 /// Bytes of the first parts. S3 takes 5 MiB or more, and at most 10,000 parts of an object, of 5 TiB:
@@ -88,10 +85,9 @@ impl Drop for Parts {
 }
 
 impl Incoming {
-    pub(super) async fn begin(inner: &Arc<Inner>, name: &FileName, about: &About) -> Result<Self> {
-        let marker = inner.prove().await?;
+    pub(super) async fn begin(inner: &Arc<Inner>, proof: &Proof, name: &FileName, about: &About) -> Result<Self> {
         inner.short_enough(name)?;
-        let proved = inner.proved(marker).await?;
+        let proved = proof.honoured().await?;
         inner.must_take(proved.exact, name)?;
         let (create, exact) = (proved.create, proved.exact);
         let parts = Parts {
@@ -133,7 +129,7 @@ impl Incoming {
             let begun = inner.wire.call(begin).await.map_err(|f| failed(&f))?;
             parts.id = begun.upload_id().ok_or_else(|| failed(&Failure::strange("the upload has no id")))?.to_owned();
             parts.open = true;
-            inner.look_for_unfinished();
+            inner.look_for_unfinished(parts.versioned);
         }
         if parts.done.is_empty() || parts.recorded.elapsed() > ALIVE {
             inner.record_upload(&parts.record, &parts.key, &parts.id).await.map_err(|f| failed(&f))?;
@@ -298,16 +294,15 @@ impl Inner {
     }
 
     /// A whole object as it comes. A connection that is cut off is an error of the body, which is not begun anew: its reader has had a part of it.
-    pub(super) async fn fetch(&self, name: &FileName) -> Result<Option<Fetched>> {
-        let marker = self.prove().await?;
-        self.must_take(super::exact(&marker), name)?;
+    pub(super) async fn fetch(&self, exact: bool, name: &FileName) -> Result<Option<Fetched>> {
+        self.must_take(exact, name)?;
         self.short_enough(name)?;
         let failed = |failure: &Failure| self.failed(failure, "s3:GetObject", "cannot read the object", name);
         let client = self.client().await.map_err(|f| failed(&f))?;
         let key = self.key(name);
         let answer = match self.wire.call(|| client.get_object().bucket(self.wire.bucket()).key(&key).send()).await {
             Ok(answer) => answer,
-            Err(failure) if failure.is("NoSuchKey") => return self.prove().await.map(|_| None),
+            Err(failure) if failure.is("NoSuchKey") => return Ok(None),
             Err(failure) => return Err(failed(&failure)),
         };
         let seen = seen(answer.content_length(), answer.last_modified(), answer.e_tag())
@@ -332,13 +327,12 @@ impl Inner {
                 Err(_) => Some((Err(cut("no bytes came for 60 s".to_owned())), None)),
             }
         }));
-        Ok(Some(Fetched { content_type, body: whole(&self.name, name, seen.size, body), seen }))
+        Ok(Some(Fetched { content_type, body, seen }))
     }
 
     /// A signed URL; only the credentials are asked for, no request is sent but for the marker.
-    pub(super) async fn sign(&self, name: &FileName, access: &Access, ttl: Duration) -> Result<Signed> {
-        let marker = self.prove().await?;
-        self.must_take(super::exact(&marker), name)?;
+    pub(super) async fn sign(&self, proof: &Proof, name: &FileName, access: &Access, ttl: Duration) -> Result<Signed> {
+        self.must_take(exact(proof), name)?;
         self.short_enough(name)?;
         if ttl.is_zero() || ttl > LONGEST_SIGNED {
             return Err(self
@@ -355,7 +349,7 @@ impl Inner {
                 client.get_object().bucket(self.wire.bucket()).key(&key).presigned(config).await.map_err(|e| unsigned(e.to_string()))
             }
             Access::Put { size, content_type } => {
-                let create = self.proved(marker).await?.create;
+                let create = proof.honoured().await?.create;
                 client
                     .put_object()
                     .bucket(self.wire.bucket())

@@ -7,7 +7,6 @@ use std::panic::AssertUnwindSafe;
 
 use futures_util::{FutureExt, TryStreamExt};
 use opendal::{EntryMode, ErrorKind};
-use tokio::sync::mpsc;
 
 use super::{
     Inner,
@@ -17,14 +16,8 @@ use super::{
 use crate::{
     error::Result,
     name::{FileName, RESERVED},
-    storage::{Listed, OddEntry, Page, whereabouts},
+    storage::{Listed, OddEntry, Pages, whereabouts},
 };
-
-/// Entries of one page.
-const PAGE: usize = 1000;
-
-/// Pages that may wait for their reader.
-pub(super) const PAGES_AHEAD: usize = 2;
 
 impl Inner {
     /// What lies in a folder (`""` or a path that ends with `/`), not beneath: paths from the root, those of folders end with `/`.
@@ -75,9 +68,9 @@ impl Inner {
         Ok(found)
     }
 
-    /// Sends the pages of a listing.
-    pub(super) async fn list(&self, prefix: &str, after: Option<FileName>, pages: &mpsc::Sender<Result<Page>>) -> Result<()> {
-        let after = after.as_ref().map_or("", FileName::as_str);
+    /// Lists what begins with `prefix` and comes after `after`.
+    pub(super) async fn list(&self, prefix: &str, after: Option<&FileName>, pages: &mut Pages) -> Result<()> {
+        let after = after.map_or("", FileName::as_str);
         let broke = |e: Failure| self.broke(&e, "the listing could not be completed");
         let top = prefix.rfind('/').map_or("", |at| &prefix[..=at]);
         let ours = self.own("");
@@ -85,13 +78,12 @@ impl Inner {
         if self.is_folder(top).await.map_err(broke)? {
             folders.push(self.entries(top).await.map_err(broke)?.into_iter());
         }
-        let mut entries = Vec::with_capacity(PAGE);
         while let Some(folder) = folders.last_mut() {
             let Some((path, mode)) = folder.next() else {
                 folders.pop();
                 continue;
             };
-            if let Some(name) = path.strip_suffix('/') {
+            let entry = if let Some(name) = path.strip_suffix('/') {
                 let begins = path.starts_with(prefix) || prefix.starts_with(path.as_str());
                 let over = path.as_str() < after && !after.starts_with(path.as_str());
                 if !begins || over || path == ours {
@@ -99,29 +91,28 @@ impl Inner {
                 }
                 // OpenDAL would list another folder in its place, perhaps this one again and again.
                 match look::exact(name).map_err(|_| OddEntry::NotAFile).and_then(|()| FileName::parse(name).map_err(OddEntry::Name)) {
-                    Ok(_) => folders.push(self.entries(&path).await.map_err(broke)?.into_iter()),
-                    Err(odd) => entries.push(Listed::Odd(path, odd)),
+                    Ok(_) => {
+                        folders.push(self.entries(&path).await.map_err(broke)?.into_iter());
+                        continue;
+                    }
+                    Err(odd) => Listed::Odd(path, odd),
                 }
             } else if whereabouts::is_marker(&path) {
                 let (its, own) = (self.read_marker_at(&path).await.ok().flatten(), self.read_marker().await.ok().flatten());
                 return Err(whereabouts::nested(&self.name, &path, its.as_ref(), own.as_ref()));
             } else if path.starts_with(prefix) && (after.is_empty() || path.as_str() > after) && path != RESERVED {
-                entries.push(match (mode, FileName::parse(&path)) {
+                match (mode, FileName::parse(&path)) {
                     (EntryMode::FILE, Ok(name)) => Listed::File(name),
                     (_, Err(why)) => Listed::Odd(path, OddEntry::Name(why)),
                     (_, Ok(_)) => Listed::Odd(path, OddEntry::NotAFile),
-                });
-            }
-            if entries.len() >= PAGE {
-                let page = Page { entries: std::mem::take(&mut entries), last: false };
-                if pages.send(Ok(page)).await.is_err() {
-                    return Ok(()); // nobody listens any more
                 }
+            } else {
+                continue;
+            };
+            if !pages.add(entry).await {
+                return Ok(()); // nobody listens any more
             }
         }
-        // Had the service gone meanwhile, its files would seem never to have been.
-        self.prove().await?;
-        let _ = pages.send(Ok(Page { entries, last: true })).await; // as above
         Ok(())
     }
 }

@@ -69,12 +69,8 @@ impl Inner {
         }
     }
 
-    /// Removes the marker and what has nothing in it; the rest of the trash stays and is counted.
-    pub(super) async fn remove_marker(&self) -> Result<u64> {
-        let there = self.read_marker().await?.is_some();
-        if there && self.expected().is_some() {
-            self.prove().await?;
-        }
+    /// Removes the marker, if it is `there`, and what has nothing in it; the rest of the trash stays and is counted.
+    pub(super) async fn remove_marker(&self, there: bool) -> Result<u64> {
         let left = self.count_trash().await?;
         let path = self.own(MARKER);
         if there {

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 
 use super::{
-    Inner,
+    Inner, Proof,
     look::{Stat, alike, exact},
     wire::Failure,
 };
@@ -102,7 +102,7 @@ impl Inner {
 
     /// A page of the files that lie in the trash since before `before`; `after` is the place of the last one of an earlier page. A batch of which
     /// nothing is left goes.
-    pub(super) async fn expired(&self, before: Timestamp, after: Option<&str>, limit: usize) -> Result<Expired> {
+    pub(super) async fn expired(&self, proof: &Proof, before: Timestamp, after: Option<&str>, limit: usize) -> Result<Expired> {
         let mut page = Expired::default();
         let after = after.and_then(|place| place.split_once('/'));
         for batch in self.batches().await? {
@@ -117,7 +117,7 @@ impl Inner {
                 Err(e) => {
                     // A service that is away has answered nothing; one that is there has other folders.
                     if e.kind() == Kind::StorageUnreachable {
-                        self.prove().await?;
+                        proof.again().await?;
                     }
                     page.cannot(e.with("folder", self.own(&format!("{FOLDER}{}/", batch.id))));
                     continue;

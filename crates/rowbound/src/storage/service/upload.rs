@@ -10,15 +10,12 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
-use super::{Inner, look::Stat, wire::Failure};
+use super::{Inner, Proof, look::Stat, wire::Failure};
 use crate::{
     crash,
     error::{Error, Kind, Result, Retry},
     name::FileName,
-    storage::{
-        About, Access, Body, Fetched, LONGEST_SIGNED, Look, Over, Placed, Signed, Upload,
-        upload::{cannot_sign, whole},
-    },
+    storage::{About, Access, Body, Fetched, LONGEST_SIGNED, Look, Over, Placed, Signed, Upload, upload::cannot_sign},
 };
 
 /// Bytes of one piece.
@@ -35,10 +32,9 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    pub(super) async fn begin(inner: &Arc<Inner>, name: &FileName, about: &About) -> Result<Self> {
-        let marker = inner.prove().await?;
+    pub(super) async fn begin(inner: &Arc<Inner>, proof: &Proof, name: &FileName, about: &About) -> Result<Self> {
         inner.sendable(name)?;
-        let create = inner.proved(marker).await?.create;
+        let create = inner.honoured(proof).await?.create;
         let file = tokio::task::spawn_blocking(tempfile::tempfile).await.map_err(std::io::Error::other).and_then(|made| made);
         let file = tokio::fs::File::from_std(file.map_err(|e| inner.no_room(e))?);
         Ok(Incoming { inner: inner.clone(), about: about.clone(), create, renames: inner.wire.can.rename, file })
@@ -191,9 +187,8 @@ impl Inner {
 
     /// A whole file as it comes.
     pub(super) async fn fetch(&self, name: &FileName) -> Result<Option<Fetched>> {
-        self.prove().await?;
         let seen = match self.look(name).await? {
-            Look::Missing => return self.prove().await.map(|_| None),
+            Look::Missing => return Ok(None),
             Look::Refused(why) => {
                 return Err(self
                     .error(Kind::Storage, "the name is not that of a plain file")
@@ -211,7 +206,7 @@ impl Inner {
             let stream = async { self.wire.op.reader(path).await?.into_bytes_stream(0..seen.size).await };
             let stream = match self.wire.once(stream).await {
                 Ok(stream) => stream,
-                Err(e) if e.kind() == opendal::ErrorKind::NotFound => return self.prove().await.map(|_| None),
+                Err(e) if e.kind() == opendal::ErrorKind::NotFound => return Ok(None),
                 Err(e) => return Err(self.failed(&e, "cannot read the file", name)),
             };
             let (storage, name) = (self.name.clone(), name.clone());
@@ -225,11 +220,10 @@ impl Inner {
                 })
             }))
         };
-        Ok(Some(Fetched { content_type: None, body: whole(&self.name, name, seen.size, body), seen }))
+        Ok(Some(Fetched { content_type: None, body, seen }))
     }
 
     pub(super) async fn sign(&self, name: &FileName, access: &Access, ttl: Duration) -> Result<Signed> {
-        self.prove().await?;
         self.sendable(name)?;
         if ttl > LONGEST_SIGNED {
             return Err(self.error(Kind::Config, "a URL can be signed for at most 7 days").with("ttl", format_args!("{ttl:?}")));
