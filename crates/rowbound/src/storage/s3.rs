@@ -3,7 +3,7 @@
 //! In: checked names. Out: what became of each. Promise: a name's key is the prefix and the name, byte for byte, and no other key is looked at
 //! or deleted; absence counts only if the bucket shows its marker again afterwards; what the service was not seen to honour is not relied on.
 //!
-//! Services differ: some ignore a condition and report success. So [`Storage::probe`] tries everything on keys beneath `.rowbound/`, `attach`
+//! Services differ: some ignore a condition and report success. So [`Storage::probe`](super::Storage::probe) tries everything on keys beneath `.rowbound/`, `attach`
 //! writes the answers into the marker, and every operation reads the marker anyway.
 //!
 //! Deletions look again just before. Where they can be conditional, a file that is replaced in the moment between stays; where they

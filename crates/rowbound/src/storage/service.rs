@@ -4,7 +4,7 @@
 //! counts only if the service shows its marker again afterwards; what a call did is looked at, not believed.
 //!
 //! OpenDAL trims blanks and folds `//` on its way to every service, its services call much "not found" or "done" that is neither, and they
-//! differ in what they can do. So [`Storage::probe`] tries everything on files of its own and refuses what cannot be used safely, and every
+//! differ in what they can do. So [`Storage::probe`](super::Storage::probe) tries everything on files of its own and refuses what cannot be used safely, and every
 //! removal looks at what came of it.
 //!
 //! Where files can be renamed, a file is taken out of its place first, then looked at: if it is another than was seen, it goes back. Elsewhere

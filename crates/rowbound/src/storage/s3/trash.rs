@@ -318,10 +318,11 @@ impl Inner {
     }
 }
 
-/// A bucket that is away has answered nothing; one that is there has other objects.
+/// A bucket that is away has answered nothing; one that is there has other objects. Without a proof there is nothing to ask.
 async fn still_there(proof: Option<&Proof>, e: &Error) -> Result<()> {
-    match proof {
-        Some(proof) if e.kind() == Kind::StorageUnreachable => proof.again().await,
+    match (e.kind(), proof) {
+        (Kind::StorageUnreachable, Some(proof)) => proof.again().await,
+        (Kind::StorageUnreachable, None) => Err(e.clone()),
         _ => Ok(()),
     }
 }
