@@ -539,6 +539,7 @@ fn most(keys: &[ValueTuple]) -> usize {
 
 /// `(a, b) in ((1, 2), ..)`. Connections keep the statements that they have prepared, by their text: the last key is said again until there are 1, 2, 4, 8, .. of them, so that a
 /// statement has a dozen forms, and not one for each number of keys. PostgreSQL reads an array sooner than as many parameters.
+#[cfg_attr(not(feature = "postgres"), allow(unused_variables))]
 fn in_keys(columns: &[DynIden], keys: &[ValueTuple], backend: DbBackend) -> Condition {
     #[cfg(feature = "postgres")]
     if let [column] = columns
