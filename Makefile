@@ -1,6 +1,6 @@
 # The commands of this repository; CI runs the same (.ci/run).
 .DEFAULT_GOAL := help
-.PHONY: help demo blog test lint fmt bench bench-images bench-orm soak mutants fuzz deny-install clean
+.PHONY: help demo blog test lint lint-features fmt bench bench-images bench-orm soak mutants fuzz deny-install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,11 @@ test: ## every test, on SQLite, PostgreSQL, MariaDB, MySQL and S3 (Garage with G
 
 lint: ## format, clippy, rustdoc, licences
 	scripts/lint
+
+lint-features: ## clippy for each database alone, and for none
+	for database in "" sqlite postgres mysql; do \
+		cargo clippy -p rowbound -p rowbound-files -p rowbound-web --no-default-features --features "$$database" --locked --quiet -- -D warnings || exit 1; \
+	done
 
 fmt: ## format the code
 	cargo fmt --all
