@@ -301,7 +301,8 @@ async fn a_name_that_is_twice_in_a_batch_has_its_turns<const BLOCKS: bool>() {
     storage.trashed(&[]).await.unwrap();
     storage.purge(&in_trash(&["c", "c", "d"])).await.unwrap();
     let asked = std::mem::take(&mut storage.backend().lock().asked);
-    assert_eq!(asked, [vec![name("a"), name("b")], vec![name("a")], vec![name("c"), name("d")], vec![name("c")]]);
+    // An empty batch is an occasion to tidy up, where that costs no request.
+    assert_eq!(asked, [vec![name("a"), name("b")], vec![name("a")], vec![], vec![name("c"), name("d")], vec![name("c")]]);
     storage.backend().forgets.store(true, Relaxed);
     assert_eq!(storage.remove(&items(&["a"])).await.unwrap_err().kind(), Kind::Bug);
     assert_eq!(storage.look(&[name("a")]).await.unwrap_err().kind(), Kind::Bug);

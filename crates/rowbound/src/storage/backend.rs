@@ -50,6 +50,7 @@ pub trait Backend: Send + Sync + fmt::Debug + Sized + 'static {
     ///   A folder is there when it can be opened, and its marker may be another user's.
     /// - [`Storage::remove_marker`](super::Storage::remove_marker) goes on where the marker is gone already, to clean up after a process that
     ///   was killed. A folder without its marker may be a mount point without its file system, and is left alone.
+    /// - An empty batch is answered without it.
     const REMOTE: bool;
 
     /// Whether a name that is no path (`a//b`, `./a`) would lead to the file of another name. If so, each operation on such a name is refused
@@ -127,8 +128,8 @@ pub trait Backend: Send + Sync + fmt::Debug + Sized + 'static {
     fn signer(&self) -> Option<&dyn Signer<Self>>;
 
     /// Takes each file away if it still is what was seen: into the trash if there is one, else for good. The trash tells the moment by
-    /// [`Proof::stamp`]. One result per item, in order. There is at least one item, and no name is there twice. Idempotent: what is gone is
-    /// [`Removed::Missing`].
+    /// [`Proof::stamp`]. One result per item, in order. No name is there twice; without [`Backend::REMOTE`] there may be no item: an occasion
+    /// to tidy up. Idempotent: what is gone is [`Removed::Missing`].
     async fn remove(&self, proof: &Proof<Self>, items: &[(FileName, Seen)]) -> Result<PerName<Removed>>;
 
     /// What erases a file that [`Backend::remove`] could not move to the trash ([`super::unmovable`]); `None` where that cannot happen.
