@@ -99,13 +99,17 @@ async fn a_row_that_spells_it_otherwise(backend: Backend) {
 
 /// A spelling that came after `attach` had looked: the file may be moved, and is not erased.
 async fn a_spelling_that_nobody_has_seen_yet(backend: Backend) {
-    let world = world(backend, Reading::Name, &["d/x.jpg"], &["d/x.jpg"]).await.storage(|s| s.trash(Trash::Keep(Duration::from_millis(1))));
+    let both = ["d/x.jpg", "d/y.jpg"];
+    let world = world(backend, Reading::Name, &both, &both).await.storage(|s| s.trash(Trash::Keep(Duration::from_millis(1))));
     rowbound(&world).run(&["attach"]).await.expect(0);
     world.db.exec("insert into doc (file) values ('/d/x.jpg')").await;
-    world.db.exec("delete from doc where file = 'd/x.jpg'").await;
-    for _ in 0..2 {
+    world.db.exec("delete from doc where file in ('d/x.jpg', 'd/y.jpg')").await;
+    // The other one shows that there was an erasure.
+    wait_until(DEADLINE, "the other file was erased", || async {
         rowbound(&world).run(&["collect", "--retry-now"]).await;
-    }
+        world.outcomes("d/y.jpg").await.iter().any(|o| o == "purged" || o == "erased")
+    })
+    .await;
     assert!(world.is_there("d/x.jpg") || world.trashed().iter().any(|t| t.ends_with("d/x.jpg")), "it was erased");
     assert!(!world.outcomes("d/x.jpg").await.iter().any(|o| o == "purged" || o == "erased"));
     // The next attach has seen it.
