@@ -5,6 +5,15 @@ use super::text::{entity, escape};
 /// The text with every path in it as it is walked: doubled separators as one, without `.`, and without `..` and the part before it. `None` if nothing changes. The
 /// separators of `https://` stay.
 pub(super) fn walked(text: &[u8]) -> Option<Vec<u8>> {
+    // Most texts have nothing to walk: they are looked through and not copied. The `//` of a URL is nothing, either.
+    let is_step = |at: usize| match text.get(at + 1) {
+        Some(b'/') => at == 0 || text[at - 1] != b':',
+        Some(b'.') => text[at + 1..].starts_with(b"./") || text[at + 1..].starts_with(b"../"),
+        _ => false,
+    };
+    if !text.iter().enumerate().any(|(at, b)| *b == b'/' && is_step(at)) {
+        return None;
+    }
     // What cannot stand in a part of a path, in whatever text.
     let ends = |b: &u8| *b == b'/' || b.is_ascii_control() || matches!(b, b' ' | b'"' | b'\'' | b'<' | b'>' | b'(' | b'=' | b',');
     let mut out: Vec<u8> = Vec::with_capacity(text.len());
