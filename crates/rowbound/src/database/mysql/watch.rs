@@ -133,8 +133,6 @@ pub(super) async fn can_ignore(conn: &mut MySqlConnection, options: &Options) ->
 /// # Errors
 /// When the server does not show its sessions: it could be a replica by now. Who may not see those of others (without PROCESS) sees his own, which is no error.
 async fn name(conn: &mut MySqlConnection, seen: &mut [Seen], ignored: &[Ignored]) -> Result<()> {
-    let threads: Vec<String> = seen.iter().filter(|t| t.thread != 0).map(|t| t.thread.to_string()).collect();
-    let threads = if threads.is_empty() { "0".to_owned() } else { threads.join(", ") };
     let all = session::threads(conn).await?;
     for t in seen.iter_mut() {
         if let Some(thread) = all.iter().find(|thread| thread.id == t.thread) {
@@ -142,6 +140,9 @@ async fn name(conn: &mut MySqlConnection, seen: &mut [Seen], ignored: &[Ignored]
         }
     }
     if !Ignored::applications(ignored).is_empty() {
+        // The 0 of a prepared transaction is no connection, and keeps the list from being empty.
+        let threads: Vec<String> = seen.iter().map(|t| t.thread).chain([0]).map(|thread| thread.to_string()).collect();
+        let threads = threads.join(", ");
         let sql = format!(
             "select cast(processlist_id as signed), attr_value from performance_schema.session_connect_attrs \
              where attr_name = 'program_name' and processlist_id in ({threads})"
