@@ -94,6 +94,12 @@ pub async fn values_that_were_seen_are_added_to_what_stands(f: &Fixture) {
     ok(database.record(&record).await);
     ok(database.note_values(&[seen(0, Depth::Whole)]).await);
     assert_eq!(stands().await, record);
+    // An earlier build attached: it does not say how values are read.
+    record.readings.clear();
+    ok(database.record(&record).await);
+    ok(database.note_values(&[seen(0, Depth::Whole)]).await);
+    record.values.extend([seen(0, Depth::Whole)]);
+    assert_eq!(stands().await, record);
     ok(database.remove().await);
     refused(database.note_values(&[seen(0, Depth::Whole)]).await, "nothing is attached");
 }

@@ -95,7 +95,8 @@ pub(crate) fn deepened(standing: Option<&str>, seen: &[(i32, ValuesSeen)]) -> Re
     let mut record = stands(standing)?;
     for (id, seen) in seen {
         let is_deeper = record.values.get(id).is_none_or(|known| known.reading != seen.reading || known.depth < seen.depth);
-        if is_deeper && record.readings.get(id) == Some(&seen.reading) {
+        // What an earlier build attached does not say how values are read; what was seen counts for its own reading only, whoever looks at it.
+        if is_deeper && record.readings.get(id).is_none_or(|reading| *reading == seen.reading) {
             record.values.insert(*id, seen.clone());
         }
     }
