@@ -822,11 +822,18 @@ fn below(folder: &Path, extension: &str, into: &mut Vec<PathBuf>) {
 
 /// The documentation that is written by hand.
 fn pages() -> Vec<PathBuf> {
-    let mut pages: Vec<_> =
-        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "crates/rowbound/README.md", "crates/rowbound-cli/README.md"]
-            .iter()
-            .map(|p| root().join(p))
-            .collect();
+    let mut pages: Vec<_> = [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+        "crates/rowbound/README.md",
+        "crates/rowbound-cli/README.md",
+    ]
+    .iter()
+    .map(|p| root().join(p))
+    .collect();
     below(&root().join("docs"), "md", &mut pages);
     // Made from the test kit's table of events.
     pages.retain(|p| !p.ends_with("docs/events.md"));
