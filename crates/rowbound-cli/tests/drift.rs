@@ -87,6 +87,39 @@ async fn triggers_dropped_while_the_storage_is_away(backend: Backend) {
     daemon.wait(DEADLINE).await.expect(0);
 }
 
+/// A process is killed while it puts triggers back, at its first steps and at its last: there, where each statement commits, the triggers are all back by then. Whoever
+/// finishes it, the gap is told.
+async fn killed_while_triggers_come_back(backend: Backend) {
+    let world = World::new(backend).await.with_docs().await;
+    Rowbound::new(BINARY, &world).run(&["attach"]).await.expect(0);
+    let mut told = 0;
+    let mut killed_at = async |nth: usize| {
+        let triggers: Vec<_> = world.db.triggers().await.into_iter().filter(|(_, table)| table == "doc").collect();
+        world.db.drop_triggers(&triggers).await;
+        let killed = Rowbound::new(BINARY, &world).env("ROWBOUND_CRASH_AT", &format!("attach-step:{nth}")).run(&["collect"]).await;
+        Rowbound::new(BINARY, &world).run(&["collect"]).await.expect(0);
+        let back = world.db.triggers().await;
+        assert!(triggers.iter().all(|t| back.contains(t)), "step {nth}: {back:?}");
+        let status = Rowbound::new(BINARY, &world).run(&["status", "--format", "json"]).await.json();
+        let gaps = status["gaps"].as_array().expect("a list of gaps").len();
+        assert!(gaps > told, "step {nth}: nobody hears of the gap: {status}");
+        told = gaps;
+        killed.signal == Some(9)
+    };
+    let (mut last, mut none) = (1, 2);
+    assert!(killed_at(last).await, "it has a first step");
+    while killed_at(none).await {
+        (last, none) = (none, 2 * none);
+    }
+    while none - last > 1 {
+        let middle = last.midpoint(none);
+        if killed_at(middle).await { last = middle } else { none = middle }
+    }
+    for nth in (1..=last).rev().take(3) {
+        assert!(killed_at(nth).await, "step {nth} of {last}");
+    }
+}
+
 /// The bound column is renamed: deletion stops, the application goes on, and a new binding gets everything going again.
 async fn column_renamed(backend: Backend) {
     let (mut world, daemon) = running(backend).await;
@@ -379,6 +412,11 @@ macro_rules! on {
             #[tokio::test(flavor = "multi_thread")]
             async fn dropped_triggers_come_back_while_the_storage_is_away() {
                 triggers_dropped_while_the_storage_is_away(Backend::$backend).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread")]
+            async fn killed_while_dropped_triggers_come_back_the_gap_is_told() {
+                killed_while_triggers_come_back(Backend::$backend).await;
             }
 
             #[tokio::test(flavor = "multi_thread")]
