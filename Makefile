@@ -15,7 +15,7 @@ blog: ## a blog to click through, at http://127.0.0.1:3000; ARGS="8000 FOLDER" f
 	cargo run --quiet --locked -p rowbound-blog -- $(ARGS)
 
 test: ## every test, on SQLite, PostgreSQL, MariaDB, MySQL and S3 (Garage with GARAGE)
-	scripts/with-test-servers scripts/test
+	ROWBOUND_TEST_ROOM=$$(scripts/test-room) scripts/with-test-servers scripts/test
 
 lint: ## format, clippy, rustdoc, licences
 	scripts/lint

@@ -53,7 +53,7 @@ async fn killed(backend: Backend, rounds: u64, random: u64) -> u64 {
     }
 
     let written = writer.stop().await;
-    let end = Rowbound::new(BINARY, &world).run(&["collect", "--wait", "90s", "--lease", "1s"]).await;
+    let end = Rowbound::new(BINARY, &world).run(&["collect", "--wait", "90s", "--lease", "20s"]).await;
     written.assert_nothing_lost(&world);
     end.expect(0);
     world.assert_files_follow_rows().await;
@@ -79,7 +79,7 @@ async fn killed_erasing(backend: Backend, random: u64) {
         assert_eq!(output.signal, Some(9), "{point} was never passed: {}", output.stderr);
     }
     let written = writer.stop().await;
-    let end = Rowbound::new(BINARY, &world).env("ROWBOUND_HOLD", "1000").run(&["collect", "--wait", "90s", "--lease", "1s"]).await;
+    let end = Rowbound::new(BINARY, &world).env("ROWBOUND_HOLD", "1000").run(&["collect", "--wait", "90s", "--lease", "20s"]).await;
     written.assert_nothing_lost(&world);
     end.expect(0);
     world.assert_files_follow_rows().await;

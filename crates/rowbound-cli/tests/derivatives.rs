@@ -212,7 +212,7 @@ async fn crash_between_original_and_derivatives(backend: Backend) {
         let run = Rowbound::new(BINARY, &world).env("ROWBOUND_CRASH_AT", &at).spawn(&["run", "--lease", "1s", "--poll", "20ms"]);
         let output = run.wait(DEADLINE).await;
         assert_eq!(output.signal, Some(9), "{at} was never passed: {}", output.stderr);
-        Rowbound::new(BINARY, &world).run(&["collect", "--wait", "90s", "--lease", "1s"]).await.expect(0);
+        Rowbound::new(BINARY, &world).run(&["collect", "--wait", "90s", "--lease", "20s"]).await.expect(0);
         assert_eq!(world.files(), ["CACHE/images/stays/1.jpg", "stays.jpg", "stays.jpg.1.jpg"], "{at}");
     }
 }

@@ -556,7 +556,7 @@ async fn killed(backend: Backend, rounds: usize, trash: Trash) {
         assert_eq!(output.signal, Some(9), "{point} was never passed: {}", output.stderr);
     }
     // Deliveries of a killed process are its own until its lease ends.
-    Rowbound::new(BINARY, &world).run(&["collect", "--wait", "90s", "--lease", "1s"]).await.expect(0);
+    Rowbound::new(BINARY, &world).run(&["collect", "--wait", "90s", "--lease", "20s"]).await.expect(0);
     let mut heard = BTreeMap::<String, usize>::new();
     for line in lines(&world, "heard") {
         *heard.entry(line).or_default() += 1;

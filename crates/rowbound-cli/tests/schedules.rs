@@ -11,7 +11,7 @@ use rowbound::{
     Trash,
     plan::{Call, Hook},
 };
-use rowbound_testkit::{App, Backend, Rowbound, Running, World, wait_until};
+use rowbound_testkit::{App, Backend, Place, Rowbound, Running, World, wait_until};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_rowbound");
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -93,7 +93,7 @@ async fn stop(daemon: Running) {
 /// Everything that waits is decided, what waits for a second look too.
 async fn settle_everything(world: &World) {
     world.look_again_now().await;
-    rowbound(world).run(&["collect", "--retry-now", "--lease", "1s", "--wait", "90s"]).await.expect(0);
+    rowbound(world).run(&["collect", "--retry-now", "--lease", "20s", "--wait", "90s"]).await.expect(0);
     world.assert_files_follow_rows().await;
 }
 
@@ -204,7 +204,7 @@ async fn what_nobody_saw_comes_back_within_a_minute(backend: Backend) {
 
 async fn settle_everything_with_derivatives(world: &World, files: &[&str]) {
     world.look_again_now().await;
-    rowbound(world).run(&["collect", "--retry-now", "--lease", "1s", "--wait", "90s"]).await.expect(0);
+    rowbound(world).run(&["collect", "--retry-now", "--lease", "20s", "--wait", "90s"]).await.expect(0);
     assert_eq!(world.files(), files);
 }
 
@@ -232,13 +232,26 @@ async fn an_original_and_its_derivative(backend: Backend, replaced: bool) {
     }
 }
 
+/// A worker that holds its candidates for a second at a time, and stands still at `point`. A machine that stalls for longer takes them away before it gets there, and
+/// the worker ends: then the next one tries.
+async fn standing_at(world: &World, point: &str, crash_at: Option<&str>) -> (Running, Place) {
+    for _ in 0..5 {
+        let (held, place) = rowbound(world).held_at(point);
+        let held = crash_at.into_iter().fold(held, |held, at| held.env("ROWBOUND_CRASH_AT", at));
+        let mut worker = held.spawn(&["collect", "--retry-now", "--lease", "1s", "--workers", "1", "--patience", "40s"]);
+        if place.reached_or_ended(&mut worker, DEADLINE).await {
+            return (worker, place);
+        }
+        println!("{point} was not reached: {}", worker.said());
+    }
+    panic!("{point} was not reached by any of five workers");
+}
+
 /// A worker stands still at `point` for longer than its lease; another one finishes its work, and the application uses the names again. Then the first goes on.
 async fn overtaken(backend: Backend, point: &str) {
     let names = ["a-gone.jpg", "b-named.jpg", "c-again.jpg", "d.jpg", "e.jpg", "f.jpg"];
     let world = let_go_of(backend, DAY, &names).await;
-    let (held, place) = rowbound(&world).held_at(point);
-    let first = held.spawn(&["collect", "--lease", "1s", "--workers", "1", "--patience", "40s"]);
-    place.reached(&first, DEADLINE).await;
+    let (first, place) = standing_at(&world, point, None).await;
     // Content-addressed: what is there is not written.
     let mut app = begin_visibly(&world).await;
     let found = world.is_there("b-named.jpg");
@@ -247,7 +260,7 @@ async fn overtaken(backend: Backend, point: &str) {
     }
     app.exec(&insert("b-named.jpg")).await;
     app.commit().await;
-    rowbound(&world).run(&["collect", "--lease", "1s", "--wait", "90s"]).await.expect(0);
+    rowbound(&world).run(&["collect", "--lease", "20s", "--wait", "90s"]).await.expect(0);
     assert!(world.is_there("b-named.jpg"), "the second one kept it");
     upload(&world, "c-again.jpg");
     world.db.exec(&insert("c-again.jpg")).await;
@@ -291,9 +304,7 @@ async fn overtaken_by_its_own_process(backend: Backend) {
 /// The worker is killed with the file in the trash, and the transaction that has looked is still open.
 async fn killed_under_an_open_transaction(backend: Backend, point: &str) {
     let world = let_go_of(backend, DAY, &["a.jpg"]).await;
-    let (held, place) = rowbound(&world).held_at("checked");
-    let killed = held.env("ROWBOUND_CRASH_AT", point).spawn(&["collect", "--lease", "1s", "--patience", "40s"]);
-    place.reached(&killed, DEADLINE).await;
+    let (killed, place) = standing_at(&world, "checked", Some(point)).await;
     let sqlite = backend == Backend::Sqlite;
     // SQLite's write lock keeps visible ones out.
     let mut app = if sqlite { begin_unseen(&world).await } else { begin_visibly(&world).await };
@@ -307,7 +318,7 @@ async fn killed_under_an_open_transaction(backend: Backend, point: &str) {
         assert_eq!(world.outcomes("a.jpg").await, [""; 0], "{point}: nothing is final while it is open: {}", second.stdout);
     }
     app.commit().await;
-    rowbound(&world).run(&["collect", "--lease", "1s", "--wait", "90s"]).await;
+    rowbound(&world).run(&["collect", "--lease", "20s", "--wait", "90s"]).await;
     assert_eq!(world.holds("a.jpg"), FIRST, "{point}");
     settle_everything(&world).await;
 }
@@ -486,7 +497,10 @@ async fn killed_while_it_erases(backend: Backend, trash: Trash, point: &str) {
     let wanted: BTreeMap<String, usize> = names.iter().map(|name| (format!("{name} {ended}"), 1)).collect();
     assert_eq!(told, wanted, "{point}: heard");
     for name in names {
-        assert_eq!(world.outcomes(name).await, ["trashed", ended], "{point}: {name}");
+        let mut outcomes = world.outcomes(name).await;
+        // A slow machine loses leases, and what was moved without one is looked at once more.
+        outcomes.retain(|outcome| outcome != "duplicate");
+        assert_eq!(outcomes, ["trashed", ended], "{point}: {name}");
     }
     assert!(!world.trashed().iter().any(|name| name.ends_with(".jpg")), "{point}: {:?}", world.trashed());
 }

@@ -53,7 +53,8 @@ impl Pooler {
         const PROGRAM: &str = "/usr/sbin/pgbouncer";
         assert_eq!(server.backend, Backend::Postgres);
         assert!(Path::new(PROGRAM).exists(), "there is no {PROGRAM}: run `make test`, or scripts/pgbouncer");
-        let dir = tempfile::Builder::new().prefix("rowbound-pooler.").tempdir_in("/tmp").expect("cannot make a temporary folder");
+        let dir =
+            tempfile::Builder::new().prefix("rowbound-pooler.").tempdir_in(crate::server::room()).expect("cannot make a temporary folder");
         let path = |name: &str| dir.path().join(name);
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("no free port").port();
         let host = host_of(&server.url);

@@ -253,6 +253,29 @@ impl Place {
         by.until(deadline, &format!("{} was not reached", self.point), || async { self.is_reached() }).await;
     }
 
+    /// Waits until the process waits there (`true`), or has ended without.
+    ///
+    /// # Panics
+    /// When `deadline` passes first, with what the process said.
+    pub async fn reached_or_ended(&self, by: &mut Running, deadline: Duration) -> bool {
+        let end = Instant::now() + deadline;
+        loop {
+            // In this order: a process at its place does not end.
+            let ended = by.child.try_wait().expect("cannot wait for our own child").is_some();
+            if ended || self.is_reached() {
+                return self.is_reached();
+            }
+            assert!(
+                Instant::now() < end,
+                "waited {deadline:?} in vain: {} was not reached. `{}` said:\n{}",
+                self.point,
+                by.what,
+                by.said()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Lets the process go on.
     ///
     /// # Panics

@@ -89,8 +89,7 @@ impl OwnServer {
 
     fn start_by(backend: Backend, how: &str, variable: (&str, &str)) -> OwnServer {
         let name = script_name(backend);
-        // A Unix socket lies in it, and its path has room for 107 bytes: not below a deep TMPDIR.
-        let dir = tempfile::Builder::new().prefix("rowbound-own.").tempdir_in("/tmp").expect("cannot make a folder in /tmp").keep();
+        let dir = tempfile::Builder::new().prefix("rowbound-own.").tempdir_in(room()).expect("cannot make a temporary folder").keep();
         script_with(&[how, path(&dir), name], variable);
         let env = std::fs::read_to_string(dir.join("env")).expect("scripts/test-servers wrote no env file");
         let url = env.lines().find_map(|l| l.split_once('=')).expect("an env file without a variable").1.to_owned();
@@ -144,6 +143,11 @@ impl Drop for OwnServer {
             if std::thread::panicking() { eprintln!("{e}") } else { panic!("{e}") }
         }
     }
+}
+
+/// Where servers lie. Theirs are Unix sockets, whose path has room for 107 bytes: not below any deep TMPDIR, but below that of scripts/with-test-servers.
+pub(crate) fn room() -> PathBuf {
+    if std::env::var_os("ROWBOUND_TEST_ROOM").is_some() { std::env::temp_dir() } else { "/tmp".into() }
 }
 
 fn script_name(backend: Backend) -> &'static str {
