@@ -1,6 +1,6 @@
 # The commands of this repository; CI runs the same (.ci/run).
 .DEFAULT_GOAL := help
-.PHONY: help demo blog test lint lint-features fmt bench bench-images bench-orm soak mutants fuzz deny-install clean
+.PHONY: help demo blog test test-fast lint lint-features fmt bench bench-images bench-orm soak mutants fuzz deny-install clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,10 @@ blog: ## a blog to click through, at http://127.0.0.1:3000; ARGS="8000 FOLDER" f
 
 test: ## every test, on SQLite, PostgreSQL, MariaDB, MySQL and S3 (Garage with GARAGE)
 	ROWBOUND_TEST_ROOM=$$(scripts/test-room) scripts/with-test-servers scripts/test
+
+test-fast: ## the short tests, on SQLite and a folder: in a minute and a half once they are built
+	scripts/cargo-tool nextest
+	cargo nextest run --workspace --locked --features rowbound-cli/images --profile fast
 
 lint: ## format, clippy, rustdoc, licences
 	scripts/lint

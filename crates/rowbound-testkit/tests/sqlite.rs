@@ -40,6 +40,32 @@ const RESET: &[Reset] = &[
     ("writable_schema", "ON", "0"),
 ];
 
+/// A check that is given up while it waits for the write lock: it gets the lock when the writer ends, and keeps nobody out with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_that_is_given_up_locks_nobody_out() {
+    let f = Fixture::new(TestDb::sqlite(Journal::Wal).await);
+    f.docs(&["a.jpg"]).await;
+    let attached = f.attach(&["doc.file"]).await;
+    let mut writer = f.db.app().await;
+    for round in 0..5 {
+        writer.begin().await;
+        writer.exec(&format!("insert into doc (file) values ('{round}.jpg')")).await;
+        let search = attached.search(&["a.jpg"]);
+        let check = attached.database.check(&attached.bound, &attached.record.snapshot, &search);
+        tokio::time::timeout(Duration::from_millis(100), check).await.expect_err("a writer has the lock");
+        writer.commit().await;
+        // Longer than SQLite sleeps between two of its own tries, so that the lock is had and given back.
+        let mut other = f.db.app().await;
+        for _ in 0..20 {
+            other.begin().await;
+            other.exec("update doc set file = file").await;
+            other.commit().await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        other.close().await;
+    }
+}
+
 /// A column's collation compares for the application. What a value could mean is told by its bytes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_columns_collation_hides_no_value() {

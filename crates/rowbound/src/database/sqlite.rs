@@ -89,9 +89,15 @@ impl Drop for WriteLock {
 }
 
 impl WriteLock {
-    async fn take(mut connection: PoolConnection<Driver>) -> Result<Self> {
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await.map_err(failed("begin"))?;
-        Ok(WriteLock(Some(connection)))
+    async fn take(connection: PoolConnection<Driver>) -> Result<Self> {
+        // Before the lock is had: the statement goes on on the connection's own thread when its future is dropped, and in the pool the connection would keep every
+        // writer out.
+        let mut lock = WriteLock(Some(connection));
+        if let Err(e) = sqlx::query("BEGIN IMMEDIATE").execute(lock.connection()).await {
+            lock.0 = None;
+            return Err(failed("begin")(e));
+        }
+        Ok(lock)
     }
 
     fn connection(&mut self) -> &mut SqliteConnection {
