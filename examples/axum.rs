@@ -1,5 +1,5 @@
 //! axum: an upload form. `cargo run -p rowbound-examples --example axum -- 3000`, then `curl -F title=Hello -F image=@photo.jpg localhost:3000`; every refusal is an
-//! `application/problem+json`. Stop it and start it again as often as you like, in the middle of uploads too: the folder has exactly what rows name.
+//! `application/problem+json`. Stop it and start it again as often as you like, in the middle of uploads too: the folder has exactly what rows reference.
 
 use std::{sync::Arc, time::Duration};
 

@@ -14,12 +14,12 @@ const GLOBAL: &str = "Global options";
 /// Where it lists what is done with pictures.
 const PICTURES: &str = "Pictures";
 
-/// A garbage collector for uploaded files: a file lives exactly as long as some database row names it.
+/// A garbage collector for uploaded files: a file lives exactly as long as some database row references it.
 ///
-/// Rowbound binds to an existing SQLite, PostgreSQL, MySQL or MariaDB database. Triggers note, within the application's own transaction, each
-/// file name that a row lets go of; a collector checks that no row names it any more, and deletes the file.
+/// Rowbound binds to an existing SQLite, PostgreSQL, MySQL or MariaDB database. Triggers record each file name that a row
+/// releases, within the application's own transaction. A collector checks that no row references the file any more, and deletes it.
 ///
-/// Begin with `rowbound demo`. Then let `rowbound init` propose rowbound.toml, `rowbound attach`, and keep `rowbound run` going.
+/// Begin with `rowbound demo`. Then let `rowbound init` propose rowbound.toml, run `rowbound attach`, and keep `rowbound run` going.
 #[derive(Debug, Parser)]
 #[command(name = "rowbound", version, after_help = exit::ALL, max_term_width = 100)]
 pub struct Args {
@@ -27,11 +27,11 @@ pub struct Args {
     #[arg(long, short, global = true, help_heading = GLOBAL, value_name = "FILE", env = "ROWBOUND_CONFIG", default_value = "rowbound.toml")]
     pub config: PathBuf,
 
-    /// The database, instead of the configuration's: sqlite:PATH, postgres://.., mysql://.. [Where neither names one: DATABASE_URL]
+    /// The database, instead of the configuration's: sqlite:PATH, postgres://.., mysql://.. [If neither gives one: DATABASE_URL]
     #[arg(long, global = true, help_heading = GLOBAL, value_name = "URL")]
     pub database: Option<String>,
 
-    /// Which database the command was about, and who named it: for messages.
+    /// Which database the command was about, and what named it: for messages.
     #[arg(skip)]
     pub named: OnceLock<Named>,
 
@@ -92,7 +92,7 @@ pub enum Command {
     ///
     /// Makes a database and a media folder in a temporary place, goes through inserting, replacing, clearing, deleting, bulk
     /// updates, raw SQL, cascades, rollbacks, shared and moved files and a killed collector, and shows after each step what the rows say and what
-    /// the folder holds. Ends with status 1 if the two ever differ.
+    /// the folder holds. Exits with status 1 if the two ever differ.
     Demo(DemoArgs),
     /// Look at a database and its storages, and propose rowbound.toml
     ///
@@ -105,15 +105,15 @@ pub enum Command {
     /// column, a right or a storage is missing. Rows of the application are never touched. Locks are waited for shortly and tried again, so that
     /// the application never queues behind it.
     Attach(AttachArgs),
-    /// End shadow mode: what a binding's rows let go of is deleted from now on
+    /// End shadow mode: files that a binding's rows release from now on are deleted
     ///
-    /// Look at `rowbound status` first: it counts what would have been deleted meanwhile. Those files stay. A binding with
-    /// mode = "shadow" in rowbound.toml stays in shadow mode until that line is gone. Workers follow with their next batch.
+    /// Run `rowbound status` first: it counts the files that would have been deleted so far. Those files stay. A binding with
+    /// mode = "shadow" in rowbound.toml stays in shadow mode until you remove that line. Running workers follow with their next batch.
     Promote(PromoteArgs),
-    /// Remove capture, candidates and ledger: the schema is what it was before
+    /// Remove capture, candidates and ledger: the schema is as it was before
     ///
     /// Files in the trash stay where they are. Names that wait to be collected are forgotten: their files stay, and no row references them. On a copy of
-    /// the database nothing is changed without --copy, because the storages' markers are the original's.
+    /// the database it changes nothing without --copy, because the markers in the storages belong to the original.
     Detach(DetachArgs),
     /// Collect for ever (the daemon)
     ///
@@ -121,33 +121,33 @@ pub enum Command {
     Run(RunArgs),
     /// Collect what is due, then exit
     ///
-    /// Status 1 says that something is left: it waits for its time, for an open transaction or for another try, and the output says which.
+    /// Exits with status 1 if something is left: it waits for its time, for an open transaction or for a retry. The output says which.
     Collect(CollectArgs),
-    /// Find files that no row names (orphans), and rows whose file is missing
+    /// Find files that no row references (orphans), and rows whose file is missing
     ///
-    /// Compares whole storages with all rows. It finds what no trigger saw: files from before `attach`, uploads whose row never came, dropped tables. Without --delete and --heal it only reports, and needs
+    /// Compares whole storages with all rows. It finds files that no trigger reported: files from before `attach`, uploads whose row never came, dropped tables. Without --delete and --heal it only reports, and needs
     /// no `attach`. With --delete orphans become candidates, which `run` or `collect` delete after all their checks. A sweep that was interrupted goes on
     /// where it stopped.
     Sweep(SweepArgs),
-    /// Forget a hook that is not needed any more
+    /// Forget a hook that is no longer needed
     ///
-    /// What is deleted from then on does not wait for it. A hook that `run` still has begins anew when that starts again. Changes nothing while deliveries
-    /// wait, unless they are given up.
+    /// Files that are deleted from then on do not wait for it. A hook that `run` still has begins anew when `run` starts again. Changes nothing while
+    /// deliveries wait, unless you give them up with --give-up.
     Forget(ForgetArgs),
     /// Show what waits, what fails and what was deleted
     Status,
-    /// Tell what is wrong or risky, and what to do about it
+    /// Report what is wrong or risky, and what to do about it
     ///
-    /// Works before `attach` and after it. Status 0: nothing, or only notes; 1: warnings; 4: a danger, such as a column that names files but is not bound.
+    /// Works before `attach` and after it. Status 0: nothing, or only notes; 1: warnings; 4: a danger, such as a column that references files but is not bound.
     Doctor,
-    /// Show the ledger: what was deleted, when, why, and which row let go of it
+    /// Show the ledger: what was deleted, when, why, and which row released it
     History(HistoryArgs),
-    /// Tell who holds a file and what happened to it
+    /// Show who holds a file and what happened to it
     Explain(NameArgs),
     /// Bring files back from the trash
     ///
-    /// NAMEs are brought back at once. With --since, --prefix, --all or --from the command shows what it would bring back, and does it with --yes. The latest
-    /// version of each name comes back, never over another file. No row is changed. Status 1 says that something was not brought back.
+    /// Restores NAMEs at once. With --since, --prefix, --all or --from the command shows which files it would restore, and restores them with --yes. Restores
+    /// the latest version of each name, never over another file, and changes no row. Exits with status 1 if a file was not restored.
     Restore(RestoreArgs),
     /// Show which databases use the storages, and remove one that no longer exists
     ///
@@ -156,13 +156,13 @@ pub enum Command {
     Installations(InstallationsArgs),
     /// Put files into rows: stage, write, and set the column in a transaction
     ///
-    /// Does what an application does that uses rowbound-files. What the rows named before is let go of by that, and collected. Where there is no row with
-    /// the key, nothing is stored. With an option under "Pictures" the files must be pictures, and are processed first. Status 1 says that some rows are as they were.
+    /// Does the same as an application that uses rowbound-files. Files that the rows referenced before are released, and collected. If no row has
+    /// the key, nothing is stored. With an option under "Pictures" the files must be pictures, and are processed first. Exits with status 1 if some rows were left unchanged.
     Put(PutArgs),
     /// Make smaller pictures of files, as an application's image fields do
     ///
     /// Reads JPEG, PNG, WebP, GIF, TIFF and BMP by their bytes, not their names; turns them upright, and leaves all metadata behind. No file is
-    /// overwritten without --force. Needs neither a database nor a configuration. Status 1 if a file failed, and the output says which.
+    /// overwritten without --force. Needs neither a database nor a configuration. Exits with status 1 if a file failed. The output says which.
     Thumbnail(ThumbnailArgs),
     /// Print the completion script for a shell
     Completions {
@@ -209,22 +209,22 @@ pub struct AttachArgs {
     /// This database is a copy, or has moved: make it an installation of its own
     #[arg(long)]
     pub adopt: bool,
-    /// With --adopt: the database has moved, and what its hooks have yet to hear is delivered from here
+    /// With --adopt: the database has moved; deliver from here what its hooks have not received yet
     #[arg(long, requires = "adopt")]
     pub keep_deliveries: bool,
-    /// The storage NAME is another one than before, and is meant
+    /// Accept that storage NAME now points to a different location; may be repeated
     #[arg(long, value_name = "NAME")]
     pub adopt_storage: Vec<String>,
-    /// A bound column was renamed, dropped or rebuilt, another has its name now, and is meant
+    /// Accept that a bound column was renamed, dropped or rebuilt, and that another column has its name now
     #[arg(long)]
     pub adopt_columns: bool,
-    /// The binding of COLUMN (or of the query of this name) is attached, not in rowbound.toml any more, and is to go
+    /// Drop the binding of COLUMN (or of the query of this name), which is attached but no longer in rowbound.toml; may be repeated
     #[arg(long, value_name = "COLUMN")]
     pub drop: Vec<String>,
-    /// Another database uses the same storage, and no file is ever named by both
+    /// Accept that another database uses the same storage, where no file is ever referenced by both
     #[arg(long)]
     pub shared: bool,
-    /// The installation ID no longer exists: remove it from the markers of the storages; may be repeated
+    /// Remove the installation ID, which no longer exists, from the markers of the storages; may be repeated
     #[arg(long, value_name = "ID")]
     pub forget_installation: Vec<String>,
     /// Delete nothing yet: every binding in shadow mode, whatever rowbound.toml says, until `rowbound promote`
@@ -271,13 +271,13 @@ pub struct WorkArgs {
     pub patience: std::time::Duration,
 }
 
-/// Who hears of what was deleted, besides the `[[hook]]`s of rowbound.toml.
+/// Hooks besides the `[[hook]]`s of rowbound.toml.
 #[derive(Debug, clap::Args)]
 pub struct HookArgs {
-    /// Run this with `sh -c` for each file that was deleted, the ledger's entry as JSON on its standard input; may be repeated
+    /// Run this with `sh -c` for each deleted file, with the ledger's entry as JSON on standard input; may be repeated
     #[arg(long, value_name = "COMMAND")]
     pub hook: Vec<String>,
-    /// POST the ledger's entry of each file that was deleted to this URL; may be repeated
+    /// POST the ledger's entry of each deleted file to this URL; may be repeated
     #[arg(long, value_name = "URL")]
     pub webhook: Vec<String>,
 }
@@ -288,7 +288,7 @@ pub struct RunArgs {
     /// How it works
     #[command(flatten)]
     pub work: WorkArgs,
-    /// Who hears of it
+    /// Its hooks
     #[command(flatten)]
     pub hooks: HookArgs,
     /// The longest pause between two looks at an empty queue
@@ -302,13 +302,13 @@ pub struct CollectArgs {
     /// How it works
     #[command(flatten)]
     pub work: WorkArgs,
-    /// Who hears of it
+    /// Its hooks
     #[command(flatten)]
     pub hooks: HookArgs,
     /// Go on until nothing is left, but no longer than this
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub wait: Option<std::time::Duration>,
-    /// Try at once what waits after a failure
+    /// Retry at once what waits after a failure
     #[arg(long)]
     pub retry_now: bool,
 }
@@ -322,7 +322,7 @@ pub struct SweepArgs {
     /// Make candidates of the orphans: `run` or `collect` deletes them
     #[arg(long)]
     pub delete: bool,
-    /// Bring back from the trash what rows name and what is missing
+    /// Restore missing files that rows reference from the trash
     #[arg(long)]
     pub heal: bool,
     /// Print the names of all orphans, one per line, instead of the summary
@@ -375,7 +375,7 @@ pub struct SweepArgs {
 pub struct ForgetArgs {
     /// The hook's name, as `status` shows it
     pub name: String,
-    /// Give up what it has yet to hear
+    /// Give up the deliveries that it has not received yet
     #[arg(long)]
     pub give_up: bool,
 }
@@ -406,7 +406,7 @@ pub struct PutArgs {
     /// A bound column: [schema.]table.column
     #[arg(value_name = "TABLE.COLUMN")]
     pub column: String,
-    /// A row's primary key and the file that it shall name; as many pairs as you like
+    /// A row's primary key and the file that it is to reference; as many pairs as you like
     #[arg(required_unless_present = "list", num_args = 2.., value_names = ["KEY", "FILE"])]
     pub pairs: Vec<String>,
     /// More pairs: a CSV of keys and files, without a line of titles; - reads standard input
@@ -434,7 +434,7 @@ pub struct PutArgs {
 pub struct NameArgs {
     /// The file's name as the rows hold it
     pub name: String,
-    /// The storage; need not be said if there is one only, or if it is `default`
+    /// The storage; optional if there is only one, or if it is `default`
     #[arg(long, value_name = "NAME")]
     pub storage: Option<String>,
 }
@@ -445,22 +445,22 @@ pub struct RestoreArgs {
     /// Files, by their names as the rows hold them
     #[arg(value_name = "NAME", required_unless_present_any = ["since", "prefix", "all", "from"])]
     pub names: Vec<String>,
-    /// The storage; need not be said if there is one only, or if it is `default`
+    /// The storage; optional if there is only one, or if it is `default`
     #[arg(long, value_name = "NAME")]
     pub storage: Option<String>,
-    /// What was moved to the trash since then: a length of time (1d) or a moment (2026-11-21T00:00:00Z)
+    /// Files that were moved to the trash since then: a length of time (1d) or a moment (2026-11-21T00:00:00Z)
     #[arg(long, value_name = "TIME", value_parser = since, conflicts_with = "names")]
     pub since: Option<Timestamp>,
-    /// What has a name that begins with this
+    /// Files whose names begin with this
     #[arg(long, value_name = "TEXT", conflicts_with = "names")]
     pub prefix: Option<String>,
-    /// Everything
+    /// All files in the trash
     #[arg(long, conflicts_with_all = ["names", "since", "prefix", "from"])]
     pub all: bool,
-    /// What a list names: a name on each line, or each ended by a NUL byte; - reads standard input
+    /// The files of a list: a name on each line, or each ended by a NUL byte; - reads standard input
     #[arg(long, value_name = "LIST", conflicts_with = "names")]
     pub from: Option<PathBuf>,
-    /// Bring it back, instead of showing what would be brought back
+    /// Restore the files, instead of showing which would be restored
     #[arg(long, conflicts_with = "names")]
     pub yes: bool,
 }
@@ -471,7 +471,7 @@ pub struct InstallationsArgs {
     /// Only this storage; all of them without it
     #[arg(long, value_name = "NAME")]
     pub storage: Option<String>,
-    /// Remove the installation ID from the markers: its database no longer exists
+    /// Remove the installation ID, whose database no longer exists, from the markers
     #[arg(long, value_name = "ID")]
     pub remove: Option<String>,
 }

@@ -4,7 +4,7 @@ use rowbound::{Error, Kind};
 
 /// Done, nothing left.
 pub const DONE: u8 = 0;
-/// Something waits or failed, and the output names it.
+/// Something waits or failed, and the output says what.
 pub const LEFT: u8 = 1;
 /// Usage or configuration: nothing was done.
 pub const USAGE: u8 = 2;
@@ -17,11 +17,11 @@ pub const STOPPED: u8 = 4;
 pub const ALL: &str = "\
 Exit status:
   0  done, nothing left
-  1  something waits or failed, and the output names it
+  1  something waits or failed, and the output says what
   2  usage, configuration, a missing right, or not attached yet: nothing was done
   3  the database or a storage cannot be reached, or the storage has not proved to be the right one
   4  stopped for safety: the schema, the triggers or the database is not what was attached, a column
-     that names files is not bound, or a sweep found too much";
+     that references files is not bound, or a sweep found too much";
 
 /// The status for an error.
 pub fn status(e: &Error) -> u8 {

@@ -9,7 +9,7 @@ use rowbound::{
     Plan, Result,
     database::Database,
     delivery::Registered,
-    follow::{BoxError, Delivery, Follower, Told},
+    follow::{BoxError, Delivery, DeliveryCounts, Follower},
     plan::{Call, Hook, check_hooks},
 };
 use tokio::{sync::watch, task::JoinSet};
@@ -75,7 +75,7 @@ impl Hooks {
     }
 
     /// Delivers for ever, each hook for itself, until `stop`; the returned tasks end after the calls that are under way.
-    pub fn run(&self, stop: &watch::Receiver<bool>) -> JoinSet<Told> {
+    pub fn run(&self, stop: &watch::Receiver<bool>) -> JoinSet<DeliveryCounts> {
         let mut tasks = JoinSet::new();
         for (follower, caller) in &self.0 {
             let (follower, caller, stop) = (follower.clone(), caller.clone(), stop.clone());
@@ -101,7 +101,7 @@ impl Hooks {
         Ok(())
     }
 
-    /// What each has yet to hear.
+    /// What each has not received yet.
     pub async fn waiting(&self, db: &dyn Database) -> Result<Vec<Registered>> {
         if self.0.is_empty() {
             return Ok(Vec::new());

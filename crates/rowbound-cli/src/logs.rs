@@ -10,7 +10,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rowbound::{
     Collector, Error, Kind, Result,
-    collect::{Faring, Summary},
+    collect::{CollectorHealth, Summary},
     queue::Outcome,
     sweep,
 };
@@ -49,7 +49,7 @@ impl Progress {
                 return;
             }
             loop {
-                bar.set_message(format!("{}{}", line(&collector.summary()), kept(&collector.faring())));
+                bar.set_message(format!("{}{}", line(&collector.summary()), kept(&collector.health())));
                 bar.tick();
                 tokio::time::sleep(Duration::from_millis(125)).await;
             }
@@ -127,15 +127,15 @@ pub fn line(s: &Summary) -> String {
 }
 
 /// What keeps the collector from its work, for the end of its line; nothing if nothing does.
-fn kept(faring: &BTreeMap<String, Faring>) -> String {
+fn kept(health: &BTreeMap<String, CollectorHealth>) -> String {
     let mut said: Vec<String> = Vec::new();
-    for (storage, faring) in faring {
-        match &faring.trouble {
+    for (storage, health) in health {
+        match &health.error {
             Some(t) if t.kind == Kind::DatabaseUnreachable => said.push("waits for the database".to_owned()),
             Some(t) if t.kind == Kind::StorageUnreachable => said.push(format!("waits for storage {storage}")),
             Some(t) if t.is_stop() => said.push(format!("{storage} has stopped: see above")),
             Some(_) => said.push(format!("{storage} has an error: see above")),
-            None if faring.transactions.is_empty() => {}
+            None if health.transactions.is_empty() => {}
             None => said.push(format!("{storage} waits for open transactions")),
         }
     }

@@ -1,6 +1,6 @@
 //! The `rowbound` command.
 //!
-//! `args` says what can be typed, `commands/` has one file per command, `hooks` calls who wants to hear of it, `output` prints, `exit` maps errors to statuses.
+//! `args` says what can be typed, `commands/` has one file per command, `hooks` calls commands and URLs, `output` prints, `exit` maps errors to statuses.
 //! stdout is data, stderr is talk.
 
 use std::process::ExitCode;

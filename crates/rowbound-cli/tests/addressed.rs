@@ -1,4 +1,4 @@
-//! Content-addressed applications: "the file is there, so it is not written, only a row is inserted". Such a row may name a file that a collector is about to
+//! Content-addressed applications: "the file is there, so it is not written, only a row is inserted". Such a row may reference a file that a collector is about to
 //! move. Real sessions do this while `rowbound run` deletes, and a sampler measures for how long a committed row was without its file.
 
 use std::{
@@ -324,7 +324,7 @@ impl Session {
         self.app.close().await;
     }
 
-    /// References every name, as the others do, and lets go of all that, so that a whole batch is due at once; of the others' rows it deletes some.
+    /// References every name, as the others do, and releases all that, so that a whole batch is due at once; of the others' rows it deletes some.
     async fn fill_and_delete(mut self, stop: watch::Receiver<bool>) {
         if self.attack.backend == Backend::Mariadb || self.attack.backend == Backend::Mysql {
             self.app.exec("set session transaction isolation level read committed").await;

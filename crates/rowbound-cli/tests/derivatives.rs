@@ -1,4 +1,4 @@
-//! What was made from a file goes with it: thumbnails, previews. But only while no row names them, while nothing else could have been their
+//! What was made from a file goes with it: thumbnails, previews. But only while no row references them, while nothing else could have been their
 //! original, and wherever the worker was killed.
 
 use std::time::Duration;
@@ -72,7 +72,7 @@ async fn go_with_their_original(backend: Backend) {
 
 /// Every reason to stay.
 async fn stay_on_any_doubt(backend: Backend) {
-    // A row names it, in whatever column; a `keep` pattern protects it.
+    // A row references it, in whatever column; a `keep` pattern protects it.
     let world = world(backend, &["{name}.*"], |b| b.keep(["*.keep.jpg"])).await;
     world.put_doc("a/p.jpg").await;
     world.put_doc("a/p.jpg.named.jpg").await;
@@ -129,7 +129,7 @@ async fn shared_by_two_that_go_together(backend: Backend) {
     assert!(world.files().is_empty(), "{:?}", world.files());
 }
 
-/// A pattern that takes originals for derivatives too: the one that a row names stays, and what could be made from it.
+/// A pattern that takes originals for derivatives too: the one that a row references stays, and what could be made from it.
 async fn an_original_among_the_derivatives_keeps_the_others(backend: Backend) {
     let world = world(backend, &["{stem}.*"], |b| b).await;
     world.put_doc("a/photo.jpg").await;

@@ -2,7 +2,7 @@
 //!
 //! `django/scenarios.py` is the application. It speaks one JSON object a line (`django/protocol.py`): what it did, which names its rows hold
 //! now, and what has to be true of the files. Here stands the other half: the collector as a process, the media folder, and the comparison.
-//! After every scenario the folder must hold exactly the files that rows name, and the queue must be empty.
+//! After every scenario the folder must hold exactly the files that rows reference, and the queue must be empty.
 //!
 //! `DJANGO_SCENARIO=word` runs only the scenarios that have the word in their names, and shows the collector's log.
 
@@ -312,7 +312,7 @@ impl Test {
         }
     }
 
-    /// Waits until the files are those that rows name and nothing waits, then compares.
+    /// Waits until the files are those that rows reference and nothing waits, then compares.
     async fn check(&mut self, request: &Value) {
         let step = text(&request["check"]);
         let set = |key: &str| names(&request[key]).into_iter().collect::<BTreeSet<String>>();

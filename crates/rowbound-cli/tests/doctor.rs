@@ -1,4 +1,4 @@
-//! A column that names files but is not bound is the one way to lose them: `attach` refuses, `doctor` is loud, `init` proposes.
+//! A column that references files but is not bound is the one way to lose them: `attach` refuses, `doctor` is loud, `init` proposes.
 
 use std::path::Path;
 
@@ -51,7 +51,7 @@ async fn attach_refuses_until_it_is_bound_or_ignored(backend: Backend) {
 
         let refused = run(&world, &["attach"]).await.expect(4);
         let told = &refused.stderr;
-        assert!(told.contains(&format!("page.{name}: all 1 sampled values name files of default")) && told.contains(file), "{told}");
+        assert!(told.contains(&format!("page.{name}: all 1 sampled values reference files of default")) && told.contains(file), "{told}");
         assert!(told.contains("bind it") && told.contains(&format!("ignore = [\"page.{name}\"]")), "{told}");
         assert_eq!(world.db.schema().await, before, "attach changed something although it refused");
         assert!(!world.media().join(".rowbound").exists());
@@ -144,7 +144,7 @@ async fn init_proposes_what_can_be_attached(backend: Backend) {
     assert_eq!(answer["bindings"][1]["evidence"]["prefixes"], serde_json::json!(["/media/"]));
     let text = std::fs::read_to_string(&proposed).expect("the proposal");
     assert!(
-        text.contains("# all 5 sampled values name files of default") && text.contains("# unsure: most of its values are no files"),
+        text.contains("# all 5 sampled values reference files of default") && text.contains("# unsure: most of its values are no files"),
         "{text}"
     );
 

@@ -114,7 +114,7 @@ async fn a_command_hears_of_each_deletion_once() {
     assert_eq!(lines(&world, "env"), want);
 }
 
-/// What the application rolled back, and what a row still names, is never heard.
+/// What the application rolled back, and what a row still references, is never heard.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_and_a_kept_file_are_not_heard() {
     let mut world = world(&["a.jpg", "shared.jpg"]).await;
@@ -152,7 +152,7 @@ async fn what_fails_is_shown_and_called_again() {
     let (hook, code) = status(&world, "cdn").await;
     assert_eq!((hook["failing"].as_u64(), hook["sample"][0]["attempts"].as_u64(), code), (Some(2), Some(1), Some(1)));
     let text = run(&world, &["status"]).await.expect(1).stdout;
-    assert!(text.contains("hook      cdn hears of erased, trashed, missing\n  2 waiting: 0 due, 2 failing"), "{text}");
+    assert!(text.contains("hook      cdn receives erased, trashed, missing\n  2 waiting: 0 due, 2 failing"), "{text}");
     assert!(text.contains("  a.jpg: ended with exit status: 7: early\\nthe CDN is down (failed 1 times, next try "), "{text}");
     let doctor = run(&world, &["doctor", "--format", "json"]).await.expect(1).json();
     let finding = doctor.as_array().expect("findings").iter().find(|f| f["name"] == "hooks").expect("the hook is examined");

@@ -127,7 +127,7 @@ async fn rails(backend: Backend) {
         rowbound.run(&["collect"]).await.expect(0);
         assert_eq!(world.files(), [place("1mc2jhgu4rjmyq0iaoxwnyuvbkd9")]);
         let held = rowbound.run(&["explain", &place("1mc2jhgu4rjmyq0iaoxwnyuvbkd9")]).await.expect(0);
-        assert!(held.stdout.contains("it stays: 1 row(s) name it"), "{}", held.stdout);
+        assert!(held.stdout.contains("it stays: 1 row(s) reference it"), "{}", held.stdout);
     }
 }
 
@@ -151,7 +151,7 @@ async fn laravel(backend: Backend) {
     let rowbound = Rowbound::new(BINARY, &world);
     rowbound.run(&["attach"]).await.expect(0);
     world.db.exec("delete from media where id = 1").await;
-    // No trigger stands on such a table: what a sweep finds are the files. What a row names, or was made from what a
+    // No trigger stands on such a table: what a sweep finds are the files. What a row references, or was made from what a
     // row names, stays all the same.
     assert_eq!(world.files().len(), 6);
     let said = rowbound.run(&["sweep", "--delete", "--max-share", "0.9"]).await;

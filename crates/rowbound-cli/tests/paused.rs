@@ -18,7 +18,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_rowbound");
 const DEADLINE: Duration = Duration::from_secs(60);
 const DAY: Trash = Trash::Keep(Duration::from_secs(86_400));
 
-/// Names that are let go of at the beginning.
+/// Names that are released at the beginning.
 const NAMES: usize = 12;
 
 /// The application: it knows what each name must hold.
@@ -35,7 +35,7 @@ impl<'w> Application<'w> {
         Application { world, app: world.db.app().await, generation: 0, content: BTreeMap::new() }
     }
 
-    /// Another file under the name, which a row names afterwards.
+    /// Another file under the name, which a row references afterwards.
     async fn upload(&mut self, name: &str) {
         self.generation += 1;
         let content = format!("{name}, generation {}", self.generation);
@@ -154,7 +154,7 @@ async fn paused_at(backend: Backend, trash: Trash, point: &str) {
     }
     let second = rowbound().spawn(&args);
     second.until(DEADLINE, &format!("{at}: the second one does not finish"), || async { pending(&world).await == 0 }).await;
-    // And on: what was uploaded is let go of, what was let go of is uploaded.
+    // And on: what was uploaded is released, what was released is uploaded.
     for n in (0..NAMES).step_by(4) {
         app.let_go(&name(n)).await;
     }
@@ -181,7 +181,7 @@ async fn paused_at(backend: Backend, trash: Trash, point: &str) {
     let end = rowbound().run(&["collect", "--retry-now", "--lease", "1s", "--wait", "40s"]).await;
     app.assert_kept(&at).await;
     end.expect(0);
-    // A re-check that comes later has nothing to bring back, and nothing is erased that a row names.
+    // A re-check that comes later has nothing to bring back, and nothing is erased that a row references.
     println!("{at}: {:?}", began.elapsed());
 }
 

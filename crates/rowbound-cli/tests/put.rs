@@ -17,7 +17,7 @@ async fn puts(backend: Backend) {
     std::fs::write(&one, "one").unwrap();
     std::fs::write(&two, "two, longer").unwrap();
     let (one, two) = (one.to_str().unwrap(), two.to_str().unwrap());
-    // So that it goes at once when it is let go of.
+    // So that it goes at once when it is released.
     world.grown().await;
 
     let output = rowbound.run(&["put", "doc.file", "1", one, "2", two, "--upload-to", "d"]).await.expect(0);
@@ -27,7 +27,7 @@ async fn puts(backend: Backend) {
     assert_eq!(world.files(), ["d/My_Photo.txt", "d/two.txt"], "what the row named before goes");
     world.assert_files_follow_rows().await;
 
-    // A row that is not there, and a file that is not: the others are put, and what was written for nothing is let go of.
+    // A row that is not there, and a file that is not: the others are put, and what was written for nothing is released.
     let missing = world.folder().join("none");
     let args = ["put", "doc.file", "1", two, "7", one, "2", missing.to_str().unwrap(), "--format", "json"];
     let answer = rowbound.run(&args).await.expect(1).json();

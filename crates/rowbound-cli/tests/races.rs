@@ -75,7 +75,7 @@ async fn reuse(backend: Backend, rounds: usize) {
     world.assert_trace_allowed(MUTANTS);
 }
 
-/// A second row that names the file is inserted, but not committed, when the first one has gone and the collector comes.
+/// A second row that references the file is inserted, but not committed, when the first one has gone and the collector comes.
 async fn uncommitted(backend: Backend) {
     let world = attached(backend, |w| w.traced(LEASE)).await;
     let (told, other_told) = (Teller::new(world.trace.as_ref(), "holder"), Teller::new(world.trace.as_ref(), "other"));
@@ -170,7 +170,7 @@ async fn two_processes(backend: Backend, candidates: usize) -> Duration {
         written.slowest
     );
     assert!(taken(&a) > 0 && taken(&b) > 0, "both worked");
-    // Each of these names was let go of once, so it is in the ledger once.
+    // Each of these names was released once, so it is in the ledger once.
     let ledger = world.own_table("ledger");
     let twice = world
         .db
@@ -298,7 +298,7 @@ async fn stories(backend: Backend) {
     }
 }
 
-/// The trash is no hole: a file that a row names again while it lies there comes back before the trash is emptied.
+/// The trash is no hole: a file that a row references again while it lies there comes back before the trash is emptied.
 async fn named_again_in_the_trash(backend: Backend) {
     // Long enough that nothing is erased before the row comes. What is moved within a quarter of it lies together, and goes when that is over.
     let world = attached(backend, |w| w.storage(|s| s.trash(Trash::Keep(Duration::from_secs(60))))).await;

@@ -67,7 +67,7 @@ impl Shop {
         self.bucket.put(&format!("{PREFIX}{name}"), name.as_bytes()).await;
     }
 
-    /// Files and the rows that name them.
+    /// Files and the rows that reference them.
     async fn put_docs(&self, names: impl Iterator<Item = String>) {
         let names: Vec<String> = names.collect();
         for some in names.chunks(32) {
@@ -88,7 +88,7 @@ impl Shop {
         self.world.refs().await.into_iter().collect()
     }
 
-    /// Until the files are those that rows name.
+    /// Until the files are those that rows reference.
     async fn followed(&self, daemon: &Running) {
         daemon.until(3 * DEADLINE, "the files follow the rows", || async { self.files().await == self.refs().await }).await;
     }
@@ -120,7 +120,7 @@ async fn s3_one_collect_on_sqlite_takes_more_than_a_batch() {
     assert_eq!(shop.world.count(&ledger).await, 1_200, "each once");
 }
 
-/// Many files go, in several requests; what lies beside the prefix, and what rows name, stays.
+/// Many files go, in several requests; what lies beside the prefix, and what rows reference, stays.
 async fn follows_rows(kind: S3Kind, backend: Backend) {
     let shop = Shop::open(kind, backend, |s| s).await;
     shop.bucket.put("beside.txt", b"not ours").await;

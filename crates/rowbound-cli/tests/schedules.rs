@@ -208,7 +208,7 @@ async fn settle_everything_with_derivatives(world: &World, files: &[&str]) {
     assert_eq!(world.files(), files);
 }
 
-/// An original and what was made from it lie in the trash; a row names the original again, or means a new upload.
+/// An original and what was made from it lie in the trash; a row references the original again, or means a new upload.
 async fn an_original_and_its_derivative(backend: Backend, replaced: bool) {
     let world = let_go_of(backend, DAY, &["p.jpg"]).await;
     world.put_file("CACHE/images/p/1.jpg", FIRST.as_bytes());

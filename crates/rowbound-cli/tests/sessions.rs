@@ -238,7 +238,7 @@ async fn a_sweep_of_another_process_delays_nothing_on_postgres() {
     world.db.exec("insert into doc (file) select repeat('x', 200) || n from generate_series(1, 100000) n").await;
     let other =
         rowbound::database::open(world.db.url(), &rowbound::database::Options::default()).await.unwrap_or_else(|e| panic!("{}", e.full()));
-    let scan = rowbound::database::Scan {
+    let scan = rowbound::database::ColumnScan {
         binding: 1,
         column: rowbound::binding::Column::parse("doc.file").expect("a column"),
         query: None,

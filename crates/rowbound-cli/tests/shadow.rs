@@ -157,14 +157,14 @@ async fn the_trash_is_not_emptied_in_shadow_mode() {
     assert!(world.trashed().is_empty(), "{:?}", world.trashed());
 }
 
-/// `explain` tells a file's whole story: who let go of it, why it stays or waits, what was tried, where it lies, when it went.
+/// `explain` tells a file's whole story: who released it, why it stays or waits, what was tried, where it lies, when it went.
 #[tokio::test(flavor = "multi_thread")]
 async fn explain_tells_the_story_of_a_file() {
     let world = world(Backend::Sqlite).await;
     let explain = async |world: &World, name: &str| Rowbound::new(BINARY, world).run(&["explain", name]).await.expect(0).stdout;
     let says = |text: &str, parts: &[&str]| parts.iter().for_each(|part| assert!(text.contains(part), "no {part:?} in\n{text}"));
 
-    says(&explain(&world, "a.jpg").await, &["it stays: 1 row(s) name it", "row       doc.file of row 1"]);
+    says(&explain(&world, "a.jpg").await, &["it stays: 1 row(s) reference it", "row       doc.file of row 1"]);
     world.db.exec("delete from doc where file = 'a.jpg'").await;
     says(
         &explain(&world, "a.jpg").await,

@@ -73,7 +73,7 @@ async fn is_missed(world: &World, whom: &str) {
 async fn works(world: &World) -> Running {
     let daemon = Rowbound::new(BINARY, world).spawn(&["run", "--poll", "20ms"]);
     daemon.wait_for_line("collecting", DEADLINE).await;
-    daemon.until(DEADLINE, "the worker gives a sign of life", || async { status(world).await.stdout.contains("\nworker    ") }).await;
+    daemon.until(DEADLINE, "the worker writes a heartbeat", || async { status(world).await.stdout.contains("\nworker    ") }).await;
     assert_eq!(says(world).await, (0, "state     well".to_owned()));
     daemon
 }
@@ -177,7 +177,7 @@ async fn failing(backend: Backend) {
     daemon.wait(DEADLINE).await.expect(0);
 }
 
-/// The lock file of SQLite holds the sign, and is the worker's lock still: it is not the database that is written.
+/// The lock file of SQLite holds the heartbeat, and is the worker's lock still: it is not the database that is written.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sign_of_life_is_no_write_to_a_sqlite_database() {
     let world = attached(Backend::Sqlite).await;
@@ -186,7 +186,7 @@ async fn a_sign_of_life_is_no_write_to_a_sqlite_database() {
     let before = version().await;
     let lock = format!("{}-rowbound.lock", world.db.file().display());
     let first = fs::read_to_string(&lock).expect("the lock file");
-    wait_until(DEADLINE, "the next sign", || async { fs::read_to_string(&lock).expect("the lock file") != first }).await;
+    wait_until(DEADLINE, "the next heartbeat", || async { fs::read_to_string(&lock).expect("the lock file") != first }).await;
     assert_eq!(version().await, before);
     let second = Rowbound::new(BINARY, &world).run(&["collect"]).await;
     assert_eq!(second.code, Some(1), "one worker: {}", second.stderr);
@@ -194,7 +194,7 @@ async fn a_sign_of_life_is_no_write_to_a_sqlite_database() {
     daemon.wait(DEADLINE).await.expect(0);
 }
 
-/// What is no sign of ours is not written over: a lock file may be a link to something else.
+/// A file that holds no heartbeat of ours is not overwritten: a lock file may be a link to something else.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_s_file_under_the_lock_s_name_is_left_alone() {
     let world = attached(Backend::Sqlite).await;

@@ -36,7 +36,7 @@ async fn age_ledger(world: &World) {
     world.db.exec(&format!("update {} set at = {at}", world.own_table("ledger"))).await;
 }
 
-/// Avatars of other hosts and pictures within the row name no file: nothing is wrong with them, and the ledger does not repeat them.
+/// Avatars of other hosts and pictures within the row reference no file: nothing is wrong with them, and the ledger does not repeat them.
 async fn what_names_no_file(backend: Backend) {
     let world = people(backend).await;
     // A picture of 960 kB; base64 of that length holds `//` somewhere.

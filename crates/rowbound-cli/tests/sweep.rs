@@ -189,7 +189,7 @@ async fn brakes(backend: Backend) {
     // A restored dump without its rows.
     world.db.exec("update doc set file = null").await;
     let stopped = rowbound.run(&["sweep", "--delete", "--max-share", "1"]).await.expect(4).stdout;
-    assert!(stopped.contains("no row names any of the 8 files") && stopped.contains("--allow-no-references"), "{stopped}");
+    assert!(stopped.contains("no row references any of the 8 files") && stopped.contains("--allow-no-references"), "{stopped}");
     assert_eq!(waiting().await, 8, "what capture has written, and nothing else");
     assert_eq!(world.files().len(), 8);
 
@@ -361,7 +361,7 @@ macro_rules! on {
 
 on!(sqlite Sqlite, postgres Postgres, mariadb Mariadb, mysql Mysql);
 
-/// In a bucket with versions a file that anybody deleted is only hidden: where a row still names it, it comes back.
+/// In a bucket with versions a file that anybody deleted is only hidden: where a row still references it, it comes back.
 #[tokio::test(flavor = "multi_thread")]
 async fn sweep_heals_what_others_hid_in_a_versioned_bucket_on_moto() {
     let server = S3Server::start(S3Kind::Moto);

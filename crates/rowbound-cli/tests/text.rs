@@ -135,7 +135,7 @@ async fn broken_json_is_refused_with_its_row_and_keeps_what_it_mentions() {
         assert!(said.stdout.contains("the value of row 3 in post.pictures is no JSON"), "{}", said.stdout);
         assert_eq!(world.files(), ["a.jpg", "c.jpg"], "a row mentions a.jpg, and nobody could read c.jpg");
         let explained = rowbound.run(&["explain", "a.jpg"]).await.expect(0);
-        assert!(explained.stdout.contains("it stays: 1 row(s) name it"), "{}", explained.stdout);
+        assert!(explained.stdout.contains("it stays: 1 row(s) reference it"), "{}", explained.stdout);
         // Mended, it counts as what it says.
         world.db.exec("update post set pictures = '[]' where id = 1").await;
         rowbound.run(&["collect"]).await.expect(1);
@@ -254,7 +254,7 @@ async fn json_holds_what_it_mentions_outside_of_its_path() {
         assert_eq!(world.files(), all, "{backend}: swept");
         let told = rowbound.run(&["explain", "2026/gallery.jpg"]).await.expect(0).stdout;
         assert!(
-            told.contains("it stays: 1 row(s) name it")
+            told.contains("it stays: 1 row(s) reference it")
                 && told.contains("revision.content of row 0, a mention outside of what its binding reads"),
             "{told}"
         );

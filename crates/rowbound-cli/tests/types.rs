@@ -1,4 +1,4 @@
-//! Column types and values: what capture reads out of a row that lets go of it, the check reads in another row that has the same. A property over every type of
+//! Column types and values: what capture reads out of a row that releases it, the check reads in another row that has the same. A property over every type of
 //! every database and values at random, written by sessions whose settings are not Rowbound's.
 //!
 //! Each value is written into two rows. One is deleted: the name that was released must be held by the other, whatever it is. Then the other goes too: then the

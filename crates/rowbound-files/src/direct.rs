@@ -8,7 +8,7 @@ use std::time::Duration;
 use rowbound::{
     FileName,
     queue::Waiting,
-    storage::{Access, Look, Signed},
+    storage::{Access, Signed, Stat},
 };
 
 use crate::{
@@ -40,23 +40,23 @@ impl<T: Value> Files<T> {
     /// [`Kind::TooLarge`], [`Kind::Empty`], [`Kind::Type`] for what the field would not take; [`Kind::Config`] where the storage has no such URLs, or the field processes
     /// its pictures: those must come through the application.
     pub async fn presign_upload(&self, name: &str, size: u64, media_type: &str, ttl: Duration) -> Result<Ticket> {
-        let said = &self.field.said;
+        let options = &self.field.options;
         let named = |e: Error| e.with("field", self.field.column());
-        if said.process.is_some() {
+        if options.process.is_some() {
             return Err(named(Error::new(Kind::Config, "what a client writes to the storage itself is not processed"))
                 .hint("send pictures through the application, or make forms of them afterwards with a spec"));
         }
-        if size > said.max_size {
-            return Err(named(too_large(said.max_size)));
+        if size > options.max_size {
+            return Err(named(too_large(options.max_size)));
         }
-        if size == 0 && !said.allow_empty {
+        if size == 0 && !options.allow_empty {
             return Err(named(Error::new(Kind::Empty, "the file is empty")));
         }
-        said.check_type(media_type, T::IMAGE).map_err(named)?;
+        options.check_type(media_type, T::IMAGE).map_err(named)?;
         let extension = if T::IMAGE { picture_extensions(media_type) } else { None };
         // Never the name that was asked for: it cannot be guessed, and nothing lies there.
-        let wanted = said.name(name, media_type, extension).map_err(named)?;
-        let name = names::unguessable(&wanted, said.max_length)?;
+        let wanted = options.name(name, media_type, extension).map_err(named)?;
+        let name = names::unguessable(&wanted, options.max_length)?;
         let ticket = self.store.storage.sign(&name, &Access::Put { size, content_type: media_type.to_owned() }, ttl).await?;
         // The file may come as late as the URL holds; from then on its row has as long as any.
         self.store.announce(DIRECT, &name, self.store.plan.staged_for().saturating_add(ttl)).await?;
@@ -67,7 +67,7 @@ impl<T: Value> Files<T> {
     /// taken, and its size and type are looked at. The row has half of `stage_ttl` at least: what would leave it less counts as too late.
     ///
     /// # Errors
-    /// [`Kind::Unconfirmed`] for any other name, or where there is no file; [`Kind::TooLarge`], [`Kind::Type`]: the file is let go.
+    /// [`Kind::Unconfirmed`] for any other name, or where there is no file; [`Kind::TooLarge`], [`Kind::Type`]: the file is released.
     pub async fn confirm(&self, name: &str) -> Result<T> {
         let no = |why: &str| Error::new(Kind::Unconfirmed, why.to_owned()).with("field", self.field.column()).hint("upload the file again");
         let name = FileName::parse(name).map_err(|why| no(&format!("the name {why}")))?;
@@ -78,20 +78,20 @@ impl<T: Value> Files<T> {
         if !waits.iter().any(|w| w.event == DIRECT && w.binding.is_none() && in_time(w)) {
             return Err(no("no upload of this name was announced, or its time is over"));
         }
-        let Look::Seen(seen) = self.store.storage.look(std::slice::from_ref(&name)).await?.remove(0)? else {
+        let Stat::File(seen) = self.store.storage.stat(std::slice::from_ref(&name)).await?.remove(0)? else {
             return Err(no("the file has not come"));
         };
         let checked = async {
-            let said = &self.field.said;
-            if seen.size > said.max_size {
-                return Err(too_large(said.max_size));
+            let options = &self.field.options;
+            if seen.size > options.max_size {
+                return Err(too_large(options.max_size));
             }
-            if seen.size == 0 && !said.allow_empty {
+            if seen.size == 0 && !options.allow_empty {
                 return Err(Error::new(Kind::Empty, "the file is empty"));
             }
             let head = self.store.storage.read(&name, HEAD).await?.ok_or_else(|| no("the file is gone"))?;
             let kind = media_type(&head, name.base());
-            said.check_type(kind, T::IMAGE)?;
+            options.check_type(kind, T::IMAGE)?;
             match T::IMAGE.then(|| picture_extensions(kind)).flatten() {
                 Some((_, all)) if names::with_extension(name.base(), all, "") != name.base() => {
                     Err(Error::new(Kind::Type, "the picture is of another format than was announced").with("type", kind))

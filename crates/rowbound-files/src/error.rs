@@ -97,7 +97,7 @@ impl Error {
         }
     }
 
-    /// The message alone, without what may be of no interest to whoever uploads.
+    /// The message alone, without what does not concern the person who uploads.
     pub fn message(&self) -> &str {
         &self.message
     }

@@ -46,7 +46,7 @@ enum UploadTo {
     Name(Arc<dyn Fn(&Arrival) -> String + Send + Sync>),
 }
 
-/// The declaration of a column whose values name files. `T` is what a row holds: [`File`] or [`ImageFile`].
+/// The declaration of a column whose values reference files. `T` is what a row holds: [`File`] or [`ImageFile`].
 ///
 /// ```
 /// use rowbound_files::{Field, ImageFile};
@@ -55,12 +55,12 @@ enum UploadTo {
 /// # Ok::<(), rowbound_files::Error>(())
 /// ```
 pub struct Field<T = File> {
-    pub(crate) said: Arc<Said>,
+    pub(crate) options: Arc<FieldOptions>,
     value: PhantomData<fn() -> T>,
 }
 
 #[derive(Clone)]
-pub(crate) struct Said {
+pub(crate) struct FieldOptions {
     pub(crate) column: String,
     pub(crate) storage: String,
     upload_to: UploadTo,
@@ -92,19 +92,19 @@ impl Field<ImageFile> {
     /// What is done with every picture before it is kept: with the feature `image` a `rowbound_image::Pipeline`, or a function of one's own. The
     /// suffix of the name follows the format that comes out.
     pub fn process(self, process: impl Process + 'static) -> Self {
-        self.say(|said| said.process = Some(Arc::new(process)))
+        self.say(|options| options.process = Some(Arc::new(process)))
     }
 
     /// Adds a picture that can be made of each: see [`Spec`]. It goes with its original.
     pub fn spec(self, spec: &Spec) -> Self {
-        self.say(|said| said.specs.push(spec.clone()))
+        self.say(|options| options.specs.push(spec.clone()))
     }
 }
 
 impl<T: Value> Field<T> {
     fn new(column: &str, max_size: u64) -> Self {
         Field {
-            said: Arc::new(Said {
+            options: Arc::new(FieldOptions {
                 column: column.to_owned(),
                 storage: "default".to_owned(),
                 upload_to: UploadTo::Folder(String::new()),
@@ -123,74 +123,74 @@ impl<T: Value> Field<T> {
         }
     }
 
-    fn say(mut self, what: impl FnOnce(&mut Said)) -> Self {
-        what(Arc::make_mut(&mut self.said));
+    fn say(mut self, what: impl FnOnce(&mut FieldOptions)) -> Self {
+        what(Arc::make_mut(&mut self.options));
         self
     }
 
     /// The folder for files, in which `%Y`, `%m`, `%d` and the like stand for the moment of the upload, in UTC. Default: the storage's root.
     pub fn upload_to(self, folder: &str) -> Self {
-        self.say(|said| said.upload_to = UploadTo::Folder(folder.trim_end_matches('/').to_owned()))
+        self.say(|options| options.upload_to = UploadTo::Folder(folder.trim_end_matches('/').to_owned()))
     }
 
     /// A function that gives each file its whole name. What is no legal name is refused when a file is saved.
     pub fn upload_by(self, name: impl Fn(&Arrival) -> String + Send + Sync + 'static) -> Self {
-        self.say(|said| said.upload_to = UploadTo::Name(Arc::new(name)))
+        self.say(|options| options.upload_to = UploadTo::Name(Arc::new(name)))
     }
 
     /// The storage's name in the plan. Default: `default`.
     pub fn storage(self, name: &str) -> Self {
-        self.say(|said| said.storage = name.to_owned())
+        self.say(|options| options.storage = name.to_owned())
     }
 
     /// Whether a form may come without a file: [`crate::Files::save_optional`]. Default: no.
     pub fn blank(self, may: bool) -> Self {
-        self.say(|said| said.blank = may)
+        self.say(|options| options.blank = may)
     }
 
     /// Whether a file may have no bytes. Default: no.
     pub fn allow_empty(self, may: bool) -> Self {
-        self.say(|said| said.allow_empty = may)
+        self.say(|options| options.allow_empty = may)
     }
 
     /// The most bytes of a file. Default: [`MAX_SIZE`], for pictures [`MAX_PICTURE`].
     pub fn max_size(self, bytes: u64) -> Self {
-        self.say(|said| said.max_size = bytes)
+        self.say(|options| options.max_size = bytes)
     }
 
     /// The most characters that the column takes: longer names are cut. Default: [`MAX_LENGTH`].
     pub fn max_length(self, characters: usize) -> Self {
-        self.say(|said| said.max_length = characters)
+        self.say(|options| options.max_length = characters)
     }
 
     /// The media types that are taken, told by the bytes: `application/pdf`, `image/*`. Default: all; for pictures those that can be read.
     pub fn accept<S: Into<String>>(self, types: impl IntoIterator<Item = S>) -> Self {
-        self.say(|said| said.accept = types.into_iter().map(Into::into).collect())
+        self.say(|options| options.accept = types.into_iter().map(Into::into).collect())
     }
 
     /// How browsers may keep the files, for storages that say it (S3): `public, max-age=31536000, immutable`.
     pub fn cache_control(self, value: &str) -> Self {
-        self.say(|said| said.cache_control = Some(value.to_owned()))
+        self.say(|options| options.cache_control = Some(value.to_owned()))
     }
 
     /// Names that are never deleted, as `keep` of a binding: `defaults/*`.
     pub fn keep<S: Into<String>>(self, patterns: impl IntoIterator<Item = S>) -> Self {
-        self.say(|said| said.keep.extend(patterns.into_iter().map(Into::into)))
+        self.say(|options| options.keep.extend(patterns.into_iter().map(Into::into)))
     }
 
     /// Files that other programs make of these, as `derivatives` of a binding: `{name}.*.*`.
     pub fn derivatives<S: Into<String>>(self, patterns: impl IntoIterator<Item = S>) -> Self {
-        self.say(|said| said.derivatives.extend(patterns.into_iter().map(Into::into)))
+        self.say(|options| options.derivatives.extend(patterns.into_iter().map(Into::into)))
     }
 
     /// The column, as it was written.
     pub fn column(&self) -> &str {
-        &self.said.column
+        &self.options.column
     }
 
-    /// The most bytes of a file: whoever receives one may stop there.
+    /// The most bytes of a file: a server may stop reading there.
     pub fn limit(&self) -> u64 {
-        self.said.max_size
+        self.options.max_size
     }
 
     /// The engine's binding of this column.
@@ -198,15 +198,15 @@ impl<T: Value> Field<T> {
     /// # Errors
     /// [`Kind::Config`] for what is no column.
     pub fn binding(&self) -> Result<Binding> {
-        let mut derivatives = self.said.derivatives.clone();
-        if !self.said.specs.is_empty() {
+        let mut derivatives = self.options.derivatives.clone();
+        if !self.options.specs.is_empty() {
             derivatives.push(Spec::PATTERN.to_owned());
         }
-        Ok(Binding::name(&self.said.column, &self.said.storage)?.keep(self.said.keep.clone()).derivatives(derivatives))
+        Ok(Binding::name(&self.options.column, &self.options.storage)?.keep(self.options.keep.clone()).derivatives(derivatives))
     }
 }
 
-impl Said {
+impl FieldOptions {
     /// # Errors
     /// [`Kind::Type`] for a type that is not taken.
     pub(crate) fn check_type(&self, media_type: &str, image: bool) -> Result<()> {
@@ -276,12 +276,12 @@ fn dated(folder: &str, at: Timestamp) -> Result<String> {
 
 impl<T> Clone for Field<T> {
     fn clone(&self) -> Self {
-        Field { said: self.said.clone(), value: PhantomData }
+        Field { options: self.options.clone(), value: PhantomData }
     }
 }
 
 impl<T> fmt::Debug for Field<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Field").field("column", &self.said.column).field("storage", &self.said.storage).finish_non_exhaustive()
+        f.debug_struct("Field").field("column", &self.options.column).field("storage", &self.options.storage).finish_non_exhaustive()
     }
 }

@@ -1,15 +1,15 @@
-//! The files of one field: saved, read, let go.
+//! The files of one field: saved, read, released.
 
 use std::{sync::Arc, time::Duration};
 
-use rowbound::storage::About;
+use rowbound::storage::PutOptions;
 
 use crate::{
     error::{Error, Kind, Result},
     field::Field,
     kind::{media_type, picture_extensions},
     media::Media,
-    store::{Fetched, Store, Wanted},
+    store::{Fetched, NewFile, Store},
     upload::{Open, Upload},
     value::Value,
 };
@@ -41,7 +41,7 @@ impl<T: Value> Files<T> {
     /// # Errors
     /// As [`Files::save`]; [`Kind::Required`] where the field is not `blank` and there is no file.
     pub async fn save_optional(&self, upload: Option<Upload>) -> Result<Option<T>> {
-        let none = || match self.field.said.blank {
+        let none = || match self.field.options.blank {
             true => Ok(None),
             false => Err(Error::new(Kind::Required, "there is no file").with("field", self.field.column()).hint("choose a file")),
         };
@@ -60,26 +60,26 @@ impl<T: Value> Files<T> {
     }
 
     async fn save_open(&self, mut open: Open) -> Result<T> {
-        let said = &self.field.said;
-        if open.is_empty() && !said.allow_empty {
+        let options = &self.field.options;
+        if open.is_empty() && !options.allow_empty {
             return Err(Error::new(Kind::Empty, "the file is empty").hint("choose another file"));
         }
         let mut kind = media_type(&open.head, &open.name).to_owned();
-        said.check_type(&kind, T::IMAGE)?;
+        options.check_type(&kind, T::IMAGE)?;
         if T::IMAGE {
-            let bytes = open.whole(said.max_size).await?;
-            let process = said.process.clone().unwrap_or_else(|| Arc::new(crate::process::look));
+            let bytes = open.whole(options.max_size).await?;
+            let process = options.process.clone().unwrap_or_else(|| Arc::new(crate::process::look));
             let done = crate::process::run(process, bytes).await?;
             kind = done.media_type;
             let name = std::mem::take(&mut open.name);
             open = Upload::bytes(name, done.bytes).open().await?;
         }
-        let name = said.name(&open.name, &kind, if T::IMAGE { picture_extensions(&kind) } else { None })?;
-        let about = About { content_type: Some(kind), cache_control: said.cache_control.clone() };
+        let name = options.name(&open.name, &kind, if T::IMAGE { picture_extensions(&kind) } else { None })?;
+        let put = PutOptions { content_type: Some(kind), cache_control: options.cache_control.clone() };
         // What was processed may be larger than what came.
-        let max_size = if T::IMAGE { u64::MAX } else { said.max_size };
-        let wanted = Wanted { name: &name, about, max_size, max_length: said.max_length };
-        let name = self.store.place(wanted, &mut open).await?;
+        let max_size = if T::IMAGE { u64::MAX } else { options.max_size };
+        let wanted = NewFile { name: &name, options: put, max_size, max_length: options.max_length };
+        let name = self.store.put_new(wanted, &mut open).await?;
         Ok(T::made(name.as_str().to_owned()))
     }
 
@@ -118,7 +118,7 @@ impl<T: Value> Files<T> {
         }
     }
 
-    /// Lets go of the file: it is collected if, and only if, no row names it. Set the row's column to something else, or delete the row, and that alone is
+    /// Releases the file: it is collected if, and only if, no row references it. Set the row's column to something else, or delete the row, and that alone is
     /// enough; this is for a file that was saved and is not wanted after all. A blank value has none.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ mod upload; // bytes as they come
 mod store; // a storage, as an application uses it
 mod value; // what stands in a row
 mod field; // what a column's files may be; the binding
-mod files; // saved, read, let go
+mod files; // saved, read, released
 mod direct; // clients that write to S3 themselves
 mod spec; // derived pictures
 mod media; // opened at the start: database, storages, fields

@@ -17,7 +17,7 @@ use rowbound::{
 
 use crate::{
     error::{Error, Kind, Result},
-    field::{Field, Said},
+    field::{Field, FieldOptions},
     files::Files,
     store::{Storages, Store},
     value::Value,
@@ -52,11 +52,11 @@ pub struct Builder {
     options: Options,
     /// Bindings that may be dropped.
     drop: Vec<String>,
-    fields: Vec<(Arc<Said>, Binding)>,
+    fields: Vec<(Arc<FieldOptions>, Binding)>,
     wrong: Option<Arc<Error>>,
 }
 
-impl std::fmt::Debug for Said {
+impl std::fmt::Debug for FieldOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.column)
     }
@@ -117,14 +117,14 @@ impl Media {
     /// [`Kind::Config`] where the field was not among those with which this was opened: its column would have no capture.
     pub fn files<T: Value>(&self, field: &Field<T>) -> Result<Files<T>> {
         // With its storage: in another one nobody would look for the column's references.
-        if !self.inner.fields.iter().any(|(column, storage)| *column == field.said.column && *storage == field.said.storage) {
+        if !self.inner.fields.iter().any(|(column, storage)| *column == field.options.column && *storage == field.options.storage) {
             return Err(Error::new(Kind::Config, "the field was not among those with which this was opened")
                 .with("field", field.column())
-                .with("storage", &field.said.storage)
+                .with("storage", &field.options.storage)
                 .hint("add .field(&..) to the builder"));
         }
         let key = field.binding()?.key();
-        let store = self.inner.storages.get(&field.said.storage)?;
+        let store = self.inner.storages.get(&field.options.storage)?;
         let store = self.inner.numbers.get(&key).map_or_else(|| store.clone(), |number| store.relying(*number));
         Ok(Files { media: self.clone(), field: field.clone(), store })
     }
@@ -134,7 +134,7 @@ impl Media {
         &self.inner.storages
     }
 
-    /// The plan: for workers, and for whoever wants to see the bindings.
+    /// The plan: for workers, and to see the bindings.
     pub fn plan(&self) -> &Plan {
         &self.inner.plan
     }
@@ -145,7 +145,7 @@ impl Media {
     }
 
     /// Starts collecting on the current runtime, for an application that has no `rowbound run` beside it. What is away (the database, a storage, on
-    /// SQLite the right to be the only one that collects) is waited for: [`Worker::health`] says how it fares.
+    /// SQLite the right to be the only one that collects) is waited for: [`Worker::health`] says how healthy it is.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -172,8 +172,8 @@ impl Builder {
     /// Adds a field, and with it the binding of its column. One that the configuration has already stays as it is there, with the field's `keep` and
     /// `derivatives` added.
     pub fn field<T: Value>(mut self, field: &Field<T>) -> Self {
-        match field.said.check().and_then(|()| field.binding()) {
-            Ok(binding) => self.fields.push((field.said.clone(), binding)),
+        match field.options.check().and_then(|()| field.binding()) {
+            Ok(binding) => self.fields.push((field.options.clone(), binding)),
             Err(e) => self.wrong = Some(self.wrong.unwrap_or_else(|| Arc::new(e))),
         }
         self
@@ -205,7 +205,7 @@ impl Builder {
         self
     }
 
-    /// Says that the binding of a column (`table.column`, or the name of a query) that was attached before is meant to go with [`Builder::attach`], which refuses to
+    /// Says that the binding of a column (`table.column`, or the name of a query) that was attached before goes with [`Builder::attach`], which refuses to
     /// drop one otherwise: it may be that of another program on this database. Where it is gone already, or never was, this says nothing.
     pub fn drop_binding(mut self, column: impl Into<String>) -> Self {
         self.drop.push(column.into());
@@ -253,7 +253,7 @@ impl Builder {
     }
 
     async fn connected(self) -> Result<(Plan, Arc<dyn Database>, Vec<(String, String)>)> {
-        let fields = self.fields.iter().map(|(said, _)| (said.column.clone(), said.storage.clone())).collect();
+        let fields = self.fields.iter().map(|(options, _)| (options.column.clone(), options.storage.clone())).collect();
         let (pool, options) = (self.pool.clone(), self.options.clone());
         let plan = self.plan()?;
         let options = Options { ignored: plan.ignored_sessions.clone(), ..options };
@@ -274,7 +274,7 @@ impl Builder {
                     .hint("rowbound attach")
             })?;
             storage.expect(id);
-            storage.prove().await?;
+            storage.verify_marker().await?;
             // Whose row shall name a file that is stored without a field, nobody knows: any that may.
             let bindings = plan.on_storage(&name).filter_map(|b| record.bindings.get(&b.key()).copied()).collect();
             let reliance = Reliance { installation: record.id.clone(), bindings };

@@ -78,7 +78,7 @@ mod image {
         }
     }
 
-    /// A picture that stays as it is must have a header that can be read, and be no larger than is safe for whoever reads it later.
+    /// A picture that stays as it is must have a header that can be read, and be no larger than is safe for its later readers.
     pub(super) fn check(bytes: &[u8]) -> Result<()> {
         probe(bytes, &Limits::default()).map(drop).map_err(refused)
     }

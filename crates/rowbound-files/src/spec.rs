@@ -9,7 +9,7 @@ use std::{fmt, sync::Arc};
 use rowbound::{
     FileName, crash,
     derivative::stem,
-    storage::{About, Over},
+    storage::{PutMode, PutOptions},
 };
 
 use crate::{
@@ -99,7 +99,8 @@ impl Files<ImageFile> {
             return Ok(Variant { name, made: false });
         }
         let bytes =
-            crate::upload::collect(self.store.open(&original).await?.body, self.field.said.max_size.max(crate::field::MAX_PICTURE)).await?;
+            crate::upload::collect(self.store.open(&original).await?.body, self.field.options.max_size.max(crate::field::MAX_PICTURE))
+                .await?;
         let done = crate::process::run(spec.process.clone(), bytes).await?;
         if done.media_type != spec.media_type {
             return Err(Error::new(Kind::Config, "the spec makes pictures of another format than it says")
@@ -107,15 +108,15 @@ impl Files<ImageFile> {
                 .with("says", &spec.media_type)
                 .with("makes", done.media_type));
         }
-        let about = About { content_type: Some(done.media_type), cache_control: self.field.said.cache_control.clone() };
-        let mut incoming = self.store.storage.begin(&name, &about).await?;
+        let options = PutOptions { content_type: Some(done.media_type), cache_control: self.field.options.cache_control.clone() };
+        let mut incoming = self.store.storage.begin(&name, &options).await?;
         incoming.write(done.bytes.into()).await?;
         // Announced, although no row will ever name it: if the original goes while this is made, nobody else knows of it. When it comes
         // due it is kept as the derivative of a file that is there, or goes.
         self.store.announce(EVENT, &name, self.store.plan.staged_for()).await?;
         crash::point("staged");
         // Occupied: somebody else has made the same one meanwhile.
-        incoming.place(&name, Over::Nothing).await?;
+        incoming.publish(&name, PutMode::Create).await?;
         Ok(Variant { name, made: true })
     }
 
@@ -145,7 +146,7 @@ impl Files<ImageFile> {
     }
 
     fn derived(&self, original: &FileName, spec: &Spec) -> Result<FileName> {
-        if !self.field.said.specs.iter().any(|known| known.id == spec.id) {
+        if !self.field.options.specs.iter().any(|known| known.id == spec.id) {
             // Its binding would not know the pattern, and what is made would stay for ever.
             return Err(Error::new(Kind::Config, "the field does not list this spec")
                 .with("field", self.field.column())

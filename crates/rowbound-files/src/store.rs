@@ -1,7 +1,7 @@
 //! Storages for applications: what Django's `Storage` offers, with nothing left over.
 //!
 //! In: names and bytes. Out: files, each of which is announced as a candidate before it can be seen. Promise: a file that is there is never
-//! overwritten unless that is asked for; nothing is deleted here, ever: [`Store::delete`] lets go, and the collector decides.
+//! overwritten unless that is asked for; nothing is deleted here, ever: [`Store::delete`] releases, and the collector decides.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ use rowbound::{
     database::Database,
     plan::{Location, Trash},
     queue::Announce,
-    storage::{About, Access, Listing, Look, Over, Placed, Seen, Storage},
+    storage::{Access, FileVersion, Listing, PutMode, PutOptions, PutResult, Stat, Storage},
 };
 
 pub use rowbound::storage::{Fetched, Signed};
@@ -82,10 +82,10 @@ impl Storages {
     }
 }
 
-/// What [`Store::place`] must know of a file.
-pub(crate) struct Wanted<'a> {
+/// What [`Store::put_new`] must know of a file.
+pub(crate) struct NewFile<'a> {
     pub(crate) name: &'a FileName,
-    pub(crate) about: About,
+    pub(crate) options: PutOptions,
     pub(crate) max_size: u64,
     pub(crate) max_length: usize,
 }
@@ -95,7 +95,7 @@ impl Store {
         Store { plan: Arc::new(plan), storage, db, reliance: Arc::new(reliance) }
     }
 
-    /// The same, relying on one binding alone: that of the column whose rows name the files.
+    /// The same, relying on one binding alone: that of the column whose rows reference the files.
     pub(crate) fn relying(&self, binding: i32) -> Self {
         let reliance = Reliance { installation: self.reliance.installation.clone(), bindings: vec![binding] };
         Store { reliance: Arc::new(reliance), ..self.clone() }
@@ -107,38 +107,38 @@ impl Store {
     }
 
     /// Saves a file under `name`, or, where something has that name, under one with a random suffix (`photo_x3Bk9aQ.jpg`); returns the one it has. It is staged:
-    /// unless a row names it within `stage_ttl`, it is collected.
+    /// unless a row references it within `stage_ttl`, it is collected.
     ///
     /// # Errors
     /// [`Kind::Cut`]; [`Kind::Engine`].
     pub async fn save(&self, name: &FileName, upload: Upload) -> Result<FileName> {
         let mut open = upload.open().await?;
-        let about = About { content_type: Some(media_type(&open.head, name.base()).to_owned()), cache_control: None };
-        let wanted = Wanted { name, about, max_size: u64::MAX, max_length: usize::MAX };
-        self.place(wanted, &mut open).await
+        let options = PutOptions { content_type: Some(media_type(&open.head, name.base()).to_owned()), cache_control: None };
+        let wanted = NewFile { name, options, max_size: u64::MAX, max_length: usize::MAX };
+        self.put_new(wanted, &mut open).await
     }
 
-    /// Writes a file under exactly this name, replacing one that is there, in one step. Nothing is staged: for files that no row names, in a
+    /// Writes a file under exactly this name, replacing one that is there, in one step. Nothing is staged: for files that no row references, in a
     /// storage, or under names, that no sweep takes for orphans.
     ///
     /// # Errors
     /// As [`Store::save`].
     pub async fn replace(&self, name: &FileName, upload: Upload) -> Result<()> {
         let mut open = upload.open().await?;
-        let about = About { content_type: Some(media_type(&open.head, name.base()).to_owned()), cache_control: None };
-        let mut incoming = self.storage.begin(name, &about).await?;
+        let options = PutOptions { content_type: Some(media_type(&open.head, name.base()).to_owned()), cache_control: None };
+        let mut incoming = self.storage.begin(name, &options).await?;
         while let Some(piece) = open.next(u64::MAX).await? {
             incoming.write(piece).await?;
         }
-        incoming.place(name, Over::Whatever).await?;
+        incoming.publish(name, PutMode::Overwrite).await?;
         Ok(())
     }
 
     /// The four steps of every upload: bytes to where nobody sees them, a free name, the candidate, the name.
-    pub(crate) async fn place(&self, wanted: Wanted<'_>, open: &mut Open) -> Result<FileName> {
+    pub(crate) async fn put_new(&self, wanted: NewFile<'_>, open: &mut Open) -> Result<FileName> {
         let ttl = self.ttl()?;
         let mut name = self.free(wanted.name, wanted.max_length).await?;
-        let mut incoming = self.storage.begin(&name, &wanted.about).await?;
+        let mut incoming = self.storage.begin(&name, &wanted.options).await?;
         while let Some(piece) = open.next(wanted.max_size).await? {
             incoming.write(piece).await?;
         }
@@ -146,8 +146,8 @@ impl Store {
             self.announce("stage", &name, ttl).await?;
             let announced = Instant::now();
             crash::point("staged");
-            if incoming.place(&name, Over::Nothing).await? == Placed::There {
-                // Whoever was stopped for so long may have been taken for one that died: what came due found no file.
+            if incoming.publish(&name, PutMode::Create).await? == PutResult::Stored {
+                // A process that was stopped for so long may have been taken for one that died: what came due found no file.
                 if announced.elapsed() > ttl / 2 {
                     self.announce("stage", &name, ttl).await?;
                 }
@@ -172,7 +172,7 @@ impl Store {
     pub(crate) async fn announce(&self, event: &'static str, name: &FileName, wait: Duration) -> Result<()> {
         let item = Announce { storage: self.plan.name.clone(), name: name.clone(), event, wait };
         self.db.announce_relying(&[item], &self.reliance).await.map_err(|e| match e.kind() {
-            // Whoever reads no more than the first sentence shall know it.
+            // Also for those who read only the first sentence.
             rowbound::Kind::NotAttached => {
                 let hint = e.hint_text().unwrap_or("rowbound attach").to_owned();
                 Error::new(Kind::Engine(e.kind()), e.to_string()).hint(hint).because(e)
@@ -192,7 +192,7 @@ impl Store {
     async fn free(&self, wanted: &FileName, max_length: usize) -> Result<FileName> {
         let mut name = names::fitted(wanted, max_length, false)?;
         for _ in 0..TRIES {
-            if self.look(&name).await? == Look::Missing && !self.in_trash(&name).await? {
+            if self.stat(&name).await? == Stat::Missing && !self.in_trash(&name).await? {
                 return Ok(name);
             }
             name = names::fitted(wanted, max_length, true)?;
@@ -209,15 +209,15 @@ impl Store {
         Ok(self.storage.trashed(std::slice::from_ref(name)).await?.remove(0)?.is_some())
     }
 
-    async fn look(&self, name: &FileName) -> Result<Look> {
-        Ok(self.storage.look(std::slice::from_ref(name)).await?.remove(0)?)
+    async fn stat(&self, name: &FileName) -> Result<Stat> {
+        Ok(self.storage.stat(std::slice::from_ref(name)).await?.remove(0)?)
     }
 
-    async fn seen(&self, name: &FileName) -> Result<Seen> {
-        match self.look(name).await? {
-            Look::Seen(seen) => Ok(seen),
-            Look::Missing => Err(missing(name)),
-            Look::Refused(why) => Err(missing(name).because(why)),
+    async fn seen(&self, name: &FileName) -> Result<FileVersion> {
+        match self.stat(name).await? {
+            Stat::File(seen) => Ok(seen),
+            Stat::Missing => Err(missing(name)),
+            Stat::Refused(why) => Err(missing(name).because(why)),
         }
     }
 
@@ -234,10 +234,10 @@ impl Store {
     /// # Errors
     /// [`Kind::Engine`] when that could not be told: never a "no" instead.
     pub async fn exists(&self, name: &FileName) -> Result<bool> {
-        Ok(matches!(self.look(name).await?, Look::Seen(_)))
+        Ok(matches!(self.stat(name).await?, Stat::File(_)))
     }
 
-    /// Lets go of a file: it becomes a candidate, which the collector deletes if, and only if, no row names it. A file younger than `min_age` waits until
+    /// Releases a file: it becomes a candidate, which the collector deletes if, and only if, no row references it. A file younger than `min_age` waits until
     /// it has that age.
     ///
     /// # Errors

@@ -34,7 +34,7 @@ pub trait Value: Clone + fmt::Debug + Send + Sync + sealed::Made + 'static {
         FileName::parse(self.as_str())
     }
 
-    /// Whether the row names no file.
+    /// Whether the row references no file.
     fn is_blank(&self) -> bool {
         self.as_str().is_empty()
     }
@@ -101,7 +101,7 @@ macro_rules! value {
                 files.exists(self).await
             }
 
-            /// Lets go of the file: it is collected if, and only if, no row names it. See [`Files::delete`].
+            /// Releases the file: it is collected if, and only if, no row references it. See [`Files::delete`].
             ///
             /// # Errors
             /// [`crate::Kind::Engine`].
@@ -168,7 +168,7 @@ value! {
     ImageFile, true
 }
 
-/// Whoever reads a row may read it through text: an odd value must not keep a whole row from being read, so nothing is checked here.
+/// A row may be read as text: an odd value must not keep a whole row from being read, so nothing is checked here.
 #[cfg(any(feature = "sqlx", feature = "sea-orm", feature = "diesel", feature = "serde"))]
 pub(crate) fn of_a_row<T: sealed::Made>(text: String) -> T {
     T::made(text)

@@ -210,7 +210,7 @@ async fn others_are_refused(site: &Site) {
         assert_eq!(send(&ticket.request, bytes).await, 200, "the server does not look into it");
         assert_eq!(refused(&site.pictures, &ticket.name).await.kind(), Kind::Type);
     }
-    // What was refused is let go of at once; what was confirmed and got no row, in its time.
+    // What was refused is released at once; what was confirmed and got no row, in its time.
     site.time_is_over().await;
     site.collected().await;
     assert_eq!(site.files().await, BTreeSet::new());

@@ -63,7 +63,7 @@ async fn a_second_program_does_not_take_the_first_one_s_bindings() {
         let hint = e.hint_text().unwrap_or_default();
         assert!(hint.contains("rowbound attach --drop photo.file"), "{backend}: {hint}");
         assert_eq!(first.database().installation().await.expect("a record"), before, "{backend}: nothing changed");
-        // The first goes on: it saves, and what its row lets go of is collected.
+        // The first goes on: it saves, and what its row releases is collected.
         let value = save(&files(&first, &photo())).await.unwrap_or_else(|e| panic!("{backend}: {}", e.full()));
         world.db.exec(&format!("insert into photo (file) values ('{value}')")).await;
         let collector = first.collector(Settings::default()).await.unwrap_or_else(|e| panic!("{backend}: {}", e.full()));

@@ -400,5 +400,5 @@ async fn storages_offer_what_djangos_do() {
     store.delete(&second).await.unwrap();
     assert_eq!(media.storages().get("none").unwrap_err().kind(), Kind::Config);
     collected(&media).await;
-    assert_eq!(world.files(), [""; 0], "no row names any of them");
+    assert_eq!(world.files(), [""; 0], "no row references any of them");
 }

@@ -142,7 +142,7 @@ async fn a_name_used_again(backend: Backend) {
     let new = save(&files, "again").await;
     assert_eq!(old, new);
     let collector = media.collector(Settings::default()).await.expect("a collector");
-    // What was let go of is due at once.
+    // What was released is due at once.
     drain(&collector).await.unwrap_or_else(|e| panic!("{}", e.full()));
     assert_eq!(world.files(), ["d/again"], "the new file is not what was let go of");
     world.db.exec(&insert(&new)).await;

@@ -137,7 +137,7 @@ fn constant(field: &Field, said: &FileOptions, krate: &TokenStream) -> Result<(I
         let steps = &said.pipeline;
         quote!(.process(#krate::__private::rowbound_image::Pipeline::new() #(#steps)*))
     });
-    let doc = format!("The files of `{plain}`: saves uploads, opens what a row names.");
+    let doc = format!("The files of `{plain}`: saves uploads, opens the files that rows reference.");
     let declared = quote_spanned!(ty.span()=> <#ty as #krate::FileType>::declare);
     Ok((
         name.clone(),

@@ -73,10 +73,9 @@ impl Options {
         parser.parse2(tokens)?;
         let (signal, shape) = signal.ok_or_else(|| Error::new(Span::call_site(), format!("name the signal: {}", known())))?;
         match &follower {
-            Some(name) if shape.0 != Row::Gone => Err(Error::new(
-                name.span(),
-                "only receivers of OnCommit have a name: the database keeps under it what they have yet to hear",
-            )),
+            Some(name) if shape.0 != Row::Gone => {
+                Err(Error::new(name.span(), "only receivers of OnCommit have a name: the database keeps their pending deliveries under it"))
+            }
             _ => Ok(Options { signal, shape, order: options.0, manual: options.1, follower, krate: options.2 }),
         }
     }

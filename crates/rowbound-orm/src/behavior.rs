@@ -10,7 +10,7 @@ use sea_orm::{
 
 use crate::{
     conn::Conn,
-    signal::{self, PostDelete, PostSave, PreDelete, PreSave, heard},
+    signal::{self, PostDelete, PostSave, PreDelete, PreSave, has_receivers},
 };
 
 type ModelOf<A> = <<A as ActiveModelTrait>::Entity as EntityTrait>::Model;
@@ -25,7 +25,7 @@ where
     A::Entity: EntityTrait<ActiveModel = A>,
     C: ConnectionTrait,
 {
-    if heard::<PreSave, A::Entity>() {
+    if has_receivers::<PreSave, A::Entity>() {
         signal::pre_save::<A::Entity>(&mut row, &Conn::new(db), insert).await?;
     }
     Ok(row)
@@ -42,7 +42,7 @@ where
     ModelOf<A>: Sync,
     C: ConnectionTrait,
 {
-    if heard::<PostSave, A::Entity>() {
+    if has_receivers::<PostSave, A::Entity>() {
         signal::post_save::<A::Entity>(&row, &Conn::new(db), insert).await?;
     }
     Ok(row)
@@ -59,7 +59,7 @@ where
     ModelOf<A>: IntoActiveModel<A> + Sync,
     C: ConnectionTrait,
 {
-    if !heard::<PreDelete, A::Entity>() && !heard::<PostDelete, A::Entity>() {
+    if !has_receivers::<PreDelete, A::Entity>() && !has_receivers::<PostDelete, A::Entity>() {
         return Ok(row);
     }
     let mut found = A::Entity::find();
@@ -93,7 +93,7 @@ where
     ModelOf<A>: Sync,
     C: ConnectionTrait,
 {
-    if heard::<PostDelete, A::Entity>()
+    if has_receivers::<PostDelete, A::Entity>()
         && !is_absent(&row)
         && let Ok(model) = row.clone().try_into_model()
     {

@@ -27,7 +27,7 @@ use crate::{
     signal::{self, Boxed},
 };
 
-/// A file that is gone, because a row of `E` let go of it: the ledger's entry, which it dereferences to.
+/// A file that is gone, because a row of `E` released it: the ledger's entry, which it dereferences to.
 pub struct Gone<E> {
     delivery: Delivery,
     entity: PhantomData<fn() -> E>,
@@ -64,13 +64,13 @@ impl<E> fmt::Debug for Gone<E> {
     }
 }
 
-/// After the commit, when a file is no longer under its name: into the trash, or erased. Heard at least once, and by one process at a time.
+/// After the commit, when a file is no longer under its name: into the trash, or erased. Received at least once, and by one process at a time.
 #[derive(Debug, Clone, Copy)]
 pub struct OnCommit;
 
 type Handler = Arc<dyn Fn(Delivery) -> Boxed<'static> + Send + Sync>;
 
-/// A receiver, the table of its entity, and the name under which the database knows what it has yet to hear.
+/// A receiver, the table of its entity, and the name under which the database keeps its pending deliveries.
 #[derive(Clone)]
 struct Listener {
     name: String,
@@ -81,14 +81,14 @@ struct Listener {
 static LISTENERS: RwLock<Vec<Listener>> = RwLock::new(Vec::new());
 
 impl OnCommit {
-    /// Connects a receiver of files that rows of `E` let go of, before [`crate::Rowbound`] is started. The database keeps under `name` what it has yet to hear: letters, digits,
+    /// Connects a receiver of files that rows of `E` released, before [`crate::Rowbound`] is started. The database keeps its pending deliveries under `name`: letters, digits,
     /// `.`, `_` and `-`; one that is connected under the same name is replaced.
     pub fn connect<E: EntityTrait>(name: &str, receiver: impl for<'a> Fn(&'a Gone<E>) -> Boxed<'a> + Send + Sync + 'static) {
         let receiver = Arc::new(receiver);
         let handler: Handler = Arc::new(move |delivery: Delivery| {
             let receiver = receiver.clone();
             Box::pin(async move {
-                // The follower hears of all tables.
+                // The follower receives entries of all tables.
                 if delivery.column.as_deref().and_then(table_of) != Some(&*table_name::<E>()) {
                     return Ok(());
                 }
@@ -104,7 +104,7 @@ impl OnCommit {
         }
     }
 
-    /// Disconnects a receiver; whether there was one. What it has yet to hear waits, and `rowbound status` shows it, until a receiver has that name again or
+    /// Disconnects a receiver; whether there was one. Deliveries that it has not received wait, and `rowbound status` shows it, until a receiver has that name again or
     /// the follower is dropped.
     pub fn disconnect(name: &str) -> bool {
         let mut listeners = LISTENERS.write().unwrap_or_else(PoisonError::into_inner);
@@ -140,7 +140,7 @@ pub(crate) async fn follow(media: &Media, stop: &watch::Receiver<bool>) -> rowbo
         follower.register().await?;
         followers.push((follower, handler));
     }
-    // All are registered before the first hears: none is started where one cannot be.
+    // All are registered before the first receives anything: none is started where one cannot be.
     Ok(followers
         .into_iter()
         .map(|(follower, handler)| {

@@ -186,7 +186,7 @@ where
     let page = if graph.restricts(root) { usize::MAX } else { PAGE };
     let mut keys = keys.into_iter().map(IntoValueTuple::into_value_tuple).peekable();
     while keys.peek().is_some() {
-        let mut doom = Doom::new(graph);
+        let mut doom = CascadePlan::new(graph);
         doom.gather(&db, root, keys.by_ref().take(page).collect()).await?;
         doom.check_restricted()?;
         doom.carry_out(&db, &mut deleted).await?;
@@ -242,7 +242,7 @@ impl Graph {
 }
 
 /// What goes with one page of rows.
-struct Doom<'g> {
+struct CascadePlan<'g> {
     graph: &'g Graph,
     /// By table, in the order in which tables were reached: the keys, in the order and the steps in which they were found.
     tables: Vec<(usize, Vec<Vec<ValueTuple>>)>,
@@ -255,9 +255,9 @@ struct Doom<'g> {
     holding: Vec<(usize, Edge, Vec<ValueTuple>)>,
 }
 
-impl<'g> Doom<'g> {
+impl<'g> CascadePlan<'g> {
     fn new(graph: &'g Graph) -> Self {
-        Doom { graph, tables: Vec::new(), seen: HashMap::new(), updates: Vec::new(), unread: Vec::new(), holding: Vec::new() }
+        CascadePlan { graph, tables: Vec::new(), seen: HashMap::new(), updates: Vec::new(), unread: Vec::new(), holding: Vec::new() }
     }
 
     /// Adds keys; those that are new.

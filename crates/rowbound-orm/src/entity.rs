@@ -18,7 +18,7 @@ use sea_orm::{
 use crate::{
     conn::Conn,
     field::{AnyField, table_name},
-    signal::{self, PostDelete, PreDelete, heard},
+    signal::{self, PostDelete, PreDelete, has_receivers},
 };
 
 /// What becomes of rows that refer to a row that is deleted. All but two are `on_delete` of SeaORM's relations.
@@ -125,11 +125,11 @@ where
     }
 
     fn hears_before(&self) -> bool {
-        heard::<PreDelete, E>()
+        has_receivers::<PreDelete, E>()
     }
 
     fn hears_after(&self) -> bool {
-        heard::<PostDelete, E>()
+        has_receivers::<PostDelete, E>()
     }
 
     async fn keys(&self, db: &Conn<'_>, of: Condition, most: Option<u64>) -> Result<Vec<ValueTuple>, DbErr> {

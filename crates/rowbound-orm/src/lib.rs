@@ -13,7 +13,7 @@ mod entity; // an entity without its type: table, key, relations, signals
 mod registry; // what the program's start finds
 mod relation; // which rows go with a row
 mod delete; // a query's rows and all that goes with them
-pub mod commit; // after the commit: who hears of files that are gone
+pub mod commit; // after the commit: receivers of files that are gone
 mod start; // the collector within the application
 
 pub use commit::{Gone, OnCommit};

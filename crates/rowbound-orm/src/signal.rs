@@ -27,7 +27,7 @@ pub type Received = Result<(), BoxError>;
 /// What a receiver returns, boxed: `Box::pin(async move { .. })`.
 pub type Boxed<'a> = Pin<Box<dyn Future<Output = Received> + Send + 'a>>;
 
-/// A signal: what is heard, and how a receiver of it is called.
+/// A signal: when it is sent, and how a receiver of it is called.
 pub trait Signal: sealed::Sealed + 'static {
     /// Its name.
     const NAME: &'static str;
@@ -233,7 +233,7 @@ pub fn disconnect_named<S: Signal, E: EntityTrait>(name: &'static str) -> bool {
 }
 
 /// Whether anybody listens to `S` of `E`.
-pub fn heard<S: Signal, E: EntityTrait>() -> bool {
+pub fn has_receivers<S: Signal, E: EntityTrait>() -> bool {
     started();
     reading().as_ref().and_then(|receivers| receivers.get(&key::<S, E>())).is_some_and(|slots| !slots.is_empty())
 }

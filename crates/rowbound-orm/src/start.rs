@@ -99,7 +99,7 @@ impl Rowbound {
         self.media.files(&column.field())
     }
 
-    /// How the collector fares: for the application's own endpoint. `None` where it was told not to collect.
+    /// The collector's health: for the application's own endpoint. `None` if it does not collect.
     pub async fn health(&self) -> Option<Health> {
         match &self.worker {
             Some(worker) => Some(worker.health().await),
@@ -115,7 +115,7 @@ impl Rowbound {
         }
         for follower in self.followers.drain(..) {
             if let Err(e) = follower.await {
-                tracing::error!(error = %e, "a receiver's follower panicked; what it has yet to hear is heard after the next start");
+                tracing::error!(error = %e, "a receiver's follower panicked; its deliveries go on after the next start");
             }
         }
     }
@@ -154,7 +154,7 @@ impl Builder {
         self
     }
 
-    /// Says that the binding of a column that was attached before is meant to go when this attaches: see `Media`'s builder.
+    /// Says that the binding of a column that was attached before goes when this attaches: see `Media`'s builder.
     pub fn drop_binding(mut self, column: impl Into<String>) -> Self {
         self.media = self.media.drop_binding(column);
         self

@@ -28,7 +28,7 @@ use rowbound::{
     binding::Search,
     capture::{Bound, Installation, Snapshot},
     database::{ColumnSearch, Database, Options},
-    queue::{Candidate, Claim, Outcome, Settled, Settlement},
+    queue::{Candidate, Claim, Decision, Outcome, Settlement},
 };
 
 use crate::db::TestDb;
@@ -192,7 +192,7 @@ impl Attached {
         self.bound.iter().map(|b| ColumnSearch::of(b, &names)).collect()
     }
 
-    /// Checks for names: the values found, sorted, once each. Lets go of the lock.
+    /// Checks for names: the values found, sorted, once each. Releases the lock.
     pub async fn found(&self, names: &[&str]) -> Vec<String> {
         let checked = ok(self.database.check(&self.bound, &self.record.snapshot, &self.search(names)).await);
         let mut values: Vec<_> = checked.found.iter().map(|f| String::from_utf8_lossy(&f.value).into_owned()).collect();
@@ -252,7 +252,7 @@ pub fn settle_all(candidates: &[Candidate], outcome: Outcome) -> Settlement {
     Settlement {
         owner: "suite".into(),
         storage: "default".into(),
-        settled: candidates.iter().map(|c| Settled { id: c.id, outcome, name: None, size: None, place: None, note: None }).collect(),
+        settled: candidates.iter().map(|c| Decision { id: c.id, outcome, name: None, size: None, place: None, note: None }).collect(),
         empty: Vec::new(),
         back: Vec::new(),
         derived: Vec::new(),

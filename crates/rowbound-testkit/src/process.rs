@@ -115,7 +115,7 @@ impl Rowbound {
         self
     }
 
-    /// The process waits at a crash point, `point` or `point:nth`, until the place is let go.
+    /// The process waits at a crash point, `point` or `point:nth`, until the test lets it go on.
     ///
     /// # Panics
     /// When the world's folder has a name that is not text.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rowbound::{
     binding::{Column, Reading},
-    database::{Database, Scan},
+    database::{ColumnScan, Database},
 };
 
 /// Every `name=value` that a query of one column returns, as a session of the engine sees it.
@@ -12,7 +12,7 @@ use rowbound::{
 /// # Panics
 /// When the query fails, or a value is none.
 pub async fn said_by_its_session(db: &dyn Database, query: &str) -> BTreeMap<String, String> {
-    let scan = Scan {
+    let scan = ColumnScan {
         binding: 1,
         column: Column::parse("query.settings").expect("a column"),
         query: Some(query.to_owned()),

@@ -25,7 +25,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use rowbound::{
     FileName, Kind,
-    storage::{About, Conditional, Kept, Listed, Listing, Look, Marker, Removed, Restored, Seen, Storage, Trashed},
+    storage::{Conditional, FileVersion, Listed, Listing, Marker, PutOptions, Removed, Restored, Stat, Storage, TrashKind, Trashed},
 };
 
 mod uploads; // files that come in and go out
@@ -279,24 +279,24 @@ pub async fn attach(storage: &dyn Storage) {
         storage.set_marker(&marker_of("suite")).await.expect("the marker is writable");
     }
     storage.expect("suite");
-    storage.prove().await.expect("the storage proves itself");
+    storage.verify_marker().await.expect("the storage proves itself");
 }
 
 /// What lies under one name.
 ///
 /// # Panics
 /// On an error.
-pub async fn look(storage: &dyn Storage, name: &FileName) -> Look {
-    storage.look(std::slice::from_ref(name)).await.expect("look").remove(0).expect("look at one name")
+pub async fn look(storage: &dyn Storage, name: &FileName) -> Stat {
+    storage.stat(std::slice::from_ref(name)).await.expect("look").remove(0).expect("look at one name")
 }
 
 /// The same for a file that must be there.
 ///
 /// # Panics
 /// If it is not.
-pub async fn seen(storage: &dyn Storage, name: &FileName) -> Seen {
+pub async fn seen(storage: &dyn Storage, name: &FileName) -> FileVersion {
     match look(storage, name).await {
-        Look::Seen(seen) => seen,
+        Stat::File(seen) => seen,
         other => panic!("{name:?}: {other:?}"),
     }
 }
@@ -391,13 +391,13 @@ async fn state(place: &dyn Place, names: &[&str]) -> BTreeMap<String, Option<Vec
 /// Every operation but those on the marker fails as a whole, with `kind`.
 async fn all_refused(storage: &dyn Storage, kind: Kind) {
     let (file, stamp) = (name("a/b.jpg"), Timestamp::UNIX_EPOCH);
-    let seen = Seen::new(1, stamp, String::new());
+    let seen = FileVersion::new(1, stamp, String::new());
     let item = Trashed { name: file.clone(), place: String::new(), at: stamp, size: 1 };
     let files = std::slice::from_ref(&file);
     let items = std::slice::from_ref(&item);
     let errors = [
-        ("prove", storage.prove().await.err()),
-        ("look", storage.look(files).await.err()),
+        ("verify_marker", storage.verify_marker().await.err()),
+        ("stat", storage.stat(files).await.err()),
         ("read", storage.read(&file, 10).await.err()),
         ("remove", storage.remove(&[(file.clone(), seen)]).await.err()),
         ("trashed", storage.trashed(files).await.err()),
@@ -405,7 +405,7 @@ async fn all_refused(storage: &dyn Storage, kind: Kind) {
         ("restore", storage.restore(items).await.err()),
         ("purge", storage.purge(items).await.err()),
         ("list", storage.list("", None).await.err()),
-        ("begin", storage.begin(&file, &About::default()).await.err()),
+        ("begin", storage.begin(&file, &PutOptions::default()).await.err()),
         ("fetch", storage.fetch(&file).await.err()),
     ];
     for (operation, error) in errors {
@@ -432,7 +432,7 @@ async fn marker(place: &dyn Place) {
         assert_eq!(place.open(false).marker().await.unwrap(), Some(marker_of(id)));
     }
     storage.expect("second");
-    storage.prove().await.unwrap();
+    storage.verify_marker().await.unwrap();
     assert_files(place, &*storage, &[]).await; // attaching leaves no file among the application's
 }
 
@@ -452,16 +452,16 @@ async fn no_marker(place: &dyn Place) {
     all_refused(&*storage, Kind::StorageUnreachable).await;
     assert!(place.get(&name("a/b.jpg")).await.is_some());
     attach(&*storage).await;
-    assert!(matches!(look(&*storage, &name("a/b.jpg")).await, Look::Seen(_)));
+    assert!(matches!(look(&*storage, &name("a/b.jpg")).await, Stat::File(_)));
 }
 
 async fn surveys(place: &dyn Place) {
     put_all(place, &["a/b.jpg", "c.jpg"]).await;
     let storage = place.open(place.abilities().trash);
-    storage.survey();
-    storage.prove().await.expect("the place is there");
+    storage.set_read_only();
+    storage.verify_marker().await.expect("the place is there");
     let file = seen(&*storage, &name("a/b.jpg")).await;
-    assert_eq!(look(&*storage, &name("none")).await, Look::Missing);
+    assert_eq!(look(&*storage, &name("none")).await, Stat::Missing);
     assert_eq!(storage.read(&name("a/b.jpg"), 1).await.unwrap().as_deref(), Some(&b"a"[..]));
     if place.abilities().lists {
         assert_eq!(files(&*storage, None).await, ["a/b.jpg", "c.jpg"]);
@@ -471,14 +471,14 @@ async fn surveys(place: &dyn Place) {
         storage.remove(&[(name("a/b.jpg"), file)]).await.map(drop),
         storage.restore(std::slice::from_ref(&item)).await.map(drop),
         storage.purge(&[item]).await.map(drop),
-        storage.begin(&name("d.jpg"), &About::default()).await.map(drop),
+        storage.begin(&name("d.jpg"), &PutOptions::default()).await.map(drop),
     ] {
         assert_eq!(refused.unwrap_err().kind(), Kind::NotAttached);
     }
     assert_eq!(place.own().await, [""; 0]);
     assert!(place.get(&name("a/b.jpg")).await.is_some());
     storage.expect("another");
-    assert_eq!(storage.look(&[name("a/b.jpg")]).await.unwrap_err().kind(), Kind::StorageUnreachable);
+    assert_eq!(storage.stat(&[name("a/b.jpg")]).await.unwrap_err().kind(), Kind::StorageUnreachable);
 }
 
 async fn looks(place: &dyn Place) {
@@ -491,12 +491,12 @@ async fn looks(place: &dyn Place) {
     place.put(&name("empty"), b"").await;
     let latest = Timestamp::now() + slack;
     let asked = ["a/3", "none", "z", "a/none", "b/c/d/e", "no/such/folder", "a/1", "empty", "z"];
-    let found = storage.look(&asked.map(name)).await.unwrap();
+    let found = storage.stat(&asked.map(name)).await.unwrap();
     assert_eq!(found.len(), asked.len());
     for (text, found) in asked.into_iter().zip(found) {
         match found.unwrap() {
-            Look::Missing => assert!(text.starts_with("no") || text.ends_with("none"), "{text}"),
-            Look::Seen(seen) => {
+            Stat::Missing => assert!(text.starts_with("no") || text.ends_with("none"), "{text}"),
+            Stat::File(seen) => {
                 assert_eq!(seen.size, if text == "empty" { 0 } else { text.len() as u64 }, "{text}");
                 assert!(earliest <= seen.modified && seen.modified <= latest, "{text}: {}", seen.modified);
             }
@@ -538,7 +538,7 @@ async fn reads(place: &dyn Place) {
 async fn empty_batch(place: &dyn Place) {
     for trash in modes(place) {
         let storage = open(place, *trash).await;
-        assert!(storage.look(&[]).await.unwrap().is_empty());
+        assert!(storage.stat(&[]).await.unwrap().is_empty());
         assert!(storage.remove(&[]).await.unwrap().is_empty());
         assert!(storage.trashed(&[]).await.unwrap().is_empty());
         assert!(storage.restore(&[]).await.unwrap().is_empty());
@@ -563,7 +563,7 @@ async fn removes_exactly(place: &dyn Place) {
         assert_eq!(removed == Removed::Erased, !*trash);
         assert_eq!(place.get(&name("foo.jpg")).await, None);
         assert_eq!(state(place, &neighbours).await, before);
-        assert_eq!(look(&*storage, &name("foo.jpg")).await, Look::Missing);
+        assert_eq!(look(&*storage, &name("foo.jpg")).await, Stat::Missing);
     }
 }
 
@@ -614,7 +614,7 @@ async fn odd_names(place: &dyn Place) {
         // What is refused is some other name to this storage: no removal may reach that one.
         for text in refused {
             let looked = look(&*storage, &name(text)).await;
-            assert!(matches!(looked, Look::Refused(_)), "{text:?}: {looked:?}");
+            assert!(matches!(looked, Stat::Refused(_)), "{text:?}: {looked:?}");
             let forged = seen(&*storage, &name(held[0])).await;
             match storage.remove(&[(name(text), forged)]).await.expect("remove").remove(0) {
                 Ok(Removed::Changed | Removed::Missing) | Err(_) => {}
@@ -635,9 +635,9 @@ async fn odd_names(place: &dyn Place) {
         for batch in batches {
             let names: Vec<FileName> = batch.iter().map(|text| name(text)).collect();
             let mut items = Vec::new();
-            for (name, look) in names.iter().zip(storage.look(&names).await.expect("look")) {
+            for (name, look) in names.iter().zip(storage.stat(&names).await.expect("look")) {
                 match look {
-                    Ok(Look::Seen(seen)) => items.push((name.clone(), seen)),
+                    Ok(Stat::File(seen)) => items.push((name.clone(), seen)),
                     other => panic!("{name:?}: {other:?}"),
                 }
             }
@@ -681,8 +681,8 @@ async fn nests(place: &dyn Place) {
             put_all(place, &["a/b", "c"]).await;
             for text in ["a", "c/d", "a/b/c"] {
                 // An error would do: nothing is concluded from it.
-                let looked = storage.look(&[name(text)]).await.expect("look").remove(0);
-                assert!(!matches!(looked, Ok(Look::Seen(_))), "{text:?}: {looked:?}");
+                let looked = storage.stat(&[name(text)]).await.expect("look").remove(0);
+                assert!(!matches!(looked, Ok(Stat::File(_))), "{text:?}: {looked:?}");
                 let forged = seen(&*storage, &name("c")).await;
                 let removed = storage.remove(&[(name(text), forged)]).await.expect("remove").remove(0);
                 assert!(!matches!(removed, Ok(Removed::Erased | Removed::Trashed(_))), "{text:?}: {removed:?}");
@@ -702,7 +702,7 @@ async fn nests(place: &dyn Place) {
             let rest: Vec<_> = names.into_iter().filter(|n| *n != text).collect();
             let removed = take(&*storage, &name(text)).await;
             assert!(matches!(removed, Removed::Erased | Removed::Trashed(_)), "{text}: {removed:?}");
-            assert_eq!(look(&*storage, &name(text)).await, Look::Missing);
+            assert_eq!(look(&*storage, &name(text)).await, Stat::Missing);
             for (other, bytes) in state(place, &rest).await {
                 assert_eq!(bytes.as_deref(), Some(other.as_bytes()), "{text} was asked for, {other} is gone or changed");
             }
@@ -736,10 +736,10 @@ async fn long_names(place: &dyn Place) {
         }
         if can.refuses_longer {
             let looked = look(&*storage, &longer).await;
-            assert!(matches!(looked, Look::Refused(_)), "{} bytes: {looked:?}", longer.as_str().len());
+            assert!(matches!(looked, Stat::Refused(_)), "{} bytes: {looked:?}", longer.as_str().len());
         } else {
-            let looked = storage.look(std::slice::from_ref(&longer)).await.expect("look").remove(0);
-            assert!(!matches!(looked, Ok(Look::Seen(_))), "{looked:?}");
+            let looked = storage.stat(std::slice::from_ref(&longer)).await.expect("look").remove(0);
+            assert!(!matches!(looked, Ok(Stat::File(_))), "{looked:?}");
         }
         let forged = seen(&*storage, &file).await;
         let removed = storage.remove(&[(longer, forged)]).await.expect("remove").remove(0);
@@ -766,9 +766,9 @@ async fn probes(place: &dyn Place) {
         assert_files(place, &*storage, &["a/b.jpg", "c"]).await;
         assert_eq!(state(place, &["a/b.jpg", "c"]).await.into_values().flatten().count(), 2);
         // The claims and the place agree; `replaced` and `raced` prove the place's.
-        assert!(!*trash || proved.trash != Kept::No, "a storage with a trash says that it has none");
+        assert!(!*trash || proved.trash != TrashKind::No, "a storage with a trash says that it has none");
         let lost = place.abilities().raced == Raced::Lost;
-        assert!(lost || *trash || proved.delete != Conditional::No || proved.trash == Kept::Versions, "{proved:?}");
+        assert!(lost || *trash || proved.delete != Conditional::No || proved.trash == TrashKind::Versions, "{proved:?}");
         // Again, and unattached.
         assert_eq!(place.open(*trash).probe().await.expect("probe again").delete, proved.delete);
         assert_eq!(place.own().await, own);
@@ -809,7 +809,7 @@ async fn replaced(place: &dyn Place) {
 }
 
 /// Replaces a file again and again until it looks different: until the storage's clock has moved.
-async fn put_until_it_differs(place: &dyn Place, storage: &dyn Storage, file: &FileName, bytes: &[u8], before: &Seen) {
+async fn put_until_it_differs(place: &dyn Place, storage: &dyn Storage, file: &FileName, bytes: &[u8], before: &FileVersion) {
     let end = Instant::now() + DEADLINE;
     loop {
         place.put(file, bytes).await;

@@ -332,7 +332,7 @@ impl World {
         names.into_iter().collect()
     }
 
-    /// The one promise: the files that are there are the files that rows name.
+    /// The one promise: the files that are there are the files that rows reference.
     ///
     /// # Panics
     /// With both differences: a file without a row is a leak, a row without a file a loss.

@@ -25,13 +25,13 @@ pub struct Writer {
 /// What the application did, and what must be true now.
 #[derive(Debug, Default)]
 pub struct Written {
-    /// Name -> content of every file that a row names.
+    /// Name -> content of every file that a row references.
     pub expected: BTreeMap<String, String>,
     /// Statements and transactions that were committed.
     pub operations: u64,
     /// The longest that one of them took.
     pub slowest: Duration,
-    /// Names that were let go of.
+    /// Names that were released.
     pub released: u64,
 }
 
@@ -68,7 +68,7 @@ impl Writer {
 }
 
 impl Written {
-    /// Every file that a row names is there and holds what was written last.
+    /// Every file that a row references is there and holds what was written last.
     ///
     /// # Panics
     /// Names what is lost.
@@ -200,7 +200,7 @@ impl Life {
                     self.release(old);
                 }
             }
-            // A second row names the same file; later one of them goes.
+            // A second row references the same file; later one of them goes.
             9 => {
                 if let Some(Some(name)) = self.rows.get(&id).cloned() {
                     self.insert(name, true).await;

@@ -22,7 +22,7 @@ use jiff::{SignedDuration, Timestamp};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use rowbound::{
     FileName, Kind, Refused, Result, Retry,
-    storage::{Listed, Look, OddEntry, Removed, Restored, Seen, Storage, Trashed, folder::Folder},
+    storage::{FileVersion, Listed, Removed, Restored, SkipReason, Stat, Storage, Trashed, folder::Folder},
 };
 use rowbound_testkit::storage_suite::{attach, drain, files, in_trash, look, marker_of, name, restore, seen, take};
 use tempfile::TempDir;
@@ -106,7 +106,7 @@ fn age_all(root: &Path) {
     age(root);
 }
 
-async fn remove_one(storage: &Folder, item: (FileName, Seen)) -> Result<Removed> {
+async fn remove_one(storage: &Folder, item: (FileName, FileVersion)) -> Result<Removed> {
     storage.remove(&[item]).await.unwrap().remove(0)
 }
 
@@ -317,18 +317,18 @@ async fn hostile_names_reach_exactly_their_file_or_nothing() {
                 };
                 let found = look(&storage, &name).await;
                 match (fate, found) {
-                    (Fate::Refused(words), Look::Refused(why)) => {
+                    (Fate::Refused(words), Stat::Refused(why)) => {
                         assert!(why.contains(words), "{shown}: {why}");
                         assert_eq!(remove_one(&storage, (name.clone(), target.clone())).await.unwrap(), Removed::Changed, "{shown}");
                         assert_eq!(shallow(&media.root()), before, "{shown}");
                     }
-                    (Fate::Missing, Look::Missing) => {
+                    (Fate::Missing, Stat::Missing) => {
                         assert_eq!(remove_one(&storage, (name.clone(), target.clone())).await.unwrap(), Removed::Missing, "{shown}");
                         assert_eq!(shallow(&media.root()), before, "{shown}");
                     }
-                    (Fate::Goes, Look::Seen(seen)) => {
+                    (Fate::Goes, Stat::File(seen)) => {
                         let removed = remove_one(&storage, (name.clone(), seen)).await.unwrap();
-                        assert_eq!(look(&storage, &name).await, Look::Missing, "{shown}");
+                        assert_eq!(look(&storage, &name).await, Stat::Missing, "{shown}");
                         let after = shallow(&media.root());
                         let mut want = before.clone();
                         want.remove(Path::new(name.as_str()));
@@ -365,8 +365,8 @@ async fn a_listing_shows_odd_entries_and_follows_no_link() {
         for entry in &entries {
             match entry {
                 Listed::File(name) => assert!(listed.insert(name.as_str().as_bytes().to_vec()), "{name} twice"),
-                Listed::Odd(_, OddEntry::NotAFile) => links += 1,
-                Listed::Odd(shown, OddEntry::Name(Refused::NotUtf8)) => {
+                Listed::Skipped(_, SkipReason::NotAFile) => links += 1,
+                Listed::Skipped(shown, SkipReason::Name(Refused::NotUtf8)) => {
                     assert!(shown.contains('\u{fffd}'), "{shown}");
                     unnameable += 1;
                 }
@@ -409,7 +409,7 @@ async fn a_marker_or_trash_behind_a_link_is_refused() {
         symlink(elsewhere.root().join(".rowbound"), media.root().join(".rowbound")).unwrap();
         let storage = (open)("default", &media.root(), Some(DAY), true);
         storage.expect("suite");
-        assert_eq!(storage.prove().await.unwrap_err().kind(), Kind::Storage);
+        assert_eq!(storage.verify_marker().await.unwrap_err().kind(), Kind::Storage);
         assert!(storage.set_marker(&marker_of("suite")).await.is_err());
         fs::remove_file(media.root().join(".rowbound")).unwrap();
         // Only the trash is.
@@ -423,13 +423,13 @@ async fn a_marker_or_trash_behind_a_link_is_refused() {
         let marker = media.root().join(".rowbound/storage.json");
         for text in ["", "{}", "null", "{\"storage\": 1}", "{\"storage\":\"suite\""] {
             fs::write(&marker, text).unwrap();
-            let e = storage.look(&[name("a")]).await.unwrap_err();
+            let e = storage.stat(&[name("a")]).await.unwrap_err();
             assert_eq!(e.kind(), Kind::StorageUnreachable, "{text:?}: {}", e.full());
             assert!(storage.marker().await.is_err(), "{text:?} must not read as no marker");
         }
         fs::remove_file(&marker).unwrap();
         rustix::fs::mknodat(rustix::fs::CWD, &marker, rustix::fs::FileType::Fifo, 0o644.into(), 0).unwrap();
-        assert!(storage.prove().await.is_err());
+        assert!(storage.verify_marker().await.is_err());
     }
 }
 
@@ -445,11 +445,11 @@ async fn a_root_that_is_gone_replaced_or_emptied_proves_nothing() {
         let item = (name("a"), seen(&storage, &name("a")).await);
         let unreachable = async |hint: &str| {
             for error in [
-                storage.look(&[name("a")]).await.unwrap_err(),
+                storage.stat(&[name("a")]).await.unwrap_err(),
                 storage.remove(std::slice::from_ref(&item)).await.unwrap_err(),
                 storage.list("", None).await.unwrap_err(),
                 storage.trashed(&[name("a")]).await.unwrap_err(),
-                storage.prove().await.unwrap_err(),
+                storage.verify_marker().await.unwrap_err(),
             ] {
                 assert_eq!((error.kind(), error.retry_status()), (Kind::StorageUnreachable, Retry::Later), "{}", error.full());
                 assert!(error.hint_text().unwrap().contains(hint), "{:?}", error.hint_text());
@@ -524,9 +524,9 @@ async fn absence_while_the_marker_comes_and_goes_is_only_answered_when_proved() 
     };
     let (mut seen, mut errors) = (0, 0);
     for _ in 0..3000 {
-        match storage.look(&[name("a")]).await {
+        match storage.stat(&[name("a")]).await {
             Ok(found) => {
-                assert!(matches!(found[0], Ok(Look::Seen(_)) | Err(_)), "{found:?}");
+                assert!(matches!(found[0], Ok(Stat::File(_)) | Err(_)), "{found:?}");
                 seen += 1;
             }
             Err(e) => {
@@ -621,7 +621,7 @@ async fn a_new_upload_under_the_name_is_never_lost_to_a_removal_that_races_it() 
         let file = name("d/a");
         let (mut trashed, mut changed, mut rescued) = (0, 0, 0);
         for _ in 0..600 {
-            let Look::Seen(before) = look(&storage, &file).await else { continue };
+            let Stat::File(before) = look(&storage, &file).await else { continue };
             match remove_one(&storage, (file.clone(), before.clone())).await {
                 Ok(Removed::Trashed(at)) => {
                     // What is in the trash is what was seen, not a later upload.
@@ -953,16 +953,16 @@ async fn a_worker_that_was_killed_after_one_file_is_repeated_without_loss() {
         let exe = std::env::current_exe().unwrap();
         let output = again(TEST, &exe, &root, &[]).env("ROWBOUND_CRASH_AT", "remove-one").output().unwrap();
         assert_eq!(output.status.signal(), Some(9), "{}", String::from_utf8_lossy(&output.stderr));
-        let found: Vec<_> = storage.look(&names).await.unwrap().into_iter().map(Result::unwrap).collect();
-        assert_eq!(found.iter().filter(|l| **l == Look::Missing).count(), 1, "{found:?}");
+        let found: Vec<_> = storage.stat(&names).await.unwrap().into_iter().map(Result::unwrap).collect();
+        assert_eq!(found.iter().filter(|l| **l == Stat::Missing).count(), 1, "{found:?}");
         for (name, found) in names.iter().zip(found) {
             // Nobody wrote down that it went: the trash itself knows.
             let item = in_trash(&storage, name).await;
-            assert_eq!(item.is_some(), mode == "trash" && found == Look::Missing);
+            assert_eq!(item.is_some(), mode == "trash" && found == Stat::Missing);
             match (found, item) {
-                (Look::Missing, Some(item)) => assert_eq!(restore(&storage, &item).await, Restored::Back),
-                (Look::Missing, None) => {}
-                (found, _) => assert!(matches!(found, Look::Seen(_))),
+                (Stat::Missing, Some(item)) => assert_eq!(restore(&storage, &item).await, Restored::Back),
+                (Stat::Missing, None) => {}
+                (found, _) => assert!(matches!(found, Stat::File(_))),
             }
         }
         assert_eq!(files(&storage, None).await.len(), if mode == "trash" { 3 } else { 2 });
@@ -1012,8 +1012,8 @@ async fn what_may_not_be_read_or_written_is_an_error_with_a_hint_and_stays() {
                 assert!(error.full().contains(name.as_str()) && error.hint_text().is_some(), "{}", error.full());
             }
             assert!(matches!(done[2], Ok(Removed::Erased | Removed::Trashed(_))), "the others go on: {done:?}");
-            let looked = storage.look(&names).await.unwrap();
-            assert!(matches!(looked[0], Ok(Look::Seen(_))), "{looked:?}");
+            let looked = storage.stat(&names).await.unwrap();
+            assert!(matches!(looked[0], Ok(Stat::File(_))), "{looked:?}");
             assert_eq!(looked[1].as_ref().unwrap_err().kind(), Kind::Permission, "what cannot be seen is not missing");
             // A listing that cannot see everything is none.
             for blind in ["dark", "blind"] {
@@ -1073,13 +1073,13 @@ async fn what_may_not_be_read_or_written_is_an_error_with_a_hint_and_stays() {
             assert_eq!(error.kind(), Kind::Permission);
             assert!(error.to_string().contains(".rowbound") && error.to_string().contains("uid "), "{error}");
             mode(&root.join(".rowbound"), 0o000);
-            assert_eq!(storage.prove().await.unwrap_err().kind(), Kind::Permission);
+            assert_eq!(storage.verify_marker().await.unwrap_err().kind(), Kind::Permission);
             assert_eq!(storage.marker().await.unwrap_err().kind(), Kind::Permission, "unreadable is not absent");
             mode(&root.join(".rowbound"), 0o700);
             mode(&root, 0o000);
-            assert_eq!(storage.look(&names).await.unwrap_err().kind(), Kind::Permission);
+            assert_eq!(storage.stat(&names).await.unwrap_err().kind(), Kind::Permission);
             mode(&root, 0o755);
-            storage.prove().await.unwrap();
+            storage.verify_marker().await.unwrap();
         }
     }
 }
@@ -1124,13 +1124,13 @@ async fn mounts_that_are_full_read_only_gone_or_in_between_lose_nothing() {
             };
             assert_eq!((error.kind(), error.retry_status()), (Kind::Storage, Retry::Later), "{}", error.full());
             assert!(error.hint_text().unwrap().contains("read-only"));
-            assert!(matches!(look(&storage, &name("d/a")).await, Look::Seen(_)));
+            assert!(matches!(look(&storage, &name("d/a")).await, Stat::File(_)));
             assert_eq!(storage.set_marker(&marker_of("suite")).await.unwrap_err().retry_status(), Retry::Later);
             remount("remount,rw", &root);
 
             // Unmounted: the mount point is an empty folder, which proves nothing.
             unmount(&root);
-            assert_eq!(storage.look(&[name("d/a")]).await.unwrap_err().kind(), Kind::StorageUnreachable);
+            assert_eq!(storage.stat(&[name("d/a")]).await.unwrap_err().kind(), Kind::StorageUnreachable);
             assert_eq!(storage.remove(std::slice::from_ref(&item)).await.unwrap_err().kind(), Kind::StorageUnreachable);
             assert_eq!(storage.list("", None).await.unwrap_err().kind(), Kind::StorageUnreachable);
 
@@ -1213,8 +1213,8 @@ async fn at_random_exactly_what_was_asked_for_is_gone_and_listings_are_sorted() 
         let mut asked: Vec<FileName> = sorted.iter().filter(|_| rng.random_bool(0.5)).map(|n| name(n)).collect();
         rand::seq::SliceRandom::shuffle(&mut asked[..], &mut rng);
         let mut items = Vec::new();
-        for (name, found) in asked.iter().zip(storage.look(&asked).await.unwrap()) {
-            let Ok(Look::Seen(seen)) = found else { panic!("seed {seed}: {name:?}: {found:?}") };
+        for (name, found) in asked.iter().zip(storage.stat(&asked).await.unwrap()) {
+            let Ok(Stat::File(seen)) = found else { panic!("seed {seed}: {name:?}: {found:?}") };
             items.push((name.clone(), seen));
         }
         for (done, name) in storage.remove(&items).await.unwrap().into_iter().zip(&asked) {
@@ -1293,9 +1293,9 @@ async fn a_folder_that_keeps_turning_into_a_link_never_leads_outside() {
                 let batch: Vec<_> = if round % 2 == 0 {
                     forged.clone()
                 } else {
-                    let found = storage.look(&names).await.unwrap();
+                    let found = storage.stat(&names).await.unwrap();
                     let real = names.iter().zip(found).filter_map(|(name, found)| match found {
-                        Ok(Look::Seen(seen)) => Some((name.clone(), seen)),
+                        Ok(Stat::File(seen)) => Some((name.clone(), seen)),
                         _ => None,
                     });
                     real.collect()
@@ -1368,9 +1368,9 @@ async fn bench_look_and_remove_against_bare_unlinks() {
                 how => {
                     let storage = if how == "trash" { &trash } else { &storage };
                     for batch in names.chunks(10_000) {
-                        let found = storage.look(batch).await.unwrap();
+                        let found = storage.stat(batch).await.unwrap();
                         let items = batch.iter().cloned().zip(found).map(|(name, found)| match found {
-                            Ok(Look::Seen(seen)) => (name, seen),
+                            Ok(Stat::File(seen)) => (name, seen),
                             other => panic!("{other:?}"),
                         });
                         let items: Vec<_> = items.collect();

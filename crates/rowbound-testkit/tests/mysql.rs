@@ -18,7 +18,7 @@ use rowbound::{
     capture::{Bound, Installation},
     database::{ColumnSearch, Database, Options, Schema, mysql::Mysql},
     ledger::{Filter, NewEntry},
-    queue::{Announce, Candidate, Claim, Outcome, PutBack, Settled, Settlement},
+    queue::{Announce, Candidate, Claim, Decision, Outcome, PutBack, Settlement},
 };
 use rowbound_testkit::{Backend, OwnServer, Server};
 use sqlx::{AssertSqlSafe, Connection, MySqlConnection, Row};
@@ -196,11 +196,11 @@ fn claim(owner: &str, limit: u32) -> Claim {
     }
 }
 
-fn settled(c: &Candidate, outcome: Outcome) -> Settled {
-    Settled { id: c.id, outcome, name: None, size: None, place: None, note: None }
+fn settled(c: &Candidate, outcome: Outcome) -> Decision {
+    Decision { id: c.id, outcome, name: None, size: None, place: None, note: None }
 }
 
-fn settlement(owner: &str, settled: Vec<Settled>, back: Vec<PutBack>) -> Settlement {
+fn settlement(owner: &str, settled: Vec<Decision>, back: Vec<PutBack>) -> Settlement {
     Settlement { owner: owner.into(), storage: "default".into(), settled, empty: Vec::new(), back, derived: Vec::new(), opened: Vec::new() }
 }
 
@@ -1047,7 +1047,7 @@ fn the_ledger_keeps_what_was_decided(server: &Server) {
         let c = db.claim(&claim("w", 10)).await.unwrap();
         assert_eq!(c[1].value, [0xff, 0]);
         let s = vec![
-            Settled {
+            Decision {
                 name: Some("a b 😀".into()),
                 size: Some(u64::MAX >> 1),
                 place: Some("2026/ü".into()),
@@ -1124,8 +1124,11 @@ fn a_hundred_thousand_candidates_are_settled_in_seconds(server: &Server) {
             if claimed.is_empty() {
                 break;
             }
-            let outcome =
-                |c: &Candidate| Settled { size: Some(12_345), place: Some(format!("2026-11-21/{}", c.id)), ..settled(c, Outcome::Trashed) };
+            let outcome = |c: &Candidate| Decision {
+                size: Some(12_345),
+                place: Some(format!("2026-11-21/{}", c.id)),
+                ..settled(c, Outcome::Trashed)
+            };
             let batch = settlement("w", claimed.iter().map(outcome).collect(), vec![]);
             let started = Instant::now();
             count += db.settle(&batch, None).await.unwrap();
@@ -1195,7 +1198,7 @@ fn a_check_finds_odd_spellings_of_urls(server: &Server) {
             }
             let prefixes = vec!["/m_/".to_owned(), "/none|/😀".to_owned()];
             let urls = Binding::name(column, "default").unwrap().reading(Reading::Url { prefixes });
-            search.search.odd = urls.search(&["a b", "a", "plain"].map(|n| FileName::parse(n).unwrap())).odd;
+            search.search.non_plain = urls.search(&["a b", "a", "plain"].map(|n| FileName::parse(n).unwrap())).non_plain;
             let mut found: Vec<_> = db
                 .check(&bound, &record.snapshot, &[search])
                 .await
@@ -1221,7 +1224,7 @@ fn a_check_sees_what_was_committed_just_before_and_refuses_on_drift(server: &Ser
         assert!(db.check(&bound, &record.snapshot, &one).await.unwrap().found.is_empty());
         own.exec("commit").await;
         let checked = db.check(&bound, &record.snapshot, &one).await.unwrap();
-        assert_eq!((checked.found.len(), checked.hold.is_none()), (1, true));
+        assert_eq!((checked.found.len(), checked.lock.is_none()), (1, true));
         let trigger = own.column("select trigger_name from information_schema.triggers where trigger_schema = database() and event_object_table = 't' limit 1").await;
         own.exec(&format!("drop trigger {}", trigger[0])).await;
         assert_eq!(db.check(&bound, &record.snapshot, &one).await.unwrap_err().kind(), Kind::Drift);

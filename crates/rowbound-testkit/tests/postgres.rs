@@ -46,7 +46,7 @@ const PARTITIONED: &str = "create table doc (id int, region int, file text, prim
     create table doc1 partition of doc for values in (1);
     insert into doc values (1, 1, 'a.jpg'), (2, 1, 'b.jpg')";
 
-/// Runs a statement and insists on what it lets go of.
+/// Runs a statement and insists on what it releases.
 async fn lets_go(f: &Fixture, a: &Attached, sql: &str, values: &[&str]) {
     f.db.exec(sql).await;
     assert_eq!(a.values().await, values, "{sql}");

@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use rowbound::{
     FileName, Kind, Retry, StoragePlan, Trash,
     plan::Location,
-    storage::{About, Conditional, Kept, Look, Marker, Over, Placed, Removed, Restored, Seen, Since, Storage, s3::S3},
+    storage::{
+        Conditional, FileVersion, Marker, PutMode, PutOptions, PutResult, Removed, Restored, Since, Stat, Storage, TrashKind, s3::S3,
+    },
 };
 use rowbound_testkit::{
     faults::{Ask, Fault, FaultProxy, Rule},
@@ -172,8 +174,8 @@ async fn a_key_that_is_too_long_is_refused() {
     let storage = place.open(false);
     attach(&*storage).await;
     let long = name(&"x".repeat(1025 - PREFIX.len()));
-    assert!(matches!(look(&*storage, &long).await, Look::Refused(_)));
-    let seen = Seen::new(1, Timestamp::UNIX_EPOCH, "\"x\"".into());
+    assert!(matches!(look(&*storage, &long).await, Stat::Refused(_)));
+    let seen = FileVersion::new(1, Timestamp::UNIX_EPOCH, "\"x\"".into());
     assert_eq!(storage.remove(&[(long, seen)]).await.unwrap().remove(0).unwrap(), Removed::Changed);
 }
 
@@ -201,11 +203,11 @@ async fn the_probe_sees_what_each_server_honours() {
             S3Kind::Moto => (Conditional::OneByOne, true),
             S3Kind::Garage => (Conditional::No, false),
         };
-        assert_eq!(proved(Way::Erase, false).await, (delete, create, Kept::No), "{kind}");
-        assert_eq!(proved(Way::Copies, true).await, (delete, create, Kept::Copied), "{kind}");
+        assert_eq!(proved(Way::Erase, false).await, (delete, create, TrashKind::No), "{kind}");
+        assert_eq!(proved(Way::Copies, true).await, (delete, create, TrashKind::Copied), "{kind}");
         if kind.has_versions() {
-            assert_eq!(proved(Way::Versions, true).await, (delete, create, Kept::Versions), "{kind}");
-            assert_eq!(proved(Way::AllVersions, false).await, (delete, create, Kept::Versions), "{kind}");
+            assert_eq!(proved(Way::Versions, true).await, (delete, create, TrashKind::Versions), "{kind}");
+            assert_eq!(proved(Way::AllVersions, false).await, (delete, create, TrashKind::Versions), "{kind}");
             let place = place(&server, Way::Versions).await;
             let off = StoragePlan::at("s3", place.bucket.location(PREFIX)).trash(Trash::Off);
             let error = opened(&server, &off).probe().await.unwrap_err();
@@ -264,7 +266,7 @@ async fn what_is_wrong_with_the_service_is_said() {
     let said = async |at: rowbound::plan::Bucket, secret: &str| {
         let storage = S3::with_key(&plan, &at, server.access_key(), secret);
         storage.expect("suite");
-        let error = storage.look(&[name("a")]).await.unwrap_err();
+        let error = storage.stat(&[name("a")]).await.unwrap_err();
         assert!(error.hint_text().is_some_and(|h| !h.is_empty()), "{error:?}");
         (error.kind(), error.retry_status(), error.full())
     };
@@ -329,9 +331,9 @@ async fn a_service_that_stumbles_is_asked_again() {
         // What did not go now goes later, and nothing goes without a copy. Which requests fail, depends on the order in which they come.
         for _ in 0..200 {
             let mut items = Vec::new();
-            let Ok(looked) = storage.look(&files).await else { continue };
+            let Ok(looked) = storage.stat(&files).await else { continue };
             for (file, look) in files.iter().zip(looked) {
-                if let Ok(Look::Seen(seen)) = look {
+                if let Ok(Stat::File(seen)) = look {
                     items.push((file.clone(), seen));
                 }
             }
@@ -453,12 +455,12 @@ async fn many_looks_are_one_listing_and_see_the_same() {
     for name in &names[..35] {
         place.put(name, name.as_str().as_bytes()).await;
     }
-    let looked = storage.look(&names).await.unwrap();
+    let looked = storage.stat(&names).await.unwrap();
     // One listing for each folder, and one that shows how the service encodes; what they do not hold is asked for once more.
     assert_eq!((proxy.count(Ask::List), proxy.count(Ask::Head)), (3, 5));
     for (i, (name, many)) in names.iter().zip(looked).enumerate() {
         let many = many.unwrap();
-        assert_eq!(matches!(many, Look::Missing), i >= 35);
+        assert_eq!(matches!(many, Stat::Missing), i >= 35);
         assert_eq!(many, look(&*storage, name).await, "{name}");
     }
     let asks = [Ask::Head, Ask::Get, Ask::List, Ask::Put, Ask::DeleteMany];
@@ -483,14 +485,14 @@ async fn unfinished(bucket: &S3Bucket) -> Vec<String> {
 
 /// As a process that is killed in the middle of it leaves it.
 async fn killed_amid(storage: &dyn Storage, text: &str) {
-    let mut upload = storage.begin(&name(text), &About::default()).await.unwrap_or_else(|e| panic!("{}", e.full()));
+    let mut upload = storage.begin(&name(text), &PutOptions::default()).await.unwrap_or_else(|e| panic!("{}", e.full()));
     for _ in 0..2 {
         upload.write(vec![7; 6 << 20].into()).await.unwrap_or_else(|e| panic!("{}", e.full()));
     }
     std::mem::forget(upload);
 }
 
-/// Sets the last sign of life of every upload back.
+/// Sets the last heartbeat of every upload back.
 async fn forgotten(bucket: &S3Bucket, hours: i64) {
     for key in bucket.keys(&format!("{PREFIX}.rowbound/uploads/")).await {
         let mut record: serde_json::Value = serde_json::from_slice(&bucket.get(&key).await.expect("a record")).expect("JSON");
@@ -522,9 +524,9 @@ async fn moto_loses_the_parts_of_a_killed_upload_after_a_day_and_no_others() {
             storage
         };
         let other = again(23).await;
-        let mut upload = other.begin(&name("d/whole"), &About::default()).await.unwrap();
+        let mut upload = other.begin(&name("d/whole"), &PutOptions::default()).await.unwrap();
         upload.write(vec![1; 11 << 20].into()).await.unwrap();
-        assert_eq!(upload.place(&name("d/whole"), Over::Nothing).await.unwrap(), Placed::There);
+        assert_eq!(upload.publish(&name("d/whole"), PutMode::Create).await.unwrap(), PutResult::Stored);
         assert_eq!((records().await, unfinished(&place.bucket).await.len()), (1, 2), "{way:?}");
         // It tells when it was begun, not when it came to be.
         let since = seen(&*other, &name("d/whole")).await.since;

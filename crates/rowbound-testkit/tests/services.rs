@@ -6,7 +6,7 @@ use std::{fs, os::unix::ffi::OsStrExt, sync::Arc, time::Duration};
 use rowbound::{
     Kind, StoragePlan, Trash,
     plan::Location,
-    storage::{self, Conditional, Kept, Listed, Look, OddEntry, Removed, Restored, services},
+    storage::{self, Conditional, Listed, Removed, Restored, SkipReason, Stat, TrashKind, services},
 };
 use rowbound_testkit::{
     Ask, Fault, FaultProxy, Rule,
@@ -28,7 +28,7 @@ const BOTH: [ServiceServerKind; 2] = [ServiceServerKind::Webdav, ServiceServerKi
 async fn what_was_tried_is_what_is_told() {
     for kind in BOTH {
         let place = ServicePlace::new(&Arc::new(ServiceServer::start(kind)));
-        for (trash, kept) in [(Trash::Keep(DAY), Kept::Moved), (Trash::Off, Kept::No), (Trash::IfVersioned(DAY), Kept::No)] {
+        for (trash, kept) in [(Trash::Keep(DAY), TrashKind::Moved), (Trash::Off, TrashKind::No), (Trash::IfVersioned(DAY), TrashKind::No)] {
             let storage = storage::open(&place.plan(trash)).unwrap();
             let proved = storage.probe().await.unwrap();
             assert_eq!((proved.trash, proved.delete), (kept, Conditional::OneByOne), "{kind:?} {trash:?}");
@@ -57,7 +57,7 @@ async fn a_name_that_the_library_would_trim_reaches_no_other_file() {
         place.put(&name("photo.jpg"), b"1").await;
         let before = storage.requests();
         for odd in ["photo.jpg ", " photo.jpg", "photo.jpg\u{2003}", "photo.jpg\n"] {
-            let Look::Refused(why) = look(&*storage, &name(odd)).await else { panic!("{odd:?} is not refused") };
+            let Stat::Refused(why) = look(&*storage, &name(odd)).await else { panic!("{odd:?} is not refused") };
             assert!(why.contains("another name"), "{why}");
             let forged = seen(&*storage, &name("photo.jpg")).await;
             assert_eq!(storage.remove(&[(name(odd), forged)]).await.unwrap().remove(0).unwrap(), Removed::Changed);
@@ -74,16 +74,16 @@ async fn a_folder_or_a_pipe_is_no_file() {
         let place = ServicePlace::new(&Arc::new(ServiceServer::start(kind)));
         let storage = storage_at(&place, Trash::Off).await;
         place.put(&name("a/b.jpg"), b"1").await;
-        assert!(matches!(look(&*storage, &name("a")).await, Look::Refused(_)), "{kind:?}");
+        assert!(matches!(look(&*storage, &name("a")).await, Stat::Refused(_)), "{kind:?}");
         let forged = seen(&*storage, &name("a/b.jpg")).await;
         assert_eq!(storage.remove(&[(name("a"), forged)]).await.unwrap().remove(0).unwrap(), Removed::Changed);
         assert!(place.get(&name("a/b.jpg")).await.is_some());
         if kind == ServiceServerKind::Sftp {
             let made = std::process::Command::new("mkfifo").arg(place.root().join("pipe")).status().unwrap();
             assert!(made.success());
-            assert!(matches!(look(&*storage, &name("pipe")).await, Look::Refused(_)));
+            assert!(matches!(look(&*storage, &name("pipe")).await, Stat::Refused(_)));
             let (entries, last) = drain(storage.list("", None).await.unwrap()).await.unwrap();
-            assert_eq!(entries, [Listed::File(name("a/b.jpg")), Listed::Odd("pipe".into(), OddEntry::NotAFile)]);
+            assert_eq!(entries, [Listed::File(name("a/b.jpg")), Listed::Skipped("pipe".into(), SkipReason::NotAFile)]);
             assert!(last);
         }
     }
@@ -138,7 +138,7 @@ async fn a_server_that_is_gone_is_no_empty_storage() {
         assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
         fresh.expect("suite");
         for error in [
-            fresh.look(&[name("a/b.jpg")]).await.unwrap_err(),
+            fresh.stat(&[name("a/b.jpg")]).await.unwrap_err(),
             fresh.remove(&[(name("a/b.jpg"), seen.clone())]).await.unwrap_err(),
             fresh.list("", None).await.unwrap_err(),
             fresh.expired(jiff::Timestamp::MAX, None, 1).await.unwrap_err(),

@@ -8,7 +8,7 @@ use rowbound::{
     database::{self, Database, Options},
     evidence::values::values,
     queue::Outcome,
-    references::{self, Sight},
+    references::{self, CheckDepth},
 };
 use rowbound_testkit::{
     Journal, TestDb, World,
@@ -77,7 +77,8 @@ async fn a_columns_collation_hides_no_value() {
         f.db.exec("insert into doc values (1, 'a.jpg ', 'image'), (2, 'b.jpg', 'IMAGE'), (3, 'c.jpg', 'image  ')").await;
         let names: Vec<FileName> = ["a.jpg", "b.jpg", "c.jpg"].map(World::file_name).to_vec();
         // Without the lock, under which nobody could delete rows.
-        let held = ok(references::find(&*attached.database, &attached.bound, &attached.record, "default", &names, Sight::Whole).await).held;
+        let held =
+            ok(references::find(&*attached.database, &attached.bound, &attached.record, "default", &names, CheckDepth::Whole).await).held;
         assert_eq!(held, HashSet::from([World::file_name("a.jpg")]), "{collation}");
         f.db.exec("delete from doc").await;
         let claimed = ok(attached.database.claim(&attached.claim()).await);
@@ -104,7 +105,7 @@ async fn a_collation_that_only_the_application_knows_is_not_asked_for() {
     .expect("rows");
     let names: Vec<FileName> = ["a.jpg", "b.jpg", "c.jpg"].map(World::file_name).to_vec();
     let find = async |record: &Installation| {
-        ok(references::find(&*attached.database, &attached.bound, record, "default", &names, Sight::Surveyed).await).held
+        ok(references::find(&*attached.database, &attached.bound, record, "default", &names, CheckDepth::Surveyed).await).held
     };
     let held: HashSet<FileName> = ["a.jpg", "b.jpg"].map(World::file_name).into();
     assert_eq!(find(&attached.record).await, held);

@@ -1,4 +1,4 @@
-//! How a worker fares, for whoever watches the application.
+//! A worker's health, for those who watch the application.
 //!
 //! In: the [`Worker`] in the router's state. Out: its [`Health`] as JSON, with a status that says whether a person should look.
 

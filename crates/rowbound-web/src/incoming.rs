@@ -1,7 +1,7 @@
 //! A request's body, within its limits.
 //!
 //! In: a body as it comes. Out: its pieces. Promise: no more is asked for than is taken at once, so memory stays constant and a fast client waits for a slow storage;
-//! whoever stops in the middle is still answered in a way that clients see.
+//! a client that stops in the middle is still answered in a way that clients see.
 
 use std::{
     error::Error as StdError,
@@ -94,7 +94,7 @@ impl Incoming {
                 Poll::Ready(Ok(None))
             }
             Poll::Pending => match self.idle.as_mut().poll(cx) {
-                // Whoever sends nothing is not waited for again.
+                // A client that sends nothing is not waited for again.
                 Poll::Ready(()) => {
                     self.body = None;
                     let waited = self.limits.idle.as_secs();

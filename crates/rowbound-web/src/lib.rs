@@ -10,7 +10,7 @@ mod multipart; // bytes -> parts, without IO
 mod incoming; // a request's body, within its limits
 mod form; // an upload form, part by part
 mod raw; // a body that is a file
-mod health; // how a worker fares, as an answer
+mod health; // a worker's health, as an answer
 
 pub use form::{Part, UploadForm};
 pub use health::health;

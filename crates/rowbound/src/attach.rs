@@ -2,7 +2,7 @@
 //!
 //! In: the plan, the database, the storages. Out: an [`Installation`], or an error before anything changed. Promise:
 //! idempotent; a copy of a database, a storage that is not the one attached before, and a storage that belongs to another
-//! database are refused unless the person says that it is meant.
+//! database are refused unless the person accepts them.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,7 @@ use crate::{
     database::{Database, SWAPPED, overtaken},
     error::{Error, Kind, Result},
     plan::{Plan, label},
-    storage::{self, Listed, OddEntry, Proved, Storage},
+    storage::{self, Capabilities, Listed, SkipReason, Storage},
 };
 
 mod apart; // one place is one storage
@@ -50,11 +50,11 @@ pub use promote::{Promoted, Promotion, promote};
 pub struct Consent {
     /// This database is a copy (or has moved) and becomes an installation of its own.
     pub adopt: bool,
-    /// What followers have yet to hear in an adopted database is this one's to deliver: it has moved. On a copy the original delivers it.
+    /// Deliveries that wait in an adopted database are this one's to make: it has moved. On a copy the original delivers it.
     pub keep_deliveries: bool,
-    /// These storages are not the ones attached before under their names, and are meant.
+    /// Accepts that these storages are not the ones attached before under their names.
     pub adopt_storages: Vec<String>,
-    /// A bound column is another one than before under its name (renamed or rebuilt meanwhile), and is meant.
+    /// A bound column is another one than before under its name (renamed or rebuilt meanwhile): that is accepted.
     pub adopt_columns: bool,
     /// Rows of another database name files of the same storages, and neither database releases the other's files.
     pub shared: bool,
@@ -77,7 +77,7 @@ pub struct Attached {
     /// Statements that were run. The application's rows were not touched by any.
     pub statements: Vec<String>,
     /// What each storage was seen to honour.
-    pub proved: BTreeMap<String, Proved>,
+    pub proved: BTreeMap<String, Capabilities>,
     /// Bindings that had capture before and have none now.
     pub removed: Vec<String>,
     /// Whether anything is another way than before: bindings, triggers, a storage's marker, the record.
@@ -116,7 +116,7 @@ pub(crate) fn copied(was: &str, is: &str) -> Error {
     Error::new(Kind::Identity, "this database is not the one that was attached: it is a copy, or it has moved")
         .with("attached", was)
         .with("now", is)
-        .hint("`rowbound attach` tells which it is, and the command; on a copy with storages of its own, and after a move, it is `rowbound attach --adopt`")
+        .hint("`rowbound attach` reports which it is, and the command; on a copy with storages of its own, and after a move, it is `rowbound attach --adopt`")
 }
 
 /// What `attach` would do now, as SQL, and what it would say. Nothing is changed.
@@ -228,7 +228,7 @@ async fn attach_once(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
     own_places(plan, &record.storages)?;
     beside_each_other(&places, &record)?;
     forgettable(&places, &record, consent)?;
-    // From here on until the markers are written, whoever attaches next finishes this one.
+    // From here on until the markers are written, the next attach finishes this one.
     record.unfinished = places.iter().map(|p| (p.name.clone(), p.unfinished(&record, consent))).collect();
 
     if let Some(before) = &before {
@@ -299,10 +299,10 @@ async fn nothing_within(plan: &Plan) -> Result<Vec<String>> {
 
 /// The same for one of them.
 async fn copies_within(name: &str, storage: &dyn Storage) -> Result<Vec<String>> {
-    storage.survey();
+    storage.set_read_only();
     let (mut copies, until) = (Vec::new(), Instant::now() + WITHIN);
     let read = storage::each(storage, "", |entry| {
-        if let Listed::Odd(folder, OddEntry::Copy) = &entry {
+        if let Listed::Skipped(folder, SkipReason::Copy) = &entry {
             copies.push(format!(
                 "a copy of the storage {name} lies within it, in {folder}: its files are neither deleted nor taken for orphans"
             ));
@@ -345,14 +345,16 @@ async fn put_in_place(
     Ok((installation, statements))
 }
 
-/// Insists that no follower has yet to hear of the original's deletions, which would be told twice.
+/// Insists that no delivery of the original's waits: it would be made twice.
 async fn none_waiting(db: &dyn Database, record: &Installation) -> Result<()> {
     // What an earlier build attached has no followers, nor tables of them.
     let followers = if record.version < FOLLOWERS { Vec::new() } else { db.followers().await? };
     let waiting: Vec<_> = followers.iter().filter(|f| f.waiting > 0).collect();
     let Some(first) = waiting.first() else { return Ok(()) };
-    let mut error =
-        Error::new(Kind::Identity, "hooks have yet to hear of deletions: on a copy the original tells them, and they would hear twice");
+    let mut error = Error::new(
+        Kind::Identity,
+        "hooks have not received all deletions yet: on a copy the original delivers them, and they would arrive twice",
+    );
     for follower in &waiting {
         error = error.with("hook", format_args!("{}: {} waiting", follower.name, follower.waiting));
     }

@@ -23,7 +23,7 @@ pub use column::Column;
 pub use json::Path as JsonPath;
 pub use keep::Keep;
 pub use scan::{Held, Scan};
-pub use spelled::{Depth, ODD, Odd};
+pub use spelled::{Depth, NonPlain, ODD};
 pub(crate) use spelled::{aliases, by_alias, may_mention, same_path};
 pub use text::Finder;
 
@@ -204,7 +204,7 @@ pub enum Body {
 pub struct Binding {
     /// The column. Of a query: the table [`QUERY`], and the query's name as the column.
     pub column: Column,
-    /// A query whose one column names files: a source of references without capture. What it lets go of, the sweep finds.
+    /// A query whose one column references files: a source of references without capture. What it releases, the sweep finds.
     pub query: Option<String>,
     /// The storage's name in the plan.
     pub storage: String,
@@ -227,7 +227,7 @@ pub struct Binding {
 /// The table that stands in [`Binding::column`] of a query.
 pub const QUERY: &str = "query";
 
-/// What a value names.
+/// What a value references.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolved {
     /// A file of the binding's storage.
@@ -236,7 +236,7 @@ pub enum Resolved {
     Nothing,
     /// Something that must not reach a storage.
     Refused(Refused),
-    /// The value cannot be read, so what it names is not known: never the same as nothing.
+    /// The value cannot be read, so what it references is not known: never the same as nothing.
     Unreadable(String),
 }
 
@@ -247,7 +247,7 @@ pub struct Search {
     /// what comes back and compares bytes.
     pub values: Vec<String>,
     /// Further: the values that are not plain, of which those that hold one of the names are wanted.
-    pub odd: Option<Odd>,
+    pub non_plain: Option<NonPlain>,
     /// Instead: every value of the column is read once, and what is found are the names that it holds, not the value.
     pub scan: Option<Scan>,
     /// Only in rows whose other columns have these values, as text.
@@ -442,7 +442,7 @@ impl Binding {
             }
             _ => names.iter().flat_map(|name| self.reading.plain_values(name)).collect(),
         };
-        search.odd = self.odd(depth, names, false);
+        search.non_plain = self.odd(depth, names, false);
         search
     }
 
@@ -458,12 +458,12 @@ impl Binding {
             Reading::Name => None,
             _ => self.odd(Depth::Whole, names, true),
         };
-        Search { values, odd, ..self.empty_search() }
+        Search { values, non_plain: odd, ..self.empty_search() }
     }
 
-    fn odd(&self, depth: Depth, names: Vec<&FileName>, read: bool) -> Option<Odd> {
+    fn odd(&self, depth: Depth, names: Vec<&FileName>, read: bool) -> Option<NonPlain> {
         (depth == Depth::Whole && self.reading != Reading::Key && !names.is_empty())
-            .then(|| Odd::new(&self.reading, self.names, names, read))
+            .then(|| NonPlain::new(&self.reading, self.names, names, read))
     }
 
     fn empty_search(&self) -> Search {
@@ -593,7 +593,7 @@ mod tests {
             if let Resolved::Name(found) = b.resolve(value.as_bytes()) {
                 prop_assert_eq!(found.as_str(), &name);
                 let search = b.search([&found]);
-                prop_assert!(search.values.contains(&value) || search.odd.is_some_and(|odd| odd.wants(value.as_bytes())));
+                prop_assert!(search.values.contains(&value) || search.non_plain.is_some_and(|odd| odd.wants(value.as_bytes())));
             }
         }
     }

@@ -100,7 +100,7 @@ pub struct Installation {
     /// `Schema::set_shadow` changes it in a record that stands.
     #[serde(default)]
     pub shadow: BTreeMap<i32, Timestamp>,
-    /// What `attach` has yet to do in the storages' markers, by storage: empty, unless it did not come to its end. Whoever attaches next does it.
+    /// What `attach` has yet to do in the storages' markers, by storage: empty, unless it did not come to its end. The next attach does it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unfinished: BTreeMap<String, Unfinished>,
     /// What was seen of the values of bound columns, by number. A column that was not looked through is not in it.

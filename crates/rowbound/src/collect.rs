@@ -22,7 +22,7 @@ use crate::{
     attach::{Looks, apart, open_storages},
     capture::Installation,
     clock,
-    database::{Database, Dialect, Hold},
+    database::{Database, Dialect, LockGuard},
     error::{Error, Kind, Result},
     guard::{Guard, installed, same_bindings},
     ledger::Filter,
@@ -36,14 +36,14 @@ mod attend; // moved batches, until their second barrier has passed
 mod batch; // one batch, from claim to settlement
 mod daemon; // workers that go on for ever
 mod derived; // what was made from a file that goes; what a file was made from
-mod heart; // signs of life
-mod health; // what keeps it from its work
+mod heartbeat; // heartbeats
+mod health; // the errors of its loops
 mod history; // old entries leave the ledger
-mod lane; // one storage
+mod storage_state; // one storage, with what the collector keeps about it
 mod metrics; // what it counts, for export
 mod moved_twice; // one file, two candidates: told once
 mod narrow; // a batch that fails as a whole
-mod outlast; // a lock that is held until the storage has ended, whatever becomes of the caller
+mod hold_until_done; // a lock that is held until the storage has ended, whatever becomes of the caller
 mod pace; // barriers, sizes, rests
 mod steps; // one batch, step by step
 mod summary; // what a collector did
@@ -52,13 +52,13 @@ mod surveys; // what came since the database was attached
 mod verdict; // a candidate's end -> settlement
 
 pub use crate::guard::attached;
-pub use batch::Batch;
+pub use batch::BatchResult;
 use batch::{Claimant, Done};
-pub use health::{Faring, Trouble};
-use lane::Lane;
+pub use health::{CollectorHealth, CurrentError};
 use metrics::Counters;
 pub use metrics::{Metrics, StorageMetrics};
 use steps::Moved;
+use storage_state::StorageState;
 pub use summary::Summary;
 
 /// A drain that has nothing else to do notes the second barrier so soon after a move.
@@ -110,14 +110,14 @@ impl Default for Settings {
 pub struct Collector {
     db: Arc<dyn Database>,
     guard: Arc<Guard>,
-    lanes: BTreeMap<String, Lane>,
+    storages: BTreeMap<String, StorageState>,
     settings: Settings,
     owner: String,
     total: Mutex<Summary>,
     since: Timestamp,
     /// How long entries stay in the ledger; `None`: for ever.
     keep_history: Option<Duration>,
-    /// When a drain has looked for older ones, and when one has given its sign of life.
+    /// When a drain has looked for older ones, and when one has written its heartbeat.
     forgot: Mutex<Option<Instant>>,
     drained_at: Mutex<Option<Instant>>,
     /// When a drain has looked for new columns.
@@ -128,7 +128,7 @@ pub struct Collector {
     /// Batches that were begun.
     batches: AtomicU64,
     /// SQLite: the right to be the only worker.
-    only: Mutex<Option<Hold>>,
+    worker_lock: Mutex<Option<LockGuard>>,
     /// Where the storages were a moment ago.
     looks: Looks,
 }
@@ -142,29 +142,29 @@ impl Collector {
     pub async fn new(plan: &Plan, db: Arc<dyn Database>, settings: Settings) -> Result<Self> {
         // Before the lock is waited for.
         same_bindings(plan, &installed(db.as_ref()).await?)?;
-        let only = db.lock_worker().await?;
-        Self::entitled(plan, db, settings, only).await
+        let lock = db.lock_worker().await?;
+        Self::with_lock(plan, db, settings, lock).await
     }
 
-    /// The same for whoever holds already what [`Database::lock_worker`] gives.
-    pub(crate) async fn entitled(plan: &Plan, db: Arc<dyn Database>, settings: Settings, only: Option<Hold>) -> Result<Self> {
+    /// The same with the lock that [`Database::lock_worker`] has given.
+    pub(crate) async fn with_lock(plan: &Plan, db: Arc<dyn Database>, settings: Settings, lock: Option<LockGuard>) -> Result<Self> {
         let record = installed(db.as_ref()).await?;
         let guard = Arc::new(Guard::new(plan, db.clone(), &record)?);
-        let mut lanes = BTreeMap::new();
+        let mut storages = BTreeMap::new();
         for (name, storage) in open_storages(plan)? {
             let id = record.storages.get(&name).ok_or_else(|| {
                 Error::new(Kind::NotAttached, "this storage is not attached yet").with("storage", &name).hint("rowbound attach")
             })?;
             storage.expect(id);
-            let lane = Lane::new(plan, &guard, &name, storage, &db, settings.batch)?;
-            lanes.insert(name, lane);
+            let state = StorageState::new(plan, &guard, &name, storage, &db, settings.batch)?;
+            storages.insert(name, state);
         }
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let owner = format!("{host}:{}:{:08x}", std::process::id(), rand::rng().random::<u32>());
         Ok(Collector {
             db,
             guard,
-            lanes,
+            storages,
             settings,
             owner,
             total: Mutex::default(),
@@ -176,30 +176,30 @@ impl Collector {
             counters: Counters::default(),
             talks: AtomicBool::new(false),
             batches: AtomicU64::new(0),
-            only: Mutex::new(only),
+            worker_lock: Mutex::new(lock),
             looks: Looks::default(),
         })
     }
 
-    /// Lets another be the only worker: after the end of [`Collector::run`].
-    pub(crate) fn let_go(&self) {
-        self.only.lock().unwrap_or_else(|e| e.into_inner()).take();
+    /// Releases the lock, so that another process may collect: after the end of [`Collector::run`].
+    pub(crate) fn release_lock(&self) {
+        self.worker_lock.lock().unwrap_or_else(|e| e.into_inner()).take();
     }
 
-    /// How each storage fares, as [`Collector::run`] sees it. Asks nobody.
-    pub fn faring(&self) -> BTreeMap<String, Faring> {
-        let of = |lane: &Lane| {
-            let troubles = lane.troubles.lock().unwrap_or_else(|e| e.into_inner());
-            let waited_for = lane.waited_for.lock().unwrap_or_else(|e| e.into_inner());
-            let blockers = lane.blockers.lock().unwrap_or_else(|e| e.into_inner());
-            Faring {
-                trouble: troubles.worst().cloned(),
-                since: troubles.worst().map_or(troubles.none_since, |t| t.since),
-                last_batch: *lane.settled.lock().unwrap_or_else(|e| e.into_inner()),
+    /// The health of each storage, as [`Collector::run`] sees it. Asks nobody.
+    pub fn health(&self) -> BTreeMap<String, CollectorHealth> {
+        let of = |state: &StorageState| {
+            let errors = state.errors.lock().unwrap_or_else(|e| e.into_inner());
+            let waited_for = state.waited_for.lock().unwrap_or_else(|e| e.into_inner());
+            let blockers = state.blockers.lock().unwrap_or_else(|e| e.into_inner());
+            CollectorHealth {
+                error: errors.worst().cloned(),
+                since: errors.worst().map_or(errors.none_since, |t| t.since),
+                last_batch: *state.settled.lock().unwrap_or_else(|e| e.into_inner()),
                 transactions: blockers.iter().map(|b| b.description.clone()).chain(waited_for.iter().cloned()).collect(),
             }
         };
-        self.lanes.iter().map(|(name, lane)| (name.clone(), of(lane))).collect()
+        self.storages.iter().map(|(name, state)| (name.clone(), of(state))).collect()
     }
 
     /// What was done so far, by all workers of this collector.
@@ -213,10 +213,10 @@ impl Collector {
     /// Those of the database.
     pub async fn metrics(&self) -> Result<Metrics> {
         let mut storages = BTreeMap::new();
-        for (name, lane) in &self.lanes {
-            let waits = self.db.backlog(&self.claim(lane, 1)).await?;
+        for (name, state) in &self.storages {
+            let waits = self.db.backlog(&self.claim(state, 1)).await?;
             let figures = StorageMetrics {
-                requests: lane.storage.requests(),
+                requests: state.storage.requests(),
                 backlog: waits.total,
                 due: waits.due,
                 failing: waits.failing,
@@ -271,8 +271,8 @@ impl Collector {
 
     async fn drain_by(&self, tasks: Option<&Arc<Self>>, stop: &watch::Receiver<bool>) -> Result<Summary> {
         let mut first = None;
-        for (name, lane) in &self.lanes {
-            if let Err(e) = self.drain_lane(lane, tasks, stop).await {
+        for (name, state) in &self.storages {
+            if let Err(e) = self.drain_storage(state, tasks, stop).await {
                 first.get_or_insert(e.with("storage", name));
             }
         }
@@ -286,18 +286,18 @@ impl Collector {
         }
     }
 
-    async fn drain_lane(&self, lane: &Lane, tasks: Option<&Arc<Self>>, stop: &watch::Receiver<bool>) -> Result<()> {
+    async fn drain_storage(&self, state: &StorageState, tasks: Option<&Arc<Self>>, stop: &watch::Receiver<bool>) -> Result<()> {
         // Whatever is due, what is not there or not as attached is said.
-        lane.storage.prove().await?;
+        state.storage.verify_marker().await?;
         // Before a stop for a new column is said: it may be over.
         self.guard.verify_attached().await?;
         self.survey_once().await?;
         let record = self.guard.verify().await?;
-        self.apart(lane, &record).await?;
-        let newest = Filter { storage: Some(lane.plan.name.clone()), limit: Some(1), ..Filter::default() };
+        self.apart(state, &record).await?;
+        let newest = Filter { storage: Some(state.plan.name.clone()), limit: Some(1), ..Filter::default() };
         let before = self.db.history(&newest).await?.first().map_or(0, |e| e.id + 1);
-        let waiting = self.db.backlog(&self.claim(lane, 1)).await?;
-        // The oldest come first, so those that are due now are among the first so many claims, whoever makes them.
+        let waiting = self.db.backlog(&self.claim(state, 1)).await?;
+        // The oldest come first, so those that are due now are among the first so many claims of all workers.
         let goal = Arc::new(AtomicU64::new(if self.settings.retry_now { waiting.total } else { waiting.due }));
         let claimed = Arc::new(AtomicU64::new(0));
         let workers = if self.db.dialect() == Dialect::Sqlite { 1 } else { self.settings.workers.max(1) };
@@ -305,9 +305,9 @@ impl Collector {
             Some(me) if workers > 1 => {
                 let mut tasks = tokio::task::JoinSet::new();
                 for _ in 0..workers {
-                    let (me, name, stop) = (me.clone(), lane.plan.name.clone(), stop.clone());
+                    let (me, name, stop) = (me.clone(), state.plan.name.clone(), stop.clone());
                     let (goal, claimed) = (goal.clone(), claimed.clone());
-                    tasks.spawn(async move { me.drain_worker(&me.lanes[&name], &goal, &claimed, &stop).await });
+                    tasks.spawn(async move { me.drain_worker(&me.storages[&name], &goal, &claimed, &stop).await });
                 }
                 let mut ended = Vec::new();
                 while let Some(one) = tasks.join_next().await {
@@ -315,14 +315,14 @@ impl Collector {
                 }
                 ended
             }
-            _ => futures_util::future::join_all((0..workers).map(|_| self.drain_worker(lane, &goal, &claimed, stop))).await,
+            _ => futures_util::future::join_all((0..workers).map(|_| self.drain_worker(state, &goal, &claimed, stop))).await,
         };
         // Whatever became of the candidates: neither waits for the other.
-        let kept = self.keep_trash_once(lane, before, stop).await;
+        let kept = self.keep_trash_once(state, before, stop).await;
         ended.into_iter().collect::<Result<()>>().and(kept)
     }
 
-    async fn drain_worker(&self, lane: &Lane, goal: &AtomicU64, claimed: &AtomicU64, stop: &watch::Receiver<bool>) -> Result<()> {
+    async fn drain_worker(&self, state: &StorageState, goal: &AtomicU64, claimed: &AtomicU64, stop: &watch::Receiver<bool>) -> Result<()> {
         let mut moved = Vec::new();
         let mut failed: Option<Error> = None;
         let mut until = None;
@@ -331,11 +331,11 @@ impl Collector {
             let more = !full && !*stop.borrow() && failed.is_none() && claimed.load(Relaxed) < goal.load(Relaxed);
             let mut idle = true;
             if more {
-                match self.begin_batch(lane).await {
+                match self.begin_batch(state).await {
                     Ok((mut batch, mut taken)) => {
                         // Without a lease the next claim would take the same candidates.
                         if self.db.dialect() == Dialect::Sqlite {
-                            failed = self.see_through(lane, &mut taken, &mut batch).await.err();
+                            failed = self.see_through(state, &mut taken, &mut batch).await.err();
                         }
                         claimed.fetch_add(batch.claimed as u64, Relaxed);
                         // What goes with a file is this drain's too.
@@ -347,7 +347,7 @@ impl Collector {
                 }
             }
             let rest = if idle { SHORT_REST.min(self.settings.rest) } else { self.settings.rest };
-            let attended = self.attend(lane, &mut moved, rest).await;
+            let attended = self.attend(state, &mut moved, rest).await;
             goal.fetch_add(attended.derived, Relaxed);
             if let Some(e) = attended.error {
                 failed.get_or_insert(e);
@@ -364,7 +364,7 @@ impl Collector {
                 let others = full && !*stop.borrow() && failed.is_none();
                 // What is due is moved, however many wait: these come after the others.
                 let wait = if others { self.settings.patience } else { Duration::ZERO };
-                let parked = self.park(lane, std::mem::take(&mut moved), wait).await;
+                let parked = self.park(state, std::mem::take(&mut moved), wait).await;
                 if others && parked.is_ok() {
                     continue;
                 }
@@ -380,8 +380,8 @@ impl Collector {
     /// # Errors
     /// Those of the storages.
     pub async fn holds_nothing(&self) -> Result<bool> {
-        for lane in self.lanes.values().filter(|lane| lane.plan.trash == Trash::Off) {
-            if lane.keeps().await? && !lane.storage.expired(Timestamp::MAX, None, 1).await?.files.is_empty() {
+        for state in self.storages.values().filter(|state| state.plan.trash == Trash::Off) {
+            if state.keeps().await? && !state.storage.expired(Timestamp::MAX, None, 1).await?.files.is_empty() {
                 return Ok(false);
             }
         }
@@ -389,32 +389,32 @@ impl Collector {
     }
 
     /// Insists that the storage is still ours, and no other one of the plan.
-    async fn apart(&self, lane: &Lane, record: &Installation) -> Result<()> {
-        apart(record, &lane.plan.name, self.lanes.values().map(|lane| (&lane.plan, &lane.storage)), &self.looks).await
+    async fn apart(&self, state: &StorageState, record: &Installation) -> Result<()> {
+        apart(record, &state.plan.name, self.storages.values().map(|state| (&state.plan, &state.storage)), &self.looks).await
     }
 
-    fn claim(&self, lane: &Lane, limit: u32) -> Claim {
+    fn claim(&self, state: &StorageState, limit: u32) -> Claim {
         Claim {
-            storage: lane.plan.name.clone(),
-            bindings: lane.bindings.clone(),
-            grace: lane.plan.grace,
+            storage: state.plan.name.clone(),
+            bindings: state.bindings.clone(),
+            grace: state.plan.grace,
             limit,
             owner: self.owner.clone(),
             lease: self.settings.lease,
             not_due_too: self.settings.retry_now,
-            counted: lane.counts.load(Relaxed),
+            counted: state.counts.load(Relaxed),
         }
     }
 
-    fn keeper(&self, lane: &Lane) -> Keeper {
-        let places = self.lanes.values().map(|lane| (lane.plan.clone(), lane.storage.clone())).collect();
+    fn keeper(&self, state: &StorageState) -> Keeper {
+        let places = self.storages.values().map(|state| (state.plan.clone(), state.storage.clone())).collect();
         Keeper::new(
             self.db.clone(),
             self.guard.clone(),
-            lane.plan.clone(),
-            lane.storage.clone(),
-            lane.capabilities.clone(),
-            lane.clocks.clone(),
+            state.plan.clone(),
+            state.storage.clone(),
+            state.capabilities.clone(),
+            state.clocks.clone(),
             places,
             self.looks.clone(),
             &self.owner,
@@ -427,12 +427,12 @@ impl Collector {
     ///
     /// # Errors
     /// What keeps it as a whole.
-    async fn keep_trash_once(&self, lane: &Lane, before: i64, stop: &watch::Receiver<bool>) -> Result<()> {
-        let mut keeper = self.keeper(lane);
+    async fn keep_trash_once(&self, state: &StorageState, before: i64, stop: &watch::Receiver<bool>) -> Result<()> {
+        let mut keeper = self.keeper(state);
         let done = keeper.once(before, self.settings.patience, stop).await;
         self.count_kept(&keeper.take_counts());
         let done = done?;
-        self.note_trash(lane, done.as_ref());
+        self.note_trash(state, done.as_ref());
         Ok(())
     }
 
@@ -441,11 +441,11 @@ impl Collector {
         Counters::add(&self.counters.bytes_freed, counts.bytes);
     }
 
-    fn note_trash(&self, lane: &Lane, e: Option<&Error>) {
+    fn note_trash(&self, state: &StorageState, e: Option<&Error>) {
         let mut total = self.total.lock().unwrap_or_else(|e| e.into_inner());
         match e {
-            Some(e) => drop(total.trash.insert(lane.plan.name.clone(), Trouble::of(e))),
-            None => drop(total.trash.remove(&lane.plan.name)),
+            Some(e) => drop(total.trash.insert(state.plan.name.clone(), CurrentError::of(e))),
+            None => drop(total.trash.remove(&state.plan.name)),
         }
     }
 }

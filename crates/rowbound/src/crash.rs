@@ -57,7 +57,7 @@ pub const STORAGE_POINTS: [&str; 3] = [
 pub const UPLOAD_POINTS: [&str; 3] = [
     "staged",  // the name is a candidate, and there is no such file yet
     "written", // the bytes are on the disk, and no name leads to them
-    "placed",  // the file has its name, no row names it
+    "placed",  // the file has its name, no row references it
 ];
 
 /// Points of a sweep.
@@ -70,7 +70,7 @@ pub const SWEEP_POINTS: [&str; 3] = [
 /// Points of a follower's turn, in the order in which it passes them.
 pub const FOLLOW_POINTS: [&str; 3] = [
     "delivering",   // deliveries are leased, the handler was not called
-    "delivered",    // the handler has heard of an entry, the database does not know yet
+    "delivered",    // the handler has received an entry, the database does not know yet
     "acknowledged", // the delivery is gone
 ];
 

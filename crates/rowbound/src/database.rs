@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::{
     error::{Error, Kind, Result},
-    heartbeat::{Beat, Heard},
+    heartbeat::{Heartbeat, LastHeartbeat},
     plan::{Ignored, Plan},
 };
 
@@ -41,15 +41,17 @@ mod words; // what our own rows hold as words or JSON
 
 pub use crate::plan::redact;
 pub(crate) use bound::{SWAPPED, as_table, by_table, drifted, is_uuid, no_key, query_items, unusable_query, with_tables};
-pub use columns::{Checked, ColumnSearch, Columns, Found, Holder};
+pub use columns::{CheckResult, ColumnSearch, Columns, FoundValue, Holder};
 pub use ledger::{Forgotten, Ledger, Shadowed};
 pub(crate) use pages::Paging;
-pub use pages::{Scan, ValuePage, Values};
+pub use pages::{ColumnScan, ValuePage, Values};
 pub use pool::Pool;
 pub use queue::Queue;
 pub(crate) use record::{deepened, over, overtaken, read_record, relied_on, shaded, unchanged, unchanged_or_none};
 pub use schema::Schema;
-pub(crate) use words::{YOUNG, beaten, by_waits, heard, knows_outcomes, outcomes, read_outcome, read_upkeep, read_waits, write_upkeep};
+pub(crate) use words::{
+    YOUNG, by_waits, heartbeat_text, knows_outcomes, outcomes, read_heartbeat, read_outcome, read_upkeep, read_waits, write_upkeep,
+};
 
 /// Which SQL a database speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -90,11 +92,11 @@ pub struct Who {
 }
 
 /// A lock that keeps every writer out, from check to settlement. Dropping it releases it.
-pub struct Hold(pub(crate) Box<dyn std::any::Any + Send + Sync>);
+pub struct LockGuard(pub(crate) Box<dyn std::any::Any + Send + Sync>);
 
-impl std::fmt::Debug for Hold {
+impl std::fmt::Debug for LockGuard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Hold")
+        f.write_str("LockGuard")
     }
 }
 
@@ -152,7 +154,7 @@ pub trait Database: Queue + Ledger + Columns + Schema + std::fmt::Debug {
     /// The database's clock, by which it says when a name was released.
     async fn now(&self) -> Result<Timestamp>;
 
-    /// Every transaction open now (also prepared ones) that could commit a reference. Empty where [`Checked::hold`] does the work. Those of sessions in
+    /// Every transaction open now (also prepared ones) that could commit a reference. Empty where [`CheckResult::lock`] does the work. Those of sessions in
     /// [`Options::ignored`] are left out, unless they are prepared; one whose session is not known is never left out.
     async fn open_transactions(&self) -> Result<Vec<OpenTransaction>>;
 
@@ -168,14 +170,14 @@ pub trait Database: Queue + Ledger + Columns + Schema + std::fmt::Debug {
     ///
     /// # Errors
     /// [`Kind::Busy`] when another process holds it.
-    async fn lock_worker(&self) -> Result<Option<Hold>>;
+    async fn lock_worker(&self) -> Result<Option<LockGuard>>;
 
-    /// Gives a sign of life: it takes the place of the last one of its [`Beat::key`]. On SQLite it goes into the lock file, not into the
+    /// Writes a heartbeat: it takes the place of the last one of its [`Heartbeat::key`]. On SQLite it goes into the lock file, not into the
     /// database; where the file is another user's, nowhere.
-    async fn beat(&self, beat: &Beat) -> Result<()>;
+    async fn heartbeat(&self, beat: &Heartbeat) -> Result<()>;
 
-    /// The signs of life of those who work here, the latest first, and of those who did within 30 days. On SQLite the last one's.
-    async fn beats(&self) -> Result<Vec<Heard>>;
+    /// The heartbeats of those who work here, the latest first, and of those who did within 30 days. On SQLite the last one's.
+    async fn heartbeats(&self) -> Result<Vec<LastHeartbeat>>;
 
     /// Closes the connections.
     async fn close(&self);

@@ -1,6 +1,6 @@
-//! Deliveries: which ledger entries a follower has yet to hear of.
+//! Deliveries: which ledger entries a follower has not received yet.
 //!
-//! In: entries as they enter the ledger. Out: [`Pending`] ones, claimed by one process at a time, and a [`Receipt`], which removes what was
+//! In: entries as they enter the ledger. Out: [`Pending`] ones, claimed by one process at a time, and an [`Acknowledgement`], which removes what was
 //! delivered and puts back what was not. Promise: an entry and the deliveries of it are written in one transaction, and a delivery goes only when it was
 //! made or its follower is forgotten.
 
@@ -15,23 +15,23 @@ use crate::{
     queue::Outcome,
 };
 
-/// What a follower hears of by itself: a file is no longer under its name. [`Outcome::Missing`] is among them, because a worker that is killed between the removal and its settlement
+/// The outcomes that a follower receives by default: a file is no longer under its name. [`Outcome::Missing`] is among them, because a worker that is killed between the removal and its settlement
 /// leaves a file that the next one finds missing. That the trash was emptied of one ([`Outcome::Purged`]) comes a second time and later, when a new file may have the name.
-pub const HEARD: [Outcome; 3] = [Outcome::Trashed, Outcome::Erased, Outcome::Missing];
+pub const DEFAULT_OUTCOMES: [Outcome; 3] = [Outcome::Trashed, Outcome::Erased, Outcome::Missing];
 
 /// The longest name of a follower, in characters.
 pub const NAME: usize = 100;
 
-/// A follower as the database knows it, and what it has yet to hear.
+/// A follower as the database knows it, and what it has not received yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Registered {
     /// Its name.
     pub name: String,
-    /// When it was registered: it hears of what was settled since.
+    /// When it was registered: it receives what was settled since.
     pub since: Timestamp,
-    /// Of which outcomes it hears.
+    /// The outcomes that it receives.
     pub outcomes: Vec<Outcome>,
-    /// Entries that it has yet to hear of.
+    /// Entries that it has not received yet.
     pub waiting: u64,
     /// Those that nobody holds and whose time has come.
     pub due: u64,
@@ -64,7 +64,7 @@ pub struct Failing {
 
 /// Which deliveries a process asks for.
 #[derive(Debug, Clone)]
-pub struct Turn {
+pub struct DeliveryClaim {
     /// The follower's name.
     pub follower: String,
     /// Who asks: unique per process and follower.
@@ -88,7 +88,7 @@ pub struct Pending {
 
 /// A delivery that was not made: it goes back and is due again later.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Again {
+pub struct Redelivery {
     /// The ledger entry's number.
     pub id: i64,
     /// How long until it is due again.
@@ -99,18 +99,18 @@ pub struct Again {
 
 /// What became of claimed deliveries: written in one transaction.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Receipt {
+pub struct Acknowledgement {
     /// The follower's name.
     pub follower: String,
-    /// The claimant, as in [`Turn::owner`]: what another process holds by now is left alone.
+    /// The claimant, as in [`DeliveryClaim::owner`]: what another process holds by now is left alone.
     pub owner: String,
     /// Ledger entries that were delivered.
     pub delivered: Vec<i64>,
     /// Those that were not.
-    pub again: Vec<Again>,
+    pub again: Vec<Redelivery>,
 }
 
-impl Receipt {
+impl Acknowledgement {
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.delivered.is_empty() && self.again.is_empty()

@@ -14,7 +14,7 @@ mod originals; // a name -> every original that it could have been made from
 mod pattern; // one pattern, and what it makes of a name
 
 pub use originals::Originals;
-pub use pattern::{Pattern, Wanted};
+pub use pattern::{DerivativeGlob, Pattern};
 
 /// A word that stands for patterns, and the patterns.
 pub const PRESETS: [(&str, &[&str]); 4] = [
@@ -107,7 +107,7 @@ impl Derivatives {
     }
 
     /// What is to be listed for `original`. Nothing is made from a key that ends with a slash: without a name of its own, a pattern would take what others made.
-    pub fn of(&self, original: &FileName) -> Vec<Wanted> {
+    pub fn of(&self, original: &FileName) -> Vec<DerivativeGlob> {
         match original.base() {
             "" => Vec::new(),
             _ => self.0.iter().map(|p| p.of(original)).collect(),

@@ -24,7 +24,7 @@ use crate::{
     plan::{Plan, StoragePlan},
     references,
     status::backlogs,
-    storage::{Conditional, Kept, Storage},
+    storage::{Conditional, Storage, TrashKind},
 };
 
 mod values; // bound values that are no files, and who else deletes files
@@ -247,7 +247,7 @@ async fn storages(x: &mut Examination<'_>) -> Result<BTreeMap<String, Arc<dyn St
             (Ok(_), None) => x.find("storages", State::Note, format!("{name} is there, and not attached yet"), Some("rowbound attach")),
             (Ok(_), Some(id)) => {
                 storage.expect(&id);
-                let mut proved = storage.prove().await;
+                let mut proved = storage.verify_marker().await;
                 if let (Ok(()), Some(record)) = (&proved, &x.record) {
                     let places: Vec<_> = all.iter().map(|(name, storage)| (&x.plan.storages[name], storage)).collect();
                     proved = apart(record, &name, places.into_iter(), &looks).await;
@@ -273,24 +273,24 @@ async fn storages(x: &mut Examination<'_>) -> Result<BTreeMap<String, Arc<dyn St
             }
             guarantees(x, &name, marker.proved.as_ref());
         }
-        storage.survey();
+        storage.set_read_only();
         there.insert(name, storage);
     }
     Ok(there)
 }
 
-fn guarantees(x: &mut Examination<'_>, name: &str, proved: Option<&crate::storage::Proved>) {
+fn guarantees(x: &mut Examination<'_>, name: &str, proved: Option<&crate::storage::Capabilities>) {
     let Some(proved) = proved else {
         return x.find("guarantees", State::Warning, format!("{name}: not known what it honours"), Some("rowbound attach"));
     };
     let state = match (proved.delete, proved.trash) {
-        (Conditional::No, Kept::No) => State::Warning,
-        (Conditional::No, _) | (_, Kept::No) => State::Note,
+        (Conditional::No, TrashKind::No) => State::Warning,
+        (Conditional::No, _) | (_, TrashKind::No) => State::Note,
         _ => State::Ok,
     };
     let hint = match state {
         State::Ok => None,
-        _ if proved.trash == Kept::No => {
+        _ if proved.trash == TrashKind::No => {
             Some("switch versions on for the bucket, or set `trash`: what is deleted by mistake can then come back")
         }
         _ => Some("write each upload under a name of its own: a file that replaces another between look and deletion would go with it"),
@@ -309,31 +309,33 @@ async fn unbound(x: &mut Examination<'_>, there: &BTreeMap<String, Arc<dyn Stora
     let (mut named, mut missed) = (false, false);
     for e in &evidence {
         let column = e.column.column.to_string();
-        let said = format!("{column} is not bound, but {} name files of {}, such as {}", e.share(), e.storage, e.example());
+        let said = format!("{column} is not bound, but {} reference files of {}, such as {}", e.share(), e.storage, e.example());
         if plan.ignore.iter().any(|i| e.column.is(i)) {
             x.find("unbound", State::Note, format!("{said} (ignored, as the plan says)"), None);
             continue;
         }
         named = true;
         let hint = format!(
-            "those files are deleted although rows name them. Bind it ([[binding]] with column = {column:?}), or, if its rows need no files, write ignore = [{column:?}]"
+            "those files are deleted although rows reference them. Bind it ([[binding]] with column = {column:?}), or, if its rows need no files, write ignore = [{column:?}]"
         );
         x.find("unbound", State::Danger, said, Some(&hint));
     }
     for a in alike.iter().filter(|a| !plan.ignore.iter().any(|i| a.column.is(i))) {
-        let said =
-            format!("{} looks as if it named files, but none of its values is in a storage of the plan: {:?}", a.column.column, a.value);
+        let said = format!(
+            "{} looks as if it referenced files, but none of its values is in a storage of the plan: {:?}",
+            a.column.column, a.value
+        );
         x.find("unbound", State::Note, said, Some("if they are in another storage, nothing here touches them"));
     }
     for u in unread.iter().filter(|u| !plan.ignore.iter().any(|i| u.column.is(i))) {
         missed = true;
         let said = format!("{} was not looked at: {}", u.column.column, u.why);
-        x.find("unbound", State::Warning, said, Some("it may name files: let Rowbound's account read it (GRANT SELECT), or list it in `ignore`; until then `sweep --delete` deletes nothing"));
+        x.find("unbound", State::Warning, said, Some("it may reference files: let Rowbound's account read it (GRANT SELECT), or list it in `ignore`; until then `sweep --delete` deletes nothing"));
     }
     // Who cannot say so has said why above.
     if let Ok(Some(right)) = db.hides_tables().await {
         missed = true;
-        let said = "the database shows this account only tables on which it has a right: others may name files";
+        let said = "the database shows this account only tables on which it has a right: others may reference files";
         x.find("unbound", State::Warning, said, Some(&format!("GRANT {right}: until then `sweep --delete` deletes nothing")));
     }
     for e in empty.iter().filter(|e| speaks_of_files(&e.column.column) && !plan.ignore.iter().any(|i| e.is(i))) {
@@ -454,7 +456,7 @@ async fn clocks(x: &mut Examination<'_>, there: &BTreeMap<String, Arc<dyn Storag
             }
             Err(e) => x.error("clocks", State::Warning, &e),
         }
-        storage.survey();
+        storage.set_read_only();
     }
     if worst <= APART {
         x.find("clocks", State::Ok, "none is off by more than 2 s", None);
@@ -463,7 +465,7 @@ async fn clocks(x: &mut Examination<'_>, there: &BTreeMap<String, Arc<dyn Storag
 
 fn clock(x: &mut Examination<'_>, whose: &str, off: Duration) {
     if off > APART {
-        let hint = "run a time service (NTP) on both: whether a file is newer than its release is told by comparing the two";
+        let hint = "run a time service (NTP) on both: Rowbound compares the two to see whether a file is newer than its release";
         x.find("clocks", State::Warning, format!("{whose} is {} s away from this machine's", off.as_secs()), Some(hint));
     }
 }
@@ -527,7 +529,7 @@ async fn hooks(x: &mut Examination<'_>) {
         Err(e) => return x.error("hooks", State::Warning, &e),
     };
     for hook in x.plan.hooks.iter().filter(|h| followers.iter().all(|f| f.name != h.name)) {
-        let said = format!("{} has not begun to follow: it hears of nothing that is deleted now", hook.name);
+        let said = format!("{} has not begun to follow: it receives nothing that is deleted now", hook.name);
         x.find("hooks", State::Note, said, Some("`rowbound run` or `rowbound collect` registers it"));
     }
     for f in &followers {

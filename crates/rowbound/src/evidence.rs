@@ -2,7 +2,7 @@
 //!
 //! In: a database whose columns nobody has declared, and storages. Out: for each column the sampled values that stand for files that exist, and
 //! how they have to be read for that: as names, as URLs, inside JSON or inside text. Promise: nothing is changed, and what could not be looked
-//! at is said. A sample proves that a column names files; it never proves that it does not.
+//! at is said. A sample proves that a column references files; it never proves that it does not.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -21,11 +21,11 @@ use crate::{
     },
     error::{Kind, Result},
     name::FileName,
-    storage::{Look, Storage},
+    storage::{Stat, Storage},
 };
 
 mod bound; // bound columns of which no value is a file
-mod mentions; // a value -> everything that it could name
+mod mentions; // a value -> everything that it could reference
 pub mod values; // all values of a bound column: how deep a check must look
 
 pub use bound::{Cause, Unfit, unfit};
@@ -50,7 +50,7 @@ pub enum Reading {
     Text,
 }
 
-/// What was seen of a column that names files.
+/// What was seen of a column that references files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Evidence {
     /// The column.
@@ -66,15 +66,15 @@ pub struct Evidence {
     pub paths: Vec<String>,
     /// Distinct values that were looked at.
     pub sampled: usize,
-    /// Those of them that name at least one file that exists.
+    /// Those of them that reference at least one file that exists.
     pub found: usize,
     /// Whether the table has rows that were not looked at.
     pub partial: bool,
     /// One of the values, cut off if it is long.
     pub value: String,
-    /// The file that it names.
+    /// The file that it references.
     pub name: FileName,
-    /// All files that sampled values name, each once.
+    /// All files that sampled values reference, each once.
     #[serde(skip)]
     pub names: Vec<FileName>,
     /// Whether names that no URL could hold as they are (`%`, `#`, `?`, a blank) fit as they stand, and none fits decoded.
@@ -87,7 +87,7 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// One of the values, and the file that it names: `"a.jpg"`, or `"/media/a.jpg" (a.jpg)`.
+    /// One of the values, and the file that it references: `"a.jpg"`, or `"/media/a.jpg" (a.jpg)`.
     pub fn example(&self) -> String {
         match self.value == self.name.as_str() {
             true => format!("{:?}", self.value),
@@ -131,7 +131,7 @@ pub struct Unread {
 /// What a look at all columns came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Survey {
-    /// Columns that name files, one item for each storage that has some.
+    /// Columns that reference files, one item for each storage that has some.
     pub evidence: Vec<Evidence>,
     /// Columns that look like it, but whose files are nowhere.
     pub alike: Vec<Alike>,
@@ -306,9 +306,9 @@ async fn look(storage: &dyn Storage, column: &TextColumn, values: &[String]) -> 
     let mut there: HashMap<FileName, bool> = HashMap::new();
     let asked: Vec<FileName> = asked.into_iter().collect();
     for names in asked.chunks(1_000) {
-        for (name, look) in names.iter().zip(storage.look(names).await?) {
+        for (name, look) in names.iter().zip(storage.stat(names).await?) {
             // What one name cannot be looked at for (a loop of links, a folder without rights) says nothing about the column.
-            there.insert(name.clone(), matches!(look, Ok(Look::Seen(_))));
+            there.insert(name.clone(), matches!(look, Ok(Stat::File(_))));
         }
     }
     let exists = |m: &&Mention| there.get(&m.name).copied().unwrap_or(false);
@@ -373,7 +373,7 @@ fn plain(all: &[Mention]) -> bool {
     !all.iter().any(|m| m.raw)
 }
 
-/// Whether a value that names no file looks as if it named one, but `reading` reads nothing out of it.
+/// Whether a value that references no file looks as if it referenced one, but `reading` reads nothing out of it.
 fn is_unexplained(value: &str, reading: Reading, prefixes: &[String]) -> bool {
     match reading {
         // A URL of another host is common, and names nothing here.

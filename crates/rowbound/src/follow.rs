@@ -1,8 +1,8 @@
-//! Follow: ledger entries -> whoever wants to hear of them.
+//! Follow: ledger entries -> their followers.
 //!
-//! In: deliveries that settlements wrote, and a handler. Out: the handler was called for each, at least once. Promise: an entry is heard only after
-//! its transaction has committed, so a rolled-back delete is never heard; a delivery goes only after the handler has said that it was made; two entries of the
-//! same storage and name are heard in their order; one process at a time has a delivery.
+//! In: deliveries that settlements wrote, and a handler. Out: the handler was called for each, at least once. Promise: an entry is delivered only after
+//! its transaction has committed, so a rolled-back delete is never delivered; a delivery goes only after the handler has said that it was made; two entries of the
+//! same storage and name are delivered in their order; one process at a time has a delivery.
 //!
 //! Why not a position in the ledger: numbers are given before transactions commit, so a lower one may come after a higher one was read.
 
@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use crate::{
     crash,
     database::Database,
-    delivery::{Again, HEARD, Pending, Receipt, Registered, Turn, check_name},
+    delivery::{Acknowledgement, DEFAULT_OUTCOMES, DeliveryClaim, Pending, Redelivery, Registered, check_name},
     error::{Error, Kind, Result},
     guard::installed,
     ledger::Entry,
@@ -34,7 +34,7 @@ use crate::{
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// So many deliveries are held at once.
-const TURN: u32 = 200;
+const CLAIMED: u32 = 200;
 
 /// What was delivered is written down at least this often: a crash repeats no more than what was delivered meanwhile.
 const FLUSH: Duration = Duration::from_secs(1);
@@ -45,13 +45,13 @@ const FAILURES: u32 = 5;
 /// How much of an error is kept, in characters.
 const ERROR: usize = 2_000;
 
-/// An entry that a follower hears of. As JSON it is what `rowbound history --format json` prints.
+/// An entry that a follower receives. As JSON it is what `rowbound history --format json` prints.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Delivery {
     /// The entry.
     #[serde(flatten)]
     pub entry: Entry,
-    /// The column whose row let go of the name, `[schema.]table.column`; `None` where no row did.
+    /// The column whose row released the name, `[schema.]table.column`; `None` where no row did.
     pub column: Option<String>,
     /// The follower's name.
     #[serde(skip)]
@@ -78,9 +78,9 @@ pub struct Later {
     pub why: String,
 }
 
-/// What a follower has heard.
+/// How many entries a follower has delivered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Told {
+pub struct DeliveryCounts {
     /// Entries that were delivered.
     pub delivered: u64,
     /// Tries that failed; each counts as many as it had entries.
@@ -112,24 +112,24 @@ pub struct Follower {
     lease: Duration,
     poll: Duration,
     owner: String,
-    /// Turns so far: each holds what it holds under a name of its own.
-    turns: AtomicU64,
+    /// Rounds so far: each holds what it holds under a name of its own.
+    rounds: AtomicU64,
     /// What could not be written down because the database was away.
-    unwritten: Mutex<Vec<Receipt>>,
+    unwritten: Mutex<Vec<Acknowledgement>>,
 }
 
-/// What one turn came to.
+/// The result of one round.
 #[derive(Debug, Default)]
-struct Turned {
+struct Round {
     taken: usize,
-    told: Told,
+    counts: DeliveryCounts,
     /// The handler is out of order, or wants to be left alone for so long.
     rest: Option<Duration>,
     error: Option<String>,
 }
 
 impl Follower {
-    /// A follower of this name, which hears of [`HEARD`] until told otherwise. Nothing is registered yet.
+    /// A follower of this name, which receives [`DEFAULT_OUTCOMES`] unless set otherwise. Nothing is registered yet.
     ///
     /// # Errors
     /// [`Kind::Config`]: see [`check_name`].
@@ -139,17 +139,17 @@ impl Follower {
         Ok(Follower {
             db,
             name: name.to_owned(),
-            outcomes: HEARD.to_vec(),
+            outcomes: DEFAULT_OUTCOMES.to_vec(),
             batch: 1,
             lease: Duration::from_secs(60),
             poll: Duration::from_secs(1),
             owner: format!("{host}:{}:{:08x}", std::process::id(), rand::rng().random::<u32>()),
-            turns: AtomicU64::new(0),
+            rounds: AtomicU64::new(0),
             unwritten: Mutex::default(),
         })
     }
 
-    /// Of which outcomes it hears. Default: [`HEARD`].
+    /// The outcomes that it receives. Default: [`DEFAULT_OUTCOMES`].
     pub fn outcomes(mut self, outcomes: impl IntoIterator<Item = Outcome>) -> Self {
         let chosen: std::collections::BTreeSet<_> = outcomes.into_iter().collect();
         self.outcomes = chosen.into_iter().collect();
@@ -182,10 +182,10 @@ impl Follower {
     /// Registers it, if it is not, or its outcomes, if they are others: what is settled from now on waits for it until it is delivered. Idempotent.
     ///
     /// # Errors
-    /// [`Kind::Config`] when it would hear of nothing, [`Kind::NotAttached`], [`Kind::Identity`] on a copy, those of the database.
+    /// [`Kind::Config`] when it would receive nothing, [`Kind::NotAttached`], [`Kind::Identity`] on a copy, those of the database.
     pub async fn register(&self) -> Result<()> {
         if self.outcomes.is_empty() {
-            return Err(Error::new(Kind::Config, "a follower that hears of no outcome").with("follower", &self.name));
+            return Err(Error::new(Kind::Config, "a follower without an outcome").with("follower", &self.name));
         }
         installed(self.db.as_ref()).await?;
         self.db.follow(&self.name, &self.outcomes).await
@@ -212,72 +212,72 @@ impl Follower {
     /// # Errors
     /// Those of the database.
     pub async fn retry_now(&self) -> Result<u64> {
-        self.db.hasten(&self.name).await
+        self.db.retry_deliveries_now(&self.name).await
     }
 
     /// Delivers what is due, then returns. What fails is due again later; when the handler fails again and again, or says [`Later`], the rest waits, too.
     ///
     /// # Errors
     /// [`Kind::NotAttached`], [`Kind::Identity`] on a copy, those of the database. The handler's are no error: they stand in [`Follower::waiting`].
-    pub async fn deliver<F, Fut>(&self, stop: &watch::Receiver<bool>, handler: F) -> Result<Told>
+    pub async fn deliver<F, Fut>(&self, stop: &watch::Receiver<bool>, handler: F) -> Result<DeliveryCounts>
     where
         F: Fn(Vec<Delivery>) -> Fut + Send + Sync,
         Fut: Future<Output = Result<(), BoxError>> + Send,
     {
-        let mut told = Told::default();
+        let mut counts = DeliveryCounts::default();
         let mut failures = 0;
         while !*stop.borrow() {
-            let turned = self.turn(stop, &handler, &mut failures).await?;
-            told.delivered += turned.told.delivered;
-            told.failed += turned.told.failed;
-            if turned.taken == 0 || turned.rest.is_some() {
+            let round = self.deliver_round(stop, &handler, &mut failures).await?;
+            counts.delivered += round.counts.delivered;
+            counts.failed += round.counts.failed;
+            if round.taken == 0 || round.rest.is_some() {
                 break;
             }
         }
-        Ok(told)
+        Ok(counts)
     }
 
     /// Delivers for ever: returns when `stop` becomes true, after the call of the handler that is under way. What goes wrong is said in the log, once and not
     /// at every try, and tried again.
-    pub async fn run<F, Fut>(&self, mut stop: watch::Receiver<bool>, handler: F) -> Told
+    pub async fn run<F, Fut>(&self, mut stop: watch::Receiver<bool>, handler: F) -> DeliveryCounts
     where
         F: Fn(Vec<Delivery>) -> Fut + Send + Sync,
         Fut: Future<Output = Result<(), BoxError>> + Send,
     {
-        let mut told = Told::default();
+        let mut counts = DeliveryCounts::default();
         let mut failures = 0;
-        let mut trouble: Option<String> = None;
+        let mut last_error: Option<String> = None;
         let shortest = Duration::from_millis(20).min(self.poll);
         let mut idle = shortest;
         while !*stop.borrow() {
-            let pause = match self.turn(&stop, &handler, &mut failures).await {
-                Ok(turned) => {
-                    told.delivered += turned.told.delivered;
-                    told.failed += turned.told.failed;
-                    if turned.told.delivered > 0 {
-                        tracing::info!(follower = self.name, delivered = turned.told.delivered, "delivered");
+            let pause = match self.deliver_round(&stop, &handler, &mut failures).await {
+                Ok(round) => {
+                    counts.delivered += round.counts.delivered;
+                    counts.failed += round.counts.failed;
+                    if round.counts.delivered > 0 {
+                        tracing::info!(follower = self.name, delivered = round.counts.delivered, "delivered");
                     }
-                    if let Some(error) = turned.error {
-                        if trouble.as_ref() != Some(&error) {
+                    if let Some(error) = round.error {
+                        if last_error.as_ref() != Some(&error) {
                             tracing::warn!(follower = self.name, "not delivered, and tried again: {error}");
                         }
-                        trouble = Some(error);
-                    } else if turned.taken > 0 && trouble.take().is_some() {
+                        last_error = Some(error);
+                    } else if round.taken > 0 && last_error.take().is_some() {
                         tracing::info!(follower = self.name, "delivers again");
                     }
-                    idle = if turned.taken > 0 { shortest } else { (idle * 2).min(self.poll) };
-                    match turned.rest {
+                    idle = if round.taken > 0 { shortest } else { (idle * 2).min(self.poll) };
+                    match round.rest {
                         Some(rest) => rest,
-                        None if turned.taken > 0 => Duration::ZERO,
+                        None if round.taken > 0 => Duration::ZERO,
                         None => idle,
                     }
                 }
                 Err(e) => {
                     let text = e.full();
-                    if trouble.as_ref() != Some(&text) {
+                    if last_error.as_ref() != Some(&text) {
                         tracing::error!(follower = self.name, kind = ?e.kind(), hint = e.hint_text(), "{text}");
                     }
-                    trouble = Some(text);
+                    last_error = Some(text);
                     self.poll.max(Duration::from_millis(500))
                 }
             };
@@ -288,94 +288,99 @@ impl Follower {
                 }
             }
         }
-        told
+        counts
     }
 
     /// Takes what is due and delivers it. `failures` counts those one after the other.
-    async fn turn<F, Fut>(&self, stop: &watch::Receiver<bool>, handler: &F, failures: &mut u32) -> Result<Turned>
+    async fn deliver_round<F, Fut>(&self, stop: &watch::Receiver<bool>, handler: &F, failures: &mut u32) -> Result<Round>
     where
         F: Fn(Vec<Delivery>) -> Fut + Send + Sync,
         Fut: Future<Output = Result<(), BoxError>> + Send,
     {
         let late = std::mem::take(&mut *self.unwritten.lock().unwrap_or_else(|e| e.into_inner()));
-        for receipt in late {
-            self.acknowledge(receipt).await?;
+        for ack in late {
+            self.acknowledge(ack).await?;
         }
-        let owner = format!("{}:{}", self.owner, self.turns.fetch_add(1, Relaxed));
-        let turn = Turn { follower: self.name.clone(), owner, limit: TURN, lease: self.lease };
+        let owner = format!("{}:{}", self.owner, self.rounds.fetch_add(1, Relaxed));
+        let claim = DeliveryClaim { follower: self.name.clone(), owner, limit: CLAIMED, lease: self.lease };
         let began = Instant::now();
-        let pending = self.db.take_turn(&turn).await?;
-        let mut turned = Turned { taken: pending.len(), ..Turned::default() };
+        let pending = self.db.claim_deliveries(&claim).await?;
+        let mut round = Round { taken: pending.len(), ..Round::default() };
         if pending.is_empty() {
-            return Ok(turned);
+            return Ok(round);
         }
         crash::point("delivering");
-        let mut receipt = receipt_of(&turn);
+        let mut ack = ack_of(&claim);
         // A copy of the database has the original's deliveries; they are not the copy's to make.
         let columns = match installed(self.db.as_ref()).await {
             Ok(record) => record.columns(),
             Err(e) => {
-                receipt.again = pending.iter().map(|p| untried(p.id)).collect();
-                self.acknowledge(receipt).await?;
+                ack.again = pending.iter().map(|p| untried(p.id)).collect();
+                self.acknowledge(ack).await?;
                 return Err(e);
             }
         };
         let mut held: Vec<i64> = pending.iter().map(|p| p.id).collect();
         let mut flushed = Instant::now();
-        let mut groups = self.groups(pending, &columns, &mut receipt).into_iter();
+        let mut groups = self.groups(pending, &columns, &mut ack).into_iter();
         let mut first = true;
         for group in groups.by_ref() {
             // Within half of the lease, so that what has not come to its turn never runs out of it. The first one comes to it in any case: a slow database
             // must not keep everything from being delivered.
             let late = !std::mem::take(&mut first) && began.elapsed() > self.lease / 2;
-            if *stop.borrow() || turned.rest.is_some() || late {
-                receipt.again.extend(group.iter().map(|d| untried(d.entry.id)));
+            if *stop.borrow() || round.rest.is_some() || late {
+                ack.again.extend(group.iter().map(|d| untried(d.entry.id)));
                 break;
             }
             let ids: Vec<(i64, u32)> = group.iter().map(|d| (d.entry.id, d.attempts)).collect();
-            match self.call(&turn, &held, handler(group)).await {
+            match self.call(&claim, &held, handler(group)).await {
                 Ok(()) => {
                     *failures = 0;
-                    turned.told.delivered += ids.len() as u64;
-                    receipt.delivered.extend(ids.iter().map(|(id, _)| *id));
+                    round.counts.delivered += ids.len() as u64;
+                    ack.delivered.extend(ids.iter().map(|(id, _)| *id));
                     crash::point("delivered");
                 }
                 Err(e) => {
                     *failures += 1;
-                    turned.told.failed += ids.len() as u64;
+                    round.counts.failed += ids.len() as u64;
                     let text = text_of(e.as_ref());
                     let least = e.downcast_ref::<Later>().map(|later| later.after.min(Duration::from_secs(86_400)));
-                    receipt.again.extend(ids.iter().map(|(id, attempts)| Again {
+                    ack.again.extend(ids.iter().map(|(id, attempts)| Redelivery {
                         id: *id,
                         wait: backoff(*attempts).max(least.unwrap_or_default()),
                         error: Some(text.clone()),
                     }));
-                    turned.error = Some(text);
+                    round.error = Some(text);
                     let out_of_order = (*failures >= FAILURES).then(|| rest(*failures));
-                    turned.rest = least.max(out_of_order);
+                    round.rest = least.max(out_of_order);
                 }
             }
             if flushed.elapsed() >= FLUSH {
-                let written = std::mem::replace(&mut receipt, receipt_of(&turn));
+                let written = std::mem::replace(&mut ack, ack_of(&claim));
                 held.retain(|id| !written.delivered.contains(id) && !written.again.iter().any(|a| a.id == *id));
                 self.acknowledge(written).await?;
                 flushed = Instant::now();
             }
         }
-        receipt.again.extend(groups.flatten().map(|d| untried(d.entry.id)));
-        self.acknowledge(receipt).await?;
+        ack.again.extend(groups.flatten().map(|d| untried(d.entry.id)));
+        self.acknowledge(ack).await?;
         crash::point("acknowledged");
-        Ok(turned)
+        Ok(round)
     }
 
     /// Waits for the handler, and keeps the lease of what is held meanwhile.
-    async fn call(&self, turn: &Turn, held: &[i64], call: impl Future<Output = Result<(), BoxError>> + Send) -> Result<(), BoxError> {
+    async fn call(
+        &self,
+        claim: &DeliveryClaim,
+        held: &[i64],
+        call: impl Future<Output = Result<(), BoxError>> + Send,
+    ) -> Result<(), BoxError> {
         let keep = async {
             loop {
                 tokio::time::sleep(self.lease / 3).await;
-                if let Err(e) = self.db.prolong(turn, held).await {
+                if let Err(e) = self.db.extend_lease(claim, held).await {
                     // At worst another process delivers the same.
-                    tracing::warn!(follower = self.name, "a lease could not be prolonged: {}", e.full());
+                    tracing::warn!(follower = self.name, "a lease could not be extended: {}", e.full());
                 }
             }
         };
@@ -387,12 +392,12 @@ impl Follower {
 
     /// What the handler is called with, one after the other: first what was never tried, in batches, then what failed, each alone, so that one that cannot be
     /// delivered keeps none of the others. An entry that somebody deleted from the ledger cannot be delivered at all, which `status` shows.
-    fn groups(&self, pending: Vec<Pending>, columns: &BTreeMap<i32, String>, receipt: &mut Receipt) -> Vec<Vec<Delivery>> {
+    fn groups(&self, pending: Vec<Pending>, columns: &BTreeMap<i32, String>, ack: &mut Acknowledgement) -> Vec<Vec<Delivery>> {
         let (mut fresh, mut failed) = (Vec::new(), Vec::new());
         for p in pending {
             let Some(entry) = p.entry else {
                 let error = Some("its entry was deleted from the ledger".to_owned());
-                receipt.again.push(Again { id: p.id, wait: backoff(p.attempts), error });
+                ack.again.push(Redelivery { id: p.id, wait: backoff(p.attempts), error });
                 continue;
             };
             let column = entry.binding.and_then(|n| columns.get(&n)).cloned();
@@ -404,27 +409,27 @@ impl Follower {
         groups
     }
 
-    /// Writes down what became of deliveries; what could not be written is kept for the next turn.
-    async fn acknowledge(&self, receipt: Receipt) -> Result<()> {
-        if receipt.is_empty() {
+    /// Writes down what became of deliveries; what could not be written is kept for the next round.
+    async fn acknowledge(&self, ack: Acknowledgement) -> Result<()> {
+        if ack.is_empty() {
             return Ok(());
         }
-        if let Err(e) = self.db.acknowledge(&receipt).await {
-            self.unwritten.lock().unwrap_or_else(|e| e.into_inner()).push(receipt);
+        if let Err(e) = self.db.acknowledge(&ack).await {
+            self.unwritten.lock().unwrap_or_else(|e| e.into_inner()).push(ack);
             return Err(e);
         }
         Ok(())
     }
 }
 
-/// An empty receipt for a turn.
-fn receipt_of(turn: &Turn) -> Receipt {
-    Receipt { follower: turn.follower.clone(), owner: turn.owner.clone(), ..Receipt::default() }
+/// An empty acknowledgement of a claim.
+fn ack_of(claim: &DeliveryClaim) -> Acknowledgement {
+    Acknowledgement { follower: claim.follower.clone(), owner: claim.owner.clone(), ..Acknowledgement::default() }
 }
 
 /// Given back as it was.
-fn untried(id: i64) -> Again {
-    Again { id, wait: Duration::ZERO, error: None }
+fn untried(id: i64) -> Redelivery {
+    Redelivery { id, wait: Duration::ZERO, error: None }
 }
 
 /// 1 s after the fifth failure in a row, then twice as long each time, up to 30 s.

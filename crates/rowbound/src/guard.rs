@@ -249,7 +249,7 @@ pub(crate) fn same_bindings(plan: &Plan, record: &Installation) -> Result<Vec<Bo
             return Err(Error::new(Kind::Drift, "this binding is attached, but not in the plan: its references would not be looked for")
                 .with("binding", key)
                 .hint(format!(
-                    "put it back into rowbound.toml; or, if no file is named there any more: rowbound attach {}",
+                    "put it back into rowbound.toml; or, if no row references a file there any more: rowbound attach {}",
                     drop_flag(key)
                 )));
         }

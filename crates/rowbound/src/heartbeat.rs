@@ -1,17 +1,17 @@
 //! Who works: what a worker says of itself now and then, so that its silence is noticed.
 //!
-//! In: what a process does. Out: a sign of life, which `status` reads. Promise: a sign is as old as the database's clock says, and a process
-//! that is gone, killed or cut off gives none.
+//! In: what a process does. Out: a heartbeat, which `status` reads. Promise: a heartbeat is as old as the database's clock says, and a process
+//! that is gone, killed or cut off writes none.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// A process that collects for ever gives a sign so often.
+/// A process that collects for ever writes a heartbeat so often.
 pub const EVERY: Duration = Duration::from_secs(20);
 
-/// A sign that is older than this has been missed.
+/// A heartbeat that is older than this has been missed.
 const LATE: Duration = Duration::from_secs(60);
 
 /// How long a `collect` counts if nobody knows yet when the next one comes.
@@ -27,9 +27,9 @@ pub enum Job {
     Collect,
 }
 
-/// A sign of life.
+/// A heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Beat {
+pub struct Heartbeat {
     /// What the process does.
     pub job: Job,
     /// The machine, and the process' number.
@@ -47,7 +47,7 @@ pub struct Beat {
     pub clock: Option<String>,
 }
 
-impl Beat {
+impl Heartbeat {
     /// The key under which it is kept: of a `collect`, the machine's latest.
     pub fn key(&self) -> String {
         match self.job {
@@ -57,18 +57,18 @@ impl Beat {
     }
 }
 
-/// A sign of life, as it was read.
+/// A heartbeat, as it was read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Heard {
+pub struct LastHeartbeat {
     /// What was said.
     #[serde(flatten)]
-    pub beat: Beat,
+    pub beat: Heartbeat,
     /// How many seconds ago, by the database's clock.
     pub seconds: u64,
 }
 
-impl Heard {
-    /// Whether somebody still works, as far as this sign says.
+impl LastHeartbeat {
+    /// Whether somebody still works, as far as this heartbeat says.
     pub fn works(&self) -> bool {
         match self.beat.job {
             Job::Run => !self.beat.ended && self.seconds <= LATE.as_secs(),
@@ -91,9 +91,9 @@ impl Heard {
 mod tests {
     use super::*;
 
-    fn heard(job: Job, every: u64, ended: bool, seconds: u64) -> Heard {
-        let beat = Beat { job, place: "web-1:42".to_owned(), since: Timestamp::UNIX_EPOCH, every, ended, clock: None };
-        Heard { beat, seconds }
+    fn heard(job: Job, every: u64, ended: bool, seconds: u64) -> LastHeartbeat {
+        let beat = Heartbeat { job, place: "web-1:42".to_owned(), since: Timestamp::UNIX_EPOCH, every, ended, clock: None };
+        LastHeartbeat { beat, seconds }
     }
 
     #[test]

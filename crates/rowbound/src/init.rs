@@ -40,7 +40,7 @@ pub struct Proposed {
     pub keep: Vec<String>,
     /// How many values look like files, but are read as nothing; with one of them.
     pub unexplained: Option<(usize, String)>,
-    /// The column that says of which kind a row is, and its values in the sampled rows that name files. Only a hint: other rows may name some, too.
+    /// The column that says of which kind a row is, and its values in the sampled rows that reference files. Only a hint: other rows may reference some, too.
     pub only: Option<(String, Vec<String>)>,
     /// Why a person has to decide; empty where the evidence speaks for itself.
     pub doubts: Vec<String>,
@@ -90,11 +90,11 @@ pub struct Proposal {
     pub frameworks: Vec<(&'static str, String)>,
     /// Bindings that are certain enough.
     pub bindings: Vec<Proposed>,
-    /// Columns that name files, but of which a person has to say how, or whether.
+    /// Columns that reference files, but of which a person has to say how, or whether.
     pub unsure: Vec<Proposed>,
-    /// Columns that name files, but are known to be no references.
+    /// Columns that reference files, but are known to be no references.
     pub ignore: Vec<Ignored>,
-    /// Columns that look as if they named files, of which no storage has one; with one of their values.
+    /// Columns that look as if they referenced files, of which no storage has one; with one of their values.
     pub elsewhere: Vec<(String, String)>,
     /// Columns of whose values the storage has files in folders that the values do not name.
     pub composed: Vec<Composed>,
@@ -102,7 +102,7 @@ pub struct Proposal {
     pub empty: Vec<String>,
     /// Columns that were not looked at, and why.
     pub unread: Vec<(String, String)>,
-    /// Storages of which no column names a file.
+    /// Storages of which no column references a file.
     pub bare: Vec<String>,
     /// Columns whose files are there, but one folder further down.
     pub misplaced: Vec<Misplaced>,
@@ -285,12 +285,12 @@ fn doubts(seen: &Evidence, all: &[Evidence], only: bool) -> Vec<String> {
         }
         // Of texts and JSON many mention no file at all.
         Reading::Text | Reading::Json if seen.found < 3 && percent < 10 => {
-            doubts.push("few of its values name a file: is it an accident?".to_owned())
+            doubts.push("few of its values reference a file: is it an accident?".to_owned())
         }
         _ => {}
     }
     if let Some(other) = others(seen, all).find(|o| !disjoint(seen, o)) {
-        doubts.push(format!("{} name files of {} too: which one is meant?", other.share(), other.storage));
+        doubts.push(format!("{} reference files of {} too: which one is right?", other.share(), other.storage));
     }
     let is_folder = |p: &&String| !(p.starts_with('/') || p.contains("://") || is_placeholder(p));
     if let Some(prefix) = seen.prefixes.iter().find(is_folder).filter(|_| seen.reading != Reading::Json) {
@@ -359,7 +359,7 @@ fn notes(seen: &Evidence, all: &[Evidence]) -> Vec<String> {
     notes
 }
 
-/// In a table of keys and values: the column of the keys, and those of the rows that name files.
+/// In a table of keys and values: the column of the keys, and those of the rows that reference files.
 async fn only(db: &dyn Database, seen: &Evidence, columns: &[TextColumn]) -> Result<Option<(String, Vec<String>)>> {
     const VALUE: [&str; 6] = ["value", "meta_value", "option_value", "setting_value", "config_value", "content"];
     const KEY: [&str; 9] = ["key", "meta_key", "option_name", "setting_key", "config_key", "name", "setting", "option_key", "code"];

@@ -1,4 +1,4 @@
-//! The ledger: the append-only record of what was decided, when, why, and which row let go of it.
+//! The ledger: the append-only record of what was decided, when, why, and which row released it.
 //!
 //! In: settlements and what happens in the trash. Out: [`Entry`]s for `history`, `status` and `explain`.
 
@@ -37,7 +37,7 @@ pub struct Entry {
     pub at: Timestamp,
     /// The storage's name.
     pub storage: String,
-    /// The binding's number, where a row let go of the name.
+    /// The binding's number, where a row released the name.
     pub binding: Option<i32>,
     /// The name, or the value where it is none: of one that is longer than [`LONGEST_VALUE`] the beginning, its length and a hash.
     pub name: String,
@@ -45,7 +45,7 @@ pub struct Entry {
     pub key: Option<String>,
     /// What happened to the row, or who asked (`delete`, `update`, .., `trash`, `restore`).
     pub event: String,
-    /// When the row let go of it.
+    /// When the row released it.
     pub released_at: Option<Timestamp>,
     /// What was decided.
     pub outcome: Outcome,
@@ -76,7 +76,7 @@ pub struct NewEntry {
     pub note: Option<String>,
 }
 
-/// What is known of a storage's trash, by whoever keeps it: stored as JSON, one for each storage.
+/// What is known of a storage's trash, by the process that keeps it: stored as JSON, one for each storage.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Upkeep {

@@ -12,9 +12,9 @@ mod name; // bytes -> FileName: the only string that can reach a storage
 pub mod binding; // a column's value -> names, and how to find them again
 pub mod derivative; // an original's name -> its derivatives' names, and back
 pub mod queue; // candidates, and what is decided of them
-pub mod ledger; // what was decided, when, why, and which row let go
+pub mod ledger; // what was decided, when, why, and which row released it
 pub mod heartbeat; // who works, and since when nobody does
-pub mod delivery; // which ledger entries a follower has yet to hear of
+pub mod delivery; // which ledger entries a follower has not received yet
 pub mod plan; // rowbound.toml -> storages, bindings and hooks, checked
 pub mod capture; // what stands in the database for a binding, and whether it still does
 pub mod database; // claim, barrier, check, settle: SQLite, PostgreSQL, MySQL/MariaDB
@@ -31,7 +31,7 @@ mod delays; // whose open transactions keep candidates waiting
 pub mod trash; // where collected files wait, are checked again, come back or go for good
 pub mod collect; // the only deleter: the seven steps
 pub mod worker; // a collector within an application: started, watched, stopped
-pub mod follow; // ledger entries -> whoever wants to hear of them
+pub mod follow; // ledger entries -> their followers
 pub mod status; // what waits, fails, was deleted; who holds a name
 pub mod sweep; // a whole storage against all references
 pub mod doctor; // what is wrong or risky

@@ -9,7 +9,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-/// The folder beneath every storage's root that belongs to Rowbound (marker, trash). No row may name it.
+/// The folder beneath every storage's root that belongs to Rowbound (marker, trash). No row may reference it.
 pub const RESERVED: &str = ".rowbound";
 
 /// What stands in a URL's path as it is: RFC 3986's unreserved characters, and the slash.

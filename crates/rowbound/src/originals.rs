@@ -11,7 +11,7 @@ use crate::{
     derivative::{Derivatives, Originals, stem},
     error::{Error, Result},
     name::FileName,
-    storage::{Listed, Look, Storage, each},
+    storage::{Listed, Stat, Storage, each},
 };
 
 /// Listings under way at a time.
@@ -82,11 +82,11 @@ pub(crate) async fn origins(
     }
 
     let exact: Vec<FileName> = all.values().flat_map(|o| &o.names).collect::<BTreeSet<_>>().into_iter().cloned().collect();
-    let looks = storage.look(&exact).await?;
+    let looks = storage.stat(&exact).await?;
     let mut there: HashMap<&FileName, Result<bool>> = HashMap::new();
     for (name, look) in exact.iter().zip(looks) {
         // A folder is no original, and a link counts if a row references it.
-        there.insert(name, look.map(|l| matches!(l, Look::Seen(_))));
+        there.insert(name, look.map(|l| matches!(l, Stat::File(_))));
     }
 
     let stems: BTreeSet<String> = all.values().flat_map(|o| &o.stems).cloned().collect();
@@ -99,8 +99,8 @@ pub(crate) async fn origins(
                 Listed::File(name) if may_go(&name) => drop(found.going.insert(name)),
                 Listed::File(name) => drop(found.there.insert(name.to_string())),
                 // What is linked may be an original.
-                Listed::Odd(name, _) if stem(&name) == s => drop(found.there.insert(name)),
-                Listed::Odd(..) => {}
+                Listed::Skipped(name, _) if stem(&name) == s => drop(found.there.insert(name)),
+                Listed::Skipped(..) => {}
             }
             // One may be the derivative itself: two are enough.
             found.there.len() < 2

@@ -3,20 +3,17 @@
 //! In: the text of `rowbound.toml`, the environment, or calls of [`PlanBuilder`]. Out: a [`Plan`], parsed without IO, then
 //! checked; every complaint names the field and the value.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::Path,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use serde::Deserialize;
 
 mod address; // a database's URL, in whose spelling it may be
 mod barrier; // whom no barrier waits for
-mod hook; // who hears of what was deleted
+mod hook; // commands and webhooks that are called after a deletion
 mod location; // a storage's url -> where its files lie
 mod raw; // rowbound.toml as it is written -> storages and bindings
 mod storage; // where files lie, and how long each waits for what
+mod validate; // can it be carried out, as far as that is known without IO
 
 pub use address::{canonical, label, redact, same_database, sqlite_file};
 pub use barrier::Ignored;
@@ -25,8 +22,7 @@ pub use location::{Bucket, Location, Service};
 pub use storage::{Erase, HOLD, STAGE_TTL, StoragePlan, Trash};
 
 use crate::{
-    binding::{Binding, Body, Column, Finder, JsonPath, Keep, Mode, QUERY, Reading},
-    derivative::Derivatives,
+    binding::{Binding, Body, Column, Finder, JsonPath, Mode, Reading},
     error::{Error, Kind, Result},
     name::Names,
     queue::Outcome,
@@ -34,9 +30,6 @@ use crate::{
 
 /// The configuration's usual file name.
 pub const FILE: &str = "rowbound.toml";
-
-/// The ledger is kept for so long at least.
-const SHORTEST_HISTORY: Duration = Duration::from_secs(86_400);
 
 /// The checked configuration.
 #[derive(Debug, Clone)]
@@ -310,125 +303,6 @@ impl Plan {
     /// The bindings on one storage.
     pub fn on_storage<'a>(&'a self, storage: &'a str) -> impl Iterator<Item = &'a Binding> {
         self.bindings.iter().filter(move |b| b.storage == storage)
-    }
-
-    fn validate(&self) -> Result<()> {
-        if self.storages.is_empty() {
-            return Err(Error::new(Kind::Config, "the plan has no storage").hint("add [storage.default] with a `url`"));
-        }
-        if self.bindings.is_empty() {
-            return Err(Error::new(Kind::Config, "the plan has no binding").hint("add a [[binding]] with a `column`"));
-        }
-        let mut seen = BTreeSet::new();
-        for b in &self.bindings {
-            if !self.storages.contains_key(&b.storage) {
-                let known: Vec<_> = self.storages.keys().cloned().collect();
-                return Err(Error::new(Kind::Config, "`storage` names no storage of the plan")
-                    .with("binding", &b.column)
-                    .with("storage", format_args!("{:?}", b.storage))
-                    .hint(format!("known are: {}", known.join(", "))));
-            }
-            if !seen.insert(b.key()) {
-                return Err(Error::new(Kind::Config, "two bindings have the same column and storage").with("binding", b.key()));
-            }
-            if b.query.is_none() && b.column.schema.is_none() && b.column.table == QUERY {
-                // Else its messages could not be told from a query's.
-                return Err(Error::new(Kind::Config, "a table of this name is written with its schema").with("binding", &b.column));
-            }
-            if let Some(query) = &b.query
-                && query.is_empty()
-            {
-                return Err(Error::new(Kind::Config, "`query` is empty").with("reference", &b.column.column));
-            }
-            if matches!(&b.reading, Reading::Url { prefixes } if prefixes.is_empty()) {
-                return Err(Error::new(Kind::Config, "`prefix` is missing for kind = \"url\"").with("binding", &b.column));
-            }
-            if let Reading::Raw { strip, prefixes, .. } = &b.reading
-                && (strip.iter().any(String::is_empty) || strip.is_empty() && prefixes.is_empty())
-            {
-                return Err(Error::new(Kind::Config, "`strip` holds an empty text, or nothing").with("binding", &b.column));
-            }
-            if b.query.is_some()
-                && let Some((column, value)) = b.only.iter().next()
-            {
-                return Err(Error::new(Kind::Config, "`where` goes with a column: a query says itself which rows count")
-                    .with("reference", &b.column.column)
-                    .with("where", format_args!("{column} = {value:?}"))
-                    .hint("write the condition into the query"));
-            }
-            if let Some(both) = b.only.keys().find(|c| **c == b.column.column || c.is_empty()) {
-                return Err(Error::new(Kind::Config, "`where` names the bound column itself, or none")
-                    .with("binding", &b.column)
-                    .with("where", both)
-                    .hint("write where = { kind = \"image\" }, with another column of the same table"));
-            }
-            if let Reading::Url { prefixes }
-            | Reading::Json { prefixes, .. }
-            | Reading::Array { prefixes }
-            | Reading::Raw { prefixes, .. } = &b.reading
-            {
-                for prefix in prefixes {
-                    if !prefix.ends_with('/') || prefix.contains(['%', '?', '#']) {
-                        return Err(Error::new(Kind::Config, "`prefix` must end with `/` and hold no `%`, `?` or `#`")
-                            .with("binding", &b.column)
-                            .with("prefix", format_args!("{prefix:?}"))
-                            .hint(
-                                "write what stands before the file's name in the column, for example \"https://cdn.example.com/media/\"",
-                            ));
-                    }
-                }
-            }
-            if let Reading::Text(finder) = &b.reading {
-                for prefix in finder.prefixes() {
-                    if !prefix.ends_with('/') || prefix.contains(['%', '?', '#']) {
-                        return Err(Error::new(Kind::Config, "`prefix` must end with `/` and hold no `%`, `?` or `#`")
-                            .with("binding", &b.column)
-                            .with("prefix", format_args!("{prefix:?}"))
-                            .hint("write what stands before the file's name in a URL: \"/media/\" also finds https://www.example.com/media/.."));
-                    }
-                }
-            }
-        }
-        check_hooks(&self.hooks)?;
-        if let Some(first) = self.ignored_sessions.first().filter(|_| self.database.starts_with("sqlite:")) {
-            return Err(Error::new(
-                Kind::Config,
-                "on SQLite no session can be ignored: its write lock is the barrier, and nobody is waited for",
-            )
-            .with("in", "barrier")
-            .with("ignore", format_args!("{:?}", first.to_string()))
-            .hint("take [barrier] out"));
-        }
-        // `status` counts the last 24 hours, and what was moved within half an hour is checked again because the ledger says so.
-        if let Some(short) = self.keep_history.filter(|time| *time < SHORTEST_HISTORY) {
-            return Err(Error::new(Kind::Config, "`keep_history` is shorter than a day")
-                .with("keep_history", format_args!("{short:?}"))
-                .hint("write 1d, 90d or 1y; leave the line out to keep the ledger for ever"));
-        }
-        if let Some(both) = self.ignore.iter().find(|i| self.bindings.iter().any(|b| b.column == **i)) {
-            return Err(Error::new(Kind::Config, "`ignore` names a column that is bound")
-                .with("ignore", both)
-                .hint("take it out of one of the two"));
-        }
-        for (i, a) in self.storages.values().enumerate() {
-            Keep::new(self.on_storage(&a.name))?;
-            Keep::with_ignored([], &a.ignore).map_err(|e| e.with("storage", &a.name))?;
-            Derivatives::check(&self.on_storage(&a.name).collect::<Vec<_>>())?;
-            a.check_uploads()?;
-            for b in self.storages.values().skip(i + 1) {
-                if a.location.overlaps(&b.location) {
-                    // Two views of one file would each ignore the other's references.
-                    return Err(Error::new(
-                        Kind::Config,
-                        "two storages overlap: a file would be in both, and each would miss the other's references",
-                    )
-                    .with("storage", format_args!("{} ({})", a.name, a.url()))
-                    .with("storage", format_args!("{} ({})", b.name, b.url()))
-                    .hint("bind the columns to one storage at the upper folder"));
-                }
-            }
-        }
-        Ok(())
     }
 }
 

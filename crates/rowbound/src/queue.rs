@@ -26,17 +26,17 @@ pub const SWEEP: &str = "sweep";
 pub struct Candidate {
     /// Its number in this database.
     pub id: i64,
-    /// The binding whose column let go of it; `None` when a stage or a sweep announced it or its original went, then `value` is a name.
+    /// The binding whose column released it; `None` when a stage or a sweep announced it or its original went, then `value` is a name.
     pub binding: Option<i32>,
     /// The column's old value, as it stood in the row. Bytes, because a database may hold what is not UTF-8.
     pub value: Vec<u8>,
-    /// The row that let go of it: its primary key as text, a JSON array where the key has several columns. Of a derivative: its original's name.
+    /// The row that released it: its primary key as text, a JSON array where the key has several columns. Of a derivative: its original's name.
     pub key: Option<String>,
     /// What happened to the row: `delete`, `update`, `truncate`, `cascade`, `replace`; `stage`: it was about to be
-    /// written; `direct`: a client was allowed to write it; `release`: the application let go of it; `sweep`: no row named it; `derivative`: its original went, or it was about to be
+    /// written; `direct`: a client was allowed to write it; `release`: the application released it; `sweep`: no row referenced it; `derivative`: its original went, or it was about to be
     /// made of one; `return`: it came back from the trash, or was found there.
     pub event: String,
-    /// When the row let go of it, by the database's clock. At the latest the true moment, perhaps earlier (the start of
+    /// When the row released it, by the database's clock. At the latest the true moment, perhaps earlier (the start of
     /// the transaction).
     pub released_at: Timestamp,
     /// How many times it was tried before without being decided or put back as too early: each claim counts, and one whose worker died stays counted.
@@ -86,7 +86,7 @@ pub struct Waits {
     pub transactions: Vec<String>,
     /// How its file looked when it was first found too young.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sight: Option<Sight>,
+    pub sight: Option<Observation>,
     /// Of how many of its failed tries the end was seen. One that had no end may have ended its worker.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub ended: u32,
@@ -102,7 +102,7 @@ fn is_zero(n: &u32) -> bool {
 
 /// What a file looked like. One that is still the same after `min_age` is old, whatever its times say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sight {
+pub struct Observation {
     /// When, by the database's clock.
     pub at: Timestamp,
     /// Tells its content from any other.
@@ -144,7 +144,7 @@ pub enum Outcome {
     Restored,
     /// A row references it, but the file lies in the trash, and Rowbound does not bring it back by itself: it is kept there until a person decides.
     Dangling,
-    /// A row names it: the file stays.
+    /// A row references it: the file stays.
     Kept,
     /// A `keep` pattern protects it: the file stays.
     Protected,
@@ -152,7 +152,7 @@ pub enum Outcome {
     Missing,
     /// The value is no name that may reach a storage, or names something other than a plain file: nothing was touched.
     Refused,
-    /// The value names no file of the storage (a URL of another host).
+    /// The value references no file of the storage (a URL of another host).
     Foreign,
     /// The binding runs in shadow mode: the file would have gone.
     Shadow,
@@ -172,11 +172,11 @@ impl Outcome {
         (Outcome::Purged, "the trash was emptied of the file"),
         (Outcome::Restored, "the file came back from the trash"),
         (Outcome::Dangling, "a row references it, but it lies in the trash, and is kept there: `rowbound restore NAME`"),
-        (Outcome::Kept, "a row still names it: the file stays"),
+        (Outcome::Kept, "a row still references it: the file stays"),
         (Outcome::Protected, "a `keep` pattern protects it: the file stays"),
         (Outcome::Missing, "there was no such file"),
         (Outcome::Refused, "not a name that may be deleted: nothing was touched"),
-        (Outcome::Foreign, "names no file of this storage"),
+        (Outcome::Foreign, "refers to no file of this storage"),
         (Outcome::Shadow, "shadow mode: the file would have gone"),
         (Outcome::Unbound, "its binding is no longer in the plan: the file stays"),
         (Outcome::Duplicate, "settled together with an equal candidate"),
@@ -211,7 +211,7 @@ impl Outcome {
 
 /// A candidate that is decided: it leaves the queue and enters the ledger.
 #[derive(Debug, Clone)]
-pub struct Settled {
+pub struct Decision {
     /// The candidate.
     pub id: i64,
     /// What was decided.
@@ -272,7 +272,7 @@ pub struct Settlement {
     /// The storage's name.
     pub storage: String,
     /// Leave the queue.
-    pub settled: Vec<Settled>,
+    pub settled: Vec<Decision>,
     /// Leave it without an entry in the ledger: values with many names that held none, of which nothing is to be told.
     pub empty: Vec<i64>,
     /// Stay in it.
@@ -336,7 +336,7 @@ pub struct Backlog {
 pub struct Waiting {
     /// Its number.
     pub id: i64,
-    /// The binding that let go of it.
+    /// The binding that released it.
     pub binding: Option<i32>,
     /// Its value; bytes that are not UTF-8 are shown as U+FFFD.
     pub value: String,

@@ -8,10 +8,10 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use crate::{
     binding::{Resolved, Scan, by_alias, may_mention, same_path},
     capture::{Bound, Installation},
-    database::{ColumnSearch, Database, Hold},
+    database::{ColumnSearch, Database, LockGuard},
     error::Result,
     name::{FileName, Names},
-    storage::{Look, Storage},
+    storage::{Stat, Storage},
 };
 
 /// So many keys are looked at in one request for looks.
@@ -19,7 +19,7 @@ const LOOKS: usize = 1_000;
 
 /// How a check looks into columns of names and URLs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sight {
+pub enum CheckDepth {
     /// As deep as each column needs by what was seen of its values last. A spelling that came since is missed: the file is moved, and comes back.
     Surveyed,
     /// At every value that could mean a name. For whatever is not to come back.
@@ -34,7 +34,7 @@ pub struct References {
     /// Of these, the names that no row references as it is read: with the column and the value that could mean it.
     pub otherwise: HashMap<FileName, String>,
     /// The lock under which that stays true.
-    pub hold: Option<Hold>,
+    pub lock: Option<LockGuard>,
     /// Where names are keys: of these, the names that only values hold which are read as other keys of the same path, with those keys.
     keys: HashMap<FileName, BTreeSet<FileName>>,
 }
@@ -48,13 +48,13 @@ impl References {
             return self;
         }
         // Writers must not wait for a storage of keys, which is a slow one.
-        self.hold = None;
+        self.lock = None;
         let asked: BTreeSet<FileName> = self.keys.values().flatten().cloned().collect();
         let asked: Vec<FileName> = asked.into_iter().collect();
         let mut there: HashSet<&FileName> = HashSet::new();
         for some in asked.chunks(LOOKS) {
-            let Ok(looks) = storage.look(some).await else { continue };
-            there.extend(some.iter().zip(looks).filter(|(_, look)| matches!(look, Ok(Look::Seen(_)))).map(|(key, _)| key));
+            let Ok(looks) = storage.stat(some).await else { continue };
+            there.extend(some.iter().zip(looks).filter(|(_, look)| matches!(look, Ok(Stat::File(_)))).map(|(key, _)| key));
         }
         for (name, keys) in std::mem::take(&mut self.keys) {
             if keys.iter().all(|key| there.contains(key)) {
@@ -88,9 +88,9 @@ pub async fn find(
     record: &Installation,
     storage: &str,
     names: &[FileName],
-    sight: Sight,
+    depth: CheckDepth,
 ) -> Result<References> {
-    find_in(db, bound, bound, record, storage, names, sight).await
+    find_in(db, bound, bound, record, storage, names, depth).await
 }
 
 /// The same in some of the bindings, `within`, only.
@@ -104,13 +104,13 @@ pub(crate) async fn find_in(
     record: &Installation,
     storage: &str,
     names: &[FileName],
-    sight: Sight,
+    depth: CheckDepth,
 ) -> Result<References> {
-    let surveyed = (sight == Sight::Surveyed).then_some(record);
+    let surveyed = (depth == CheckDepth::Surveyed).then_some(record);
     let checked = db.check(bound, &record.snapshot, &searches(within, surveyed, storage, names)).await?;
     let asked: HashSet<&FileName> = names.iter().collect();
     let meant = by_alias(names);
-    let mut references = References { hold: checked.hold, ..References::default() };
+    let mut references = References { lock: checked.lock, ..References::default() };
     let mut read = HashSet::new();
     // Names that some value means which is read as no other key.
     let mut sure: HashSet<FileName> = HashSet::new();

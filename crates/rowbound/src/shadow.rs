@@ -35,7 +35,7 @@ impl Shadow {
         self.all
     }
 
-    /// Whether a candidate only says what would have gone. No column let go of an orphan or of an upload without a row: it may have been that of
+    /// Whether a candidate only says what would have gone. No column released an orphan or an upload without a row: it may have been that of
     /// any binding, so that one in shadow mode is enough. A derivative goes because its original went, which was live then: it stays only if
     /// nothing of the storage may go.
     pub(crate) fn holds(&self, binding: Option<i32>, event: &str) -> bool {

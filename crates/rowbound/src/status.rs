@@ -20,7 +20,7 @@ use crate::{
     derivative::Derivatives,
     error::{Error, Kind, Result},
     guard::same_bindings,
-    heartbeat::Heard,
+    heartbeat::LastHeartbeat,
     ledger::{Entry, Filter, Rewound, Total, Upkeep},
     name::{FileName, Names},
     originals::living_originals,
@@ -28,7 +28,7 @@ use crate::{
     queue::{Backlog, Claim, Outcome, Waiting},
     references,
     shadow::Shadow,
-    storage::{Look, Proved, Since, Storage, Trashed},
+    storage::{Capabilities, Since, Stat, Storage, Trashed},
     trash,
 };
 
@@ -65,7 +65,7 @@ pub struct StorageStatus {
     /// Whether it has just proved to be there.
     pub reachable: bool,
     /// What it was seen to honour when it was attached; `None` when it cannot be read.
-    pub proved: Option<Proved>,
+    pub proved: Option<Capabilities>,
     /// What waits.
     pub backlog: Backlog,
     /// When what went to the trash lately was checked again, by the database's clock; `None` if it never was.
@@ -134,8 +134,8 @@ pub struct Status {
     pub storages: Vec<StorageStatus>,
     /// Who follows the ledger, by name.
     pub followers: Vec<FollowerStatus>,
-    /// Who works, or did within 30 days, the latest sign of life first.
-    pub workers: Vec<Heard>,
+    /// Who works, or did within 30 days, the latest heartbeat first.
+    pub workers: Vec<LastHeartbeat>,
     /// Sessions whose open transactions delay deletions, the longest first.
     pub delays: Vec<Delay>,
     /// Transactions open now: what they could commit delays deletions.
@@ -165,7 +165,7 @@ impl Status {
             return format!("attention: {failing} tried again (storage: {})", s.name);
         }
         if let Some(f) = self.followers.iter().find(|f| f.follower.failing > 0) {
-            return format!("attention: what hook {} did not hear is told again: {} failing", f.follower.name, f.follower.failing);
+            return format!("attention: failed deliveries to hook {} are tried again: {} failing", f.follower.name, f.follower.failing);
         }
         "well".to_owned()
     }
@@ -283,7 +283,7 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
             }
             Some(id) => {
                 storage.expect(id);
-                match storage.prove().await {
+                match storage.verify_marker().await {
                     Ok(()) => {
                         reachable = true;
                         let marker = storage.marker().await?;
@@ -340,12 +340,12 @@ pub async fn status(plan: &Plan, db: &dyn Database) -> Result<Status> {
         Err(e) => status.problems.push(Problem::new(&e, true)),
     }
     if record.version == VERSION {
-        match db.beats().await {
+        match db.heartbeats().await {
             Ok(workers) => {
                 status.workers = workers;
                 let longest = status.delays.iter().filter_map(|d| d.seconds).max().unwrap_or(0);
                 let late = status.storages.iter().filter_map(|s| late::late(s, &status.workers, Duration::from_secs(longest)));
-                let off = |h: &Heard| Some(Error::new(Kind::Clock, h.beat.clock.clone()?).with("worker", place(&h.beat.place)));
+                let off = |h: &LastHeartbeat| Some(Error::new(Kind::Clock, h.beat.clock.clone()?).with("worker", place(&h.beat.place)));
                 let off = status.workers.iter().filter(|h| h.works()).filter_map(off);
                 status.problems.extend(late.chain(off).map(|e| Problem::new(&e, false)).collect::<Vec<_>>());
             }
@@ -390,7 +390,7 @@ async fn in_trash(
 
 /// What keeps files in a trash: a part of it that cannot be read, or files that lie there a day after their retention.
 async fn overdue(storage: &dyn Storage, plan: &StoragePlan) -> Option<Error> {
-    // Whoever runs `collect` once a day is not late.
+    // One `collect` a day is not late.
     const LATE: Duration = Duration::from_secs(86_400);
     let before = clock::before(Timestamp::now(), plan.trash.hold().saturating_add(LATE));
     let page = match storage.expired(before, None, 1).await {
@@ -425,7 +425,7 @@ pub struct Explanation {
     pub since: Option<Timestamp>,
     /// Whether a `keep` pattern protects it.
     pub protected: bool,
-    /// Rows that name it.
+    /// Rows that reference it.
     pub holders: Vec<Held>,
     /// Candidates that stand for it.
     pub waiting: Vec<Waiting>,
@@ -437,7 +437,7 @@ pub struct Explanation {
     pub problem: Option<Problem>,
 }
 
-/// A row that names the file.
+/// A row that references the file.
 #[derive(Debug, Clone, Serialize)]
 pub struct Held {
     /// The column.
@@ -500,10 +500,10 @@ pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileN
         place.expect(id);
     }
     let asked = async {
-        let look = place.look(std::slice::from_ref(name)).await?.pop().transpose()?.unwrap_or(Look::Missing);
+        let look = place.stat(std::slice::from_ref(name)).await?.pop().transpose()?.unwrap_or(Stat::Missing);
         let trash = place.trashed(std::slice::from_ref(name)).await?.pop().transpose()?.flatten();
         let original = match &look {
-            Look::Seen(_) if holders.is_empty() && waiting.is_empty() => {
+            Stat::File(_) if holders.is_empty() && waiting.is_empty() => {
                 let derivatives = Derivatives::new(plan.on_storage(storage))?;
                 living_originals(&derivatives, place.as_ref(), std::slice::from_ref(name)).await?.remove(name)
             }
@@ -532,18 +532,18 @@ pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileN
         // What the database knows is worth the more.
         Err(e) => {
             let verdict = match (holders.len(), waiting.first()) {
-                (0, None) => "the storage cannot be asked; no row names it, and nothing waits".to_owned(),
+                (0, None) => "the storage cannot be asked; no row references it, and nothing waits".to_owned(),
                 (0, Some(_)) => "the storage cannot be asked; it waits to be collected".to_owned(),
-                (n, _) => format!("the storage cannot be asked; {n} row(s) name it"),
+                (n, _) => format!("the storage cannot be asked; {n} row(s) reference it"),
             };
             let problem = Some(Problem::new(&e, false));
             return Ok(Explanation { verdict, file: "unknown".to_owned(), holders, waiting, history, problem, ..told });
         }
     };
     let (file, seen) = match &look {
-        Look::Missing => ("nothing".to_owned(), None),
-        Look::Seen(s) => ("file".to_owned(), Some(s)),
-        Look::Refused(why) => (why.clone(), None),
+        Stat::Missing => ("nothing".to_owned(), None),
+        Stat::File(s) => ("file".to_owned(), Some(s)),
+        Stat::Refused(why) => (why.clone(), None),
     };
     let (size, modified) = (seen.map(|s| s.size), seen.map(|s| s.modified));
     let since = seen.and_then(|s| match s.since {
@@ -553,32 +553,33 @@ pub async fn explain(plan: &Plan, db: &dyn Database, storage: &str, name: &FileN
     let shadow = Shadow::of(&record, bound.iter().filter(|b| b.binding.storage == storage));
     let decided = history.iter().find(|e| e.outcome != Outcome::Duplicate).map(|e| (e.outcome, e.at.strftime("%Y-%m-%d %H:%M:%SZ")));
     let verdict = match (&look, holders.len(), waiting.first(), &trash) {
-        (Look::Refused(why), ..) => format!("never deleted: it {why}"),
-        (Look::Missing, n @ 1.., _, Some(_)) => {
-            format!("{n} row(s) name it, but the file is missing; the trash holds it: rowbound restore")
+        (Stat::Refused(why), ..) => format!("never deleted: it {why}"),
+        (Stat::Missing, n @ 1.., _, Some(_)) => {
+            format!("{n} row(s) reference it, but the file is missing; the trash holds it: rowbound restore")
         }
-        (Look::Missing, n @ 1.., ..) => format!("{n} row(s) name it, but there is no file"),
-        (Look::Missing, 0, _, Some(_)) => "collected: it waits in the trash".to_owned(),
-        (Look::Missing, 0, ..) => match decided {
+        (Stat::Missing, n @ 1.., ..) => format!("{n} row(s) reference it, but there is no file"),
+        (Stat::Missing, 0, _, Some(_)) => "collected: it waits in the trash".to_owned(),
+        (Stat::Missing, 0, ..) => match decided {
             Some((Outcome::Erased, at)) => format!("deleted: it was erased at {at}"),
             Some((Outcome::Purged, at)) => format!("deleted: the trash was emptied of it at {at}"),
             Some((Outcome::Trashed, at)) => format!("deleted: it went to the trash at {at}, and is not there any more"),
-            _ => "there is no such file, and no row names it".to_owned(),
+            _ => "there is no such file, and no row references it".to_owned(),
         },
-        (Look::Seen(_), 1.., ..) => format!("it stays: {} row(s) name it", holders.len()),
-        (Look::Seen(_), 0, ..) if protected => "it stays: a `keep` pattern protects it".to_owned(),
-        (Look::Seen(_), 0, Some(w), _) if shadow.holds(w.binding, &w.event) => "it waits, and will stay: shadow mode".to_owned(),
-        (Look::Seen(_), 0, Some(w), _) => match &w.note {
+        (Stat::File(_), 1.., ..) => format!("it stays: {} row(s) reference it", holders.len()),
+        (Stat::File(_), 0, ..) if protected => "it stays: a `keep` pattern protects it".to_owned(),
+        (Stat::File(_), 0, Some(w), _) if shadow.holds(w.binding, &w.event) => "it waits, and will stay: shadow mode".to_owned(),
+        (Stat::File(_), 0, Some(w), _) => match &w.note {
             Some(note) => format!("it waits to be collected: {note}"),
             None => "it waits to be collected".to_owned(),
         },
-        (Look::Seen(_), 0, None, _) if original.is_some() => {
+        (Stat::File(_), 0, None, _) if original.is_some() => {
             format!("it stays: a derivative of {}, which is there", original.unwrap_or_default())
         }
-        (Look::Seen(_), 0, None, _) => match decided {
+        (Stat::File(_), 0, None, _) => match decided {
             Some((Outcome::Shadow, at)) => format!("it stays: shadow mode; it would have gone at {at}"),
             Some((Outcome::Unbound, at)) => format!("it stays: at {at} its binding was no longer in the plan; a sweep finds it"),
-            _ => "an orphan: no row names it and no candidate stands for it, so nothing will collect it before a sweep finds it".to_owned(),
+            _ => "an orphan: no row references it and no candidate stands for it, so nothing will collect it before a sweep finds it"
+                .to_owned(),
         },
     };
     Ok(Explanation { verdict, file, size, modified, since, holders, waiting, trash, history, ..told })

@@ -36,7 +36,7 @@ pub mod whereabouts;
 pub use backend::{Backend, Described, Eraser, Signer};
 pub use pages::Pages;
 pub use proving::{Proof, Proving};
-pub use upload::{About, Access, Body, Fetched, LONGEST_SIGNED, Over, Placed, Signed, Upload};
+pub use upload::{Access, Body, Fetched, LONGEST_SIGNED, PutMode, PutOptions, PutResult, Signed, Upload};
 pub use whereabouts::{Origin, Whereabouts, Written};
 
 /// The file in [`crate::name::RESERVED`] that proves that a storage is there and which one it is.
@@ -47,7 +47,7 @@ pub const MARKER: &str = "storage.json";
 pub struct Marker {
     /// Random; the storage's own id.
     pub storage: String,
-    /// Ids of the installations (databases) whose rows name files here.
+    /// Ids of the installations (databases) whose rows reference files here.
     pub installations: Vec<String>,
     /// The database of each installation, for people. Those of an installation that an earlier version attached are missing.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -57,13 +57,13 @@ pub struct Marker {
     pub written: Option<Written>,
     /// What the storage was seen to honour when it was attached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub proved: Option<Proved>,
+    pub proved: Option<Capabilities>,
 }
 
 /// The database that an installation in a marker stands for, as it was when it attached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {
-    /// Which it is: its kind and its name. Whoever may read the files may read the marker, so host, user and path are not in it.
+    /// Which it is: its kind and its name. Everybody who may read the files may read the marker, so host, user and path are not in it.
     pub database: String,
     /// When it attached last.
     pub at: Timestamp,
@@ -104,7 +104,7 @@ impl Marker {
 
 /// What a storage was seen to honour, by doing it with files of Rowbound's own: some services ignore a condition and report success.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Proved {
+pub struct Capabilities {
     /// When it was tried.
     pub at: Timestamp,
     /// Whether a deletion can demand that the file is still the one that was looked at.
@@ -112,7 +112,7 @@ pub struct Proved {
     /// Whether a file can be written only where there is none.
     pub create: bool,
     /// Where collected files can wait.
-    pub trash: Kept,
+    pub trash: TrashKind,
     /// Whether names that are no paths (`a//b`, `./a`, `/a`) are kept apart from others, everywhere: on S3 only.
     #[serde(default)]
     pub exact: bool,
@@ -137,7 +137,7 @@ pub enum Conditional {
 /// Where collected files can wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kept {
+pub enum TrashKind {
     /// They are moved, within the storage.
     Moved,
     /// They are copied to another place of the storage, then deleted.
@@ -148,7 +148,7 @@ pub enum Kept {
     No,
 }
 
-impl std::fmt::Display for Proved {
+impl std::fmt::Display for Capabilities {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self.delete {
             Conditional::InBulk => "deletes only what was looked at",
@@ -156,28 +156,28 @@ impl std::fmt::Display for Proved {
             Conditional::No => "cannot make a deletion depend on what was looked at",
         })?;
         f.write_str(match self.trash {
-            Kept::Moved => "; the trash is a folder",
-            Kept::Copied => "; the trash holds copies",
-            Kept::Versions => "; the trash is the bucket's versions",
-            Kept::No => "; has no trash",
+            TrashKind::Moved => "; the trash is a folder",
+            TrashKind::Copied => "; the trash holds copies",
+            TrashKind::Versions => "; the trash is the bucket's versions",
+            TrashKind::No => "; has no trash",
         })
     }
 }
 
 /// What a look at a name saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Look {
+pub enum Stat {
     /// There is no such file.
     Missing,
     /// A plain file.
-    Seen(Seen),
+    File(FileVersion),
     /// Something that must not be deleted: a folder, a link, a name that this storage cannot hold. The text says what.
     Refused(String),
 }
 
 /// A file as it was seen; what is deleted later must still be this.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
+pub struct FileVersion {
     /// Bytes.
     pub size: u64,
     /// Last modification, by the storage's clock.
@@ -193,9 +193,9 @@ pub struct Seen {
 /// What tells a file's content from any other, whoever touches it or writes the same bytes once more. A description, because hardly any file needs the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
-    /// [`Seen::version`] does.
+    /// [`FileVersion::version`] does.
     Version,
-    /// That and [`Seen::modified`] do: an ETag, which the same bytes have again.
+    /// That and [`FileVersion::modified`] do: an ETag, which the same bytes have again.
     VersionAt,
     /// So many bytes of the version, from its beginning; the rest changes when somebody touches the file, such as a folder's change time.
     Begin(usize),
@@ -211,10 +211,10 @@ pub enum Since {
     Unknown(&'static str),
 }
 
-impl Seen {
+impl FileVersion {
     /// Of a storage whose modification time cannot be set from outside.
     pub fn new(size: u64, modified: Timestamp, version: String) -> Self {
-        Seen { size, modified, since: Since::At(modified), version, content: Content::Version }
+        FileVersion { size, modified, since: Since::At(modified), version, content: Content::Version }
     }
 
     /// What tells its content from any other.
@@ -292,13 +292,13 @@ pub enum Restored {
 pub enum Listed {
     /// A plain file under a legal name.
     File(FileName),
-    /// Something else: its name as it stands (lossily), and why it is no file that a row could name.
-    Odd(String, OddEntry),
+    /// Something else: its name as it stands (lossily), and why it is no file that a row could reference.
+    Skipped(String, SkipReason),
 }
 
-/// Why a listed entry is no file that a row could name.
+/// Why a listed entry is no file that a row could reference.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OddEntry {
+pub enum SkipReason {
     /// Its name is refused.
     Name(Refused),
     /// It is a link, a device, a socket, ...
@@ -323,7 +323,7 @@ pub struct Page {
 /// What one operation on one name came to.
 pub type PerName<T> = Vec<Result<T>>;
 
-/// The contract of a storage. Every operation proves first that the storage is there ([`Storage::prove`]); if it
+/// The contract of a storage. Every operation proves first that the storage is there ([`Storage::verify_marker`]); if it
 /// is not, the operation as a whole is an error and nothing was touched.
 #[async_trait]
 pub trait Storage: Send + Sync + std::fmt::Debug {
@@ -337,7 +337,7 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     ///
     /// # Errors
     /// [`crate::Kind::Config`] when the plan asks for what the storage was seen not to honour; the storage's own.
-    async fn probe(&self) -> Result<Proved>;
+    async fn probe(&self) -> Result<Capabilities>;
 
     /// The storage's clock, by which it says when a file was modified: seen on a file that is written beneath `.rowbound/` and removed again.
     async fn now(&self) -> Result<Timestamp>;
@@ -364,10 +364,10 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
 
     /// From now on, what only reads needs no marker (the place itself must be there), and what changes anything is refused: for a storage that is
     /// not attached yet. Its trash counts as something to change. [`Storage::expect`] ends it.
-    fn survey(&self);
+    fn set_read_only(&self);
 
     /// Proves that the storage is there: its marker is read and is the expected one.
-    async fn prove(&self) -> Result<()>;
+    async fn verify_marker(&self) -> Result<()>;
 
     /// Where the storage is: what tells it from another one, whatever their URLs say, and whether it lies within another one.
     ///
@@ -382,20 +382,20 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     fn quick(&self) -> bool;
 
     /// What lies under each name. One result per name, in order.
-    async fn look(&self, names: &[FileName]) -> Result<PerName<Look>>;
+    async fn stat(&self, names: &[FileName]) -> Result<PerName<Stat>>;
 
     /// The first `limit` bytes of a file, or all of them if it has less; `None` if there is no such file. A file that is replaced meanwhile
     /// may answer with the old bytes or the new ones.
     ///
     /// # Errors
-    /// [`Kind::Storage`] for what is no plain file or a name that this storage cannot hold, as [`Look::Refused`] would say.
+    /// [`Kind::Storage`] for what is no plain file or a name that this storage cannot hold, as [`Stat::Refused`] would say.
     async fn read(&self, name: &FileName, limit: usize) -> Result<Option<Vec<u8>>>;
 
-    /// Begins a file that is to be placed under `name` by [`Upload::place`]; until then nothing can be seen of it.
+    /// Begins a file that is to be placed under `name` by [`Upload::publish`]; until then nothing can be seen of it.
     ///
     /// # Errors
     /// [`Kind::Storage`] for a name that this storage cannot hold; [`Kind::Permission`].
-    async fn begin(&self, name: &FileName, about: &About) -> Result<Box<dyn Upload>>;
+    async fn begin(&self, name: &FileName, options: &PutOptions) -> Result<Box<dyn Upload>>;
 
     /// A whole file as it comes, in constant memory; `None` if there is no such file. What is replaced or removed meanwhile is read on as it was,
     /// or its body ends with an error.
@@ -412,16 +412,16 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
 
     /// Takes each file away if it still is what was seen: into the trash if the storage has one, else for good.
     /// One result per item, in order. Idempotent.
-    async fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>>;
+    async fn remove(&self, items: &[(FileName, FileVersion)]) -> Result<PerName<Removed>>;
 
     /// Erases each file for good if it still is what was seen: only where [`Storage::remove`] could not move it ([`unmovable`]).
-    async fn erase(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>>;
+    async fn erase(&self, items: &[(FileName, FileVersion)]) -> Result<PerName<Removed>>;
 
     /// The latest version of each name in the trash, if any.
     async fn trashed(&self, names: &[FileName]) -> Result<PerName<Option<Trashed>>>;
 
     /// A page of the files that have lain in the trash since before `before`: about `limit` of them, from `after` on, which an earlier page said
-    /// ([`Expired::next`]; `None`: from the beginning). Whoever goes from page to page meets each file once, whether the earlier ones are still
+    /// ([`Expired::next`]; `None`: from the beginning). A caller that goes from page to page meets each file once, whether the earlier ones are still
     /// there or not. A part of the trash that cannot be read is named and does not hide the others.
     ///
     /// # Errors
@@ -470,7 +470,7 @@ pub async fn each(storage: &dyn Storage, prefix: &str, mut take: impl FnMut(List
     Err(Error::new(Kind::Storage, "a listing ended before its last page"))
 }
 
-/// Opens the storage that the plan describes. Does no IO: [`Storage::prove`] and [`Storage::marker`] do.
+/// Opens the storage that the plan describes. Does no IO: [`Storage::verify_marker`] and [`Storage::marker`] do.
 ///
 /// # Errors
 /// [`crate::Kind::Config`] when the location cannot be used on this system.

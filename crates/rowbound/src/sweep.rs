@@ -31,6 +31,7 @@ use crate::{
 };
 
 mod alike; // what orphans look like
+mod brake; // what keeps it from deleting
 mod compare; // two sides -> findings, each looked at once more
 mod elsewhere; // orphans whose names stand in a value that nobody reads for them
 mod groups; // orphans by folder and by age
@@ -39,19 +40,20 @@ mod last; // last parts of names that stand in a value
 mod made; // whole names that queries make of pieces
 mod prepare; // may it begin, and what stays the same
 mod range; // a part of a storage's names
-mod report; // what it reports, and what keeps it from deleting
+mod report; // what it reports
 mod rows; // the references of every binding, in one order
 mod sides; // the databases whose rows reference the storage
 mod sorter; // a sort of any size in bounded memory
 mod spool; // what was found so far, on disk
 mod words; // names as words of a value
 
+pub use brake::Brake;
 use compare::{BATCH, MENTIONS};
 use elsewhere::Elsewhere;
-pub use elsewhere::{Held, HeldBy, Said, Similar, Unread};
+pub use elsewhere::{Held, HeldBy, MentionSample, Similar, Unread};
 use prepare::all_there;
 use range::Range;
-pub use report::{Amount, Brake, Dangling, Group, Odd, Orphan, Report};
+pub use report::{AmbiguousValues, Amount, Dangling, Group, Orphan, Report};
 pub use sides::Other;
 use sides::Side;
 use spool::{Counts, Point, Spool};
@@ -62,7 +64,7 @@ pub use spool::{Finding, Findings};
 pub struct Options {
     /// Orphans become candidates.
     pub delete: bool,
-    /// Files that rows name and that the trash still holds come back.
+    /// Files that rows reference and that the trash still holds come back.
     pub heal: bool,
     /// Only names that begin with this (bytes, not folders).
     pub prefix: String,
@@ -115,7 +117,7 @@ impl Options {
     }
 }
 
-/// How far a sweep is, for whoever watches it.
+/// The progress of a sweep.
 #[derive(Debug, Default)]
 pub struct Progress {
     /// Files compared.
@@ -203,7 +205,7 @@ pub async fn sweep(
         }
     }
     // What an interrupted sweep found held is looked for once more.
-    point.counts.let_go();
+    point.counts.release_held();
     let doubtful = work.brake(&point.counts, None).is_some();
     let elsewhere = work.elsewhere(&mut spool, &mut point, doubtful, progress, stop).await?;
     let likeness = work.alike(&spool).await?;
@@ -226,7 +228,7 @@ pub async fn sweep(
     Ok(Swept { report, spool })
 }
 
-/// About how many references a whole sweep of a storage compares, so that whoever watches it can be told when it ends; `None` where nobody can
+/// About how many references a whole sweep of a storage compares, so that its end can be estimated; `None` where nobody can
 /// know: a part of a storage, values that hold many names, a table that the database has not counted yet.
 ///
 /// # Errors

@@ -58,7 +58,7 @@ fn line(who: &str, step: &str, began: u64, facts: Facts, more: &[(&str, Value)])
 
 /// A batch that tells what it does.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Batch(Option<Arc<State>>);
+pub(crate) struct BatchTrace(Option<Arc<State>>);
 
 #[derive(Debug)]
 struct State {
@@ -68,10 +68,10 @@ struct State {
     open: Mutex<BTreeSet<String>>,
 }
 
-impl Batch {
+impl BatchTrace {
     /// The batch `number` of a worker, from 1; silent if nobody listens.
     pub(crate) fn new(who: &str, number: u64) -> Self {
-        Batch(listens().then(|| Arc::new(State { who: who.to_owned(), number, open: Mutex::default() })))
+        BatchTrace(listens().then(|| Arc::new(State { who: who.to_owned(), number, open: Mutex::default() })))
     }
 
     /// Whether anybody hears it.
@@ -104,7 +104,7 @@ impl Batch {
     }
 
     /// What was decided is written down; `partial`: of some candidates another worker holds the lease.
-    pub(crate) fn settled(&self, began: u64, told: Told, partial: bool) {
+    pub(crate) fn settled(&self, began: u64, told: SettledFacts, partial: bool) {
         let Some(state) = &self.0 else { return };
         state.open.lock().unwrap_or_else(|e| e.into_inner()).retain(|name| !told.facts.contains_key(name));
         let entered = Value::Object(told.entered.into_iter().collect());
@@ -115,7 +115,7 @@ impl Batch {
     pub(crate) fn lost<N: ToString>(&self, began: u64, names: impl IntoIterator<Item = N>) {
         if self.listens() {
             let facts = names.into_iter().map(|name| (name.to_string(), "lost".into())).collect();
-            self.settled(began, Told { facts, ..Told::default() }, false);
+            self.settled(began, SettledFacts { facts, ..SettledFacts::default() }, false);
         }
     }
 
@@ -144,12 +144,12 @@ impl Batch {
 
 /// What is about to be settled.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Told {
+pub(crate) struct SettledFacts {
     facts: Facts,
     entered: Facts,
 }
 
-impl Told {
+impl SettledFacts {
     /// The end of a name, and what the ledger is told of its file.
     pub(crate) fn add(&mut self, name: &str, fact: Value, entered: Option<Value>) {
         self.facts.insert(name.to_owned(), fact);
@@ -157,7 +157,7 @@ impl Told {
     }
 
     /// Another's with these.
-    pub(crate) fn extend(&mut self, other: Told) {
+    pub(crate) fn extend(&mut self, other: SettledFacts) {
         self.facts.extend(other.facts);
         self.entered.extend(other.entered);
     }

@@ -33,7 +33,7 @@ mod recheck; // what was moved lately is checked again
 mod restore; // files come back because a person asks
 
 pub(crate) use recheck::{reported, stranded};
-pub use restore::{Found, Wanted, find, restore, restore_all};
+pub use restore::{TrashContents, TrashFilter, find, restore, restore_all};
 
 /// So long after its move a file comes back by itself if a row references it. Later its name may mean another file.
 pub const WINDOW: Duration = Duration::from_secs(30 * 60);
@@ -99,7 +99,7 @@ pub(crate) struct Keeper {
 
 /// What a turn came to.
 #[derive(Debug)]
-enum Turn {
+enum TurnResult {
     /// There is more to do now.
     More,
     /// Transactions are waited for.
@@ -163,9 +163,9 @@ impl Keeper {
         let until = clock::deadline(patience);
         let done = loop {
             match self.turn().await {
-                Ok(Turn::More) if !*stop.borrow() => {}
-                Ok(Turn::Waits) if !*stop.borrow() && Instant::now() < until => tokio::time::sleep(BARRIER_POLL).await,
-                Ok(Turn::Done(failed)) => break Ok(failed),
+                Ok(TurnResult::More) if !*stop.borrow() => {}
+                Ok(TurnResult::Waits) if !*stop.borrow() && Instant::now() < until => tokio::time::sleep(BARRIER_POLL).await,
+                Ok(TurnResult::Done(failed)) => break Ok(failed),
                 Ok(_) => break Ok(None),
                 Err(e) => break Err(e),
             }
@@ -183,14 +183,14 @@ impl Keeper {
             if turn.as_ref().is_err_and(|e| e.kind() == Kind::Drift) && self.guard.verify().await.is_ok() {
                 turn = self.turn().await;
             }
-            if matches!(turn, Ok(Turn::More)) {
+            if matches!(turn, Ok(TurnResult::More)) {
                 continue;
             }
             let counts = self.take_counts();
             let pause = match turn {
-                Ok(Turn::More | Turn::Waits) => BARRIER_POLL * 5,
-                Ok(Turn::Another) => LONGEST_PAUSE.min(self.lease),
-                Ok(Turn::Done(failed)) => {
+                Ok(TurnResult::More | TurnResult::Waits) => BARRIER_POLL * 5,
+                Ok(TurnResult::Another) => LONGEST_PAUSE.min(self.lease),
+                Ok(TurnResult::Done(failed)) => {
                     report(&counts, failed.as_ref());
                     self.pause()
                 }
@@ -218,7 +218,7 @@ impl Keeper {
     }
 
     /// The right is taken, or renewed; then what is due: a re-check, or a page of the emptying.
-    async fn turn(&mut self) -> Result<Turn> {
+    async fn turn(&mut self) -> Result<TurnResult> {
         let turn = self.go_on().await;
         if turn.is_err() {
             trace::turn(&self.owner, "stopped", 0, trace::Facts::new);
@@ -226,8 +226,8 @@ impl Keeper {
         turn
     }
 
-    async fn go_on(&mut self) -> Result<Turn> {
-        let Some(upkeep) = self.db.keep(&self.plan.name, &self.owner, self.lease).await? else { return Ok(Turn::Another) };
+    async fn go_on(&mut self) -> Result<TurnResult> {
+        let Some(upkeep) = self.db.keep(&self.plan.name, &self.owner, self.lease).await? else { return Ok(TurnResult::Another) };
         self.stored = upkeep.clone();
         self.upkeep = upkeep;
         self.upkeep.checked = self.upkeep.checked.max(self.lately.checked);
@@ -235,7 +235,7 @@ impl Keeper {
         self.upkeep.reviewed = self.upkeep.reviewed.max(self.lately.reviewed);
         let now = self.db.now().await?;
         if !self.follow_history(now).await? {
-            return Ok(Turn::Another);
+            return Ok(TurnResult::Another);
         }
         match self.recheck(now).await {
             Ok(()) if self.upkeep.checked == Some(now) || self.upkeep.read == Some(now) => self.stuck = None,
@@ -249,25 +249,25 @@ impl Keeper {
             Err(e) => return Err(e),
         }
         match self.empty().await? {
-            Turn::Done(failed) => {
-                Ok(Turn::Done(failed.or_else(|| self.stuck.clone()).or_else(|| self.behind.as_ref().and_then(history::Behind::error))))
-            }
+            TurnResult::Done(failed) => Ok(TurnResult::Done(
+                failed.or_else(|| self.stuck.clone()).or_else(|| self.behind.as_ref().and_then(history::Behind::error)),
+            )),
             turn => Ok(turn),
         }
     }
 
     /// A page of the emptying, if it is under way or due.
-    async fn empty(&mut self) -> Result<Turn> {
+    async fn empty(&mut self) -> Result<TurnResult> {
         if !self.upkeep.erasing.is_empty() || self.erasing.is_under_way() || self.empty_at <= Instant::now() {
             match self.empty_page().await? {
-                Turn::Done(failed) => {
+                TurnResult::Done(failed) => {
                     self.empty_at = clock::deadline(self.interval());
-                    return Ok(Turn::Done(failed));
+                    return Ok(TurnResult::Done(failed));
                 }
                 turn => return Ok(turn),
             }
         }
-        Ok(Turn::Done(self.erasing.failed()))
+        Ok(TurnResult::Done(self.erasing.failed()))
     }
 
     /// How often the trash is emptied. Where it costs requests, no more than once a minute.
@@ -330,7 +330,7 @@ const RETURNS: usize = 500;
 
 /// Brings files back, never over another, with what each came to.
 ///
-/// They are announced first: each is a candidate that is due in a while. A row that lets go of one in this moment has its candidate settled while the file still
+/// They are announced first: each is a candidate that is due in a while. A row that releases one in this moment has its candidate settled while the file still
 /// lies in the trash, and nobody would look for it afterwards. They are announced once more afterwards, because a process that was paused for long may have had
 /// its candidates decided while half of the files lay in the trash. The first is for a process that is killed, the second for one that is paused.
 ///
@@ -361,7 +361,7 @@ pub(crate) async fn give_back(
 }
 
 /// The files of entries with their places, as a trace says it.
-fn told<'e>(entries: impl IntoIterator<Item = &'e NewEntry>) -> trace::Facts {
+fn trace_facts<'e>(entries: impl IntoIterator<Item = &'e NewEntry>) -> trace::Facts {
     trace::places(entries.into_iter().map(|e| (e.name.as_str(), e.place.as_deref().unwrap_or_default())))
 }
 

@@ -1,6 +1,6 @@
 //! A collector within an application.
 //!
-//! In: a plan, an open database. Out: a [`Worker`], which collects on the application's own runtime until it is stopped, and says how it fares. Promise: it
+//! In: a plan, an open database. Out: a [`Worker`], which collects on the application's own runtime until it is stopped, and answers how healthy it is. Promise: it
 //! never ends by itself. What is away is waited for; what stops it for safety (drift, a copy of the database) keeps it stopped until a person has acted;
 //! on SQLite, where one process collects, the others stand by and one of them takes over.
 
@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::{
-    collect::{Collector, Metrics, Settings, Trouble},
+    collect::{Collector, CurrentError, Metrics, Settings},
     database::Database,
     error::{Error, Kind},
     plan::Plan,
@@ -52,7 +52,7 @@ pub enum State {
     Ended,
 }
 
-/// How a worker fares.
+/// The health of a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Health {
     /// What it does.
@@ -60,7 +60,7 @@ pub struct Health {
     /// Since when.
     pub since: Timestamp,
     /// Why it waits, stands by or is stopped.
-    pub why: Option<Trouble>,
+    pub why: Option<CurrentError>,
     /// When it settled a batch last; `None`: not since its start.
     pub last_batch: Option<Timestamp>,
     /// Candidates that wait, as others here: `None` when the database did not say.
@@ -75,11 +75,11 @@ pub struct Health {
     pub storages: BTreeMap<String, StorageHealth>,
 }
 
-/// How a storage fares.
+/// The health of one storage, within a worker's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StorageHealth {
     /// What keeps its files from being collected.
-    pub why: Option<Trouble>,
+    pub why: Option<CurrentError>,
     /// When a batch of it was settled last.
     pub last_batch: Option<Timestamp>,
     /// Open transactions that its candidates wait for.
@@ -120,7 +120,7 @@ struct Shared {
 struct Phase {
     state: State,
     since: Timestamp,
-    why: Option<Trouble>,
+    why: Option<CurrentError>,
     collector: Weak<Collector>,
 }
 
@@ -130,11 +130,11 @@ impl Shared {
     }
 
     /// Goes over to another state; one that goes on keeps its beginning.
-    fn now(&self, state: State, why: Option<Trouble>, collector: Weak<Collector>) {
+    fn now(&self, state: State, why: Option<CurrentError>, collector: Weak<Collector>) {
         let mut phase = self.phase.lock().unwrap_or_else(|e| e.into_inner());
         let since = if phase.state == state { phase.since } else { Timestamp::now() };
         let why = why.map(|new| match &phase.why {
-            Some(old) if old.kind == new.kind => Trouble { since: old.since, ..new },
+            Some(old) if old.kind == new.kind => CurrentError { since: old.since, ..new },
             _ => new,
         });
         *phase = Phase { state, since, why, collector };
@@ -161,30 +161,30 @@ impl Worker {
         Worker { shared, stop, ended }
     }
 
-    /// How it fares. Asks the database for what waits, at most once a second and for at most two seconds.
+    /// Its health. Asks the database for what waits, at most once a second and for at most two seconds.
     pub async fn health(&self) -> Health {
         let phase = self.shared.phase();
-        // Whoever holds the sender of `ended` is alive.
+        // The task that holds the sender of `ended` is alive.
         if phase.state == State::Ended || self.ended.has_changed().is_err() {
             let e = Error::new(Kind::Bug, "the worker was given up").hint("did its runtime end before `stop` was called?");
-            let why = (!*self.stop.borrow()).then(|| Trouble::of(&e));
+            let why = (!*self.stop.borrow()).then(|| CurrentError::of(&e));
             return Health::of(State::Ended, phase.since, why);
         }
         let Some(collector) = phase.collector.upgrade() else { return Health::of(phase.state, phase.since, phase.why) };
-        let faring = collector.faring();
+        let by_storage = collector.health();
         let figures = self.figures(&collector).await;
         drop(collector);
-        let troubles = faring.values().filter_map(|f| f.trouble.as_ref());
-        let mut health = match troubles.min_by_key(|t| (!t.is_stop(), t.since)) {
+        let errors = by_storage.values().filter_map(|s| s.error.as_ref());
+        let mut health = match errors.min_by_key(|t| (!t.is_stop(), t.since)) {
             Some(worst) if worst.is_stop() => Health::of(State::Stopped, worst.since, Some(worst.clone())),
             Some(worst) => Health::of(State::Waiting, worst.since, Some(worst.clone())),
-            None => Health::of(State::Running, faring.values().map(|f| f.since).max().unwrap_or(phase.since), None),
+            None => Health::of(State::Running, by_storage.values().map(|s| s.since).max().unwrap_or(phase.since), None),
         };
-        for (name, storage) in faring {
+        for (name, storage) in by_storage {
             let own = figures.as_ref().and_then(|f| f.storages.get(&name));
             health.last_batch = health.last_batch.max(storage.last_batch);
             let storage = StorageHealth {
-                why: storage.trouble,
+                why: storage.error,
                 last_batch: storage.last_batch,
                 transactions: storage.transactions,
                 backlog: own.map(|s| s.backlog),
@@ -230,7 +230,7 @@ impl Drop for Worker {
 }
 
 impl Health {
-    fn of(state: State, since: Timestamp, why: Option<Trouble>) -> Self {
+    fn of(state: State, since: Timestamp, why: Option<CurrentError>) -> Self {
         Health {
             state,
             since,
@@ -260,17 +260,17 @@ async fn live(plan: &Plan, db: Arc<dyn Database>, settings: Settings, shared: &S
                 tracing::info!(database = crate::database::redact(&plan.database), "collecting");
                 shared.now(State::Running, None, Arc::downgrade(&collector));
                 collector.clone().run(stop).await;
-                // Somebody who asks how it fares may hold the collector still.
-                collector.let_go();
+                // A caller that asks for its health at this moment still holds the collector.
+                collector.release_lock();
                 tracing::info!("collecting ended");
                 return;
             }
             Begun::Standby(e) => {
                 pause = STANDBY;
-                (State::Standby, Trouble { hint: None, ..Trouble::of(&e) })
+                (State::Standby, CurrentError { hint: None, ..CurrentError::of(&e) })
             }
             Begun::Not(e) => {
-                let why = Trouble::of(&e);
+                let why = CurrentError::of(&e);
                 (if why.is_stop() { State::Stopped } else { State::Waiting }, why)
             }
         };
@@ -297,12 +297,12 @@ enum Begun {
 }
 
 async fn begin(plan: &Plan, db: &Arc<dyn Database>, settings: &Settings) -> Begun {
-    let only = match db.lock_worker().await {
-        Ok(only) => only,
+    let lock = match db.lock_worker().await {
+        Ok(lock) => lock,
         Err(e) if e.kind() == Kind::Busy => return Begun::Standby(e),
         Err(e) => return Begun::Not(e),
     };
-    match Collector::entitled(plan, db.clone(), settings.clone(), only).await {
+    match Collector::with_lock(plan, db.clone(), settings.clone(), lock).await {
         Ok(collector) => Begun::Collector(Arc::new(collector)),
         Err(e) => Begun::Not(e),
     }

@@ -13,8 +13,8 @@ use jiff::{SignedDuration, Timestamp};
 use rowbound::{
     Error, FileName, Kind, Result,
     storage::{
-        About, Access, Backend, Conditional, Described, Eraser, Expired, Fetched, Kept, LONGEST_SIGNED, Listed, Look, Marker, Pages,
-        PerName, Proof, Proved, Proving, Removed, Restored, Seen, Signer, Storage, Trashed, Upload, Whereabouts,
+        Access, Backend, Capabilities, Conditional, Described, Eraser, Expired, Fetched, FileVersion, LONGEST_SIGNED, Listed, Marker,
+        Pages, PerName, Proof, Proving, PutOptions, Removed, Restored, Signer, Stat, Storage, TrashKind, Trashed, Upload, Whereabouts,
     },
 };
 
@@ -61,8 +61,8 @@ impl<const BLOCKS: bool> Shelf<BLOCKS> {
     }
 }
 
-fn seen(bytes: &[u8]) -> Seen {
-    Seen::new(bytes.len() as u64, Timestamp::UNIX_EPOCH, "1".to_owned())
+fn seen(bytes: &[u8]) -> FileVersion {
+    FileVersion::new(bytes.len() as u64, Timestamp::UNIX_EPOCH, "1".to_owned())
 }
 
 #[async_trait]
@@ -106,8 +106,15 @@ impl<const BLOCKS: bool> Backend for Shelf<BLOCKS> {
         Ok(0)
     }
 
-    async fn probe(&self, (): &(), _: bool) -> Result<Proved> {
-        Ok(Proved { at: Timestamp::now(), delete: Conditional::InBulk, create: true, trash: Kept::No, exact: true, access: None })
+    async fn probe(&self, (): &(), _: bool) -> Result<Capabilities> {
+        Ok(Capabilities {
+            at: Timestamp::now(),
+            delete: Conditional::InBulk,
+            create: true,
+            trash: TrashKind::No,
+            exact: true,
+            access: None,
+        })
     }
 
     async fn whereabouts(&self, (): &()) -> Result<Whereabouts> {
@@ -122,9 +129,9 @@ impl<const BLOCKS: bool> Backend for Shelf<BLOCKS> {
         Ok(Timestamp::now())
     }
 
-    async fn look(&self, _: &Proof<Self>, names: &[FileName]) -> Result<PerName<Look>> {
+    async fn stat(&self, _: &Proof<Self>, names: &[FileName]) -> Result<PerName<Stat>> {
         let place = self.asked(names);
-        let one = |name| Ok(place.files.get(name).map_or(Look::Missing, |bytes| Look::Seen(seen(bytes))));
+        let one = |name| Ok(place.files.get(name).map_or(Stat::Missing, |bytes| Stat::File(seen(bytes))));
         self.answer(names.iter().map(one).collect())
     }
 
@@ -143,7 +150,7 @@ impl<const BLOCKS: bool> Backend for Shelf<BLOCKS> {
         Ok(place.files.get(name).map(file))
     }
 
-    async fn begin(&self, _: &Proof<Self>, _: &FileName, _: &About) -> Result<Box<dyn Upload>> {
+    async fn begin(&self, _: &Proof<Self>, _: &FileName, _: &PutOptions) -> Result<Box<dyn Upload>> {
         Err(Error::new(Kind::Storage, "the shelf is full").with("storage", "shelf").hint("clear it"))
     }
 
@@ -151,9 +158,9 @@ impl<const BLOCKS: bool> Backend for Shelf<BLOCKS> {
         None
     }
 
-    async fn remove(&self, _: &Proof<Self>, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
+    async fn remove(&self, _: &Proof<Self>, items: &[(FileName, FileVersion)]) -> Result<PerName<Removed>> {
         let mut place = self.asked(items.iter().map(|(name, _)| name));
-        let one = |(name, _): &(FileName, Seen)| Ok(place.files.remove(name).map_or(Removed::Missing, |_| Removed::Erased));
+        let one = |(name, _): &(FileName, FileVersion)| Ok(place.files.remove(name).map_or(Removed::Missing, |_| Removed::Erased));
         self.answer(items.iter().map(one).collect())
     }
 
@@ -208,7 +215,7 @@ async fn attached<const BLOCKS: bool>(files: &[&str]) -> Proving<Shelf<BLOCKS>> 
     storage
 }
 
-fn items(names: &[&str]) -> Vec<(FileName, Seen)> {
+fn items(names: &[&str]) -> Vec<(FileName, FileVersion)> {
     names.iter().map(|text| (name(text), seen(text.as_bytes()))).collect()
 }
 
@@ -220,13 +227,13 @@ fn in_trash(names: &[&str]) -> Vec<Trashed> {
 async fn refused<const BLOCKS: bool>(storage: &Proving<Shelf<BLOCKS>>) -> Vec<Error> {
     let a = name("a");
     vec![
-        storage.prove().await.unwrap_err(),
+        storage.verify_marker().await.unwrap_err(),
         storage.proof().await.unwrap_err(),
         storage.now().await.unwrap_err(),
-        storage.look(std::slice::from_ref(&a)).await.unwrap_err(),
+        storage.stat(std::slice::from_ref(&a)).await.unwrap_err(),
         storage.read(&a, 1).await.unwrap_err(),
         storage.fetch(&a).await.unwrap_err(),
-        storage.begin(&a, &About::default()).await.unwrap_err(),
+        storage.begin(&a, &PutOptions::default()).await.unwrap_err(),
         storage.remove(&items(&["a"])).await.unwrap_err(),
         storage.trashed(std::slice::from_ref(&a)).await.unwrap_err(),
         storage.expired(Timestamp::MAX, None, 1).await.unwrap_err(),
@@ -262,10 +269,10 @@ async fn nothing_is_asked_unproved<const BLOCKS: bool>() {
 async fn absence_counts_only_on_a_second_proof<const BLOCKS: bool>() {
     let storage = attached::<BLOCKS>(&["a", "b"]).await;
     let proofs = || storage.backend().proofs.swap(0, Relaxed);
-    storage.look(&[name("a"), name("b")]).await.unwrap();
+    storage.stat(&[name("a"), name("b")]).await.unwrap();
     assert_eq!(proofs(), 1, "what is there needs no second proof");
-    let looked = storage.look(&[name("a"), name("none")]).await.unwrap();
-    assert!(matches!(looked[..], [Ok(Look::Seen(_)), Ok(Look::Missing)]), "{looked:?}");
+    let looked = storage.stat(&[name("a"), name("none")]).await.unwrap();
+    assert!(matches!(looked[..], [Ok(Stat::File(_)), Ok(Stat::Missing)]), "{looked:?}");
     assert_eq!(proofs(), 2);
 
     storage.backend().vanishes.store(true, Relaxed);
@@ -274,8 +281,8 @@ async fn absence_counts_only_on_a_second_proof<const BLOCKS: bool>() {
         assert_eq!(e.kind(), Kind::StorageUnreachable, "{}", e.full());
         assert!(e.full().contains("the shelf carries no marker"), "{}", e.full());
     };
-    let looked = storage.look(&[name("a"), name("none")]).await.unwrap();
-    assert!(matches!(&looked[..], [Ok(Look::Seen(_)), Err(e)] if { gone(e); true }), "{looked:?}");
+    let looked = storage.stat(&[name("a"), name("none")]).await.unwrap();
+    assert!(matches!(&looked[..], [Ok(Stat::File(_)), Err(e)] if { gone(e); true }), "{looked:?}");
     again().await;
     let removed = storage.remove(&items(&["b", "none"])).await.unwrap();
     assert!(matches!(&removed[..], [Ok(Removed::Erased), Err(e)] if { gone(e); true }), "{removed:?}");
@@ -305,17 +312,17 @@ async fn a_name_that_is_twice_in_a_batch_has_its_turns<const BLOCKS: bool>() {
     assert_eq!(asked, [vec![name("a"), name("b")], vec![name("a")], vec![], vec![name("c"), name("d")], vec![name("c")]]);
     storage.backend().forgets.store(true, Relaxed);
     assert_eq!(storage.remove(&items(&["a"])).await.unwrap_err().kind(), Kind::Bug);
-    assert_eq!(storage.look(&[name("a")]).await.unwrap_err().kind(), Kind::Bug);
+    assert_eq!(storage.stat(&[name("a")]).await.unwrap_err().kind(), Kind::Bug);
 }
 
 async fn what_is_only_surveyed_is_not_changed<const BLOCKS: bool>() {
     let storage = Proving::over("shelf", Shelf::<BLOCKS>::default());
-    storage.survey();
-    assert!(matches!(storage.look(&[name("a")]).await.unwrap()[..], [Ok(Look::Missing)]));
-    assert!(storage.proof().await.unwrap().surveyed());
+    storage.set_read_only();
+    assert!(matches!(storage.stat(&[name("a")]).await.unwrap()[..], [Ok(Stat::Missing)]));
+    assert!(storage.proof().await.unwrap().is_read_only());
     for e in [
         storage.now().await.unwrap_err(),
-        storage.begin(&name("a"), &About::default()).await.unwrap_err(),
+        storage.begin(&name("a"), &PutOptions::default()).await.unwrap_err(),
         storage.remove(&items(&["a"])).await.unwrap_err(),
         storage.trashed(&[name("a")]).await.unwrap_err(),
         storage.expired(Timestamp::MAX, None, 1).await.unwrap_err(),

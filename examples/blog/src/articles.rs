@@ -60,7 +60,7 @@ async fn read(app: &App, form: UploadForm) -> Result<Typed, Failed> {
     while let Some(part) = reading.next().await? {
         match part.name() {
             "title" => title = reading.text(part).await?,
-            // It is checked, made 300 x 300 and stored when this returns. If no row names it in time, it goes by itself.
+            // It is checked, made 300 x 300 and stored when this returns. If no row references it in time, it goes by itself.
             "image" => image = reading.picture(part, &app.pictures.article).await?,
             "remove" => remove = true,
             _ => {}

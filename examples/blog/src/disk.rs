@@ -18,7 +18,7 @@ use rowbound::{
     FileName,
     ledger::Filter,
     queue::{Outcome, Waiting},
-    storage::{Listed, Look, each},
+    storage::{Listed, Stat, each},
 };
 use sea_orm::{EntityTrait, QueryFilter, entity::prelude::*};
 
@@ -36,7 +36,7 @@ const SHOWN: usize = 120;
 /// So many files that are gone are shown.
 const GONE: u32 = 12;
 
-/// A row that names a file.
+/// A row that references a file.
 struct Holder {
     what: String,
     url: String,
@@ -45,7 +45,7 @@ struct Holder {
 
 /// Why a file is there.
 enum Why {
-    /// Rows name it.
+    /// Rows reference it.
     Named(Vec<Holder>),
     /// Nothing names it, and it is about to go: when, and what happened.
     Goes(String, String),
@@ -121,10 +121,10 @@ async fn look(app: &App) -> Result<Now, Failed> {
         all
     })
     .await?;
-    let looks = app.pictures.storage.look(&names).await?;
+    let looks = app.pictures.storage.stat(&names).await?;
     let mut seen = Vec::new();
     for (name, look) in names.into_iter().zip(looks) {
-        if let Look::Seen(file) = look? {
+        if let Stat::File(file) = look? {
             seen.push((name, file));
         }
     }
@@ -151,7 +151,7 @@ async fn look(app: &App) -> Result<Now, Failed> {
             Some(rows) => Why::Named(rows),
             None => match waiting.iter().filter(|one| one.value == name.as_str()).min_by_key(|one| due(one)) {
                 Some(candidate) => {
-                    // What was written just before it was let go of could be another upload of that name: it waits until that cannot be.
+                    // What was written just before it was released could be another upload of that name: it waits until that cannot be.
                     let new = if candidate.note.is_some() { "; it was so new that it waits" } else { "" };
                     Why::Goes(until(due(candidate), now), format!("{}{new}", told(&candidate.event)))
                 }
@@ -195,7 +195,7 @@ async fn look(app: &App) -> Result<Now, Failed> {
     Ok(Now { summary, more: total.saturating_sub(SHOWN), all, gone: gone.collect(), files, lost })
 }
 
-/// Which rows name which file.
+/// Which rows reference which file.
 async fn holders(app: &App) -> Result<HashMap<String, Vec<Holder>>, Failed> {
     let mut holders: HashMap<String, Vec<Holder>> = HashMap::new();
     for row in article::Entity::find().filter(article::Column::Image.is_not_null()).all(&app.db).await? {

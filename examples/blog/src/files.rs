@@ -15,7 +15,7 @@ use crate::{
     options::Options,
 };
 
-/// How long a file that a row let go of waits. Production waits longer (10 s): see the page "What is on the disk".
+/// How long a file that a row released waits. Production waits longer (10 s): see the page "What is on the disk".
 pub const GRACE: Duration = Duration::from_secs(1);
 
 /// How long an uploaded file waits for its row. In production: an hour.

@@ -8,7 +8,7 @@ use axum::{
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
-use rowbound::{FileName, storage::Look};
+use rowbound::{FileName, storage::Stat};
 
 use crate::{
     app::App,
@@ -18,7 +18,7 @@ use crate::{
 pub async fn picture(State(app): State<App>, Path(name): Path<String>, headers: HeaderMap) -> Result<Response, Failed> {
     let name = FileName::parse(&name).map_err(|_| Failed::NotFound)?;
     // A folder, a link, a device is no picture either.
-    let Look::Seen(seen) = app.pictures.storage.look(std::slice::from_ref(&name)).await?.remove(0)? else { return Err(Failed::NotFound) };
+    let Stat::File(seen) = app.pictures.storage.stat(std::slice::from_ref(&name)).await?.remove(0)? else { return Err(Failed::NotFound) };
     // Not `immutable`: a name whose file is gone is free, and tomorrow's picture of that name is another one. The browser asks, and is told in a few bytes.
     let tag: String = seen.version.chars().filter(char::is_ascii_alphanumeric).collect();
     let tag = format!("\"{tag}\"");

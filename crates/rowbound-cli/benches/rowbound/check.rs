@@ -6,7 +6,7 @@ use rowbound::{
     FileName,
     binding::Depth,
     database::{self, Dialect, Options as Connect},
-    references::{self, Sight},
+    references::{self, CheckDepth},
 };
 use rowbound_testkit::{TestDb, World};
 
@@ -50,7 +50,7 @@ async fn batch(world: &World, above: u64, rounds: usize, depth: Depth) -> Durati
     let plan = world.plan();
     let db = database::open(&plan.database, &Connect::default()).await.unwrap_or_else(|e| panic!("{}", e.full()));
     let mut record = db.installation().await.unwrap_or_else(|e| panic!("{}", e.full())).expect("attached");
-    let sight = if depth == Depth::Whole { Sight::Whole } else { Sight::Surveyed };
+    let check = if depth == Depth::Whole { CheckDepth::Whole } else { CheckDepth::Surveyed };
     record.values.values_mut().for_each(|seen| seen.depth = depth);
     let bound = rowbound::attach::number(&plan, &record.bindings);
     let mut times = Vec::new();
@@ -58,9 +58,9 @@ async fn batch(world: &World, above: u64, rounds: usize, depth: Depth) -> Durati
         let names: Vec<FileName> = (0..BATCH).map(|n| World::file_name(&floor::name(above + round * BATCH + n))).collect();
         let started = Instant::now();
         let found =
-            references::find(db.as_ref(), &bound, &record, "default", &names, sight).await.unwrap_or_else(|e| panic!("{}", e.full()));
+            references::find(db.as_ref(), &bound, &record, "default", &names, check).await.unwrap_or_else(|e| panic!("{}", e.full()));
         times.push(started.elapsed());
-        drop(found.hold);
+        drop(found.lock);
         assert!(found.held.is_empty(), "nobody holds these names");
     }
     db.close().await;

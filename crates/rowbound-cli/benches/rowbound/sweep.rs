@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use rowbound::{
     StoragePlan,
     binding::Column,
-    database::{self, Dialect, Options as Connect, Scan},
+    database::{self, ColumnScan, Dialect, Options as Connect},
     storage::{self, Listed},
 };
 use rowbound_testkit::{
@@ -29,7 +29,7 @@ const ORPHANS: u64 = 100;
 /// Ourselves as a child: lists a storage in order and counts its files.
 pub async fn walk(url: &str) {
     let place = StoragePlan::url_at("default", url).and_then(|plan| storage::open(&plan)).unwrap_or_else(fail);
-    place.survey();
+    place.set_read_only();
     let mut files = 0_u64;
     storage::each(place.as_ref(), "", |entry| {
         files += u64::from(matches!(entry, Listed::File(_)));
@@ -48,7 +48,7 @@ fn fail<T>(e: rowbound::Error) -> T {
 pub async fn query(url: &str) {
     let db = database::open(url, &Connect::default()).await.unwrap_or_else(fail);
     let column = Column::parse("doc.file").expect("a column");
-    let scan = Scan {
+    let scan = ColumnScan {
         binding: 1,
         column,
         query: None,

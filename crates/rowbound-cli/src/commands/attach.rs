@@ -4,7 +4,7 @@ use rowbound::{
     Result,
     attach::{Attached, Consent, attach as engine_attach, preview},
     capture::Inspection,
-    storage::Kept,
+    storage::TrashKind,
 };
 
 use crate::{
@@ -58,7 +58,7 @@ fn text(done: &Attached) -> String {
         }
     }
     for key in &done.removed {
-        out.push_str(&format!("removed   {key}: what it names counts no longer as referenced\n"));
+        out.push_str(&format!("removed   {key}: its references no longer count\n"));
     }
     for (name, proved) in &done.proved {
         out.push_str(&format!("storage   {name}: {proved}\n"));
@@ -67,7 +67,7 @@ fn text(done: &Attached) -> String {
                 "  access lists (ACLs) cannot be kept here: a file that comes back from the trash has the bucket's default, and is not public\n",
             );
         }
-        if proved.trash == Kept::No {
+        if proved.trash == TrashKind::No {
             out.push_str(
                 "  a file is erased at most a second after its last check: a row that references it and commits in between loses it.\n  \
                  Two ways out: turn on the bucket's versions, or set trash = \"1d\", which keeps copies (docs/storages.md)\n",

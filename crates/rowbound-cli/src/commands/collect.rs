@@ -23,7 +23,7 @@ struct Answer {
     summary: Summary,
     /// What is left, by storage.
     left: std::collections::BTreeMap<String, Backlog>,
-    /// Who follows, and what each has yet to hear.
+    /// The followers, and what each has not received yet.
     hooks: Vec<Registered>,
 }
 
@@ -87,7 +87,7 @@ fn text(a: &Answer) -> String {
     for (storage, until) in &a.summary.until {
         let until = output::moment(*until);
         out.push_str(&format!(
-            "{storage}: what was deleted now is held until {until}, and is erased by the first `collect` or `run` after that\n"
+            "{storage}: files deleted now are held until {until}; the first `collect` or `run` after that erases them\n"
         ));
     }
     for (storage, why) in &a.summary.trash {

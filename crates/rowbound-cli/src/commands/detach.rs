@@ -56,7 +56,9 @@ pub async fn detach(args: &Args, a: &DetachArgs) -> Result<u8> {
 fn text(a: &Answer) -> String {
     let mut out = "detached: triggers, candidates and ledger are gone\n".to_owned();
     for (name, n) in a.forgotten.iter().filter(|(_, n)| **n > 0) {
-        out.push_str(&format!("storage   {name}: {n} waiting name(s) were forgotten; their files stay, though no row may name them\n"));
+        out.push_str(&format!(
+            "storage   {name}: {n} waiting name(s) were forgotten; their files stay, though no row may reference them\n"
+        ));
     }
     for (name, n) in a.undelivered.iter().filter(|(_, n)| **n > 0) {
         out.push_str(&format!("hook      {name}: {n} deliveries were given up\n"));

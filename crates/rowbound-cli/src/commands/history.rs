@@ -19,7 +19,7 @@ use crate::{
 struct Answer<'a> {
     #[serde(flatten)]
     entry: &'a Entry,
-    /// The column whose row let go of the name; `null` where no row did, or the installation is a later one.
+    /// The column whose row released the name; `null` where no row did, or the installation is a later one.
     column: Option<&'a str>,
 }
 

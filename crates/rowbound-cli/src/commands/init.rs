@@ -45,8 +45,8 @@ pub async fn init(args: &Args, a: &InitArgs) -> Result<u8> {
         let (name, at) = named(given);
         let plan = StoragePlan::url_at(name, at)?;
         let open = storage::open(&plan)?;
-        open.survey();
-        open.prove().await.map_err(|e| e.with("storage", name))?;
+        open.set_read_only();
+        open.verify_marker().await.map_err(|e| e.with("storage", name))?;
         // What is relative in the file is relative to the file.
         let text = match (&plan.location, beside) {
             (Location::Folder(path), false) => format!("folder:{}", absolute(path)?.display()),
@@ -136,7 +136,7 @@ fn text(a: &Answer) -> String {
     }
     let column = |b: &Proposed| b.evidence.column.column.to_string();
     for b in &p.bindings {
-        out.push_str(&format!("binding   {} -> {}: {} name files that exist\n", column(b), b.evidence.storage, b.evidence.share()));
+        out.push_str(&format!("binding   {} -> {}: {} reference files that exist\n", column(b), b.evidence.storage, b.evidence.share()));
         for note in &b.notes {
             out.push_str(&format!("          {}\n", output::safe(note)));
         }
@@ -145,7 +145,7 @@ fn text(a: &Answer) -> String {
         out.push_str(&format!("ignore    {}: {}\n", i.column, i.why));
     }
     for b in &p.unsure {
-        out.push_str(&format!("unsure    {} -> {}: {} name files that exist\n", column(b), b.evidence.storage, b.evidence.share()));
+        out.push_str(&format!("unsure    {} -> {}: {} reference files that exist\n", column(b), b.evidence.storage, b.evidence.share()));
         for doubt in &b.doubts {
             out.push_str(&format!("          {doubt}\n"));
         }

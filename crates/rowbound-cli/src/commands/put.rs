@@ -45,7 +45,7 @@ struct Put {
     key: String,
     /// The file of this machine.
     file: PathBuf,
-    /// What the row names now.
+    /// What the row references now.
     name: String,
     /// Its size in bytes, as it was stored.
     size: u64,

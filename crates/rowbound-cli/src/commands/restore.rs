@@ -6,7 +6,7 @@ use rowbound::{
     Error, FileName, Kind, Plan, Result,
     database::Database,
     storage::{Restored, Storage, Trashed},
-    trash::{self, Wanted},
+    trash::{self, TrashFilter},
 };
 use serde::Serialize;
 
@@ -57,7 +57,7 @@ pub async fn restore(args: &Args, a: &RestoreArgs) -> Result<u8> {
         let file = trash::restore(db.as_ref(), storage_name, storage.as_ref(), name).await?;
         output::answer(args.format, &file, |f| {
             format!(
-                "restored {} ({}). It stays until a row names it and lets go of it again.",
+                "restored {} ({}). It stays until a row references it and releases it again.",
                 output::safe(f.name.as_str()),
                 output::bytes(f.size)
             )
@@ -65,7 +65,7 @@ pub async fn restore(args: &Args, a: &RestoreArgs) -> Result<u8> {
         db.close().await;
         return Ok(exit::DONE);
     }
-    let wanted = Wanted {
+    let wanted = TrashFilter {
         since: a.since,
         prefix: a.prefix.clone().unwrap_or_default(),
         names: if names.is_empty() { listed } else { Some(names.iter().cloned().collect()) },
@@ -124,11 +124,11 @@ fn lines(file: &Path) -> Result<Vec<String>> {
         true => std::io::stdin().read_to_end(&mut bytes),
         false => std::fs::File::open(file).and_then(|mut file| file.read_to_end(&mut bytes)),
     };
-    let place = |e: Error| e.with("list", file.display());
+    let in_context = |e: Error| e.with("list", file.display());
     read.map_err(|e| {
-        place(Error::new(Kind::Config, "cannot read the list").because(e).hint("name a file with --from, or - for standard input"))
+        in_context(Error::new(Kind::Config, "cannot read the list").because(e).hint("name a file with --from, or - for standard input"))
     })?;
-    let text = String::from_utf8(bytes).map_err(|e| place(Error::new(Kind::Config, "the list is not UTF-8").because(e)))?;
+    let text = String::from_utf8(bytes).map_err(|e| in_context(Error::new(Kind::Config, "the list is not UTF-8").because(e)))?;
     let names: Vec<&str> = match text.contains('\0') {
         true => text.split('\0').collect(),
         false => text.lines().collect(),

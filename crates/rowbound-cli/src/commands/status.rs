@@ -3,7 +3,7 @@
 use rowbound::{
     Result,
     evidence::values::finding,
-    heartbeat::{Heard, Job},
+    heartbeat::{Job, LastHeartbeat},
     queue::{Backlog, Outcome},
     status::{FollowerStatus, ShadowStatus, Status, StorageStatus, place, status as engine_status},
 };
@@ -132,7 +132,7 @@ fn rewound(st: &StorageStatus) -> String {
 }
 
 /// Who works, or did.
-fn worker(h: &Heard) -> String {
+fn worker(h: &LastHeartbeat) -> String {
     let (place, ago) = (place(&h.beat.place), output::length(h.seconds));
     match (h.beat.job, h.beat.ended) {
         (Job::Run, _) if h.works() => format!("worker    {place} since {}\n", output::moment(h.beat.since)),
@@ -149,7 +149,7 @@ fn follower(f: &FollowerStatus) -> String {
     let (planned, f) = (f.planned, &f.follower);
     let words: Vec<_> = f.outcomes.iter().map(|o| o.word()).collect();
     let whose = if planned { String::new() } else { format!("; not in rowbound.toml; when nobody needs it: rowbound forget {}", f.name) };
-    let mut out = format!("hook      {} hears of {}{whose}\n", f.name, words.join(", "));
+    let mut out = format!("hook      {} receives {}{whose}\n", f.name, words.join(", "));
     let age = f.oldest_seconds.map(|s| format!(", the oldest for {}", output::length(s))).unwrap_or_default();
     match f.waiting {
         0 => out.push_str("  nothing waits\n"),

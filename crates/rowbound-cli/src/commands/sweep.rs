@@ -6,7 +6,7 @@ use rowbound::{
     Error, FileName, Kind, Names, Plan, Result,
     capture::Installation,
     database,
-    sweep::{self, Dangling, Finding, Group, Held, Odd, Options, Orphan, Other, Progress, Report, Swept},
+    sweep::{self, AmbiguousValues, Dangling, Finding, Group, Held, Options, Orphan, Other, Progress, Report, Swept},
 };
 use serde::Serialize;
 
@@ -164,7 +164,7 @@ fn section(plan: &Plan, record: Option<&Installation>, s: &Swept, pictures: usiz
     let storage = rowbound::storage::open(&plan.storages[&s.report.storage])?;
     match record.and_then(|r| r.storages.get(&s.report.storage)) {
         Some(id) => storage.expect(id),
-        None => storage.survey(),
+        None => storage.set_read_only(),
     }
     Ok(report::Section { report: s.report.clone(), findings, storage })
 }
@@ -220,7 +220,7 @@ fn of_storage(s: &Storage) -> String {
     let mut rows = vec![
         vec![r.files.to_string(), "files".to_owned()],
         vec![r.references.to_string(), "names that rows hold".to_owned()],
-        vec![r.orphans.files.to_string(), format!("orphans: no row names them ({})", output::bytes(r.orphans.bytes))],
+        vec![r.orphans.files.to_string(), format!("orphans: no row references them ({})", output::bytes(r.orphans.bytes))],
         vec![r.dangling.to_string(), "dangling references: a row, but no file".to_owned()],
     ];
     for (count, what) in [
@@ -318,7 +318,9 @@ fn of_storage(s: &Storage) -> String {
 /// What the counter-search found: the columns that hold orphans, and how sure that is.
 fn of_elsewhere(r: &Report) -> String {
     let mut out = String::new();
-    let said = |said: &sweep::Said| vec![output::safe(said.name.as_str()), said.column.clone(), format!("{:?}", output::safe(&said.value))];
+    let said = |said: &sweep::MentionSample| {
+        vec![output::safe(said.name.as_str()), said.column.clone(), format!("{:?}", output::safe(&said.value))]
+    };
     if !r.held_by.is_empty() {
         out.push_str("held: their names stand in other values\n");
         for by in &r.held_by {
@@ -345,7 +347,7 @@ fn pair(row: &str, file: &str) -> String {
     format!("{} (the row has{}, the file{})", output::safe(file), shown(row, file), shown(file, row))
 }
 
-fn odd_table(odd: &BTreeMap<String, Odd>) -> String {
+fn odd_table(odd: &BTreeMap<String, AmbiguousValues>) -> String {
     let rows: Vec<_> = odd
         .iter()
         .map(|(column, odd)| {

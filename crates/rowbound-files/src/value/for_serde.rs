@@ -1,6 +1,6 @@
 //! Values in answers and in texts that are trusted.
 //!
-//! There is no `Deserialize`: whoever could send a name in a form could have a row name somebody else's file, and have it deleted by deleting
+//! There is no `Deserialize`: a client that could send a name in a form could make a row reference somebody else's file, and have it deleted by deleting
 //! the row. Where the text comes from a place of one's own (a cache, a queue), a field says so by [`trusted`].
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};

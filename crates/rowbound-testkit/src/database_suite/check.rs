@@ -5,7 +5,7 @@ use std::time::Duration;
 use rowbound::{
     Binding, Kind,
     binding::{JsonPath, Reading},
-    database::{ColumnSearch, Dialect, OpenTransaction, Options, Scan},
+    database::{ColumnScan, ColumnSearch, Dialect, OpenTransaction, Options},
     plan::Ignored,
     queue::{Claim, Outcome, PutBack, Settlement, Waits},
 };
@@ -201,7 +201,7 @@ async fn transactions_of(attached: &Attached, f: &Fixture, writer: &mut App) -> 
     (new.len() == 1).then(|| new[0].clone())
 }
 
-/// A transaction that began to read before a name was let go of may still copy it into another row.
+/// A transaction that began to read before a name was released may still copy it into another row.
 pub async fn a_reader_with_an_old_snapshot_is_waited_for(f: &Fixture) {
     f.docs(&["a.jpg"]).await;
     let attached = f.attach(&["doc.file"]).await;
@@ -404,7 +404,7 @@ pub async fn a_hold_keeps_writers_out_until_settled(f: &Fixture) {
     let got = ok(attached.database.claim(&attached.claim()).await);
     let check = async || ok(attached.database.check(&attached.bound, &attached.record.snapshot, &attached.search(&["a.jpg"])).await);
     let first = check().await;
-    if first.hold.is_none() {
+    if first.lock.is_none() {
         assert_ne!(f.db.dialect(), Dialect::Sqlite, "one writer at a time: a check can hold the others off");
         return;
     }
@@ -418,12 +418,12 @@ pub async fn a_hold_keeps_writers_out_until_settled(f: &Fixture) {
     f.db.exec("delete from doc where id = 9").await;
     let second = check().await;
     assert!(writer.try_exec(insert).await.is_err());
-    assert_eq!(ok(attached.database.settle(&settle_all(&got, Outcome::Erased), second.hold).await), 1);
+    assert_eq!(ok(attached.database.settle(&settle_all(&got, Outcome::Erased), second.lock).await), 1);
     writer.exec(insert).await;
     assert_eq!(attached.released().await.iter().map(value).collect::<Vec<_>>(), ["a.jpg"], "the delete of row 9");
 }
 
-/// `explain` sees which rows name a file, with the keys that capture would write.
+/// `explain` sees which rows reference a file, with the keys that capture would write.
 pub async fn holders_name_the_rows(f: &Fixture) {
     f.docs(&["a.jpg", "b.jpg", "a.jpg"]).await;
     f.db.exec("create table page (book varchar(20), nr integer, file varchar(255), primary key (book, nr)); insert into page values ('x', 3, 'a.jpg')").await;
@@ -479,7 +479,7 @@ pub async fn check_reads_the_names_in_texts_and_json(f: &Fixture) {
     seen.sort_unstable();
     assert_eq!(seen, [(1, Some("1"), "2024/a b.jpg", false), (2, Some("1"), "d.jpg", false)]);
 
-    // What was let go of arrives as it stood, and the resolver reads the same names out of it.
+    // What was released arrives as it stood, and the resolver reads the same names out of it.
     f.db.exec("update post set body = 'nothing', pictures = '[]' where id = 1").await;
     let mut names = Vec::new();
     for candidate in attached.released().await {
@@ -549,7 +549,7 @@ pub async fn check_reads_a_query(f: &Fixture) {
     let holders = ok(attached.database.holders(&attached.search(&["1/a.jpg"]), 10).await);
     assert_eq!(holders.iter().map(|h| (h.binding, h.value.as_str())).collect::<Vec<_>>(), [(2, "1/a.jpg")]);
     let Binding { column, query, reading, .. } = attached.bound[1].binding.clone();
-    let scan = Scan { binding: 2, column, query, only: Default::default(), reading, ordered: true, after: None, until: None };
+    let scan = ColumnScan { binding: 2, column, query, only: Default::default(), reading, ordered: true, after: None, until: None };
     let (mut values, ordered) = super::scan::all(&*attached.database, &scan).await;
     values.sort();
     assert_eq!((values, ordered), (vec![b"1/a.jpg".to_vec(), b"2/b c.jpg".to_vec()], false), "the sweep reads it, too");

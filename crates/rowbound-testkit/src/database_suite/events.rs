@@ -39,7 +39,7 @@ impl Sql {
 /// What becomes of an event on a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Every name let go of becomes a candidate, in the same transaction.
+    /// Every name released becomes a candidate, in the same transaction.
     Captured,
     /// No trigger sees it; `inspect` lists it under an event that holds this word, and the sweep finds the files.
     Blind(&'static str),
@@ -62,7 +62,7 @@ pub struct Event {
     pub schema: Sql,
     /// What the application does after it.
     pub act: Sql,
-    /// The names that it lets go of.
+    /// The names that it releases.
     pub released: &'static [&'static str],
     /// Names that may come too: a candidate is a hint, and the check for references clears it.
     pub may: &'static [&'static str],

@@ -12,10 +12,10 @@ use std::{
 use rowbound::{
     Kind,
     database::Database,
-    delivery::{Again, HEARD, Pending, Receipt, Registered, Turn},
+    delivery::{Acknowledgement, DEFAULT_OUTCOMES, DeliveryClaim, Pending, Redelivery, Registered},
     follow::{BoxError, Delivery, Follower, Later},
     ledger::{Filter, NewEntry},
-    queue::{Outcome, Settled},
+    queue::{Decision, Outcome},
 };
 use tokio::sync::watch;
 
@@ -24,12 +24,12 @@ use crate::world::wait_until;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn turn(follower: &str, owner: &str) -> Turn {
-    Turn { follower: follower.into(), owner: owner.into(), limit: 1000, lease: HOUR }
+fn turn(follower: &str, owner: &str) -> DeliveryClaim {
+    DeliveryClaim { follower: follower.into(), owner: owner.into(), limit: 1000, lease: HOUR }
 }
 
-fn receipt(turn: &Turn) -> Receipt {
-    Receipt { follower: turn.follower.clone(), owner: turn.owner.clone(), ..Receipt::default() }
+fn ack(claim: &DeliveryClaim) -> Acknowledgement {
+    Acknowledgement { follower: claim.follower.clone(), owner: claim.owner.clone(), ..Acknowledgement::default() }
 }
 
 fn entry(name: &str, outcome: Outcome) -> NewEntry {
@@ -46,13 +46,13 @@ async fn heard(db: &dyn Database, follower: &str) -> Vec<(String, Outcome)> {
     let turn = turn(follower, "suite");
     let mut all = Vec::new();
     loop {
-        let pending = ok(db.take_turn(&turn).await);
+        let pending = ok(db.claim_deliveries(&turn).await);
         if pending.is_empty() {
             return all;
         }
         let ids: Vec<i64> = pending.iter().map(|p| p.id).collect();
         all.extend(pending.into_iter().map(|p| p.entry.expect("its entry is there")).map(|e| (e.name, e.outcome)));
-        let gone = ok(db.acknowledge(&Receipt { delivered: ids.clone(), ..receipt(&turn) }).await);
+        let gone = ok(db.acknowledge(&Acknowledgement { delivered: ids.clone(), ..ack(&turn) }).await);
         assert_eq!(gone, ids.len() as u64);
     }
 }
@@ -73,14 +73,14 @@ pub async fn a_follower_hears_of_what_is_settled_from_then_on(f: &Fixture) {
     let got = ok(db.claim(&a.claim()).await);
     ok(db.settle(&settle_all(&got, Outcome::Erased), None).await);
     assert_eq!(ok(db.followers().await), []);
-    assert!(ok(db.take_turn(&turn("cdn", "suite")).await).is_empty(), "it is not registered");
+    assert!(ok(db.claim_deliveries(&turn("cdn", "suite")).await).is_empty(), "it is not registered");
 
-    ok(db.follow("cdn", &HEARD).await);
-    ok(db.follow("cdn", &HEARD).await);
+    ok(db.follow("cdn", &DEFAULT_OUTCOMES).await);
+    ok(db.follow("cdn", &DEFAULT_OUTCOMES).await);
     f.db.exec("delete from doc where id > 1").await;
     let got = ok(db.claim(&a.claim()).await);
     let mut settlement = settle_all(&got, Outcome::Kept);
-    settlement.settled[0] = Settled {
+    settlement.settled[0] = Decision {
         outcome: Outcome::Trashed,
         size: Some(17),
         place: Some("1/gone.jpg".into()),
@@ -91,16 +91,16 @@ pub async fn a_follower_hears_of_what_is_settled_from_then_on(f: &Fixture) {
     ok(db.enter(&[entry("x.jpg", Outcome::Purged), entry("y.jpg", Outcome::Erased), entry("z.jpg", Outcome::Restored)]).await);
 
     let now = registered(db.as_ref(), "cdn").await;
-    assert_eq!((now.waiting, now.due, now.failing, &now.outcomes[..]), (2, 2, 0, &HEARD[..]));
+    assert_eq!((now.waiting, now.due, now.failing, &now.outcomes[..]), (2, 2, 0, &DEFAULT_OUTCOMES[..]));
     assert!(now.oldest_seconds.is_some_and(|s| s < 60) && now.overdue_seconds.is_some_and(|s| s < 60), "{now:?}");
-    let pending = ok(db.take_turn(&turn("cdn", "suite")).await);
+    let pending = ok(db.claim_deliveries(&turn("cdn", "suite")).await);
     let mut entries: Vec<_> = pending.iter().map(|p| p.entry.clone().expect("its entry is there")).collect();
     entries.sort_by_key(|e| e.id);
-    let mut ledger = ok(db.history(&Filter { outcomes: HEARD.to_vec(), ..Filter::default() }).await);
+    let mut ledger = ok(db.history(&Filter { outcomes: DEFAULT_OUTCOMES.to_vec(), ..Filter::default() }).await);
     ledger.sort_by_key(|e| e.id);
     assert_eq!(entries, ledger[1..], "as the ledger has them");
     assert_eq!((entries[0].name.as_str(), entries[0].key.as_deref(), entries[0].size), ("gone.jpg", Some("2"), Some(17)));
-    ok(db.acknowledge(&Receipt { delivered: ids(&pending), ..receipt(&turn("cdn", "suite")) }).await);
+    ok(db.acknowledge(&Acknowledgement { delivered: ids(&pending), ..ack(&turn("cdn", "suite")) }).await);
     let now = registered(db.as_ref(), "cdn").await;
     assert_eq!((now.waiting, now.oldest_seconds, now.overdue_seconds), (0, None, None));
 }
@@ -125,7 +125,7 @@ pub async fn what_is_rolled_back_is_never_heard(f: &Fixture) {
 pub async fn followers_hear_each_for_themselves(f: &Fixture) {
     let a = attached(f, &[]).await;
     let db = a.database.as_ref();
-    ok(db.follow("cdn", &HEARD).await);
+    ok(db.follow("cdn", &DEFAULT_OUTCOMES).await);
     ok(db.follow("search", &[Outcome::Erased, Outcome::Purged]).await);
     ok(db.enter(&[entry("a", Outcome::Trashed), entry("b", Outcome::Erased), entry("c", Outcome::Purged)]).await);
     assert_eq!(heard(db, "cdn").await.into_iter().map(|h| h.0).collect::<Vec<_>>(), ["a", "b"]);
@@ -151,59 +151,59 @@ pub async fn other_outcomes_count_from_then_on(f: &Fixture) {
 pub async fn a_forgotten_follower_hears_nothing(f: &Fixture) {
     let a = attached(f, &[]).await;
     let db = a.database.as_ref();
-    ok(db.follow("cdn", &HEARD).await);
-    ok(db.follow("search", &HEARD).await);
+    ok(db.follow("cdn", &DEFAULT_OUTCOMES).await);
+    ok(db.follow("search", &DEFAULT_OUTCOMES).await);
     ok(db.enter(&[entry("a", Outcome::Erased), entry("b", Outcome::Erased)]).await);
     assert_eq!(ok(db.unfollow("cdn").await), Some(2));
     assert_eq!(ok(db.unfollow("cdn").await), None);
     ok(db.enter(&[entry("c", Outcome::Erased)]).await);
-    ok(db.follow("cdn", &HEARD).await);
+    ok(db.follow("cdn", &DEFAULT_OUTCOMES).await);
     assert!(heard(db, "cdn").await.is_empty());
     ok(db.enter(&[entry("d", Outcome::Erased)]).await);
     assert_eq!(heard(db, "cdn").await, [("d".to_owned(), Outcome::Erased)]);
     assert_eq!(heard(db, "search").await.len(), 4);
 }
 
-/// A failed delivery keeps its error and comes back after its wait; one that was only given back stands as before. `hasten` makes both due.
+/// A failed delivery keeps its error and comes back after its wait; one that was only given back stands as before. `retry_deliveries_now` makes both due.
 pub async fn what_was_not_delivered_is_due_again(f: &Fixture) {
     let a = attached(f, &[]).await;
     let db = a.database.as_ref();
-    ok(db.follow("cdn", &HEARD).await);
+    ok(db.follow("cdn", &DEFAULT_OUTCOMES).await);
     ok(db.enter(&["a", "b", "c"].map(|n| entry(n, Outcome::Erased))).await);
     let one = turn("cdn", "one");
-    let got = ids(&ok(db.take_turn(&one).await));
+    let got = ids(&ok(db.claim_deliveries(&one).await));
     assert_eq!((got.len(), registered(db, "cdn").await.due), (3, 0));
-    assert_eq!(ok(db.hasten("cdn").await), 0, "what is held is not hastened");
+    assert_eq!(ok(db.retry_deliveries_now("cdn").await), 0, "what is held is not made due");
     let again = vec![
-        Again { id: got[0], wait: HOUR, error: Some("503 \u{1F622}".into()) },
-        Again { id: got[1], wait: HOUR, error: None },
-        Again { id: got[2], wait: Duration::ZERO, error: Some("x".repeat(10_000)) },
+        Redelivery { id: got[0], wait: HOUR, error: Some("503 \u{1F622}".into()) },
+        Redelivery { id: got[1], wait: HOUR, error: None },
+        Redelivery { id: got[2], wait: Duration::ZERO, error: Some("x".repeat(10_000)) },
     ];
-    assert_eq!(ok(db.acknowledge(&Receipt { again, ..receipt(&one) }).await), 0);
+    assert_eq!(ok(db.acknowledge(&Acknowledgement { again, ..ack(&one) }).await), 0);
     let now = registered(db, "cdn").await;
     assert_eq!((now.waiting, now.due, now.failing), (3, 1, 2));
     let shown = &now.sample[0];
     assert_eq!((shown.entry, shown.attempts, shown.note.as_deref()), (got[0], 1, Some("503 \u{1F622}")));
     assert_eq!((shown.storage.as_deref(), shown.name.as_deref()), (Some("default"), Some("a")));
-    let due = ok(db.take_turn(&one).await);
+    let due = ok(db.claim_deliveries(&one).await);
     assert_eq!(due.iter().map(|p| (p.id, p.attempts)).collect::<Vec<_>>(), [(got[2], 1)]);
-    assert_eq!(ok(db.hasten("cdn").await), 2);
-    let due = ok(db.take_turn(&one).await);
+    assert_eq!(ok(db.retry_deliveries_now("cdn").await), 2);
+    let due = ok(db.claim_deliveries(&one).await);
     assert_eq!(due.iter().map(|p| (p.id, p.attempts)).collect::<Vec<_>>(), [(got[0], 1), (got[1], 0)]);
 }
 
 /// Those who ask at once never hold the same delivery, and leave none.
 pub async fn each_delivery_is_held_by_one(f: &Fixture) {
     let a = attached(f, &[]).await;
-    ok(a.database.follow("cdn", &HEARD).await);
+    ok(a.database.follow("cdn", &DEFAULT_OUTCOMES).await);
     ok(a.database.enter(&(0..400).map(|i| entry(&format!("{i}"), Outcome::Erased)).collect::<Vec<_>>()).await);
     let takers = (0..4).map(|n| {
-        let (db, turn) = (a.database.clone(), Turn { limit: 7, ..turn("cdn", &format!("taker {n}")) });
+        let (db, turn) = (a.database.clone(), DeliveryClaim { limit: 7, ..turn("cdn", &format!("taker {n}")) });
         tokio::spawn(async move {
             let mut mine = Vec::new();
             let until = Instant::now() + DEADLINE;
             loop {
-                let got = ok(db.take_turn(&turn).await);
+                let got = ok(db.claim_deliveries(&turn).await);
                 // An empty answer may mean that others were faster this time.
                 if got.is_empty() && ok(db.followers().await)[0].due == 0 {
                     return mine;
@@ -222,27 +222,27 @@ pub async fn each_delivery_is_held_by_one(f: &Fixture) {
     assert_eq!((count, seen.len()), (400, 400));
 }
 
-/// What a lease that ran out held is another's; who comes late with it changes nothing. A lease that is prolonged holds.
+/// What a lease that ran out held is another's; who comes late with it changes nothing. A lease that is extended holds.
 pub async fn an_expired_turn_is_taken_over(f: &Fixture) {
     let a = attached(f, &[]).await;
     let db = a.database.as_ref();
-    ok(db.follow("cdn", &HEARD).await);
+    ok(db.follow("cdn", &DEFAULT_OUTCOMES).await);
     ok(db.enter(&[entry("a", Outcome::Erased), entry("b", Outcome::Erased)]).await);
-    let first = Turn { lease: Duration::from_millis(1), ..turn("cdn", "first") };
-    let got = ids(&ok(db.take_turn(&first).await));
-    ok(db.prolong(&turn("cdn", "first"), &got[..1]).await);
+    let first = DeliveryClaim { lease: Duration::from_millis(1), ..turn("cdn", "first") };
+    let got = ids(&ok(db.claim_deliveries(&first).await));
+    ok(db.extend_lease(&turn("cdn", "first"), &got[..1]).await);
     let second = turn("cdn", "second");
     wait_until(DEADLINE, "the lease runs out", || async { registered(db, "cdn").await.due == 1 }).await;
-    assert_eq!(ids(&ok(db.take_turn(&second).await)), [got[1]]);
-    ok(db.prolong(&first, &got).await);
-    let late = Receipt {
+    assert_eq!(ids(&ok(db.claim_deliveries(&second).await)), [got[1]]);
+    ok(db.extend_lease(&first, &got).await);
+    let late = Acknowledgement {
         delivered: vec![got[1]],
-        again: vec![Again { id: got[1], wait: Duration::ZERO, error: Some("late".into()) }],
-        ..receipt(&first)
+        again: vec![Redelivery { id: got[1], wait: Duration::ZERO, error: Some("late".into()) }],
+        ..ack(&first)
     };
     assert_eq!(ok(db.acknowledge(&late).await), 0);
     assert_eq!(registered(db, "cdn").await.failing, 0);
-    assert_eq!(ok(db.acknowledge(&Receipt { delivered: got.clone(), ..receipt(&second) }).await), 1, "what it holds, and no more");
+    assert_eq!(ok(db.acknowledge(&Acknowledgement { delivered: got.clone(), ..ack(&second) }).await), 1, "what it holds, and no more");
     assert_eq!(registered(db, "cdn").await.waiting, 1);
 }
 
@@ -256,23 +256,23 @@ pub async fn entries_of_one_name_are_heard_in_order(f: &Fixture) {
     ok(db.enter(&[entry("a", Outcome::Restored), elsewhere]).await);
     ok(db.enter(&[entry("a", Outcome::Trashed), entry("a ", Outcome::Trashed)]).await);
     let one = turn("cdn", "one");
-    let got = ok(db.take_turn(&one).await);
+    let got = ok(db.claim_deliveries(&one).await);
     let names = |got: &[Pending]| -> Vec<(String, String)> {
         got.iter().filter_map(|p| p.entry.as_ref()).map(|e| (format!("{}/{}", e.storage, e.name), e.outcome.word().to_owned())).collect()
     };
     let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
     let want = [pair("default/a", "trashed"), pair("default/b", "trashed"), pair("other/a", "restored"), pair("default/a ", "trashed")];
     assert_eq!(names(&got), want);
-    assert!(ok(db.take_turn(&turn("cdn", "two")).await).is_empty(), "the earlier one is held");
+    assert!(ok(db.claim_deliveries(&turn("cdn", "two")).await).is_empty(), "the earlier one is held");
     // It fails: the later ones wait for it.
-    let again = vec![Again { id: got[0].id, wait: HOUR, error: Some("no".into()) }];
-    ok(db.acknowledge(&Receipt { delivered: ids(&got[1..]), again, ..receipt(&one) }).await);
-    assert!(ok(db.take_turn(&one).await).is_empty());
-    ok(db.hasten("cdn").await);
+    let again = vec![Redelivery { id: got[0].id, wait: HOUR, error: Some("no".into()) }];
+    ok(db.acknowledge(&Acknowledgement { delivered: ids(&got[1..]), again, ..ack(&one) }).await);
+    assert!(ok(db.claim_deliveries(&one).await).is_empty());
+    ok(db.retry_deliveries_now("cdn").await);
     for outcome in ["trashed", "restored", "trashed"] {
-        let got = ok(db.take_turn(&one).await);
+        let got = ok(db.claim_deliveries(&one).await);
         assert_eq!(names(&got), [pair("default/a", outcome)]);
-        ok(db.acknowledge(&Receipt { delivered: ids(&got), ..receipt(&one) }).await);
+        ok(db.acknowledge(&Acknowledgement { delivered: ids(&got), ..ack(&one) }).await);
     }
     assert_eq!(registered(db, "cdn").await.waiting, 0);
 }
@@ -283,7 +283,7 @@ pub async fn every_name_is_heard_byte_for_byte(f: &Fixture) {
     let names = ["it's", "a\"b\\c", "a ", " a", "A", "a", "Ä", "A\u{308}", "日本/写真.jpg", "%_", "a,b", &long];
     let a = attached(f, &[]).await;
     let db = a.database.as_ref();
-    ok(db.follow("cdn", &HEARD).await);
+    ok(db.follow("cdn", &DEFAULT_OUTCOMES).await);
     ok(db.enter(&names.map(|n| entry(n, Outcome::Erased))).await);
     assert_eq!(heard(db, "cdn").await.into_iter().map(|h| h.0).collect::<Vec<_>>(), names);
 }
@@ -295,7 +295,7 @@ pub async fn several_that_settle_at_once_skip_no_follower(f: &Fixture) {
     let rows: Vec<_> = (1..=ROWS).map(|i| format!("({i}, '{i}.jpg')")).collect();
     f.db.exec(&format!("insert into doc values {}", rows.join(", "))).await;
     let a = f.attach(&["doc.file"]).await;
-    ok(a.database.follow("cdn", &HEARD).await);
+    ok(a.database.follow("cdn", &DEFAULT_OUTCOMES).await);
     f.db.exec("delete from doc").await;
     let workers = if f.db.dialect() == rowbound::database::Dialect::Sqlite { 1 } else { 4 };
     let running: Vec<_> = (0..workers)
@@ -329,7 +329,7 @@ pub async fn several_that_settle_at_once_skip_no_follower(f: &Fixture) {
     for (name, _) in heard(a.database.as_ref(), "cdn").await {
         *names.entry(name).or_default() += 1;
     }
-    let ledger = ok(a.database.history(&Filter { outcomes: HEARD.to_vec(), ..Filter::default() }).await);
+    let ledger = ok(a.database.history(&Filter { outcomes: DEFAULT_OUTCOMES.to_vec(), ..Filter::default() }).await);
     assert_eq!(names.len(), ledger.len());
     assert_eq!(names.keys().filter(|n| n.ends_with(".jpg")).count(), ROWS);
     assert!(names.values().all(|n| *n == 1), "each once: {names:?}");
@@ -466,7 +466,7 @@ pub async fn a_handler_that_takes_long_keeps_its_deliveries(f: &Fixture) {
         async move {
             let until = Instant::now() + lease * 2;
             while Instant::now() < until {
-                let stolen = ok(other.take_turn(&turn("cdn", "other")).await);
+                let stolen = ok(other.claim_deliveries(&turn("cdn", "other")).await);
                 assert!(stolen.is_empty(), "{stolen:?}");
                 tokio::task::yield_now().await;
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use rowbound::{
     database::Database,
-    delivery::{HEARD, Receipt, Turn},
+    delivery::{Acknowledgement, DEFAULT_OUTCOMES, DeliveryClaim},
     ledger::{Filter, NewEntry},
     queue::Outcome,
 };
@@ -116,7 +116,7 @@ pub async fn what_lies_in_the_trash_is_not_forgotten(f: &Fixture) {
 pub async fn what_is_yet_to_be_heard_is_not_forgotten(f: &Fixture) {
     let a = attached(f).await;
     let db = a.database.as_ref();
-    ok(db.follow("cdn", &HEARD).await);
+    ok(db.follow("cdn", &DEFAULT_OUTCOMES).await);
     enter_old(
         f,
         db,
@@ -129,13 +129,13 @@ pub async fn what_is_yet_to_be_heard_is_not_forgotten(f: &Fixture) {
     )
     .await;
     assert_eq!(forget(db, 1_000).await, 1, "what it does not hear of");
-    let turn = Turn { follower: "cdn".into(), owner: "suite".into(), limit: 10, lease: Duration::from_secs(60) };
-    let pending = ok(db.take_turn(&turn).await);
+    let claim = DeliveryClaim { follower: "cdn".into(), owner: "suite".into(), limit: 10, lease: Duration::from_secs(60) };
+    let pending = ok(db.claim_deliveries(&claim).await);
     assert_eq!(pending.len(), 2);
     assert!(pending.iter().all(|p| p.entry.is_some()), "{pending:?}");
     assert_eq!(forget(db, 1_000).await, 0, "while it is told");
     let delivered = pending.iter().map(|p| p.id).collect();
-    ok(db.acknowledge(&Receipt { follower: turn.follower, owner: turn.owner, delivered, ..Receipt::default() }).await);
+    ok(db.acknowledge(&Acknowledgement { follower: claim.follower, owner: claim.owner, delivered, ..Acknowledgement::default() }).await);
     assert_eq!(forget(db, 1_000).await, 3);
 }
 

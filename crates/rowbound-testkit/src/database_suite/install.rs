@@ -7,7 +7,7 @@ use rowbound::{
     binding::Depth,
     capture::{Bound, Gap, Installation, Snapshot, VERSION, ValuesSeen},
     database::{Dialect, Options},
-    delivery::Turn,
+    delivery::DeliveryClaim,
     ledger::{Filter, Upkeep},
     queue::{Claim, Outcome, PutBack, Settlement, Waits},
 };
@@ -298,8 +298,8 @@ async fn is_upgraded(f: &Fixture, attached: &Attached) {
         (old.name.as_str(), old.outcome, old.size, old.place.as_deref()),
         ("old.jpg", Outcome::Trashed, Some(17), Some("1/old.jpg"))
     );
-    let turn = Turn { follower: "cdn".into(), owner: "suite".into(), limit: 10, lease: hour };
-    let mut heard: Vec<_> = ok(db.take_turn(&turn).await).into_iter().filter_map(|p| p.entry).map(|e| e.name).collect();
+    let turn = DeliveryClaim { follower: "cdn".into(), owner: "suite".into(), limit: 10, lease: hour };
+    let mut heard: Vec<_> = ok(db.claim_deliveries(&turn).await).into_iter().filter_map(|p| p.entry).map(|e| e.name).collect();
     heard.sort();
     assert_eq!(heard, ["erased", "old.jpg", "trashed"]);
 

@@ -8,7 +8,7 @@ use rowbound::{
     capture::Reliance,
     database::{Dialect, Shadowed},
     ledger::{Filter, NewEntry},
-    queue::{Announce, CLAIM_BYTES, Candidate, Claim, Derived, Opened, Outcome, PutBack, Settled, Settlement, Sight, Waits},
+    queue::{Announce, CLAIM_BYTES, Candidate, Claim, Decision, Derived, Observation, Opened, Outcome, PutBack, Settlement, Waits},
 };
 
 use super::{Attached, DEADLINE, Fixture, ok, refused, settle_all, value};
@@ -16,8 +16,8 @@ use crate::world::{World, wait_until};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn settled(id: i64, outcome: Outcome) -> Settled {
-    Settled { id, outcome, name: None, size: None, place: None, note: None }
+fn settled(id: i64, outcome: Outcome) -> Decision {
+    Decision { id, outcome, name: None, size: None, place: None, note: None }
 }
 
 /// A `doc` with `count` rows, attached and then emptied row by row: candidates `1.jpg`, `2.jpg`, ..
@@ -99,7 +99,7 @@ pub async fn an_expired_lease_is_claimed_again(f: &Fixture) {
     assert_eq!(got, [(short, 1)], "the other lease holds ({held}), and the try that had no end counts");
 }
 
-/// What was just let go of waits for the grace.
+/// What was just released waits for the grace.
 pub async fn a_claim_waits_for_the_grace(f: &Fixture) {
     let attached = candidates(f, 1).await;
     let mut claim = attached.claim();
@@ -220,7 +220,7 @@ pub async fn what_a_candidate_waits_for_is_remembered(f: &Fixture) {
     let many: Vec<_> = (0..5_000).map(|n| format!("{n}/{n} {n} 1763683200.123456")).collect();
     // Of those that are too young each is remembered by itself.
     let young = |content: &str, transactions: &[&str]| {
-        let sight = Some(Sight { at: Timestamp::from_second(1_800_000_000).expect("a moment"), content: content.to_owned() });
+        let sight = Some(Observation { at: Timestamp::from_second(1_800_000_000).expect("a moment"), content: content.to_owned() });
         waits(false, transactions).map(|w| Waits { young: transactions.is_empty(), sight, ..w })
     };
     let want = [
@@ -418,7 +418,7 @@ pub async fn what_is_settled_moves_to_the_ledger(f: &Fixture) {
     let got = ok(attached.database.claim(&attached.claim()).await);
     let mut settlement = settle_all(&[], Outcome::Kept);
     settlement.settled = vec![
-        Settled {
+        Decision {
             id: got[0].id,
             outcome: Outcome::Trashed,
             name: Some("resolved/1.jpg".into()),
@@ -864,7 +864,7 @@ pub async fn totals_sum_the_ledger(f: &Fixture) {
     assert!(ask(Some(Timestamp::now() + SignedDuration::from_hours(1))).await.is_empty());
 }
 
-/// A file that shadow mode let go of twice counts once, with its latest size and its first moment; others' do not count.
+/// A file that shadow mode released twice counts once, with its latest size and its first moment; others' do not count.
 pub async fn shadowed_counts_each_file_once(f: &Fixture) {
     f.docs(&["a.jpg", "a.jpg", "A.jpg", "b.jpg"]).await;
     f.db.exec("create table other (id integer primary key, file varchar(255))").await;
@@ -875,7 +875,7 @@ pub async fn shadowed_counts_each_file_once(f: &Fixture) {
     let release = async |sql: &str, outcome, size| {
         f.db.exec(sql).await;
         let claimed = ok(database.claim(&attached.claim()).await);
-        let settled = claimed.iter().map(|c| Settled { size: Some(size), ..settled(c.id, outcome) }).collect();
+        let settled = claimed.iter().map(|c| Decision { size: Some(size), ..settled(c.id, outcome) }).collect();
         ok(database.settle(&Settlement { settled, ..settle_all(&[], outcome) }, None).await);
     };
     release("delete from doc where id = 1", Outcome::Shadow, 4_000_000_000).await;

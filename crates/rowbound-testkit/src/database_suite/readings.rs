@@ -9,9 +9,9 @@ use rowbound::{
     Binding, FileName, Names,
     binding::{Depth, JsonPath, Reading},
     capture::Installation,
-    database::{Dialect, Scan},
+    database::{ColumnScan, Dialect},
     evidence::values::values,
-    references::{self, Sight},
+    references::{self, CheckDepth},
     storage::memory::Memory,
 };
 
@@ -26,8 +26,8 @@ async fn held(attached: &Attached, names: &[&str]) -> (BTreeSet<String>, Depth) 
         record.values.insert(b.id, ok(values(&*attached.database, b, Duration::from_secs(60)).await));
     }
     let mut all = Vec::new();
-    for sight in [Sight::Whole, Sight::Surveyed] {
-        let found = ok(references::find(&*attached.database, &attached.bound, &record, "default", &names, sight).await);
+    for depth in [CheckDepth::Whole, CheckDepth::Surveyed] {
+        let found = ok(references::find(&*attached.database, &attached.bound, &record, "default", &names, depth).await);
         all.push(found.held.iter().map(ToString::to_string).collect::<BTreeSet<_>>());
     }
     assert_eq!(all[0], all[1], "a check that is as deep as the column needs finds the same");
@@ -137,10 +137,10 @@ pub async fn a_name_is_held_by_what_it_comes_to(f: &Fixture) {
         f.db.exec(&format!("insert into doc values (1, {}, 'x')", f.db.backend().literal(stands))).await;
         let mut record = attached.record.clone();
         record.values.insert(attached.bound[0].id, ok(values(&*attached.database, &attached.bound[0], Duration::from_secs(60)).await));
-        for sight in [Sight::Whole, Sight::Surveyed] {
+        for depth in [CheckDepth::Whole, CheckDepth::Surveyed] {
             let names = [key(name), key("other.jpg"), key("/other.jpg")];
-            let found = ok(references::find(&*attached.database, &attached.bound, &record, "default", &names, sight).await);
-            assert_eq!(found.held, HashSet::from([key(name)]), "{stands:?} may mean {name:?} ({sight:?})");
+            let found = ok(references::find(&*attached.database, &attached.bound, &record, "default", &names, depth).await);
+            assert_eq!(found.held, HashSet::from([key(name)]), "{stands:?} may mean {name:?} ({depth:?})");
             assert!(found.otherwise.contains_key(&key(name)));
         }
     }
@@ -176,7 +176,7 @@ pub async fn a_key_is_held_by_each_reading(f: &Fixture) {
     let objects = ["a b.png", "a%20b.png", "C", "C# notes.pdf"].map(key);
     objects.iter().for_each(|name| Memory::at(&place).put(name, b"x"));
     let storage = Memory::new("default", &place, None);
-    let found = ok(references::find(&*attached.database, &attached.bound, &attached.record, "default", &objects, Sight::Whole).await);
+    let found = ok(references::find(&*attached.database, &attached.bound, &attached.record, "default", &objects, CheckDepth::Whole).await);
     let held = found.looked_up(&storage).await.held;
     assert_eq!(held, HashSet::from(objects));
 }
@@ -208,7 +208,7 @@ pub async fn only_rows_that_count_release_and_hold(f: &Fixture) {
     let attached = f.attach_bindings(vec![ok(Binding::name("meta.file", "default")).only("kind", "it's")]).await;
     let (found, _) = held(&attached, &["a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg"]).await;
     assert_eq!(found, ["a.jpg", "d.jpg", "e.jpg"].map(str::to_owned).into());
-    let mut scanned = ok(attached.database.scan(&Scan::of(&attached.bound[0])).await);
+    let mut scanned = ok(attached.database.scan(&ColumnScan::of(&attached.bound[0])).await);
     let mut read = Vec::new();
     while let Some(page) = scanned.pages.recv().await {
         let page = ok(page);

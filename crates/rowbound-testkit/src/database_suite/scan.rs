@@ -5,13 +5,13 @@ use std::time::Duration;
 use rowbound::{
     Kind,
     binding::{Column, Reading},
-    database::{Database, Scan},
+    database::{ColumnScan, Database},
 };
 
 use super::{Fixture, ok, refused};
 
 /// Everything that a scan reads, and whether it says that it is in order.
-pub(super) async fn all(database: &dyn Database, scan: &Scan) -> (Vec<Vec<u8>>, bool) {
+pub(super) async fn all(database: &dyn Database, scan: &ColumnScan) -> (Vec<Vec<u8>>, bool) {
     let mut values = ok(database.scan(scan).await);
     let mut out = Vec::new();
     loop {
@@ -23,8 +23,8 @@ pub(super) async fn all(database: &dyn Database, scan: &Scan) -> (Vec<Vec<u8>>, 
     }
 }
 
-fn scan(column: &str, ordered: bool) -> Scan {
-    Scan {
+fn scan(column: &str, ordered: bool) -> ColumnScan {
+    ColumnScan {
         binding: 1,
         column: ok(Column::parse(column)),
         query: None,
@@ -73,7 +73,7 @@ pub async fn scan_of_a_range_leaves_out_nothing_of_it(f: &Fixture) {
     let database = f.open().await;
     let (after, until) = ("0099's \\ ß.jpg".to_owned(), "2500's \\ ß.jpg".to_owned());
     for ordered in [true, false] {
-        let part = Scan { after: Some(after.clone()), until: Some(until.clone()), ..scan("doc.file", ordered) };
+        let part = ColumnScan { after: Some(after.clone()), until: Some(until.clone()), ..scan("doc.file", ordered) };
         let (mut values, _) = all(&*database, &part).await;
         values.retain(|v| v.as_slice() > after.as_bytes() && v.as_slice() <= until.as_bytes());
         values.sort();

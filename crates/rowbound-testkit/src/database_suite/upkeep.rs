@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rowbound::{
     Kind,
     database::Dialect,
-    delivery::{HEARD, Turn},
+    delivery::{DEFAULT_OUTCOMES, DeliveryClaim},
     ledger::{Erasing, Filter, NewEntry, Upkeep},
     queue::Outcome,
 };
@@ -151,7 +151,7 @@ pub async fn what_is_known_of_a_trash_comes_back(f: &Fixture) {
 pub async fn what_is_kept_is_entered_with_it(f: &Fixture) {
     let a = attached(f).await;
     let db = &a.database;
-    ok(db.follow("cdn", &HEARD).await);
+    ok(db.follow("cdn", &DEFAULT_OUTCOMES).await);
     assert!(ok(db.keep("default", "suite", HOUR).await).is_some());
     let before = Upkeep { erasing: vec![erasing("a.jpg")], ..Upkeep::default() };
     assert!(ok(db.kept("default", "suite", &before, &[]).await));
@@ -190,8 +190,8 @@ pub async fn what_is_kept_is_entered_with_it(f: &Fixture) {
     let entered: Vec<_> = ok(db.history(&Filter::default()).await).into_iter().map(|e| (e.name, e.outcome)).collect();
     let all = [("c.jpg", Outcome::Restored), ("b.jpg", Outcome::Trashed), ("a.jpg", Outcome::Purged)];
     assert_eq!(entered, all.map(|(name, outcome)| (name.to_owned(), outcome)));
-    let turn = Turn { follower: "cdn".into(), owner: "suite".into(), limit: 10, lease: HOUR };
-    let heard: Vec<_> = ok(db.take_turn(&turn).await).into_iter().filter_map(|p| p.entry).map(|e| e.name).collect();
+    let turn = DeliveryClaim { follower: "cdn".into(), owner: "suite".into(), limit: 10, lease: HOUR };
+    let heard: Vec<_> = ok(db.claim_deliveries(&turn).await).into_iter().filter_map(|p| p.entry).map(|e| e.name).collect();
     assert_eq!(heard, ["b.jpg"], "of the outcomes that it hears of");
 }
 

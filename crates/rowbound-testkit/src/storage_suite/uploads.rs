@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, future::join_all};
 use rowbound::{
     FileName, Kind,
-    storage::{About, Access, Look, Over, Placed, Storage, Upload},
+    storage::{Access, PutMode, PutOptions, PutResult, Stat, Storage, Upload},
 };
 
 use crate::world::wait_until;
@@ -21,8 +21,8 @@ fn pattern(size: usize) -> Vec<u8> {
 }
 
 async fn begin(storage: &dyn Storage, name: &FileName) -> Box<dyn Upload> {
-    let about = About { content_type: Some("image/jpeg".to_owned()), cache_control: None };
-    storage.begin(name, &about).await.unwrap_or_else(|e| panic!("{name:?}: {}", e.full()))
+    let options = PutOptions { content_type: Some("image/jpeg".to_owned()), cache_control: None };
+    storage.begin(name, &options).await.unwrap_or_else(|e| panic!("{name:?}: {}", e.full()))
 }
 
 async fn write(upload: &mut dyn Upload, bytes: &[u8]) {
@@ -31,10 +31,10 @@ async fn write(upload: &mut dyn Upload, bytes: &[u8]) {
     }
 }
 
-async fn put(storage: &dyn Storage, name: &FileName, bytes: &[u8], over: Over) -> Placed {
+async fn put(storage: &dyn Storage, name: &FileName, bytes: &[u8], mode: PutMode) -> PutResult {
     let mut upload = begin(storage, name).await;
     write(&mut *upload, bytes).await;
-    upload.place(name, over).await.unwrap_or_else(|e| panic!("{name:?}: {}", e.full()))
+    upload.publish(name, mode).await.unwrap_or_else(|e| panic!("{name:?}: {}", e.full()))
 }
 
 async fn fetched(storage: &dyn Storage, name: &FileName) -> Option<Vec<u8>> {
@@ -55,14 +55,14 @@ pub(super) async fn placed_whole(place: &dyn Place) {
         let mut upload = begin(&*storage, &file).await;
         let (first, second) = bytes.split_at(size / 3);
         write(&mut *upload, first).await;
-        assert_eq!(look(&*storage, &file).await, Look::Missing, "{text} can be seen too early");
+        assert_eq!(look(&*storage, &file).await, Stat::Missing, "{text} can be seen too early");
         write(&mut *upload, second).await;
-        assert_eq!(look(&*storage, &file).await, Look::Missing, "{text} can be seen too early");
-        assert_eq!(upload.place(&file, Over::Nothing).await.unwrap_or_else(|e| panic!("{text}: {}", e.full())), Placed::There);
+        assert_eq!(look(&*storage, &file).await, Stat::Missing, "{text} can be seen too early");
+        assert_eq!(upload.publish(&file, PutMode::Create).await.unwrap_or_else(|e| panic!("{text}: {}", e.full())), PutResult::Stored);
         drop(upload);
         assert!(place.get(&file).await.as_deref() == Some(&*bytes), "{text} is another");
         match look(&*storage, &file).await {
-            Look::Seen(seen) => assert_eq!(seen.size, size as u64, "{text}"),
+            Stat::File(seen) => assert_eq!(seen.size, size as u64, "{text}"),
             other => panic!("{text}: {other:?}"),
         }
     }
@@ -76,14 +76,14 @@ pub(super) async fn placed_exactly(place: &dyn Place) {
     for text in ODD_NAMES {
         let file = name(text);
         if can.refuses.contains(&text) {
-            let mut refused = match storage.begin(&file, &About::default()).await {
+            let mut refused = match storage.begin(&file, &PutOptions::default()).await {
                 Err(_) => continue,
                 Ok(upload) => upload,
             };
-            assert!(refused.place(&file, Over::Nothing).await.is_err(), "{text:?} was placed");
+            assert!(refused.publish(&file, PutMode::Create).await.is_err(), "{text:?} was placed");
             continue;
         }
-        assert_eq!(put(&*storage, &file, text.as_bytes(), Over::Nothing).await, Placed::There, "{text:?}");
+        assert_eq!(put(&*storage, &file, text.as_bytes(), PutMode::Create).await, PutResult::Stored, "{text:?}");
     }
     for text in ODD_NAMES.into_iter().filter(|text| !can.refuses.contains(text)) {
         assert_eq!(place.get(&name(text)).await.as_deref(), Some(text.as_bytes()), "{text:?}");
@@ -98,20 +98,20 @@ pub(super) async fn never_over(place: &dyn Place) {
     let mut upload = begin(&*storage, &file).await;
     write(&mut *upload, b"the second").await;
     for _ in 0..2 {
-        assert_eq!(upload.place(&file, Over::Nothing).await.unwrap(), Placed::Occupied);
+        assert_eq!(upload.publish(&file, PutMode::Create).await.unwrap(), PutResult::Occupied);
     }
     assert_eq!(place.get(&file).await.as_deref(), Some(&b"the first"[..]));
-    assert_eq!(upload.place(&other, Over::Nothing).await.unwrap(), Placed::There);
+    assert_eq!(upload.publish(&other, PutMode::Create).await.unwrap(), PutResult::Stored);
     assert_eq!(place.get(&other).await.as_deref(), Some(&b"the second"[..]));
     assert_eq!(place.get(&file).await.as_deref(), Some(&b"the first"[..]));
 
     // A large one may be bound to its name: then that is said, and nothing is overwritten.
     let mut large = begin(&*storage, &file).await;
     write(&mut *large, &pattern(LARGE)).await;
-    assert_eq!(large.place(&file, Over::Nothing).await.unwrap(), Placed::Occupied);
+    assert_eq!(large.publish(&file, PutMode::Create).await.unwrap(), PutResult::Occupied);
     let third = name("d/photo_y.jpg");
-    match large.place(&third, Over::Nothing).await {
-        Ok(placed) => assert_eq!(placed, Placed::There),
+    match large.publish(&third, PutMode::Create).await {
+        Ok(placed) => assert_eq!(placed, PutResult::Stored),
         Err(e) => assert_eq!(e.kind(), Kind::Busy, "{}", e.full()),
     }
     large.abort().await.unwrap();
@@ -121,7 +121,7 @@ pub(super) async fn never_over(place: &dyn Place) {
         let folder = name("d");
         let mut upload = begin(&*storage, &folder).await;
         write(&mut *upload, b"x").await;
-        assert!(!matches!(upload.place(&folder, Over::Nothing).await, Ok(Placed::There)), "a file took the place of a folder");
+        assert!(!matches!(upload.publish(&folder, PutMode::Create).await, Ok(PutResult::Stored)), "a file took the place of a folder");
         assert_eq!(place.get(&file).await.as_deref(), Some(&b"the first"[..]));
     }
 }
@@ -131,7 +131,7 @@ pub(super) async fn over(place: &dyn Place) {
     let storage = open(place, false).await;
     let file = name("d/photo.jpg");
     for size in [0, 10, LARGE, 5] {
-        assert_eq!(put(&*storage, &file, &pattern(size), Over::Whatever).await, Placed::There);
+        assert_eq!(put(&*storage, &file, &pattern(size), PutMode::Overwrite).await, PutResult::Stored);
         assert!(place.get(&file).await.is_some_and(|bytes| bytes == pattern(size)), "{size}");
     }
     assert_files(place, &*storage, &["d/photo.jpg"]).await;
@@ -147,7 +147,7 @@ pub(super) async fn one_wins(place: &dyn Place) {
             async move {
                 let mut upload = begin(&**storage, file).await;
                 write(&mut *upload, &[n; 1000]).await;
-                (n, upload.place(file, Over::Nothing).await)
+                (n, upload.publish(file, PutMode::Create).await)
             }
         }))
         .await;
@@ -156,7 +156,7 @@ pub(super) async fn one_wins(place: &dyn Place) {
             let error = all.iter().find_map(|(_, placed)| placed.as_ref().err());
             assert!(error.is_none(), "{}", error.map(rowbound::Error::full).unwrap_or_default());
         }
-        let won: Vec<u8> = all.iter().filter(|(_, placed)| matches!(placed, Ok(Placed::There))).map(|(n, _)| *n).collect();
+        let won: Vec<u8> = all.iter().filter(|(_, placed)| matches!(placed, Ok(PutResult::Stored))).map(|(n, _)| *n).collect();
         let stands = place.get(&file).await.expect("one of them");
         assert!(stands.len() == 1000 && stands.iter().all(|b| *b == stands[0]), "a mixture");
         if place.abilities().creates {
@@ -177,7 +177,7 @@ pub(super) async fn given_up(place: &dyn Place) {
         let mut upload = begin(&*storage, &file).await;
         write(&mut *upload, &pattern(size)).await;
         drop(upload);
-        assert_eq!(look(&*storage, &file).await, Look::Missing);
+        assert_eq!(look(&*storage, &file).await, Stat::Missing);
     }
     assert_files(place, &*storage, &[]).await;
     // What is dropped is given up in the background.

@@ -45,13 +45,13 @@ const LATELY: Duration = Duration::from_secs(1);
 pub(crate) struct Looks(Arc<Mutex<BTreeMap<String, Looked>>>);
 
 /// A storage's marker, and where it is.
-type Found = (Option<Marker>, Whereabouts);
+type Located = (Option<Marker>, Whereabouts);
 
 #[derive(Debug, Default)]
 struct Looked {
     at: Option<(Instant, Whereabouts)>,
     /// A look that was given up. Where a file system does not answer, it holds a thread.
-    late: Option<JoinHandle<Result<Found>>>,
+    late: Option<JoinHandle<Result<Located>>>,
 }
 
 impl Looks {
@@ -73,7 +73,7 @@ impl Looks {
     }
 
     /// Another storage's marker, and, of a folder, where it is; `None` where it cannot be read in time, or has not answered since it was asked before.
-    async fn other(&self, plan: &StoragePlan, storage: &Arc<dyn Storage>) -> Option<Found> {
+    async fn other(&self, plan: &StoragePlan, storage: &Arc<dyn Storage>) -> Option<Located> {
         if self.is_late(&plan.name) {
             return None;
         }
@@ -89,7 +89,7 @@ impl Looks {
                 Some(at) => at,
                 None => storage.whereabouts().await?,
             };
-            Ok::<Found, Error>((marker, at))
+            Ok::<Located, Error>((marker, at))
         });
         match tokio::time::timeout(OTHERS, &mut look).await {
             Ok(seen) => {
@@ -280,7 +280,7 @@ mod tests {
         let (answer, answered) = tokio::sync::oneshot::channel::<()>();
         let late = tokio::spawn(async move {
             let _ = answered.await;
-            Ok::<Found, Error>((None, Whereabouts::default()))
+            Ok::<Located, Error>((None, Whereabouts::default()))
         });
         looks.lock().entry("default".into()).or_default().late = Some(late);
         assert!(looks.other(&plan, &storage).await.is_none());

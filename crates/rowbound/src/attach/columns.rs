@@ -28,17 +28,17 @@ use crate::{
 pub(super) async fn all_bound(plan: &Plan, db: &dyn Database, inspection: &mut Inspection) -> Result<BTreeSet<String>> {
     let storages = open_storages(plan)?;
     for storage in storages.values() {
-        storage.survey();
+        storage.set_read_only();
     }
     let limits = Limits { values: 100, time: Duration::from_secs(15) };
     let mut survey =
         survey(db, &storages, limits, |c| plan.bindings.iter().any(|b| c.is(&b.column)) || plan.ignore.iter().any(|i| c.is(i))).await?;
     for unread in &survey.unread {
-        inspection.warnings.push(format!("{}: it was not looked at, and may name files: {}", unread.column.column, unread.why));
+        inspection.warnings.push(format!("{}: it was not looked at, and may reference files: {}", unread.column.column, unread.why));
     }
     if let Some(right) = db.hides_tables().await? {
         inspection.warnings.push(format!(
-            "the database shows this account only tables on which it has a right, and others may name files: GRANT {right}. Until then `sweep --delete` deletes nothing"
+            "the database shows this account only tables on which it has a right, and others may reference files: GRANT {right}. Until then `sweep --delete` deletes nothing"
         ));
     }
     let bindings: Vec<&Binding> = plan.bindings.iter().collect();

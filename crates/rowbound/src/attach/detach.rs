@@ -32,7 +32,7 @@ fn same_file(one: &str, other: &str) -> bool {
 ///
 /// # Errors
 /// [`Kind::Identity`] on a copy, unless `copy` says so: its markers are the original's; [`Kind::Config`] for `copy` on the original. Else those of the
-/// database or a storage; nothing was changed where a storage cannot be read. Then the database comes first: once it has let go, nothing can be deleted any more.
+/// database or a storage; nothing was changed where a storage cannot be read. Then the database comes first: once it is detached, nothing can be deleted any more.
 pub async fn detach(plan: &Plan, db: &dyn Database, copy: bool) -> Result<Detached> {
     let record = db.installation().await?;
     if let Some(record) = &record {
@@ -61,7 +61,7 @@ pub async fn detach(plan: &Plan, db: &dyn Database, copy: bool) -> Result<Detach
     let mut left = Detached::default();
     let mut marked = Vec::new();
     if !copy {
-        // All are read before anything is changed: once the database has let go, nobody knows which installation to take out of a marker.
+        // All are read before anything is changed: once the database is detached, nobody knows which installation to take out of a marker.
         for (name, storage) in open_storages(plan)? {
             let marker = storage.marker().await.map_err(|e| {
                 e.hint(format!(

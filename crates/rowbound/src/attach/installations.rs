@@ -77,11 +77,11 @@ pub async fn forget_installation(plan: &Plan, db: &dyn Database, id: &str, stora
     }
     let mut left = Vec::new();
     for (name, _) in markers.into_iter().filter(|(_, marker)| holds(marker)) {
-        let place = |e: Error| e.with("storage", name);
+        let in_context = |e: Error| e.with("storage", name);
         // As it stands now: an attach may have written it meanwhile.
-        let Some(mut marker) = storages[name].marker().await.map_err(place)?.filter(holds) else { continue };
+        let Some(mut marker) = storages[name].marker().await.map_err(in_context)?.filter(holds) else { continue };
         marker.forget(id);
-        storages[name].set_marker(&marker).await.map_err(place)?;
+        storages[name].set_marker(&marker).await.map_err(in_context)?;
         left.push(name.clone());
     }
     Ok(left)

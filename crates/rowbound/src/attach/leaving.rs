@@ -42,8 +42,7 @@ pub(super) fn leaving(
     if kept.is_empty() {
         return Ok(leaving);
     }
-    let mut error =
-        Error::new(Kind::Drift, "this binding is attached, but not in the plan: what it names would count no longer as referenced");
+    let mut error = Error::new(Kind::Drift, "this binding is attached, but not in the plan: its references would no longer count");
     for key in &kept {
         error = error.with("binding", key);
     }

@@ -88,7 +88,7 @@ fn taken(storage: &str) -> Error {
         .hint("run `rowbound attach` again")
 }
 
-/// Gives a marker of its own to a folder that was copied together with its marker, where the person says that it is meant (`--adopt-storage`).
+/// Gives a marker of its own to a folder that was copied together with its marker, where the person accepts it (`--adopt-storage`).
 pub(super) fn renew_copied_markers(places: &mut [Place], record: &Installation, consent: &Consent) -> Result<()> {
     for i in 0..places.len() {
         let inode = |j: usize| places[j].at.inode;
@@ -240,7 +240,7 @@ pub(super) fn claim_marker(
         (Some(marker), Some(known)) if marker.storage != *known && !meant => {
             return Err(Error::new(Kind::StorageUnreachable, "this is another storage than the one attached before")
                 .with("storage", name)
-                .hint(format!("is the right one mounted? If it is meant: rowbound attach --adopt-storage {name}")));
+                .hint(format!("is the right one mounted? To accept this one: rowbound attach --adopt-storage {name}")));
         }
         (Some(mut marker), _) => {
             let gone = adopted.filter(|a| a.moved).map(|a| a.from);

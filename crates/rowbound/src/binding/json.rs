@@ -1,6 +1,6 @@
 //! Names inside JSON, by a JSONPath (RFC 9535).
 //!
-//! A value that is no JSON, that holds a key twice, or whose path leads to something else than a string is unreadable: what it names is not known, which is not
+//! A value that is no JSON, that holds a key twice, or whose path leads to something else than a string is unreadable: what it references is not known, which is not
 //! the same as nothing.
 
 use serde_json::Value;

@@ -442,7 +442,7 @@ mod tests {
     }
 
     proptest! {
-        /// What capture reads out of a text, the check finds in it: else a file that a row names could go.
+        /// What capture reads out of a text, the check finds in it: else a file that a row references could go.
         #[test]
         fn what_the_resolver_reads_the_scan_finds(text in "(/media/|[a-z0-9 .%&;#x2F\\\\/\"'()<>é-]|%2[0-9A-F]|&amp;|&#x2F;|\\\\u00e9){0,40}") {
             let binding = Binding::text("t.c", "default", ["/media/"]).unwrap();

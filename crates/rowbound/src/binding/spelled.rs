@@ -38,7 +38,7 @@ pub enum Depth {
 
 /// The values of a column that are not plain, of which those that could hold one of the names are wanted.
 #[derive(Clone)]
-pub struct Odd {
+pub struct NonPlain {
     reading: Reading,
     names: Names,
     wanted: Arc<HashSet<FileName>>,
@@ -47,24 +47,30 @@ pub struct Odd {
     read: bool,
 }
 
-impl fmt::Debug for Odd {
+impl fmt::Debug for NonPlain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Odd({:?}, {} names)", self.reading, self.wanted.len())
+        write!(f, "NonPlain({:?}, {} names)", self.reading, self.wanted.len())
     }
 }
 
-impl PartialEq for Odd {
+impl PartialEq for NonPlain {
     fn eq(&self, other: &Self) -> bool {
         self.reading == other.reading && self.wanted == other.wanted && self.read == other.read
     }
 }
 
-impl Eq for Odd {}
+impl Eq for NonPlain {}
 
-impl Odd {
+impl NonPlain {
     /// `read`: only what is read counts, not what a value could mean besides.
     pub(super) fn new<'a>(reading: &Reading, names: Names, wanted: impl IntoIterator<Item = &'a FileName>, read: bool) -> Self {
-        Odd { reading: reading.clone(), names, wanted: Arc::new(wanted.into_iter().cloned().collect()), mentions: Arc::default(), read }
+        NonPlain {
+            reading: reading.clone(),
+            names,
+            wanted: Arc::new(wanted.into_iter().cloned().collect()),
+            mentions: Arc::default(),
+            read,
+        }
     }
 
     /// Whether a value holds one of the names.
@@ -392,7 +398,7 @@ mod tests {
             let depth = binding.reading.depth(value.as_bytes(), Names::Keys);
             for depth in [depth, Depth::Whole] {
                 let search = binding.search_at([&name], depth);
-                let found = search.values.contains(&value.to_owned()) || search.odd.is_some_and(|odd| odd.wants(value.as_bytes()));
+                let found = search.values.contains(&value.to_owned()) || search.non_plain.is_some_and(|odd| odd.wants(value.as_bytes()));
                 assert!(found, "{value:?} at {depth:?} for {name:?}");
             }
         }
@@ -415,7 +421,7 @@ mod tests {
             let name = FileName::parse(name).unwrap();
             for depth in [urls.depth(value.as_bytes(), Names::Paths), Depth::Whole] {
                 let search = binding.search_at([&name], depth);
-                let found = search.values.contains(&value.to_owned()) || search.odd.is_some_and(|odd| odd.wants(value.as_bytes()));
+                let found = search.values.contains(&value.to_owned()) || search.non_plain.is_some_and(|odd| odd.wants(value.as_bytes()));
                 assert!(found, "{value:?} at {depth:?} for {name:?}");
             }
         }
@@ -502,7 +508,7 @@ mod tests {
             let depth = reading.depth(value.as_bytes(), Names::Paths);
             for depth in [depth, Depth::Whole] {
                 let search = binding.search_at([&name], depth);
-                let found = search.values.contains(&value) || search.odd.as_ref().is_some_and(|odd| odd.wants(value.as_bytes()));
+                let found = search.values.contains(&value) || search.non_plain.as_ref().is_some_and(|odd| odd.wants(value.as_bytes()));
                 prop_assert!(found, "{:?} at {:?} for {:?}", value, depth, name);
             }
             // What a database does not ask for is plain.

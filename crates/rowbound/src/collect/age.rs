@@ -13,13 +13,13 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Collector, Lane, steps::Groups, verdict::Verdict};
+use super::{Collector, StorageState, steps::Groups, verdict::Verdict};
 use crate::{
     clock,
     error::Result,
     name::FileName,
-    queue::{Candidate, RETURN, SWEEP, Sight, Waits},
-    storage::{Seen, Since, clocks::Skew},
+    queue::{Candidate, Observation, RETURN, SWEEP, Waits},
+    storage::{FileVersion, Since, clocks::Skew},
 };
 
 /// Modification times and releases this close cannot be put in order: the database's clock and the storage's differ, kernels stamp files with a
@@ -42,16 +42,16 @@ pub(crate) fn lies_ahead(at: Timestamp, now: Timestamp) -> bool {
 }
 
 /// What is remembered of how a name's file looked.
-fn sights(group: &[Candidate]) -> impl Iterator<Item = &Sight> {
+fn sights(group: &[Candidate]) -> impl Iterator<Item = &Observation> {
     group.iter().filter_map(|c| c.waits.as_ref()?.sight.as_ref())
 }
 
 /// The earliest of that.
-pub(super) fn sight(group: &[Candidate]) -> Option<&Sight> {
+pub(super) fn sight(group: &[Candidate]) -> Option<&Observation> {
     sights(group).min_by_key(|s| s.at)
 }
 
-/// When a row let go of a name, at the latest. That a sweep found no row says nothing of when there was one, nor does a return from the trash.
+/// When a row released a name, at the latest. That a sweep found no row says nothing of when there was one, nor does a return from the trash.
 fn released(group: &[Candidate]) -> Option<Timestamp> {
     group.iter().filter(|c| c.event != SWEEP && c.event != RETURN).map(|c| c.released_at).max()
 }
@@ -86,31 +86,31 @@ impl Ages {
     /// The database's.
     pub(super) async fn new(
         c: &Collector,
-        lane: &Lane,
+        state: &StorageState,
         now: Timestamp,
         skew: Skew,
-        seen: &BTreeMap<FileName, Seen>,
+        seen: &BTreeMap<FileName, FileVersion>,
         groups: &Groups,
     ) -> Result<Self> {
-        let mut ages = Ages { now, skew, min_age: lane.plan.min_age, back: HashMap::new() };
-        let touched = |(name, s): (&FileName, &Seen)| {
+        let mut ages = Ages { now, skew, min_age: state.plan.min_age, back: HashMap::new() };
+        let touched = |(name, s): (&FileName, &FileVersion)| {
             let released = released(groups.get(name)?);
             matches!(ages.young(s, released, None), Some((Young::Touched, _))).then(|| name.clone())
         };
         let touched: Vec<FileName> = seen.iter().filter_map(touched).collect();
         if !touched.is_empty() {
-            let since = clock::before(now, lane.plan.min_age.saturating_add(ENTERED));
-            ages.back = c.db.came_back(&lane.plan.name, &touched, since).await?.into_iter().collect();
+            let since = clock::before(now, state.plan.min_age.saturating_add(ENTERED));
+            ages.back = c.db.came_back(&state.plan.name, &touched, since).await?.into_iter().collect();
         }
         Ok(ages)
     }
 
     /// What becomes of a file that is not old enough; `None` if it is.
-    pub(super) fn too_young(&self, name: &FileName, s: &Seen, group: &[Candidate]) -> Option<Verdict> {
+    pub(super) fn too_young(&self, name: &FileName, s: &FileVersion, group: &[Candidate]) -> Option<Verdict> {
         let released = released(group);
         let (why, mut wait) = self.young(s, released, self.back.get(name.as_str()).copied())?;
         let known = sights(group).filter(|sight| sight.content == s.content()).min_by_key(|sight| sight.at);
-        let sight = known.cloned().unwrap_or_else(|| Sight { at: self.now, content: s.content().into_owned() });
+        let sight = known.cloned().unwrap_or_else(|| Observation { at: self.now, content: s.content().into_owned() });
         if clock::passed(sight.at, self.min_age, self.now) {
             return None;
         }
@@ -127,7 +127,7 @@ impl Ages {
     }
 
     /// Why a file is not old enough by its times, and how long it must wait because of them.
-    fn young(&self, s: &Seen, released: Option<Timestamp>, back: Option<Timestamp>) -> Option<(Young, Duration)> {
+    fn young(&self, s: &FileVersion, released: Option<Timestamp>, back: Option<Timestamp>) -> Option<(Young, Duration)> {
         let modified = self.skew.told(s.modified);
         let since = match s.since {
             Since::At(at) => self.skew.told(at),
@@ -182,7 +182,7 @@ mod tests {
     }
 
     fn young(modified: Timestamp, released: Timestamp, now: Timestamp, min_age: Duration) -> Option<Duration> {
-        let seen = Seen::new(1, modified, "1".to_owned());
+        let seen = FileVersion::new(1, modified, "1".to_owned());
         ages(now, min_age).young(&seen, Some(released), None).map(|(_, wait)| wait)
     }
 
@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(young(at(105), at(100), at(110), Duration::MAX), Some(Duration::MAX - Duration::from_secs(5)));
     }
 
-    fn candidate(event: &str, released: Timestamp, sight: Option<Sight>) -> Candidate {
+    fn candidate(event: &str, released: Timestamp, sight: Option<Observation>) -> Candidate {
         Candidate {
             value: b"a.jpg".to_vec(),
             event: event.to_owned(),
@@ -221,7 +221,7 @@ mod tests {
         }
     }
 
-    fn said(ages: &Ages, s: &Seen, group: &[Candidate]) -> Option<(u64, String, Sight)> {
+    fn said(ages: &Ages, s: &FileVersion, group: &[Candidate]) -> Option<(u64, String, Observation)> {
         match ages.too_young(&FileName::parse("a.jpg").unwrap(), s, group)? {
             Verdict::Back(wait, false, note, Some(Waits { young: true, sight: Some(sight), .. })) => Some((wait.as_secs(), note, sight)),
             other => panic!("{other:?}"),
@@ -231,40 +231,41 @@ mod tests {
     #[test]
     fn a_file_that_stays_the_same_is_old_after_min_age() {
         let year = 365 * 86_400;
-        let old = Seen { content: Content::Begin(5), ..Seen::new(1, at(-year), "inode:ctime".to_owned()) };
+        let old = FileVersion { content: Content::Begin(5), ..FileVersion::new(1, at(-year), "inode:ctime".to_owned()) };
         // Put there after its release, with an old modification time.
-        let copied = Seen { since: Since::At(at(60)), ..old.clone() };
+        let copied = FileVersion { since: Since::At(at(60)), ..old.clone() };
         let (wait, note, sight) = said(&ages(at(100), HOUR), &copied, &[candidate("delete", at(0), None)]).unwrap();
         assert_eq!((wait, sight.at, &*sight.content), (3560, at(100), "inode"));
         assert!(note.starts_with("its change time (ctime) is new"), "{note}");
         // Touched again and again: it waits for `min_age` since it was seen first.
-        let touched = Seen { since: Since::At(at(1700)), version: "inode:later".to_owned(), ..old.clone() };
+        let touched = FileVersion { since: Since::At(at(1700)), version: "inode:later".to_owned(), ..old.clone() };
         let remembered = [candidate("delete", at(0), Some(sight.clone()))];
         assert_eq!(said(&ages(at(1800), HOUR), &touched, &remembered).unwrap().0, 1900);
         assert_eq!(said(&ages(at(3700), HOUR), &touched, &remembered), None);
         // Another file has the name: it is seen for the first time.
-        let another = Seen { version: "other:later".to_owned(), ..touched };
+        let another = FileVersion { version: "other:later".to_owned(), ..touched };
         let (wait, _, sight) = said(&ages(at(3700), HOUR), &another, &remembered).unwrap();
         assert_eq!((wait, sight.at), (1600, at(3700)));
     }
 
     #[test]
     fn a_time_ahead_is_no_age_and_no_reason_to_wait_for_ever() {
-        let ahead = Seen::new(1, "2099-01-01T00:00:00Z".parse().unwrap(), "1".to_owned());
+        let ahead = FileVersion::new(1, "2099-01-01T00:00:00Z".parse().unwrap(), "1".to_owned());
         let (wait, note, sight) = said(&ages(at(100), HOUR), &ahead, &[candidate("delete", at(0), None)]).unwrap();
         assert_eq!((wait, sight.at), (3600, at(100)));
         assert!(note.starts_with("its time lies ahead, at 2099-01-01 00:00:00Z"), "{note}");
         assert_eq!(said(&ages(at(3700), HOUR), &ahead, &[candidate("delete", at(0), Some(sight))]), None);
         // A second ahead is what clocks differ by.
         let (wait, note, _) =
-            said(&ages(at(100), HOUR), &Seen::new(1, at(101), "1".to_owned()), &[candidate("delete", at(0), None)]).unwrap();
+            said(&ages(at(100), HOUR), &FileVersion::new(1, at(101), "1".to_owned()), &[candidate("delete", at(0), None)]).unwrap();
         assert_eq!(wait, 3600);
         assert!(note.starts_with("the file is newer than its release"), "{note}");
     }
 
     #[test]
     fn what_a_storage_does_not_tell_is_waited_for() {
-        let parts = Seen { since: Since::Unknown("it was uploaded in parts"), ..Seen::new(1, at(-900), "\"x-3\"".to_owned()) };
+        let parts =
+            FileVersion { since: Since::Unknown("it was uploaded in parts"), ..FileVersion::new(1, at(-900), "\"x-3\"".to_owned()) };
         let (wait, note, sight) = said(&ages(at(100), HOUR), &parts, &[candidate("delete", at(0), None)]).unwrap();
         assert_eq!(wait, 3600);
         assert!(note.starts_with("it was uploaded in parts: "), "{note}");
@@ -274,7 +275,7 @@ mod tests {
 
     #[test]
     fn a_sweep_releases_nothing() {
-        let file = Seen::new(1, at(-1000), "1".to_owned());
+        let file = FileVersion::new(1, at(-1000), "1".to_owned());
         assert_eq!(said(&ages(at(100), HOUR), &file, &[candidate("delete", at(0), None)]), None);
         assert_eq!(said(&ages(at(100), HOUR), &file, &[candidate(SWEEP, at(0), None)]).unwrap().0, 2500);
         // Nor does a return from the trash.
@@ -289,13 +290,13 @@ mod tests {
     fn our_own_moves_make_nothing_young() {
         let name = FileName::parse("a.jpg").unwrap();
         let back = |entered: i64| Ages { back: HashMap::from([("a.jpg".to_owned(), at(entered))]), ..ages(at(100), HOUR) };
-        let file = |ctime: i64| Seen { since: Since::At(at(ctime)), ..Seen::new(1, at(-86_400), "1".to_owned()) };
+        let file = |ctime: i64| FileVersion { since: Since::At(at(ctime)), ..FileVersion::new(1, at(-86_400), "1".to_owned()) };
         let group = [candidate("delete", at(60), None)];
         assert!(back(61).too_young(&name, &file(60), &group).is_none());
         assert!(back(59).too_young(&name, &file(60), &group).is_none(), "within the clocks' margin");
         assert!(back(50).too_young(&name, &file(60), &group).is_some(), "changed after it came back");
         assert!(back(80).too_young(&name, &file(60), &group).is_some());
-        let fresh = Seen { since: Since::At(at(60)), ..Seen::new(1, at(60), "1".to_owned()) };
+        let fresh = FileVersion { since: Since::At(at(60)), ..FileVersion::new(1, at(60), "1".to_owned()) };
         assert!(back(61).too_young(&name, &fresh, &group).is_some(), "it was written then");
     }
 
@@ -303,7 +304,7 @@ mod tests {
     fn a_storages_clock_is_put_right() {
         let ahead = Skew { storage: SignedDuration::from_hours(2), ..Skew::default() };
         let ages = Ages { skew: ahead, ..ages(at(100), HOUR) };
-        let file = Seen::new(1, at(7200 + 50), "1".to_owned());
+        let file = FileVersion::new(1, at(7200 + 50), "1".to_owned());
         assert_eq!(said(&ages, &file, &[candidate("delete", at(60), None)]), None);
         assert_eq!(said(&ages, &file, &[candidate("delete", at(40), None)]).unwrap().0, 3550);
     }

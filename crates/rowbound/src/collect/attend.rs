@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Collector, Lane, Summary,
+    Collector, StorageState, Summary,
     steps::{Moved, Settled},
 };
 use crate::{
@@ -55,7 +55,7 @@ pub(super) fn many(moved: &[Moved]) -> bool {
 
 impl Collector {
     /// Goes on with moved batches: notes their second barrier when they have rested, and settles those whose barrier has passed.
-    pub(super) async fn attend(&self, lane: &Lane, moved: &mut Vec<Moved>, rest: Duration) -> Attended {
+    pub(super) async fn attend(&self, state: &StorageState, moved: &mut Vec<Moved>, rest: Duration) -> Attended {
         let mut done = Attended::default();
         if moved.is_empty() {
             return done;
@@ -93,15 +93,15 @@ impl Collector {
             let left = m.barrier.get_or_insert_default();
             left.retain(|key| open.iter().any(|t| t.key == *key));
             if left.is_empty() {
-                self.settle_moved(lane, m, &mut done).await;
+                self.settle_moved(state, m, &mut done).await;
                 continue;
             }
             waits.extend(open.iter().filter(|t| left.contains(&t.key)).map(|t| (t.key.as_str(), t)));
             done.within(poll);
-            if m.checked.elapsed() > if lane.scans { READ_AFTER } else { LOOK_AFTER } {
-                match m.look_after(self, lane).await {
+            if m.checked.elapsed() > if state.scans { READ_AFTER } else { LOOK_AFTER } {
+                match m.look_after(self, state).await {
                     Ok((settled, rest)) => {
-                        if let Err(e) = self.finish_part(lane, settled, &mut done).await {
+                        if let Err(e) = self.finish_part(state, settled, &mut done).await {
                             done.error.get_or_insert(e);
                         }
                         if rest.len() > 0 {
@@ -117,21 +117,21 @@ impl Collector {
             }
             moved.push(m);
         }
-        self.tell_delays(lane, waits.values().copied()).await;
-        *lane.waited_for.lock().unwrap_or_else(|e| e.into_inner()) = waits.into_values().map(|t| t.description.clone()).collect();
+        self.tell_delays(state, waits.values().copied()).await;
+        *state.waited_for.lock().unwrap_or_else(|e| e.into_inner()) = waits.into_values().map(|t| t.description.clone()).collect();
         done
     }
 
-    async fn settle_moved(&self, lane: &Lane, m: Moved, done: &mut Attended) {
-        let settled = match m.check_again(self, lane).await {
-            Ok(again) => again.bring_back(self, lane).await,
+    async fn settle_moved(&self, state: &StorageState, m: Moved, done: &mut Attended) {
+        let settled = match m.check_again(self, state).await {
+            Ok(again) => again.bring_back(self, state).await,
             Err((e, parked)) => {
                 done.error.get_or_insert(e);
                 Ok(parked)
             }
         };
         let finished = match settled {
-            Ok(settled) => self.finish_part(lane, settled, done).await,
+            Ok(settled) => self.finish_part(state, settled, done).await,
             Err(e) => Err(e),
         };
         if let Err(e) = finished {
@@ -139,24 +139,24 @@ impl Collector {
         }
     }
 
-    async fn finish_part(&self, lane: &Lane, settled: Settled, done: &mut Attended) -> Result<()> {
+    async fn finish_part(&self, state: &StorageState, settled: Settled, done: &mut Attended) -> Result<()> {
         let derived = settled.0.settlement.derived.len() as u64;
         let summary = settled.0.summary.clone();
-        self.finish(lane, settled, None).await?;
+        self.finish(state, settled, None).await?;
         done.derived += derived;
         done.summary.add(&summary);
         Ok(())
     }
 
-    /// Puts moved batches back into the queue, due after `wait`: whoever claims them goes on with the second barrier that was noted.
-    pub(super) async fn park(&self, lane: &Lane, moved: Vec<Moved>, wait: Duration) -> Result<()> {
+    /// Puts moved batches back into the queue, due after `wait`: the worker that claims them goes on with the second barrier that was noted.
+    pub(super) async fn park(&self, state: &StorageState, moved: Vec<Moved>, wait: Duration) -> Result<()> {
         if moved.is_empty() {
             return Ok(());
         }
         let asked_at = trace::now();
         let open = self.db.open_transactions().await?;
         for m in moved {
-            self.finish(lane, m.park(wait, asked_at, &open), None).await?;
+            self.finish(state, m.park(wait, asked_at, &open), None).await?;
         }
         Ok(())
     }

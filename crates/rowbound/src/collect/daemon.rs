@@ -1,7 +1,7 @@
 //! Workers that go on for ever.
 //!
-//! In: a collector, and a signal to stop. Out: nothing; what goes wrong is said in the log and is the storage's trouble. Promise: each worker, the keeper of
-//! each trash, who looks whether everything is as it was attached, what shortens the ledger, and the signs of life are loops of their own, and what fails in one
+//! In: a collector, and a signal to stop. Out: nothing; an error goes into the log and into the storage's health. Promise: each worker, the keeper of
+//! each trash, who looks whether everything is as it was attached, what shortens the ledger, and the heartbeats are loops of their own, and what fails in one
 //! delays no other.
 
 use std::{
@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{Batch, Collector, attend, health::Whose};
+use super::{BatchResult, Collector, attend, health::Source};
 use crate::{
     database::Dialect,
     error::{Error, Kind},
@@ -21,20 +21,20 @@ use crate::{
 /// Without work only a storage's first worker looks for some; the others wait until somebody claims, or so many times the longest pause.
 const RESERVE: u32 = 10;
 
-/// After a worker's panic its post is empty for so long.
+/// A loop that panicked starts again after so long.
 const AFTER_A_PANIC: Duration = Duration::from_secs(5);
 
 /// How long the first look for new columns may take.
 const FIRST_LOOK: Duration = Duration::from_secs(30);
 
-/// Whose loop it is: a worker's, that of a trash, that of who verifies, or one that belongs to no storage: the ledger's, that of the signs of life, and that of new columns.
+/// A loop: a worker's, a trash's, or the verifier's of one storage; or one that belongs to no storage: the ledger's, that of heartbeats, and the survey's.
 #[derive(Debug, Clone, Copy)]
-enum Post {
+enum Loop {
     Worker(usize),
     Trash,
     Verifier,
     History,
-    Heart,
+    Heartbeat,
     Surveyor,
 }
 
@@ -54,72 +54,72 @@ impl Collector {
             },
         }
         let mut tasks = tokio::task::JoinSet::new();
-        let mut posts = HashMap::new();
-        for name in self.lanes.keys() {
-            for post in (0..workers).map(Post::Worker).chain([Post::Trash, Post::Verifier]) {
-                let task = tasks.spawn(self.clone().post(name.clone(), post, Duration::ZERO, stop.clone()));
-                posts.insert(task.id(), (name.clone(), post));
+        let mut loops = HashMap::new();
+        for name in self.storages.keys() {
+            for which in (0..workers).map(Loop::Worker).chain([Loop::Trash, Loop::Verifier]) {
+                let task = tasks.spawn(self.clone().run_loop(name.clone(), which, Duration::ZERO, stop.clone()));
+                loops.insert(task.id(), (name.clone(), which));
             }
         }
-        for post in self.keep_history.map(|_| Post::History).into_iter().chain([Post::Heart, Post::Surveyor]) {
-            let task = tasks.spawn(self.clone().post(String::new(), post, Duration::ZERO, stop.clone()));
-            posts.insert(task.id(), (String::new(), post));
+        for which in self.keep_history.map(|_| Loop::History).into_iter().chain([Loop::Heartbeat, Loop::Surveyor]) {
+            let task = tasks.spawn(self.clone().run_loop(String::new(), which, Duration::ZERO, stop.clone()));
+            loops.insert(task.id(), (String::new(), which));
         }
         while let Some(ended) = tasks.join_next_with_id().await {
             let Err(e) = ended else { continue };
-            // A worker that panicked is a bug; its lease runs out. The others go on, and another takes its post.
+            // A worker that panicked is a bug; its lease runs out. The others go on, and its loop starts again.
             tracing::error!(error = %e, "a worker ended unexpectedly");
-            let Some((name, post)) = posts.remove(&e.id()) else { continue };
+            let Some((name, which)) = loops.remove(&e.id()) else { continue };
             let e = ended_unexpectedly(e);
-            let troubles = || self.lanes[&name].troubles.lock().unwrap_or_else(|e| e.into_inner());
-            match post {
-                Post::Worker(worker) => troubles().has(Whose::Worker(worker), &e),
-                Post::Trash => troubles().has(Whose::Trash, &e),
-                Post::Verifier => troubles().has(Whose::Verifier, &e),
-                Post::History | Post::Heart | Post::Surveyor => {}
+            let errors = || self.storages[&name].errors.lock().unwrap_or_else(|e| e.into_inner());
+            match which {
+                Loop::Worker(worker) => errors().set(Source::Worker(worker), &e),
+                Loop::Trash => errors().set(Source::Trash, &e),
+                Loop::Verifier => errors().set(Source::Verifier, &e),
+                Loop::History | Loop::Heartbeat | Loop::Surveyor => {}
             }
-            let task = tasks.spawn(self.clone().post(name.clone(), post, AFTER_A_PANIC, stop.clone()));
-            posts.insert(task.id(), (name, post));
+            let task = tasks.spawn(self.clone().run_loop(name.clone(), which, AFTER_A_PANIC, stop.clone()));
+            loops.insert(task.id(), (name, which));
         }
         self.last_beat().await;
     }
 
-    /// A loop's life, after a pause.
-    async fn post(self: Arc<Self>, name: String, post: Post, pause: Duration, mut stop: watch::Receiver<bool>) {
+    /// One loop, after a pause.
+    async fn run_loop(self: Arc<Self>, name: String, which: Loop, pause: Duration, mut stop: watch::Receiver<bool>) {
         if !pause.is_zero() {
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
                 () = tokio::time::sleep(pause) => {}
             }
         }
-        match post {
-            Post::Worker(worker) => self.work(&name, worker, stop).await,
-            Post::Trash => self.keep_trash(&name, stop).await,
-            Post::Verifier => self.verify_often(&name, stop).await,
-            Post::History => self.forget_history_hourly(stop).await,
-            Post::Heart => self.heart(stop).await,
-            Post::Surveyor => self.survey_often(stop).await,
+        match which {
+            Loop::Worker(worker) => self.worker_loop(&name, worker, stop).await,
+            Loop::Trash => self.keep_trash(&name, stop).await,
+            Loop::Verifier => self.verify_often(&name, stop).await,
+            Loop::History => self.forget_history_hourly(stop).await,
+            Loop::Heartbeat => self.heartbeat_loop(stop).await,
+            Loop::Surveyor => self.survey_often(stop).await,
         }
     }
 
-    /// The life of a trash's keeper. What goes wrong is the storage's trouble, and is said once for each reason.
+    /// The loop of a trash's keeper. An error goes into the storage's health, and into the log once for each reason.
     async fn keep_trash(&self, name: &str, stop: watch::Receiver<bool>) {
-        let lane = &self.lanes[name];
-        let mut keeper = self.keeper(lane);
+        let state = &self.storages[name];
+        let mut keeper = self.keeper(state);
         let mut said: Option<String> = None;
         keeper
             .keep(stop, |counts, e| {
                 self.count_kept(counts);
-                self.note_trash(lane, e);
-                let mut troubles = lane.troubles.lock().unwrap_or_else(|e| e.into_inner());
+                self.note_trash(state, e);
+                let mut errors = state.errors.lock().unwrap_or_else(|e| e.into_inner());
                 let Some(e) = e else {
-                    troubles.has_none(Whose::Trash);
+                    errors.clear(Source::Trash);
                     if said.take().is_some() {
                         tracing::info!(storage = name, "the trash is kept again");
                     }
                     return;
                 };
-                troubles.has(Whose::Trash, e);
+                errors.set(Source::Trash, e);
                 // However many files have the same.
                 let reason = std::error::Error::source(e).map_or_else(|| e.full(), ToString::to_string);
                 if said.as_ref() != Some(&reason) {
@@ -130,10 +130,10 @@ impl Collector {
             .await;
     }
 
-    /// Looks now and then whether the database is the one that was attached, and as it was, and so is the storage; puts capture back that is missing. What goes wrong
-    /// is the storage's trouble, and is said once for each reason.
+    /// Looks now and then whether the database is the one that was attached, and as it was, and so is the storage; puts capture back that is missing. An error
+    /// goes into the storage's health, and into the log once for each reason.
     async fn verify_often(&self, name: &str, mut stop: watch::Receiver<bool>) {
-        let lane = &self.lanes[name];
+        let state = &self.storages[name];
         let mut said: Option<String> = None;
         while !*stop.borrow() {
             let found = async {
@@ -143,14 +143,14 @@ impl Collector {
                     record => record,
                 }?;
                 // Where it costs a request, the next batch asks.
-                if lane.storage.quick() { self.apart(lane, &record).await } else { Ok(()) }
+                if state.storage.quick() { self.apart(state, &record).await } else { Ok(()) }
             };
             let found = found.await.err();
             {
-                let mut troubles = lane.troubles.lock().unwrap_or_else(|e| e.into_inner());
+                let mut errors = state.errors.lock().unwrap_or_else(|e| e.into_inner());
                 match &found {
-                    Some(e) => troubles.has(Whose::Verifier, e),
-                    None => troubles.has_none(Whose::Verifier),
+                    Some(e) => errors.set(Source::Verifier, e),
+                    None => errors.clear(Source::Verifier),
                 }
             }
             let text = found.as_ref().map(Error::full);
@@ -171,51 +171,51 @@ impl Collector {
         }
     }
 
-    /// One worker's life.
-    async fn work(&self, name: &str, worker: usize, mut stop: watch::Receiver<bool>) {
-        let lane = &self.lanes[name];
+    /// The loop of one worker.
+    async fn worker_loop(&self, name: &str, worker: usize, mut stop: watch::Receiver<bool>) {
+        let state = &self.storages[name];
         let first = worker == 0;
-        let troubles = || lane.troubles.lock().unwrap_or_else(|e| e.into_inner());
+        let errors = || state.errors.lock().unwrap_or_else(|e| e.into_inner());
         let poll = self.settings.poll;
         let shortest = Duration::from_millis(20).min(poll);
         let mut idle = shortest;
-        let mut trouble: Option<(String, Duration)> = None;
+        let mut last_error: Option<(String, Duration)> = None;
         let mut mended = false;
         let mut moved = Vec::new();
         while !*stop.borrow() {
-            *lane.round.lock().unwrap_or_else(|e| e.into_inner()) = Instant::now();
-            let attended = self.attend(lane, &mut moved, self.settings.rest).await;
+            *state.round.lock().unwrap_or_else(|e| e.into_inner()) = Instant::now();
+            let attended = self.attend(state, &mut moved, self.settings.rest).await;
             let (look, failed) = (attended.next, attended.error);
             let step = async {
                 if let Some(e) = failed {
                     return Err(e);
                 }
-                if let Some(rest) = lane.reads_in() {
+                if let Some(rest) = state.reads_in() {
                     // Meanwhile names gather for the next reading.
-                    return Ok((Batch::default(), rest));
+                    return Ok((BatchResult::default(), rest));
                 }
                 if attend::many(&moved) {
-                    return Ok((Batch::default(), shortest));
+                    return Ok((BatchResult::default(), shortest));
                 }
-                match self.db.next_due(&self.claim(lane, 1)).await? {
+                match self.db.next_due(&self.claim(state, 1)).await? {
                     Some(wait) if wait.is_zero() => {
-                        let (batch, taken) = self.begin_batch(lane).await?;
+                        let (batch, taken) = self.begin_batch(state).await?;
                         // Without a lease another claim would take the same candidates.
                         match self.db.dialect() {
-                            Dialect::Sqlite => self.park(lane, taken, self.settings.rest).await?,
+                            Dialect::Sqlite => self.park(state, taken, self.settings.rest).await?,
                             _ => moved.extend(taken),
                         }
                         Ok((batch, Duration::ZERO))
                     }
-                    Some(wait) => Ok((Batch::default(), wait)),
-                    None => Ok((Batch::default(), poll)),
+                    Some(wait) => Ok((BatchResult::default(), wait)),
+                    None => Ok((BatchResult::default(), poll)),
                 }
             };
             let pause = match step.await {
                 Ok((batch, next)) => {
                     mended = false;
-                    troubles().has_none(Whose::Worker(worker));
-                    if trouble.take().is_some() {
+                    errors().clear(Source::Worker(worker));
+                    if last_error.take().is_some() {
                         tracing::info!(storage = name, "works again");
                     }
                     if batch.claimed > 0 {
@@ -234,17 +234,17 @@ impl Collector {
                     shortest
                 }
                 Err(e) => {
-                    troubles().has(Whose::Worker(worker), &e);
+                    errors().set(Source::Worker(worker), &e);
                     let text = e.full();
                     let mut wait = Duration::from_millis(100);
-                    match &trouble {
+                    match &last_error {
                         Some((same, last)) if *same == text => wait = (*last * 2).min(Duration::from_secs(5)),
                         // Said once, not at every try.
                         _ => {
                             tracing::error!(storage = name, kind = ?e.kind(), hint = e.hint_text(), "{text}; {}", what_next(&e));
                         }
                     }
-                    trouble = Some((text, wait));
+                    last_error = Some((text, wait));
                     wait
                 }
             };
@@ -258,11 +258,11 @@ impl Collector {
                     // Who could say stop is gone: nobody will.
                     changed = stop.changed() => if changed.is_err() { break },
                     () = tokio::time::sleep(pause) => {}
-                    () = lane.claimed.notified(), if !first => {}
+                    () = state.claimed.notified(), if !first => {}
                 }
             }
         }
-        if let Err(e) = self.park(lane, moved, Duration::ZERO).await {
+        if let Err(e) = self.park(state, moved, Duration::ZERO).await {
             // Their leases run out.
             tracing::error!(storage = name, kind = ?e.kind(), hint = e.hint_text(), "{}", e.full());
         }

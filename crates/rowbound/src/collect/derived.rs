@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use futures_util::{StreamExt, stream};
 
-use super::{Lane, steps::Groups};
+use super::{StorageState, steps::Groups};
 use crate::{
-    derivative::Wanted,
+    derivative::DerivativeGlob,
     error::{Error, Result},
     name::FileName,
     originals::{self, Origin},
@@ -27,28 +27,28 @@ const TOGETHER: usize = 4;
 
 /// The derivatives of one original that lie in the storage now.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct FoundDerivatives {
     pub(super) names: BTreeSet<FileName>,
-    /// A binding in shadow mode let go of the original: they are only counted.
+    /// A binding in shadow mode released the original: they are only counted.
     pub(super) shadow: bool,
 }
 
 /// Lists the derivatives of those `names` whose binding has any.
 pub(super) async fn list(
-    lane: &Lane,
+    state: &StorageState,
     shadow: &Shadow,
     groups: &Groups,
     names: impl Iterator<Item = &FileName>,
-) -> BTreeMap<FileName, Result<Found>> {
-    let mut wanted: Vec<Wanted> = Vec::new();
-    let mut found: BTreeMap<FileName, Result<Found>> = BTreeMap::new();
+) -> BTreeMap<FileName, Result<FoundDerivatives>> {
+    let mut wanted: Vec<DerivativeGlob> = Vec::new();
+    let mut found: BTreeMap<FileName, Result<FoundDerivatives>> = BTreeMap::new();
     for name in names {
         let before = wanted.len();
         for c in &groups[name] {
             let patterns = match c.binding {
-                Some(id) => lane.derivatives.get(&id),
+                Some(id) => state.derivatives.get(&id),
                 // An upload without a row, or an orphan: nobody knows which column it was for. A derivative has none of its own.
-                None => (c.event != DERIVATIVE).then_some(&lane.all_derivatives),
+                None => (c.event != DERIVATIVE).then_some(&state.all_derivatives),
             };
             for w in patterns.into_iter().flat_map(|p| p.of(name)) {
                 if !wanted[before..].contains(&w) {
@@ -58,13 +58,13 @@ pub(super) async fn list(
         }
         if wanted.len() > before {
             let shadow = groups[name].iter().any(|c| shadow.holds(c.binding, &c.event));
-            found.insert(name.clone(), Ok(Found { names: BTreeSet::new(), shadow }));
+            found.insert(name.clone(), Ok(FoundDerivatives { names: BTreeSet::new(), shadow }));
         }
     }
 
-    let mut listings = stream::iter(together(wanted, lane.storage.quick()).into_iter().map(|(prefix, wanted)| async move {
+    let mut listings = stream::iter(together(wanted, state.storage.quick()).into_iter().map(|(prefix, wanted)| async move {
         let mut out = Vec::new();
-        let done = each(lane.storage.as_ref(), &prefix, |entry| {
+        let done = each(state.storage.as_ref(), &prefix, |entry| {
             // A link or an odd name is nobody's derivative.
             if let Listed::File(name) = entry {
                 let beginnings = wanted.lengths.iter().filter_map(|length| name.as_str().get(..*length));
@@ -103,15 +103,15 @@ pub(super) async fn list(
 /// What one listing is for.
 #[derive(Debug, Default)]
 struct Shared {
-    by_prefix: HashMap<String, Vec<Wanted>>,
+    by_prefix: HashMap<String, Vec<DerivativeGlob>>,
     /// The lengths of those prefixes, in bytes.
     lengths: BTreeSet<usize>,
 }
 
 /// The listings to make. A folder is read as a whole whatever the prefix, so that many prefixes in one are one listing of what they have in common.
-fn together(wanted: Vec<Wanted>, whole_folders: bool) -> Vec<(String, Shared)> {
+fn together(wanted: Vec<DerivativeGlob>, whole_folders: bool) -> Vec<(String, Shared)> {
     let folder = |prefix: &str| prefix.rfind('/').map_or(0, |slash| slash + 1);
-    let mut by_folder: BTreeMap<String, Vec<Wanted>> = BTreeMap::new();
+    let mut by_folder: BTreeMap<String, Vec<DerivativeGlob>> = BTreeMap::new();
     for w in wanted {
         let key = if whole_folders { w.prefix[..folder(&w.prefix)].to_owned() } else { w.prefix.clone() };
         by_folder.entry(key).or_default().push(w);
@@ -139,7 +139,7 @@ fn together(wanted: Vec<Wanted>, whole_folders: bool) -> Vec<(String, Shared)> {
     listings
 }
 
-/// Whether a candidate stands for a derivative, or for an orphan, which may be one. What a row let go of, or was uploaded, is a file of its own.
+/// Whether a candidate stands for a derivative, or for an orphan, which may be one. What a row released, or was uploaded, is a file of its own.
 fn derivable(group: &[Candidate]) -> bool {
     group.iter().all(|c| c.binding.is_none() && !matches!(&*c.event, "stage" | "direct"))
 }
@@ -149,7 +149,7 @@ fn derivable(group: &[Candidate]) -> bool {
 /// # Errors
 /// Those of the storage as a whole; what concerns one name stands with it.
 pub(super) async fn origins(
-    lane: &Lane,
+    state: &StorageState,
     groups: &Groups,
     names: impl Iterator<Item = &FileName>,
 ) -> Result<HashMap<FileName, Result<Origin>>> {
@@ -158,7 +158,7 @@ pub(super) async fn origins(
     let names: Vec<_> = names.filter(|n| derivable(&groups[*n])).map(|n| (n.clone(), known(n))).collect();
     // Two derivatives that go together do not keep each other: see [`Origin::going`].
     let may_go = |name: &FileName| groups.get(name).is_some_and(|g| g.iter().all(|c| c.binding.is_none() && c.event == DERIVATIVE));
-    originals::origins(&lane.all_derivatives, lane.storage.as_ref(), names, may_go).await
+    originals::origins(&state.all_derivatives, state.storage.as_ref(), names, may_go).await
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! What keeps a collector from its work.
+//! A collector's health: the errors that its loops have now.
 //!
-//! In: the errors of its loops, and that there is none any more. Out: the one that a person should hear of.
+//! In: errors of loops, and their ends. Out: the one that a person should see first.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +9,12 @@ use serde::Serialize;
 
 use crate::error::{Error, Kind};
 
-/// Why something is not done now. It is tried again.
+/// An error that a loop has now: its work is tried again. It is gone when the loop succeeds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Trouble {
+pub struct CurrentError {
     /// Since when.
     pub since: Timestamp,
-    /// What kind of trouble it is.
+    /// Its kind.
     pub kind: Kind,
     /// The whole story of the error.
     pub message: String,
@@ -22,9 +22,9 @@ pub struct Trouble {
     pub hint: Option<String>,
 }
 
-impl Trouble {
+impl CurrentError {
     pub(crate) fn of(e: &Error) -> Self {
-        Trouble { since: Timestamp::now(), kind: e.kind(), message: e.full(), hint: e.hint_text().map(str::to_owned) }
+        CurrentError { since: Timestamp::now(), kind: e.kind(), message: e.full(), hint: e.hint_text().map(str::to_owned) }
     }
 
     /// Whether it stays until a person has looked: the database is not as attached, or is another one. Nothing is deleted until then.
@@ -33,11 +33,11 @@ impl Trouble {
     }
 }
 
-/// How a storage fares in a collector that runs.
+/// The health of one storage in a collector that runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Faring {
+pub struct CollectorHealth {
     /// What keeps its workers from their work; `None`: nothing.
-    pub trouble: Option<Trouble>,
+    pub error: Option<CurrentError>,
     /// Since when that is so.
     pub since: Timestamp,
     /// When a batch was settled last, by this collector.
@@ -46,9 +46,9 @@ pub struct Faring {
     pub transactions: Vec<String>,
 }
 
-/// Who has a trouble.
+/// The loop that has an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Whose {
+pub(super) enum Source {
     /// One of the storage's workers.
     Worker(usize),
     /// Who keeps its trash.
@@ -57,39 +57,39 @@ pub(super) enum Whose {
     Verifier,
 }
 
-/// The troubles of a storage's loops.
+/// The errors of a storage's loops.
 #[derive(Debug)]
-pub(super) struct Troubles {
-    by: BTreeMap<Whose, Trouble>,
+pub(super) struct CurrentErrors {
+    by: BTreeMap<Source, CurrentError>,
     /// Since when there is none, if there is none.
     pub none_since: Timestamp,
 }
 
-impl Default for Troubles {
+impl Default for CurrentErrors {
     fn default() -> Self {
-        Troubles { by: BTreeMap::new(), none_since: Timestamp::now() }
+        CurrentErrors { by: BTreeMap::new(), none_since: Timestamp::now() }
     }
 }
 
-impl Troubles {
-    /// Somebody met `e`. A trouble that goes on keeps its beginning.
-    pub fn has(&mut self, whose: Whose, e: &Error) {
-        let mut new = Trouble::of(e);
-        if let Some(old) = self.by.get(&whose).filter(|old| old.kind == new.kind) {
+impl CurrentErrors {
+    /// The loop has met `e`. An error of the same kind keeps its beginning.
+    pub fn set(&mut self, source: Source, e: &Error) {
+        let mut new = CurrentError::of(e);
+        if let Some(old) = self.by.get(&source).filter(|old| old.kind == new.kind) {
             new.since = old.since;
         }
-        self.by.insert(whose, new);
+        self.by.insert(source, new);
     }
 
-    /// It works.
-    pub fn has_none(&mut self, whose: Whose) {
-        if self.by.remove(&whose).is_some() && self.by.is_empty() {
+    /// The loop works.
+    pub fn clear(&mut self, source: Source) {
+        if self.by.remove(&source).is_some() && self.by.is_empty() {
             self.none_since = Timestamp::now();
         }
     }
 
     /// One that only a person can end before others, then the oldest.
-    pub fn worst(&self) -> Option<&Trouble> {
+    pub fn worst(&self) -> Option<&CurrentError> {
         self.by.values().min_by_key(|t| (!t.is_stop(), t.since))
     }
 }
@@ -100,24 +100,24 @@ mod tests {
 
     #[test]
     fn what_only_a_person_can_end_is_told_first() {
-        let mut troubles = Troubles::default();
-        assert_eq!(troubles.worst(), None);
-        troubles.has(Whose::Worker(0), &Error::new(Kind::StorageUnreachable, "the folder is away"));
-        troubles.has(Whose::Worker(1), &Error::new(Kind::Drift, "a column is gone"));
-        let since = troubles.worst().unwrap().since;
-        assert_eq!(troubles.worst().unwrap().kind, Kind::Drift);
-        troubles.has(Whose::Worker(1), &Error::new(Kind::Drift, "two columns are gone"));
-        assert_eq!((troubles.worst().unwrap().since, troubles.worst().unwrap().message.as_str()), (since, "two columns are gone"));
-        troubles.has_none(Whose::Worker(1));
-        assert_eq!(troubles.worst().unwrap().kind, Kind::StorageUnreachable);
-        troubles.has_none(Whose::Worker(0));
-        assert_eq!(troubles.worst(), None);
-        assert!(troubles.none_since >= since);
+        let mut errors = CurrentErrors::default();
+        assert_eq!(errors.worst(), None);
+        errors.set(Source::Worker(0), &Error::new(Kind::StorageUnreachable, "the folder is away"));
+        errors.set(Source::Worker(1), &Error::new(Kind::Drift, "a column is gone"));
+        let since = errors.worst().unwrap().since;
+        assert_eq!(errors.worst().unwrap().kind, Kind::Drift);
+        errors.set(Source::Worker(1), &Error::new(Kind::Drift, "two columns are gone"));
+        assert_eq!((errors.worst().unwrap().since, errors.worst().unwrap().message.as_str()), (since, "two columns are gone"));
+        errors.clear(Source::Worker(1));
+        assert_eq!(errors.worst().unwrap().kind, Kind::StorageUnreachable);
+        errors.clear(Source::Worker(0));
+        assert_eq!(errors.worst(), None);
+        assert!(errors.none_since >= since);
         // That of the trash is the storage's too, and no worker that works ends it.
-        troubles.has(Whose::Trash, &Error::new(Kind::Storage, "files stay in the trash"));
-        troubles.has_none(Whose::Worker(0));
-        assert_eq!(troubles.worst().unwrap().kind, Kind::Storage);
-        troubles.has_none(Whose::Trash);
-        assert_eq!(troubles.worst(), None);
+        errors.set(Source::Trash, &Error::new(Kind::Storage, "files stay in the trash"));
+        errors.clear(Source::Worker(0));
+        assert_eq!(errors.worst().unwrap().kind, Kind::Storage);
+        errors.clear(Source::Trash);
+        assert_eq!(errors.worst(), None);
     }
 }

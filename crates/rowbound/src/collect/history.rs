@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::{Collector, Trouble};
+use super::{Collector, CurrentError};
 use crate::{clock, error::Result, trash::WINDOW};
 
 /// `run` looks so often.
@@ -50,7 +50,7 @@ impl Collector {
         }
         let done = self.forget_history(stop).await;
         *self.forgot.lock().unwrap_or_else(|e| e.into_inner()) = done.is_ok().then(Instant::now);
-        self.total.lock().unwrap_or_else(|e| e.into_inner()).history = done.err().map(|e| Trouble::of(&e));
+        self.total.lock().unwrap_or_else(|e| e.into_inner()).history = done.err().map(|e| CurrentError::of(&e));
     }
 
     /// Every hour, until `stop` becomes true.
@@ -58,7 +58,7 @@ impl Collector {
         let mut said: Option<String> = None;
         while !*stop.borrow() {
             let done = self.forget_history(&stop).await;
-            self.total.lock().unwrap_or_else(|e| e.into_inner()).history = done.as_ref().err().map(Trouble::of);
+            self.total.lock().unwrap_or_else(|e| e.into_inner()).history = done.as_ref().err().map(CurrentError::of);
             let pause = match done {
                 Ok(removed) => {
                     if removed > 0 {

@@ -9,13 +9,13 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use super::{Collector, Lane};
+use super::{Collector, StorageState};
 use crate::{clock, error::Result, name::FileName, queue::Outcome, trash::WINDOW};
 
 /// The note of a candidate whose file another one has moved.
-pub(super) const TOLD: &str = "another candidate had the same file, and has moved it";
+pub(super) const MOVED_BY_ANOTHER: &str = "another candidate had the same file, and has moved it";
 
-/// Places in the trash whose movers, batches of this process, have yet to settle them. A mover that goes back to the queue is none any more: whoever claims its
+/// Places in the trash whose movers, batches of this process, have yet to settle them. A mover that goes back to the queue is none any more: the worker that claims its
 /// candidate then enters the move.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Unsettled(Arc<Mutex<HashSet<String>>>);
@@ -58,17 +58,17 @@ impl Collector {
     ///
     /// # Errors
     /// The database's.
-    pub(super) async fn told_elsewhere(&self, lane: &Lane, found: &[(FileName, String)]) -> Result<HashSet<FileName>> {
+    pub(super) async fn recorded_elsewhere(&self, state: &StorageState, found: &[(FileName, String)]) -> Result<HashSet<FileName>> {
         // First: a mover that settles in this moment is in the ledger then.
         let mut told: HashSet<FileName> =
-            found.iter().filter(|(_, place)| lane.unsettled.has(place)).map(|(name, _)| name.clone()).collect();
+            found.iter().filter(|(_, place)| state.unsettled.has(place)).map(|(name, _)| name.clone()).collect();
         let rest: Vec<FileName> = found.iter().map(|(name, _)| name).filter(|name| !told.contains(*name)).cloned().collect();
         if rest.is_empty() {
             return Ok(told);
         }
         let since = clock::before(self.db.now().await?, WINDOW);
         let mut last: HashMap<String, Outcome> = HashMap::new();
-        for (place, outcome) in self.db.in_places(&lane.plan.name, &rest, since).await? {
+        for (place, outcome) in self.db.in_places(&state.plan.name, &rest, since).await? {
             last.insert(place, outcome);
         }
         told.extend(found.iter().filter(|(_, place)| last.get(place) == Some(&Outcome::Trashed)).map(|(name, _)| name.clone()));

@@ -17,13 +17,13 @@ use std::{
 use futures_util::FutureExt;
 
 use super::{
-    Claimant, Collector, Done, Lane, steps,
+    Claimant, Collector, Done, StorageState, steps,
     verdict::{Decided, Verdict},
 };
 use crate::{
-    database::Hold,
+    database::LockGuard,
     error::{Error, Kind, Result, Retry},
-    queue::{Candidate, PutBack, Settled, Settlement, Waits, backoff},
+    queue::{Candidate, Decision, PutBack, Settlement, Waits, backoff},
 };
 
 /// So many candidates in a row that fail alone, with nothing that succeeds in between, are no accident: the rest waits.
@@ -108,16 +108,16 @@ impl Collector {
         &self,
         mut settlement: Settlement,
         attempts: &HashMap<i64, u32>,
-        hold: Option<Hold>,
-    ) -> Result<(u64, Vec<(Settled, Error)>)> {
-        let locked = hold.is_some();
-        match self.db.settle(&settlement, hold).await {
+        lock: Option<LockGuard>,
+    ) -> Result<(u64, Vec<(Decision, Error)>)> {
+        let locked = lock.is_some();
+        match self.db.settle(&settlement, lock).await {
             Ok(count) => return Ok((count, Vec::new())),
             Err(e) if locked || is_everybodys(&e) => return Err(e),
             Err(_) => {}
         }
         let (owner, storage) = (settlement.owner.clone(), settlement.storage.clone());
-        let with = |settled: Vec<Settled>, back: Vec<PutBack>| Settlement {
+        let with = |settled: Vec<Decision>, back: Vec<PutBack>| Settlement {
             owner: owner.clone(),
             storage: storage.clone(),
             settled,
@@ -166,11 +166,11 @@ impl Collector {
     }
 
     /// The end of a candidate's try that failed by itself: it is due again later, with its error.
-    pub(super) async fn failed_alone(&self, lane: &Lane, c: &Candidate, e: &Error, claimant: &Claimant) -> Result<Done> {
-        let mut decided = Decided::new(claimant, &lane.plan.name);
+    pub(super) async fn failed_alone(&self, state: &StorageState, c: &Candidate, e: &Error, claimant: &Claimant) -> Result<Done> {
+        let mut decided = Decided::new(claimant, &state.plan.name);
         decided.one(c, None, Verdict::failure(c, e));
         let done = Done { summary: decided.summary.clone(), ..Done::default() };
-        self.finish(lane, steps::Settled(decided), None).await?;
+        self.finish(state, steps::Settled(decided), None).await?;
         Ok(done)
     }
 }

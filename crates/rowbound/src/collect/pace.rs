@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Collector, Lane};
+use super::{Collector, StorageState};
 use crate::{
     clock,
     database::OpenTransaction,
@@ -76,7 +76,7 @@ impl Chunk {
     }
 }
 
-impl Lane {
+impl StorageState {
     /// A column was, or could have been, read from end to end: the daemon's next check waits for a while, in which names gather for it.
     pub(super) fn has_read(&self, took: Duration) {
         if self.scans {
@@ -102,7 +102,7 @@ impl Lane {
         *self.rest.lock().unwrap_or_else(|e| e.into_inner()) = Some(Instant::now() + held / 4);
     }
 
-    /// Elsewhere: a claim that outlasts its lease is another worker's, who does all of it again, and may outlast his.
+    /// Elsewhere: a claim that takes longer than its lease becomes another worker's, which does all of it again, and may take too long as well.
     pub(super) fn took(&self, limit: u32, claimed: usize, took: Duration, lease: Duration) {
         let least = if self.scans { SCANNED } else { LEAST };
         self.batch.store(paced(limit, claimed, took, lease / 4, BATCH_GROWTH, least, self.most), Relaxed);
@@ -111,40 +111,40 @@ impl Lane {
 
 impl Collector {
     /// SQLite: waits before the write lock is taken again. What needs no lock (claim, look) is done meanwhile.
-    pub(super) async fn rest(&self, lane: &Lane) {
-        let until = lane.rest.lock().unwrap_or_else(|e| e.into_inner()).take();
+    pub(super) async fn rest(&self, state: &StorageState) {
+        let until = state.rest.lock().unwrap_or_else(|e| e.into_inner()).take();
         if let Some(until) = until {
             tokio::time::sleep_until(until.into()).await;
         }
     }
 
     /// Whether a transaction that made an earlier batch go back is open still: claiming more is pointless then, it would have to wait for the same.
-    pub(super) async fn still_blocked(&self, lane: &Lane) -> Result<bool> {
-        let blockers = lane.blockers.lock().unwrap_or_else(|e| e.into_inner()).clone();
+    pub(super) async fn still_blocked(&self, state: &StorageState) -> Result<bool> {
+        let blockers = state.blockers.lock().unwrap_or_else(|e| e.into_inner()).clone();
         if blockers.is_empty() {
             return Ok(false);
         }
         let open = self.db.open_transactions().await?;
         let left: Vec<_> = blockers.into_iter().filter(|b| open.iter().any(|o| o.key == b.key)).collect();
         let blocked = !left.is_empty();
-        self.tell_delays(lane, &left).await;
-        *lane.blockers.lock().unwrap_or_else(|e| e.into_inner()) = left;
+        self.tell_delays(state, &left).await;
+        *state.blockers.lock().unwrap_or_else(|e| e.into_inner()) = left;
         Ok(blocked)
     }
 
     /// Says whose transaction delays deletions, once for each when it has for long.
-    pub(super) async fn tell_delays(&self, lane: &Lane, waited_for: impl IntoIterator<Item = &OpenTransaction>) {
-        let say = lane.met.now(waited_for);
+    pub(super) async fn tell_delays(&self, state: &StorageState, waited_for: impl IntoIterator<Item = &OpenTransaction>) {
+        let say = state.met.now(waited_for);
         if say.is_empty() || !self.talks.load(Relaxed) {
             return;
         }
         // The number is worth an attempt, not an error.
-        let asked = async { Ok::<_, Error>((self.db.waits(&self.claim(lane, 1)).await?, self.db.now().await?)) };
+        let asked = async { Ok::<_, Error>((self.db.waits(&self.claim(state, 1)).await?, self.db.now().await?)) };
         let asked = asked.await.ok();
         for t in say {
             let delay = asked.as_ref().and_then(|(waits, now)| delays(std::slice::from_ref(t), waits, *now).pop());
             let (waiting, seconds) = (delay.as_ref().map(|d| d.waiting), delay.as_ref().and_then(|d| d.seconds));
-            tracing::warn!(storage = lane.plan.name, waiting, seconds, "an open transaction delays deletions: {}", t.description);
+            tracing::warn!(storage = state.plan.name, waiting, seconds, "an open transaction delays deletions: {}", t.description);
         }
     }
 

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    Claimant, Collector, Lane,
+    Claimant, Collector, StorageState,
     age::{self, Ages},
     derived, narrow,
     pace::{CHUNK_TIME, Chunk, LOCK_LIMIT},
@@ -23,15 +23,15 @@ use crate::{
     binding::is_elsewhere,
     capture::Installation,
     crash,
-    database::{Dialect, Hold, OpenTransaction},
+    database::{Dialect, LockGuard, OpenTransaction},
     error::{Error, Result},
     name::FileName,
     originals::Origin,
     plan::Trash,
     queue::{Candidate, Outcome, Waits},
-    references::{self, References, Sight},
+    references::{self, CheckDepth, References},
     shadow::Shadow,
-    storage::{Look, PerName, Removed, Seen, Trashed, clocks::Skew, unmovable},
+    storage::{FileVersion, PerName, Removed, Stat, Trashed, clocks::Skew, unmovable},
     trace,
 };
 
@@ -39,7 +39,7 @@ mod away; // one chunk of files: moved, or erased where they lie
 mod moved; // files in the trash, until their candidates are settled
 mod values; // a candidate's value -> its names
 
-use away::{erase_in_place, fate_of, keep_referenced, take_chunk, taken_by_others, told};
+use away::{erase_in_place, fate_of, keep_referenced, take_chunk, taken_by_others, trace_fate};
 use moved::MovedFile;
 pub(super) use moved::{Moved, Settled};
 use values::{many, open_up, resolve};
@@ -49,7 +49,7 @@ use values::{many, open_up, resolve};
 pub(super) type Groups = BTreeMap<FileName, Vec<Candidate>>;
 
 /// A lock that keeps every writer out, and since when.
-pub(super) type Held = (Hold, Instant);
+pub(super) type HeldLock = (LockGuard, Instant);
 
 /// Step 1 is done: candidates under a lease, and the names that they stand for.
 #[derive(Debug)]
@@ -63,12 +63,12 @@ impl Claimed {
     /// Resolves the values of claimed candidates. Apart: the ends of values with many names, which become candidates of their own.
     pub(super) fn new(
         c: &Collector,
-        lane: &Lane,
+        state: &StorageState,
         record: Installation,
         candidates: Vec<Candidate>,
         claimant: &Claimant,
     ) -> (Self, Decided) {
-        let mut decided = Decided::new(claimant, &lane.plan.name);
+        let mut decided = Decided::new(claimant, &state.plan.name);
         let mut opened = decided.part();
         let mut groups = Groups::new();
         for candidate in candidates {
@@ -76,7 +76,7 @@ impl Claimed {
                 open_up(bound, &candidate, &mut opened);
                 continue;
             }
-            match resolve(c.guard.bound(), lane, &candidate) {
+            match resolve(c.guard.bound(), state, &candidate) {
                 Ok(name) => groups.entry(name).or_default().push(candidate),
                 Err(verdict) => decided.one(&candidate, None, verdict),
             }
@@ -96,7 +96,7 @@ impl Claimed {
     ///
     /// # Errors
     /// Those of the database.
-    pub(super) async fn clear(self, c: &Collector, lane: &Lane) -> Result<Clear> {
+    pub(super) async fn clear(self, c: &Collector, state: &StorageState) -> Result<Clear> {
         let Claimed { record, groups, mut decided } = self;
         let began = trace::now();
         let open = c.db.open_transactions().await?;
@@ -137,7 +137,7 @@ impl Claimed {
             decided.all(&group, &name, Verdict::Back(Duration::from_secs(1), false, note.clone(), Some(waits)));
         }
         if !blockers.is_empty() {
-            *lane.blockers.lock().unwrap_or_else(|e| e.into_inner()) = blockers;
+            *state.blockers.lock().unwrap_or_else(|e| e.into_inner()) = blockers;
         }
         if !clear.is_empty() {
             decided.traced.step("barrier-passed", began, || clear.keys().map(|name| (name, Value::Null)));
@@ -168,31 +168,31 @@ impl Clear {
     ///
     /// # Errors
     /// The storage's, as a whole.
-    pub(super) async fn look(self, c: &Collector, lane: &Lane) -> Result<Looked> {
+    pub(super) async fn look(self, c: &Collector, state: &StorageState) -> Result<Looked> {
         let Clear { record, mut groups, mut moved, mut decided } = self;
         // By the database's clock, before anything is looked at: no file is older than it was then.
-        let (now, skew) = (c.db.now().await?, lane.clocks.get().await?);
-        let shadow = Shadow::of(&record, c.guard.on(&lane.plan.name));
+        let (now, skew) = (c.db.now().await?, state.clocks.get().await?);
+        let shadow = Shadow::of(&record, c.guard.on(&state.plan.name));
         let names: Vec<FileName> = groups.keys().cloned().collect();
         crash::of(names.iter().map(FileName::as_str));
         let began = trace::now();
-        let looks = lane.storage.look(&names).await?;
+        let looks = state.storage.stat(&names).await?;
         crash::point("looked");
-        let mut seen: BTreeMap<FileName, Seen> = BTreeMap::new();
+        let mut seen: BTreeMap<FileName, FileVersion> = BTreeMap::new();
         let mut missing = Vec::new();
         for (name, look) in names.into_iter().zip(looks) {
             match look {
                 // Its own file lies in the trash, and this one is another's: it is looked at anew, behind a first barrier.
-                Ok(Look::Seen(_)) if moved.contains_key(&name) => {
+                Ok(Stat::File(_)) if moved.contains_key(&name) => {
                     decided.all(&groups[&name], &name, Verdict::again("another file has taken the name of the one that was moved"));
                 }
-                Ok(Look::Seen(s)) => drop(seen.insert(name, s)),
-                Ok(Look::Missing) => missing.push(name),
+                Ok(Stat::File(s)) => drop(seen.insert(name, s)),
+                Ok(Stat::Missing) => missing.push(name),
                 // A picture in a `data:` URI, which by its letters could be a name.
-                Ok(Look::Refused(_)) if is_elsewhere(name.as_str().as_bytes()) => {
+                Ok(Stat::Refused(_)) if is_elsewhere(name.as_str().as_bytes()) => {
                     decided.all(&groups[&name], &name, Verdict::plain(Outcome::Foreign));
                 }
-                Ok(Look::Refused(why)) => decided.all(&groups[&name], &name, Verdict::noted(Outcome::Refused, why)),
+                Ok(Stat::Refused(why)) => decided.all(&groups[&name], &name, Verdict::noted(Outcome::Refused, why)),
                 Err(e) => decided.all(&groups[&name], &name, Verdict::failure(&groups[&name][0], &e)),
             }
         }
@@ -201,7 +201,7 @@ impl Clear {
         };
         let listed = trace::now();
         // Derivatives are listed before anything is moved: once their original is gone without them, nobody would look for them.
-        for (name, found) in derived::list(lane, &shadow, &groups, seen.keys().chain(&missing)).await {
+        for (name, found) in derived::list(state, &shadow, &groups, seen.keys().chain(&missing)).await {
             match found {
                 Ok(found) => drop(decided.derived.insert(name, found)),
                 Err(e) => {
@@ -214,10 +214,10 @@ impl Clear {
         crash::point("listed");
         // A missing one may lie in the trash: a worker that was killed has moved it.
         let mut found = BTreeMap::new();
-        let in_trash: PerName<Option<Trashed>> = if missing.is_empty() || !lane.keeps().await? {
+        let in_trash: PerName<Option<Trashed>> = if missing.is_empty() || !state.keeps().await? {
             missing.iter().map(|_| Ok(None)).collect()
         } else {
-            lane.storage.trashed(&missing).await?
+            state.storage.trashed(&missing).await?
         };
         let known = || missing.iter().zip(&in_trash).filter_map(|(name, trashed)| Some((name, trashed.as_ref().ok()?)));
         decided.traced.step("looked", began, || {
@@ -240,7 +240,7 @@ impl Clear {
             }
         }
         let mut origins: HashMap<FileName, Origin> = HashMap::new();
-        for (name, origin) in derived::origins(lane, &groups, seen.keys().chain(found.keys())).await? {
+        for (name, origin) in derived::origins(state, &groups, seen.keys().chain(found.keys())).await? {
             match origin {
                 Ok(origin) => drop(origins.insert(name, origin)),
                 Err(e) => {
@@ -265,7 +265,7 @@ pub(super) struct Looked {
     skew: Skew,
     shadow: Shadow,
     groups: Groups,
-    seen: BTreeMap<FileName, Seen>,
+    seen: BTreeMap<FileName, FileVersion>,
     found: BTreeMap<FileName, Trashed>,
     moved: HashMap<FileName, HashSet<String>>,
     origins: HashMap<FileName, Origin>,
@@ -277,7 +277,7 @@ impl Looked {
     ///
     /// # Errors
     /// Those of the database: then nothing is known, and nothing goes.
-    pub(super) async fn check(self, c: &Collector, lane: &Lane) -> Result<Checked> {
+    pub(super) async fn check(self, c: &Collector, state: &StorageState) -> Result<Checked> {
         let Looked { record, now, skew, shadow, groups, seen, found, moved, origins, decided } = self;
         let mut checked = Checked {
             record,
@@ -299,23 +299,23 @@ impl Looked {
         }
         let asked: BTreeSet<&FileName> = names.iter().copied().chain(checked.origins.values().flat_map(|o| &o.names)).collect();
         let asked: Vec<FileName> = asked.into_iter().cloned().collect();
-        c.rest(lane).await;
+        c.rest(state).await;
         let (began, asked_at) = (Instant::now(), trace::now());
         // Where nothing can be moved, or not back, what is taken away now does not return.
-        let sight = if lane.moves().await? && lane.returns().await? { Sight::Surveyed } else { Sight::Whole };
-        let References { held, otherwise, hold: lock, .. } =
-            references::find(c.db.as_ref(), c.guard.bound(), &checked.record, &lane.plan.name, &asked, sight)
+        let depth = if state.moves().await? && state.returns().await? { CheckDepth::Surveyed } else { CheckDepth::Whole };
+        let References { held, otherwise, lock, .. } =
+            references::find(c.db.as_ref(), c.guard.bound(), &checked.record, &state.plan.name, &asked, depth)
                 .await?
-                .looked_up(lane.storage.as_ref())
+                .looked_up(state.storage.as_ref())
                 .await;
-        lane.has_read(began.elapsed());
+        state.has_read(began.elapsed());
         checked.at = Instant::now();
         // A slow storage must not keep the application's writers out; the trash and the second check cover for the lock.
-        checked.lock = lock.filter(|_| lane.storage.quick()).map(|lock| (lock, checked.at));
+        checked.lock = lock.filter(|_| state.storage.quick()).map(|lock| (lock, checked.at));
         checked.decided.traced.step("checked", asked_at, || names.iter().map(|name| (name, trace::held(held.contains(*name)))));
         crash::point("checked");
         let Checked { groups, found, origins, decided, .. } = &mut checked;
-        let ages = Ages::new(c, lane, now, skew, &seen, groups).await?;
+        let ages = Ages::new(c, state, now, skew, &seen, groups).await?;
         let mut doomed = Vec::with_capacity(seen.len());
         for (name, s) in seen {
             let group = &groups[&name];
@@ -355,7 +355,7 @@ pub(super) struct Checked {
     record: Installation,
     groups: Groups,
     /// Sorted by name.
-    doomed: Vec<(FileName, Seen)>,
+    doomed: Vec<(FileName, FileVersion)>,
     found: BTreeMap<FileName, Trashed>,
     moved: HashMap<FileName, HashSet<String>>,
     origins: HashMap<FileName, Origin>,
@@ -363,7 +363,7 @@ pub(super) struct Checked {
     held: HashSet<FileName>,
     /// When the check had ended.
     at: Instant,
-    lock: Option<Held>,
+    lock: Option<HeldLock>,
     decided: Decided,
 }
 
@@ -373,7 +373,7 @@ impl Checked {
     ///
     /// # Errors
     /// What went wrong before anything was moved. Afterwards an error is that of the files that it kept.
-    pub(super) async fn take_away(self, c: &Collector, lane: &Lane) -> Result<(Vec<Moved>, Decided)> {
+    pub(super) async fn take_away(self, c: &Collector, state: &StorageState) -> Result<(Vec<Moved>, Decided)> {
         let Checked { record, mut groups, doomed, found, mut moved, origins, held, at, lock, mut decided } = self;
         let mut taken = Moved::new(&decided, held, lock);
         // Those whose second barrier was noted long ago wait for no other.
@@ -391,7 +391,7 @@ impl Checked {
             into.push(name, group, MovedFile { size: file.size, place: file.place, at: file.at, found: true });
         }
         earlier.resume();
-        let moves = lane.moves().await?;
+        let moves = state.moves().await?;
         let mut checked_at = at;
         let mut rest = doomed.into_iter().peekable();
         let mut anything = false;
@@ -405,8 +405,8 @@ impl Checked {
             if taken.lock.as_ref().is_some_and(|(_, since)| since.elapsed() > LOCK_LIMIT) {
                 break;
             }
-            let chunk = Chunk::begin(&lane.chunk);
-            let mut items: Vec<(FileName, Seen)> = rest.by_ref().take(chunk.size()).collect();
+            let chunk = Chunk::begin(&state.chunk);
+            let mut items: Vec<(FileName, FileVersion)> = rest.by_ref().take(chunk.size()).collect();
             let count = items.len();
             let step = async {
                 // What another worker holds now is that worker's: it looks at the file anew.
@@ -420,11 +420,11 @@ impl Checked {
                 crash::point("confirmed");
                 if !moves && checked_at.elapsed() > CHUNK_TIME {
                     checked_at = Instant::now();
-                    drop(keep_referenced(c, lane, &record, &groups, &mut items, &origins, &mut decided).await?);
+                    drop(keep_referenced(c, state, &record, &groups, &mut items, &origins, &mut decided).await?);
                     c.db.flushed().await?;
                 }
                 let began = trace::now();
-                take_chunk(lane, &mut taken, &mut items).await.map(|removed| (removed, began))
+                take_chunk(state, &mut taken, &mut items).await.map(|removed| (removed, began))
             };
             let (removed, began) = match step.await {
                 Ok(removed) => removed,
@@ -437,11 +437,11 @@ impl Checked {
                     continue;
                 }
             };
-            decided.traced.step("removed", began, || items.iter().zip(&removed).map(|((name, _), fate)| (name, told(fate))));
+            decided.traced.step("removed", began, || items.iter().zip(&removed).map(|((name, _), fate)| (name, trace_fate(fate))));
             crash::point("removed");
             anything = true;
             // Where that cannot be told, they wait for a moment.
-            let in_trash = taken_by_others(lane, &items, &removed).await.unwrap_or_default();
+            let in_trash = taken_by_others(state, &items, &removed).await.unwrap_or_default();
             let (mut stuck, mut places) = (Vec::new(), Vec::new());
             for ((name, s), fate) in items.into_iter().zip(removed) {
                 let Some(group) = groups.remove(&name) else { continue };
@@ -450,10 +450,10 @@ impl Checked {
                     Ok(Removed::Trashed(place)) if !taken.is_locked() => {
                         taken.derived_of([&name], &mut decided);
                         places.push(place.clone());
-                        taken.push(name, group, MovedFile { size: s.size, place, at: lane.storage.ahead().now(), found: false });
+                        taken.push(name, group, MovedFile { size: s.size, place, at: state.storage.ahead().now(), found: false });
                         continue;
                     }
-                    Err(e) if lane.plan.trash == Trash::Off && unmovable(&e) => {
+                    Err(e) if state.plan.trash == Trash::Off && unmovable(&e) => {
                         groups.insert(name.clone(), group);
                         stuck.push((name, s));
                         continue;
@@ -461,17 +461,17 @@ impl Checked {
                     Ok(Removed::Missing) if in_trash.contains(&name) => {
                         Verdict::again("another batch has moved the file to the trash meanwhile")
                     }
-                    fate => fate_of(fate, &group, &s, lane),
+                    fate => fate_of(fate, &group, &s, state),
                 };
                 decided.all(&group, &name, verdict);
             }
             if !places.is_empty() {
-                taken.moves(lane.unsettled.moved(places));
+                taken.moves(state.unsettled.moved(places));
             }
             if !stuck.is_empty() {
-                erase_in_place(c, lane, &record, &mut taken, &mut groups, stuck, &origins, &mut decided).await;
+                erase_in_place(c, state, &record, &mut taken, &mut groups, stuck, &origins, &mut decided).await;
             }
-            chunk.end(&lane.chunk, count);
+            chunk.end(&state.chunk, count);
         }
         for (name, _) in rest {
             let verdict = match &stopped {

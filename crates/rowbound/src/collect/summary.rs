@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::Trouble;
+use super::CurrentError;
 use crate::{
     error::Error,
-    queue::{Outcome, Settled},
+    queue::{Decision, Outcome},
 };
 
 /// What a collector did, summed up.
@@ -33,10 +33,10 @@ pub struct Summary {
     pub until: BTreeMap<String, Timestamp>,
     /// By storage: what keeps files in the trash though their retention is over. It names the first of them.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub trash: BTreeMap<String, Trouble>,
+    pub trash: BTreeMap<String, CurrentError>,
     /// What keeps entries in the ledger though `keep_history` is over.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub history: Option<Trouble>,
+    pub history: Option<CurrentError>,
 }
 
 impl Summary {
@@ -51,7 +51,7 @@ impl Summary {
     }
 
     /// The database refused these settlements: they are no outcomes, but failures.
-    pub(super) fn refused(&mut self, refused: &[(Settled, Error)]) {
+    pub(super) fn refused(&mut self, refused: &[(Decision, Error)]) {
         for (s, e) in refused {
             if let Some(n) = self.outcomes.get_mut(&s.outcome) {
                 *n -= 1;

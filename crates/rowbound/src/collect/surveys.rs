@@ -62,7 +62,7 @@ impl Collector {
     /// value.
     pub(super) async fn survey(&self, values: bool) -> Result<()> {
         let storages: BTreeMap<String, Arc<dyn Storage>> =
-            self.lanes.iter().map(|(name, lane)| (name.clone(), lane.storage.clone())).collect();
+            self.storages.iter().map(|(name, state)| (name.clone(), state.storage.clone())).collect();
         // What drifted is said first: a renamed column would be a new one. A column that stops deletion is looked at all the same: it may be gone, or emptied.
         self.guard.verify_attached().await?;
         // A storage that is away keeps nobody from looking at values.

@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{
-    Batch, Claimant, Collector, Lane, Moved,
+    BatchResult, Claimant, Collector, Moved, StorageState,
     steps::Settled,
     verdict::{Decided, Verdict},
 };
@@ -72,35 +72,35 @@ impl Ended {
 
 /// Whose turn it is among the workers of a process: one batch has suspects at a time, and what became of earlier ones.
 #[derive(Debug, Default)]
-pub(super) struct Turn {
+pub(super) struct SuspectSlot {
     since: Option<Instant>,
     seen: Ended,
 }
 
 /// A batch has its turn until this is dropped, but no longer than a lease: one that hangs keeps no other from them.
-struct Taken<'a> {
-    turn: &'a Mutex<Turn>,
+struct SlotGuard<'a> {
+    turn: &'a Mutex<SuspectSlot>,
     at: Instant,
     seen: Ended,
 }
 
-impl<'a> Taken<'a> {
-    fn new(turn: &'a Mutex<Turn>, lease: Duration) -> Option<Self> {
+impl<'a> SlotGuard<'a> {
+    fn new(turn: &'a Mutex<SuspectSlot>, lease: Duration) -> Option<Self> {
         let mut now = turn.lock().unwrap_or_else(|e| e.into_inner());
         if now.since.is_some_and(|since| since.elapsed() < lease) {
             return None;
         }
         let at = Instant::now();
         now.since = Some(at);
-        Some(Taken { turn, at, seen: now.seen })
+        Some(SlotGuard { turn, at, seen: now.seen })
     }
 }
 
-impl Drop for Taken<'_> {
+impl Drop for SlotGuard<'_> {
     fn drop(&mut self) {
         let mut now = self.turn.lock().unwrap_or_else(|e| e.into_inner());
         if now.since == Some(self.at) {
-            *now = Turn { since: None, seen: self.seen };
+            *now = SuspectSlot { since: None, seen: self.seen };
         }
     }
 }
@@ -132,25 +132,25 @@ impl Collector {
     /// counts for those alone that it had begun.
     pub(super) async fn apart_from_suspects(
         &self,
-        lane: &Lane,
+        state: &StorageState,
         claimed: Vec<Candidate>,
         claimant: &Claimant,
-        batch: &mut Batch,
+        batch: &mut BatchResult,
     ) -> Result<(Vec<Candidate>, Vec<Candidate>)> {
         let (suspects, others): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|c| c.unended() > 0);
-        lane.counts.store(!suspects.is_empty(), Relaxed);
+        state.counts.store(!suspects.is_empty(), Relaxed);
         if suspects.is_empty() || others.is_empty() {
             return Ok((suspects, others));
         }
         let (mut taken, back) = (suspects, others);
-        let suspects_now = lane.suspects_first.fetch_xor(true, Relaxed);
+        let suspects_now = state.suspects_first.fetch_xor(true, Relaxed);
         let back = if suspects_now { back } else { std::mem::replace(&mut taken, back) };
-        let mut decided = Decided::new(claimant, &lane.plan.name);
+        let mut decided = Decided::new(claimant, &state.plan.name);
         for c in &back {
             decided.one(c, None, Verdict::again("a worker that had some of these came to no end: they are tried apart from others"));
         }
         batch.again += decided.again;
-        self.finish(lane, Settled(decided), None).await?;
+        self.finish(state, Settled(decided), None).await?;
         Ok(if suspects_now { (taken, Vec::new()) } else { (Vec::new(), taken) })
     }
 
@@ -158,21 +158,21 @@ impl Collector {
     #[allow(clippy::too_many_arguments)]
     pub(super) async fn suspects(
         &self,
-        lane: &Lane,
+        state: &StorageState,
         record: Installation,
         suspects: Vec<Candidate>,
         limit: u32,
         claimant: Claimant,
-        batch: &mut Batch,
+        batch: &mut BatchResult,
         waiting: &mut Vec<Moved>,
     ) -> Result<()> {
-        let mut decided = Decided::new(&claimant, &lane.plan.name);
-        let Some(mut turn) = Taken::new(&lane.suspects, self.settings.lease) else {
+        let mut decided = Decided::new(&claimant, &state.plan.name);
+        let Some(mut turn) = SlotGuard::new(&state.suspects, self.settings.lease) else {
             for c in &suspects {
                 decided.one(c, None, Verdict::wait(NEXT, LATER));
             }
             batch.summary.add(&decided.summary);
-            return self.finish(lane, Settled(decided), None).await;
+            return self.finish(state, Settled(decided), None).await;
         };
         let Split { now, later, apart } = split(suspects, limit, &turn.seen, self.settings.retry_now);
         for c in &later {
@@ -183,11 +183,11 @@ impl Collector {
         }
         batch.again += decided.again;
         batch.summary.add(&decided.summary);
-        self.finish(lane, Settled(decided), None).await?;
+        self.finish(state, Settled(decided), None).await?;
         let Some(tries) = now.first().map(Candidate::unended) else { return Ok(()) };
         let count = now.len();
-        self.pieces(lane, record, now, limit, claimant.again(self), batch, waiting).await?;
-        self.see_through(lane, waiting, batch).await?;
+        self.pieces(state, record, now, limit, claimant.again(self), batch, waiting).await?;
+        self.see_through(state, waiting, batch).await?;
         turn.seen.add(tries, count);
         Ok(())
     }

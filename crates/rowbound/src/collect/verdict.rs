@@ -4,12 +4,12 @@ use std::{collections::HashMap, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{Claimant, Summary, derived::Found, moved_twice::Mover};
+use super::{Claimant, Summary, derived::FoundDerivatives, moved_twice::Mover};
 use crate::{
     error::Error,
     ledger::{LONGEST_NAME, LONGEST_VALUE, cut},
     name::FileName,
-    queue::{Candidate, Derived, Outcome, PutBack, Settled, Settlement, Waits, backoff, shortened},
+    queue::{Candidate, Decision, Derived, Outcome, PutBack, Settlement, Waits, backoff, shortened},
     trace,
 };
 
@@ -51,7 +51,7 @@ impl Verdict {
     }
 
     /// As a trace says it, with what the ledger is told of a file that lies in the trash.
-    fn told(&self) -> (Value, Option<Value>) {
+    fn trace_fact(&self) -> (Value, Option<Value>) {
         match self {
             Verdict::Settle(Outcome::Trashed, _, Some(place), note) => {
                 let key = if note.is_some() { "found" } else { "trashed" };
@@ -74,7 +74,7 @@ pub(super) struct Decided {
     pub(super) settlement: Settlement,
     pub(super) summary: Summary,
     /// What goes with an original if that goes.
-    pub(super) derived: HashMap<FileName, Found>,
+    pub(super) derived: HashMap<FileName, FoundDerivatives>,
     /// Files that are settled as moved, with their places in the trash.
     pub(super) moved: Vec<(FileName, String)>,
     /// How often candidates that are settled were tried before, as far as they were.
@@ -84,8 +84,8 @@ pub(super) struct Decided {
     /// For the files that this batch has moved, and that others find in the trash meanwhile.
     pub(super) movers: Vec<Mover>,
     /// What a trace says of it.
-    pub(super) traced: trace::Batch,
-    pub(super) told: trace::Told,
+    pub(super) traced: trace::BatchTrace,
+    pub(super) facts: trace::SettledFacts,
 }
 
 impl Decided {
@@ -119,7 +119,7 @@ impl Decided {
         self.attempts.extend(other.attempts);
         self.again += other.again;
         self.movers.extend(other.movers);
-        self.told.extend(other.told);
+        self.facts.extend(other.facts);
         self
     }
 
@@ -147,8 +147,8 @@ impl Decided {
             _ => {}
         }
         if self.traced.listens() {
-            let (fact, entered) = verdict.told();
-            self.told.add(name.as_str(), fact, entered);
+            let (fact, entered) = verdict.trace_fact();
+            self.facts.add(name.as_str(), fact, entered);
         }
         let told = group.iter().position(|c| c.binding.is_some()).unwrap_or(0);
         for (i, c) in group.iter().enumerate() {
@@ -161,7 +161,7 @@ impl Decided {
         }
     }
 
-    /// A value with many names that held none: nobody has to hear of it.
+    /// A value with many names that held none: nothing is recorded.
     pub(super) fn empty(&mut self, c: &Candidate) {
         self.summary.empty += 1;
         self.settlement.empty.push(c.id);
@@ -184,7 +184,7 @@ impl Decided {
                 if c.attempts > 0 {
                     self.attempts.insert(c.id, c.attempts);
                 }
-                self.settlement.settled.push(Settled { id: c.id, outcome, name, size, place, note });
+                self.settlement.settled.push(Decision { id: c.id, outcome, name, size, place, note });
             }
             Verdict::Back(wait, failed, note, waits) => {
                 let again = wait.is_zero() && !failed && waits.is_none();
@@ -231,7 +231,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::queue::Sight;
+    use crate::queue::Observation;
 
     #[test]
     fn what_was_moved_is_known_by_its_name_whatever_the_settlement_stores() {
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn how_a_file_looked_is_remembered_whatever_comes_between() {
-        let sight = Sight { at: Timestamp::UNIX_EPOCH, content: "1".to_owned() };
+        let sight = Observation { at: Timestamp::UNIX_EPOCH, content: "1".to_owned() };
         let young = Waits { young: true, sight: Some(sight), ..Waits::default() };
         let moved = Waits { moved: true, ..young.clone() };
         let candidate =

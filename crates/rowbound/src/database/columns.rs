@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 
 use super::{
-    Hold, Scan, Values,
+    ColumnScan, LockGuard, Values,
     survey::{Sample, TextColumn},
 };
 use crate::{
@@ -50,7 +50,7 @@ impl ColumnSearch {
 
 /// Values found in a bound column.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundValue {
     /// The binding's number.
     pub binding: i32,
     /// The value as it stands in the row. Found by the database's own equality, so it may differ from what was asked for. Found by a
@@ -60,15 +60,15 @@ pub struct Found {
 
 /// What a check found, and the lock under which it stays true.
 #[derive(Debug)]
-pub struct Checked {
+pub struct CheckResult {
     /// Every value that matches a search, at least once.
-    pub found: Vec<Found>,
+    pub found: Vec<FoundValue>,
     /// `Some` where the database can keep all writers out until the batch is settled (SQLite): pass it to
     /// [`Queue::settle`](super::Queue::settle), or drop it to let them in.
-    pub hold: Option<Hold>,
+    pub lock: Option<LockGuard>,
 }
 
-/// A row that names a file, as `explain` shows it.
+/// A row that references a file, as `explain` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Holder {
     /// The binding's number.
@@ -89,7 +89,7 @@ pub trait Columns: Send + Sync {
     ///
     /// # Errors
     /// [`Kind::Drift`](crate::Kind::Drift) when the snapshot is not `snapshot`; a missing table or column is an error too, never "not found".
-    async fn check(&self, bound: &[Bound], snapshot: &Snapshot, searches: &[ColumnSearch]) -> Result<Checked>;
+    async fn check(&self, bound: &[Bound], snapshot: &Snapshot, searches: &[ColumnSearch]) -> Result<CheckResult>;
 
     /// Rows whose column matches the search, with their keys, at most `limit` per column.
     async fn holders(&self, searches: &[ColumnSearch], limit: u32) -> Result<Vec<Holder>>;
@@ -98,7 +98,7 @@ pub trait Columns: Send + Sync {
     ///
     /// # Errors
     /// [`Kind::Schema`](crate::Kind::Schema) when table or column do not exist; later ones come with the pages.
-    async fn scan(&self, scan: &Scan) -> Result<Values>;
+    async fn scan(&self, scan: &ColumnScan) -> Result<Values>;
 
     /// Every column of the application in whose values names could stand. Changes nothing.
     async fn text_columns(&self) -> Result<Vec<TextColumn>>;

@@ -39,7 +39,7 @@ pub struct Forgotten {
 /// The append-only record, and who keeps each trash by it. An answer is read from what was committed before the call began.
 #[async_trait]
 pub trait Ledger: Send + Sync {
-    /// Writes ledger entries that have no candidate, and a delivery for each follower that hears of their outcomes, in one transaction.
+    /// Writes ledger entries that have no candidate, and a delivery for each follower of their outcomes, in one transaction.
     async fn enter(&self, entries: &[NewEntry]) -> Result<()>;
 
     /// Ledger entries, the newest first.
@@ -62,7 +62,7 @@ pub trait Ledger: Send + Sync {
     ///
     /// - with a place in the trash, unless a later one says that the file has left it (purged, erased, restored);
     /// - that says so, while an earlier one of the same place is there;
-    /// - that a follower has yet to hear of.
+    /// - that a follower has not received yet.
     ///
     /// What it removes is committed when it returns. Several at once do not disturb each other.
     async fn forget_entries(&self, before: Timestamp, after: i64, limit: u32) -> Result<Forgotten>;

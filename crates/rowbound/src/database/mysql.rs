@@ -21,7 +21,7 @@ mod cascade; // foreign keys -> what a delete or update of an ancestor reaches
 mod catalog; // information_schema -> tables, columns, keys, triggers, as they are now
 mod columns; // the role: references and who holds them
 mod definer; // the account that triggers run as, and a proof that they can
-mod deliver; // what followers have yet to hear, with each entry
+mod deliver; // deliveries to followers, with each entry
 mod durable; // the log is on disk
 mod fault; // a server's error -> Error
 mod grants; // SHOW GRANTS -> what an account may do
@@ -49,12 +49,13 @@ use sqlx::{
 };
 
 use super::{
-    Database, Dialect, Hold, OpenTransaction, Options, Pool, beaten, heard,
-    pool::{self, Lead},
+    Database, Dialect, LockGuard, OpenTransaction, Options, Pool, heartbeat_text,
+    pool::{self, PoolWatch},
+    read_heartbeat,
 };
 use crate::{
     error::{Error, Kind, Result},
-    heartbeat::{Beat, Heard},
+    heartbeat::{Heartbeat, LastHeartbeat},
 };
 use fault::fault;
 use rows::{bytes, handed_over, int, interval, lossy, marks, maybe_text, micros, moment, text};
@@ -83,7 +84,7 @@ impl Flavor {
 pub struct Mysql {
     pool: MySqlPool,
     /// The application's pool, where there is one.
-    lead: Option<Lead<sqlx::MySql>>,
+    pool_watch: Option<PoolWatch<sqlx::MySql>>,
     options: Options,
     flavor: Flavor,
     /// The database of the URL, as the server spells it.
@@ -122,23 +123,23 @@ impl Mysql {
     pub async fn beside(pool: &MySqlPool, options: &Options) -> Result<Self> {
         pool::open(pool)?;
         let url = Pool::from(pool).url();
-        let place = |e: Error| e.with("database", &url);
-        let (lead, connect) = Lead::of(pool);
+        let in_context = |e: Error| e.with("database", &url);
+        let (pool_watch, connect) = PoolWatch::of(pool);
         // The pool would try again for as long as it may, and then not say why.
-        pool::goodbye(session::open(&session::ours(connect.clone()), options).await.map_err(place)?).await;
-        let mut conn = pool::alike(pool, options.connect_timeout).await.map_err(|e| place(fault(e)))?;
-        let row = sqlx::query("select database()").fetch_one(&mut conn).await.map_err(|e| place(fault(e)))?;
+        pool::goodbye(session::open(&session::ours(connect.clone()), options).await.map_err(in_context)?).await;
+        let mut conn = pool::alike(pool, options.connect_timeout).await.map_err(|e| in_context(fault(e)))?;
+        let row = sqlx::query("select database()").fetch_one(&mut conn).await.map_err(|e| in_context(fault(e)))?;
         let database = maybe_text(&row, 0)?;
         pool::goodbye(conn).await;
         let Some(database) = database.filter(|name| !name.is_empty()) else {
-            return Err(place(
+            return Err(in_context(
                 Error::new(Kind::Config, "the application's pool is in no database").hint("name one in what the pool connects with"),
             ));
         };
-        Self::with(connect.database(&database), Some(lead), options).await.map_err(place)
+        Self::with(connect.database(&database), Some(pool_watch), options).await.map_err(in_context)
     }
 
-    async fn with(connect: MySqlConnectOptions, lead: Option<Lead<sqlx::MySql>>, options: &Options) -> Result<Self> {
+    async fn with(connect: MySqlConnectOptions, pool_watch: Option<PoolWatch<sqlx::MySql>>, options: &Options) -> Result<Self> {
         let connect = session::ours(connect);
         // A first connection of its own: the pool would try again for as long as it may, and then not say why.
         let session::Server { flavor, database } = session::look(&connect, options).await?;
@@ -149,7 +150,7 @@ impl Mysql {
             .connect_lazy_with(connect);
         Ok(Mysql {
             pool,
-            lead,
+            pool_watch,
             options: options.clone(),
             flavor,
             database,
@@ -160,7 +161,7 @@ impl Mysql {
 
     /// The pool, which connects as the application does now.
     fn pool(&self) -> &MySqlPool {
-        if let Some(connect) = self.lead.as_ref().and_then(Lead::changed) {
+        if let Some(connect) = self.pool_watch.as_ref().and_then(PoolWatch::changed) {
             self.pool.set_connect_options(session::ours(connect.database(&self.database)));
         }
         &self.pool
@@ -202,12 +203,12 @@ impl Database for Mysql {
         durable::flushed(self).await
     }
 
-    async fn lock_worker(&self) -> Result<Option<Hold>> {
+    async fn lock_worker(&self) -> Result<Option<LockGuard>> {
         Ok(None)
     }
 
-    async fn beat(&self, beat: &Beat) -> Result<()> {
-        let (worker, record) = (beat.key(), beaten(beat)?);
+    async fn heartbeat(&self, beat: &Heartbeat) -> Result<()> {
+        let (worker, record) = (beat.key(), heartbeat_text(beat)?);
         sqlx::query(
             "insert into rowbound_worker (worker, seen, record) values (?, utc_timestamp(6), ?) \
              on duplicate key update seen = values(seen), record = values(record)",
@@ -221,10 +222,10 @@ impl Database for Mysql {
         old.execute(self.pool()).await.map(drop).map_err(fault)
     }
 
-    async fn beats(&self) -> Result<Vec<Heard>> {
+    async fn heartbeats(&self) -> Result<Vec<LastHeartbeat>> {
         let sql = "select timestampdiff(second, seen, utc_timestamp(6)), record from rowbound_worker order by seen desc";
         let rows = sqlx::query(sql).fetch_all(self.pool()).await.map_err(fault)?;
-        rows.iter().map(|row| heard((int(row, 0)?, text(row, 1)?))).collect()
+        rows.iter().map(|row| read_heartbeat((int(row, 0)?, text(row, 1)?))).collect()
     }
 
     async fn close(&self) {

@@ -13,7 +13,7 @@ use crate::{
 
 /// All values of a bound column, or a range of them.
 #[derive(Debug, Clone)]
-pub struct Scan {
+pub struct ColumnScan {
     /// The binding's number.
     pub binding: i32,
     /// The column.
@@ -32,11 +32,11 @@ pub struct Scan {
     pub until: Option<String>,
 }
 
-impl Scan {
+impl ColumnScan {
     /// All values of what `bound` binds, in any order.
     pub fn of(bound: &Bound) -> Self {
         let Binding { column, query, reading, only, .. } = bound.binding.clone();
-        Scan { binding: bound.id, column, query, only, reading, ordered: false, after: None, until: None }
+        ColumnScan { binding: bound.id, column, query, only, reading, ordered: false, after: None, until: None }
     }
 }
 

@@ -109,22 +109,22 @@ fn plain(url: &str) -> String {
 
 /// What the application connects with, as long as that may change: a password that expires is renewed with `Pool::set_connect_options`, and our
 /// connections need the new one too.
-pub(super) struct Lead<DB: sqlx::Database> {
+pub(super) struct PoolWatch<DB: sqlx::Database> {
     pool: sqlx::Pool<DB>,
     followed: Mutex<Arc<<DB::Connection as Connection>::Options>>,
 }
 
-impl<DB: sqlx::Database> std::fmt::Debug for Lead<DB> {
+impl<DB: sqlx::Database> std::fmt::Debug for PoolWatch<DB> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Lead") // what is followed holds the password
+        f.write_str("PoolWatch") // what is followed holds the password
     }
 }
 
-impl<DB: sqlx::Database> Lead<DB> {
+impl<DB: sqlx::Database> PoolWatch<DB> {
     /// Follows a pool, and what it connects with now.
     pub(super) fn of(pool: &sqlx::Pool<DB>) -> (Self, <DB::Connection as Connection>::Options) {
         let now = pool.connect_options();
-        (Lead { pool: pool.clone(), followed: Mutex::new(now.clone()) }, (*now).clone())
+        (PoolWatch { pool: pool.clone(), followed: Mutex::new(now.clone()) }, (*now).clone())
     }
 
     /// What it connects with now, if that has changed since the last call.

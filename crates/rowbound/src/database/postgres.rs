@@ -14,18 +14,18 @@ use sqlx::{
 };
 
 use super::{
-    Database, Dialect, Hold, OpenTransaction, Options, Pool, Who, beaten, heard,
-    pool::{self, Lead},
-    redact,
+    Database, Dialect, LockGuard, OpenTransaction, Options, Pool, Who, heartbeat_text,
+    pool::{self, PoolWatch},
+    read_heartbeat, redact,
 };
 use crate::{
     error::{Error, Kind, Result},
-    heartbeat::{Beat, Heard},
+    heartbeat::{Heartbeat, LastHeartbeat},
     plan::Ignored,
 };
 use fault::failed;
 use rows::time;
-use session::{Line, Manner, Since, Work};
+use session::{Line, SessionSettings, Since, Work};
 
 mod columns; // the role: references are found, never overlooked
 mod fault; // what a failure means
@@ -52,7 +52,7 @@ pub struct Postgres {
     /// For rows of the application.
     theirs: PgPool,
     /// The application's pool, where there is one.
-    lead: Option<Lead<sqlx::Postgres>>,
+    pool_watch: Option<PoolWatch<sqlx::Postgres>>,
     /// Since when what stands is attached, if that was done here.
     attached: Since,
     options: Options,
@@ -66,11 +66,11 @@ impl Postgres {
     /// [`Kind::DatabaseUnreachable`] when nobody answers within [`Options::connect_timeout`] or the server is a standby,
     /// [`Kind::Permission`] when it does not let us in, [`Kind::Schema`] when it does not store UTF-8.
     pub async fn open(url: &str, options: &Options) -> Result<Self> {
-        let place = |e: Error| e.with("database", redact(url));
-        let connect =
-            PgConnectOptions::from_str(url).map_err(|e| place(Error::new(Kind::Config, "`database` is no PostgreSQL URL").because(e)))?;
+        let in_context = |e: Error| e.with("database", redact(url));
+        let connect = PgConnectOptions::from_str(url)
+            .map_err(|e| in_context(Error::new(Kind::Config, "`database` is no PostgreSQL URL").because(e)))?;
         let connect = session::ours(connect);
-        let line = session::look(&connect, options).await.map_err(place)?;
+        let line = session::look(&connect, options).await.map_err(in_context)?;
         Ok(Self::with(connect, line, None, None, options))
     }
 
@@ -81,34 +81,41 @@ impl Postgres {
     pub async fn beside(pool: &PgPool, options: &Options) -> Result<Self> {
         pool::open(pool)?;
         let url = Pool::from(pool).url();
-        let place = |e: Error| e.with("database", &url);
-        let (lead, connect) = Lead::of(pool);
+        let in_context = |e: Error| e.with("database", &url);
+        let (pool_watch, connect) = PoolWatch::of(pool);
         let connect = session::ours(connect);
-        let line = session::look(&connect, options).await.map_err(place)?;
-        let manner = async {
+        let line = session::look(&connect, options).await.map_err(in_context)?;
+        let session_settings = async {
             let mut conn = pool::alike(pool, options.connect_timeout).await?;
             let (role, search_path) =
                 sqlx::query_as("select current_setting('role'), current_setting('search_path')").fetch_one(&mut conn).await?;
             pool::goodbye(conn).await;
-            Ok(Manner { role, search_path })
+            Ok(SessionSettings { role, search_path })
         };
-        let manner = manner.await.map_err(|e| place(failed("cannot connect as the application's pool does", e)))?;
-        Ok(Self::with(connect, line, Some(manner), Some(lead), options))
+        let session_settings =
+            session_settings.await.map_err(|e| in_context(failed("cannot connect as the application's pool does", e)))?;
+        Ok(Self::with(connect, line, Some(session_settings), Some(pool_watch), options))
     }
 
-    fn with(connect: PgConnectOptions, line: Line, manner: Option<Manner>, lead: Option<Lead<sqlx::Postgres>>, options: &Options) -> Self {
+    fn with(
+        connect: PgConnectOptions,
+        line: Line,
+        session_settings: Option<SessionSettings>,
+        pool_watch: Option<PoolWatch<sqlx::Postgres>>,
+        options: &Options,
+    ) -> Self {
         let attached = Since::default();
         let since = attached.clone();
         let sessions = |work, at_most| {
-            let manner = manner.clone();
+            let session_settings = session_settings.clone();
             PgPoolOptions::new()
                 .max_connections(at_most)
                 .acquire_timeout(options.connect_timeout)
                 // A role's settings, its search_path among them, are read when a connection begins.
                 .max_lifetime(Duration::from_secs(1800))
                 .after_connect(move |conn, _| {
-                    let manner = manner.clone();
-                    Box::pin(async move { session::prepare(conn, manner.as_ref(), work).await })
+                    let session_settings = session_settings.clone();
+                    Box::pin(async move { session::prepare(conn, session_settings.as_ref(), work).await })
                 })
         };
         let pool = sessions(Work::Ours(line), options.connections.max(2)).before_acquire(move |_, meta| {
@@ -119,7 +126,7 @@ impl Postgres {
         Postgres {
             pool: pool.connect_lazy_with(connect.clone()),
             theirs: theirs.connect_lazy_with(connect),
-            lead,
+            pool_watch,
             attached,
             options: options.clone(),
         }
@@ -127,7 +134,7 @@ impl Postgres {
 
     /// The pool, which connects as the application does now.
     fn pool(&self) -> &PgPool {
-        if let Some(connect) = self.lead.as_ref().and_then(Lead::changed) {
+        if let Some(connect) = self.pool_watch.as_ref().and_then(PoolWatch::changed) {
             let connect = session::ours(connect);
             self.theirs.set_connect_options(connect.clone());
             self.pool.set_connect_options(connect);
@@ -208,13 +215,13 @@ impl Database for Postgres {
         Ok(())
     }
 
-    async fn lock_worker(&self) -> Result<Option<Hold>> {
+    async fn lock_worker(&self) -> Result<Option<LockGuard>> {
         Ok(None)
     }
 
-    async fn beat(&self, beat: &Beat) -> Result<()> {
-        let (pool, worker, record) = (self.pool(), beat.key(), beaten(beat)?);
-        let error = |e| failed("cannot write a sign of life", e);
+    async fn heartbeat(&self, beat: &Heartbeat) -> Result<()> {
+        let (pool, worker, record) = (self.pool(), beat.key(), heartbeat_text(beat)?);
+        let error = |e| failed("cannot write a heartbeat", e);
         sqlx::query(
             "insert into rowbound.worker (worker, seen, record) values ($1, clock_timestamp(), $2)
          on conflict (worker) do update set seen = excluded.seen, record = excluded.record",
@@ -227,13 +234,13 @@ impl Database for Postgres {
         sqlx::query("delete from rowbound.worker where seen < now() - interval '30 days'").execute(pool).await.map(drop).map_err(error)
     }
 
-    async fn beats(&self) -> Result<Vec<Heard>> {
+    async fn heartbeats(&self) -> Result<Vec<LastHeartbeat>> {
         let beats: Vec<(i64, String)> =
             sqlx::query_as("select extract(epoch from clock_timestamp() - seen)::int8, record from rowbound.worker order by seen desc")
                 .fetch_all(self.pool())
                 .await
-                .map_err(|e| failed("cannot read the signs of life", e))?;
-        beats.into_iter().map(heard).collect()
+                .map_err(|e| failed("cannot read the heartbeats", e))?;
+        beats.into_iter().map(read_heartbeat).collect()
     }
 
     async fn close(&self) {

@@ -1,4 +1,4 @@
-//! The queue: what is released, and what followers have yet to hear of it.
+//! The queue: what is released, and what followers have not received yet.
 //!
 //! In: candidates, which triggers and uploads write, and what is decided of them. Out: candidates and deliveries, each under a lease. Promise: what is written here
 //! stays until it is settled or acknowledged, or its follower is forgotten.
@@ -7,10 +7,10 @@ use std::{collections::HashSet, time::Duration};
 
 use async_trait::async_trait;
 
-use super::Hold;
+use super::LockGuard;
 use crate::{
     capture::Reliance,
-    delivery::{Pending, Receipt, Registered, Turn},
+    delivery::{Acknowledgement, DeliveryClaim, Pending, Registered},
     error::Result,
     queue::{Announce, Backlog, Candidate, Claim, Outcome, Settlement, Waiting, Waits},
 };
@@ -44,10 +44,10 @@ pub trait Queue: Send + Sync {
     /// How long until the next candidate of `claim` would be due; `None` if there is none. Costs far less than a claim.
     async fn next_due(&self, claim: &Claim) -> Result<Option<Duration>>;
 
-    /// Ledger entries in, candidates out, put-backs updated, derivatives announced, and a delivery for each follower that hears of an entry's outcome: all in
-    /// one transaction, under `hold` if there is one. A candidate that `owner` no longer holds is left alone. Returns how many were settled; those that left without
+    /// Ledger entries in, candidates out, put-backs updated, derivatives announced, and a delivery for each follower of an entry's outcome: all in
+    /// one transaction, under `lock` if there is one. A candidate that `owner` no longer holds is left alone. Returns how many were settled; those that left without
     /// an entry do not count.
-    async fn settle(&self, settlement: &Settlement, hold: Option<Hold>) -> Result<u64>;
+    async fn settle(&self, settlement: &Settlement, lock: Option<LockGuard>) -> Result<u64>;
 
     /// What waits.
     async fn backlog(&self, claim: &Claim) -> Result<Backlog>;
@@ -59,7 +59,7 @@ pub trait Queue: Send + Sync {
     /// Candidates whose value is one of `values`.
     async fn waiting(&self, values: &[String]) -> Result<Vec<Waiting>>;
 
-    /// Registers a follower, or gives one that is registered other outcomes; what waits for it stays. It hears of every entry that is written by a
+    /// Registers a follower, or gives one that is registered other outcomes; what waits for it stays. It receives every entry that is written by a
     /// transaction which begins after this has returned. Idempotent, and without a write where nothing changes.
     async fn follow(&self, name: &str, outcomes: &[Outcome]) -> Result<()>;
 
@@ -72,14 +72,14 @@ pub trait Queue: Send + Sync {
     /// Takes deliveries of a follower that are due, under a lease, the longest due first, in a transaction of its own. No two turns hold the same
     /// delivery at once, nor two of the same storage and name: the earlier entry is delivered before the later one can be taken. Where nothing is due nothing is
     /// written. A follower that is not registered has no deliveries.
-    async fn take_turn(&self, turn: &Turn) -> Result<Vec<Pending>>;
+    async fn claim_deliveries(&self, claim: &DeliveryClaim) -> Result<Vec<Pending>>;
 
-    /// Lets the lease of these deliveries, as far as `turn.owner` holds them, begin anew.
-    async fn prolong(&self, turn: &Turn, entries: &[i64]) -> Result<()>;
+    /// Lets the lease of these deliveries, as far as `claim.owner` holds them, begin anew.
+    async fn extend_lease(&self, claim: &DeliveryClaim, entries: &[i64]) -> Result<()>;
 
     /// What was delivered goes, what was not is due again later, in one transaction. Returns how many went.
-    async fn acknowledge(&self, receipt: &Receipt) -> Result<u64>;
+    async fn acknowledge(&self, ack: &Acknowledgement) -> Result<u64>;
 
     /// Makes every delivery of a follower due that waits for another try. Returns how many.
-    async fn hasten(&self, follower: &str) -> Result<u64>;
+    async fn retry_deliveries_now(&self, follower: &str) -> Result<u64>;
 }

@@ -67,7 +67,7 @@ pub(crate) fn unchanged_or_none(standing: Option<&str>, record: &Installation) -
 pub(crate) fn relied_on(standing: Option<&Installation>, on: &Reliance) -> Result<()> {
     let refused = |why: &str| Error::new(Kind::NotAttached, why.to_owned());
     let Some(standing) = standing else {
-        return Err(refused("Rowbound is not attached to this database any more: nobody would look for the row that names this file")
+        return Err(refused("Rowbound is not attached to this database any more: no check would find the row that references this file")
             .hint("rowbound attach, then start this program again"));
     };
     if standing.id != on.installation {
@@ -75,7 +75,7 @@ pub(crate) fn relied_on(standing: Option<&Installation>, on: &Reliance) -> Resul
     }
     let Some(missing) = on.bindings.iter().find(|id| !standing.active.contains(id)) else { return Ok(()) };
     let key = standing.bindings.iter().find(|(_, id)| *id == missing).map_or_else(|| missing.to_string(), |(key, _)| key.clone());
-    Err(refused("this column is not bound any more: nobody would look for the row that names this file").with("binding", key).hint(
+    Err(refused("this column is not bound any more: no check would find the row that references this file").with("binding", key).hint(
         "another program attached without it: declare the columns of all programs on this database in each of them, or in one rowbound.toml; \
          attach, and start this program again",
     ))

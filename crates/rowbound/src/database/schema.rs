@@ -49,7 +49,7 @@ pub trait Schema: Send + Sync {
     async fn install_after(&self, before: Option<&Installation>, bound: &[Bound], record: &Installation) -> Result<Installation>;
 
     /// Stores `record` without touching capture: over a record of the same installation and the same bindings only, or where none stands. Here and in [`Schema::install`] the shadow modes of a record that stands are kept as they
-    /// stand: whoever stores a record that he read a moment ago must not end one.
+    /// stand: storing a record that was read a moment ago must not end one.
     ///
     /// # Errors
     /// [`Kind::Drift`](crate::Kind::Drift) when another set of bindings was attached since the record was read.

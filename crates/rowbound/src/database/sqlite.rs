@@ -23,20 +23,20 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteConnection, SqlitePool, SqlitePoolOptions},
 };
 
-use super::{Database, Dialect, Hold, OpenTransaction, Options, Pool, pool};
+use super::{Database, Dialect, LockGuard, OpenTransaction, Options, Pool, pool};
 use crate::{
     capture::Snapshot,
     clock,
     error::{Error, Kind, Result},
-    heartbeat::{Beat, Heard},
+    heartbeat::{Heartbeat, LastHeartbeat},
     owner::{self, Owner},
     plan::sqlite_file,
 };
 
 mod columns; // the role: references are found, never overlooked
-mod deliver; // what followers have yet to hear, with each entry
+mod deliver; // deliveries to followers, with each entry
 mod fault; // what a failure means
-mod heart; // the worker's sign of life
+mod heartbeat; // the worker's heartbeat
 mod identity; // what tells a file from its copies
 mod ledger; // the role: entries, and what is known of each trash
 mod queue; // the role: candidates and deliveries
@@ -142,22 +142,23 @@ impl Sqlite {
     pub async fn beside(pool: &SqlitePool, options: &Options) -> Result<Self> {
         pool::open(pool)?;
         let url = Pool::from(pool).url();
-        let place = |e: Error| e.with("database", &url);
+        let in_context = |e: Error| e.with("database", &url);
         // SQLite itself says which file it is: a path may be relative, or a `file:` URI.
-        let mut conn = pool::alike(pool, options.connect_timeout).await.map_err(|e| place(failed("open")(e)))?;
+        let mut conn = pool::alike(pool, options.connect_timeout).await.map_err(|e| in_context(failed("open")(e)))?;
         let file: Option<String> = sqlx::query_scalar("SELECT file FROM pragma_database_list WHERE name = 'main'")
             .fetch_one(&mut conn)
             .await
-            .map_err(|e| place(failed("open")(e)))?;
-        conn.close().await.map_err(|e| place(failed("open")(e)))?;
+            .map_err(|e| in_context(failed("open")(e)))?;
+        conn.close().await.map_err(|e| in_context(failed("open")(e)))?;
         let Some(file) = file.filter(|path| !path.is_empty()) else {
-            return Err(place(
+            return Err(in_context(
                 Error::new(Kind::Config, "an in-memory database cannot be shared with its application")
                     .hint("keep it in a file: sqlite:app.db"),
             ));
         };
-        let path = std::fs::canonicalize(&file)
-            .map_err(|e| place(Error::new(Kind::DatabaseUnreachable, "there is no such SQLite file").with("file", &file).because(e)))?;
+        let path = std::fs::canonicalize(&file).map_err(|e| {
+            in_context(Error::new(Kind::DatabaseUnreachable, "there is no such SQLite file").with("file", &file).because(e))
+        })?;
         let connect = (*pool.connect_options()).clone().filename(&path).in_memory(false).shared_cache(false).create_if_missing(false);
         let connect = connect.read_only(false).immutable(false);
         // Only a journal of the file's own can roll back. No mode has the name given, so that SQLite changes nothing.
@@ -265,7 +266,7 @@ impl Sqlite {
             }
             match how.open(path) {
                 // What is not the file that we made, or has another name too, stays whose it is.
-                Ok(file) => return if heart::is_ours(&file)? { give(file) } else { Ok(file) },
+                Ok(file) => return if heartbeat::is_ours(&file)? { give(file) } else { Ok(file) },
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {} // it went meanwhile
                 // Another user's: to lock a file, it is enough to read it.
                 Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
@@ -315,23 +316,23 @@ impl Database for Sqlite {
 
     /// `flock` on a file beside the database: SQLite's own locks are too short, and a second descriptor of the database
     /// file itself would release them when closed.
-    async fn lock_worker(&self) -> Result<Option<Hold>> {
+    async fn lock_worker(&self) -> Result<Option<LockGuard>> {
         let path = self.lock_file();
-        let place = |e: Error| e.with("file", path.display());
+        let in_context = |e: Error| e.with("file", path.display());
         let file = self.open_lock(&path).map_err(|e| {
             let hint = match path.exists() {
                 true => format!("give it to the user that runs rowbound: sudo chown {} {path:?}", rustix::process::geteuid().as_raw()),
                 false => "rowbound needs write access to the database's folder".to_owned(),
             };
-            place(Error::new(Kind::Permission, "cannot open the lock file").because(e).hint(hint))
+            in_context(Error::new(Kind::Permission, "cannot open the lock file").because(e).hint(hint))
         })?;
         match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Hold(Box::new(file)))),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(place(
+            Ok(()) => Ok(Some(LockGuard(Box::new(file)))),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(in_context(
                 Error::new(Kind::Busy, "another rowbound works on this SQLite database")
                     .hint("SQLite takes one worker: stop the other `rowbound run` or `collect`"),
             )),
-            Err(e) => Err(place(
+            Err(e) => Err(in_context(
                 Error::new(Kind::Permission, "cannot lock the lock file")
                     .because(e)
                     .hint(format!("give it to the user that runs rowbound: sudo chown {} {path:?}", rustix::process::geteuid().as_raw())),
@@ -339,12 +340,12 @@ impl Database for Sqlite {
         }
     }
 
-    async fn beat(&self, beat: &Beat) -> Result<()> {
-        heart::beat(&self.lock_file(), beat)
+    async fn heartbeat(&self, beat: &Heartbeat) -> Result<()> {
+        heartbeat::beat(&self.lock_file(), beat)
     }
 
-    async fn beats(&self) -> Result<Vec<Heard>> {
-        Ok(heart::last(&self.lock_file())?.into_iter().collect())
+    async fn heartbeats(&self) -> Result<Vec<LastHeartbeat>> {
+        Ok(heartbeat::last(&self.lock_file())?.into_iter().collect())
     }
 
     async fn close(&self) {

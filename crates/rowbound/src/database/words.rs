@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     error::{Error, Kind, Result},
-    heartbeat::{Beat, Heard},
+    heartbeat::{Heartbeat, LastHeartbeat},
     ledger::Upkeep,
     queue::{Outcome, PutBack, Waits},
 };
@@ -44,16 +44,16 @@ pub(crate) fn by_waits(back: &[PutBack]) -> Result<BTreeMap<Option<String>, Vec<
     Ok(groups)
 }
 
-/// A sign of life as it is stored.
-pub(crate) fn beaten(beat: &Beat) -> Result<String> {
-    serde_json::to_string(beat).map_err(|e| Error::new(Kind::Bug, "a sign of life cannot be written").because(e))
+/// A heartbeat as it is stored.
+pub(crate) fn heartbeat_text(beat: &Heartbeat) -> Result<String> {
+    serde_json::to_string(beat).map_err(|e| Error::new(Kind::Bug, "a heartbeat cannot be written").because(e))
 }
 
-/// A sign of life of so many seconds ago.
-pub(crate) fn heard((seconds, record): (i64, String)) -> Result<Heard> {
+/// A heartbeat of so many seconds ago.
+pub(crate) fn read_heartbeat((seconds, record): (i64, String)) -> Result<LastHeartbeat> {
     let beat = serde_json::from_str(&record)
-        .map_err(|e| Error::new(Kind::Database, "a sign of life cannot be read: was it a newer rowbound's?").because(e))?;
-    Ok(Heard { beat, seconds: u64::try_from(seconds).unwrap_or(0) })
+        .map_err(|e| Error::new(Kind::Database, "a heartbeat cannot be read: was it a newer rowbound's?").because(e))?;
+    Ok(LastHeartbeat { beat, seconds: u64::try_from(seconds).unwrap_or(0) })
 }
 
 /// What is known of a storage's trash, as its row says it.

@@ -42,8 +42,8 @@ impl Originals {
 impl Pattern {
     /// Adds every original of which `name` could be a derivative.
     pub(super) fn originals(&self, name: &FileName, into: &mut Originals) {
-        let mut search = Search { pattern: self, name, steps: 0, into };
-        search.unify(0, name.as_str(), Vars::default());
+        let mut solver = Solver { pattern: self, name, steps: 0, into };
+        solver.unify(0, name.as_str(), Vars::default());
     }
 }
 
@@ -58,14 +58,15 @@ struct Vars<'a> {
     ext: Option<&'a str>,
 }
 
-struct Search<'a, 'o> {
+/// The search for the originals of one name by one pattern.
+struct Solver<'a, 'o> {
     pattern: &'a Pattern,
     name: &'a FileName,
     steps: u32,
     into: &'o mut Originals,
 }
 
-impl<'a> Search<'a, '_> {
+impl<'a> Solver<'a, '_> {
     fn unify(&mut self, part: usize, text: &'a str, vars: Vars<'a>) {
         self.steps += 1;
         if self.steps > STEPS {

@@ -32,7 +32,7 @@ pub(super) enum Part {
 
 /// The derivatives of one original by one pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub struct DerivativeGlob {
     /// Every one begins with this; never empty.
     pub prefix: String,
     /// What follows it; `None` is a `*`.
@@ -41,7 +41,7 @@ pub struct Wanted {
     pub original: FileName,
 }
 
-impl Wanted {
+impl DerivativeGlob {
     /// Whether `name` is one of them.
     pub fn matches(&self, name: &FileName) -> bool {
         *name != self.original && name.as_str().strip_prefix(&*self.prefix).is_some_and(|rest| glob(&self.rest, rest))
@@ -163,10 +163,10 @@ impl Pattern {
     }
 
     /// What is to be found for `original`.
-    pub fn of(&self, original: &FileName) -> Wanted {
+    pub fn of(&self, original: &FileName) -> DerivativeGlob {
         let all = self.expand(original);
         let fixed = all.iter().position(Option::is_none).unwrap_or(all.len());
-        Wanted { prefix: all[..fixed].iter().flatten().collect(), rest: all[fixed..].to_vec(), original: original.clone() }
+        DerivativeGlob { prefix: all[..fixed].iter().flatten().collect(), rest: all[fixed..].to_vec(), original: original.clone() }
     }
 
     pub(super) fn expand(&self, original: &FileName) -> Vec<Option<char>> {

@@ -21,7 +21,7 @@ use crate::{
     error::Result,
     name::FileName,
     plan::{Location, StoragePlan},
-    storage::{Listed, Look, Storage},
+    storage::{Listed, Stat, Storage},
 };
 
 /// Fewer values than these, all missing, say nothing unless there is a cause.
@@ -200,7 +200,7 @@ fn names_of<'v>(binding: &Binding, column: &TextColumn, values: &'v [String]) ->
 async fn any(storage: &dyn Storage, names: &[FileName]) -> Result<bool> {
     let names = if storage.quick() { names } else { &names[..names.len().min(REMOTE.1)] };
     for some in names.chunks(1_000) {
-        if storage.look(some).await?.iter().any(|one| matches!(one, Ok(Look::Seen(_)))) {
+        if storage.stat(some).await?.iter().any(|one| matches!(one, Ok(Stat::File(_)))) {
             return Ok(true);
         }
     }
@@ -209,7 +209,7 @@ async fn any(storage: &dyn Storage, names: &[FileName]) -> Result<bool> {
 
 /// Whether at least half of these are files.
 async fn most(storage: &dyn Storage, names: &[FileName]) -> Result<bool> {
-    let seen = storage.look(names).await?.iter().filter(|one| matches!(one, Ok(Look::Seen(_)))).count();
+    let seen = storage.stat(names).await?.iter().filter(|one| matches!(one, Ok(Stat::File(_)))).count();
     Ok(seen > 0 && seen * 2 >= names.len())
 }
 

@@ -1,4 +1,4 @@
-//! Everything that a value could name.
+//! Everything that a value could reference.
 //!
 //! In: a value, as it was sampled. Out: each name that it could hold, with the way to read it so. Promise: what a binding can read is among them.
 
@@ -33,7 +33,7 @@ fn key_path(value: &str) -> Option<FileName> {
 /// Strings of one value that are read, and pieces of one text.
 const PIECES: usize = 400;
 
-/// Everything that a value could name, each with the way to read it so.
+/// Everything that a value could reference, each with the way to read it so.
 pub(super) fn mentions(value: &str, class: Class) -> Vec<Mention> {
     let mut all = Vec::new();
     let is_text = matches!(class, Class::Text | Class::Blob);

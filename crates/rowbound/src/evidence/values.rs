@@ -9,7 +9,7 @@ use super::short;
 use crate::{
     binding::{Depth, Resolved},
     capture::{Bound, Installation, ValuesSeen},
-    database::{Database, Scan},
+    database::{ColumnScan, Database},
     error::{Error, Kind, Result},
 };
 
@@ -22,8 +22,8 @@ const SAMPLES: usize = 3;
 /// Those of [`Columns::scan`](crate::database::Columns::scan).
 pub async fn values(db: &dyn Database, bound: &Bound, time: Duration) -> Result<ValuesSeen> {
     let (began, mut seen) = (Instant::now(), ValuesSeen { reading: bound.binding.mark(), depth: Depth::Plain, ..ValuesSeen::default() });
-    let place = |e: Error| e.with("binding", &bound.binding.column);
-    let mut values = db.scan(&Scan::of(bound)).await?;
+    let in_context = |e: Error| e.with("binding", &bound.binding.column);
+    let mut values = db.scan(&ColumnScan::of(bound)).await?;
     loop {
         let ended = || Error::new(Kind::Database, "a column's values ended before their last page");
         // Where most rows have no value, or other ones are asked for, a page may take as long as the whole table.
@@ -31,7 +31,7 @@ pub async fn values(db: &dyn Database, bound: &Bound, time: Duration) -> Result<
             seen.depth = Depth::Whole;
             return Ok(seen);
         };
-        let page = page.ok_or_else(ended).flatten().map_err(place)?;
+        let page = page.ok_or_else(ended).flatten().map_err(in_context)?;
         for value in &page.values {
             look_at(bound, value, &mut seen);
         }

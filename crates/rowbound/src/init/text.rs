@@ -56,7 +56,7 @@ impl Proposal {
             }
         };
         section(
-            "These look as if they named files, but no storage above has one of them. Are they elsewhere? Then nothing here touches them.",
+            "These look as if they referenced files, but no storage above has one of them. Are they elsewhere? Then nothing here touches them.",
             self.elsewhere.iter().map(|(column, value)| format!("{column}: {value:?}")).collect(),
         );
         section(
@@ -81,7 +81,7 @@ impl Proposed {
     fn toml(&self, mark: &str) -> String {
         let e = &self.evidence;
         let mut lines = vec![format!(
-            "# {}{} name files of {}, such as {}",
+            "# {}{} reference files of {}, such as {}",
             e.share(),
             if e.partial { ", of a table that was not read whole," } else { "" },
             e.storage,
@@ -128,9 +128,9 @@ impl Proposed {
         }
         if let Some((column, keys)) = &self.only {
             match keys.as_slice() {
-                // Written down, it would let go of what another row references that no sample showed.
+                // Written down, it would release what another row references that no sample showed.
                 [one] => lines.push(format!(
-                    "# where no other rows of it name files, add this line: their values are released as names, too, and end as `missing`\n# where = {{ {} = {} }}",
+                    "# if no other rows of it reference files, add this line: their values are released as names, too, and end as `missing`\n# where = {{ {} = {} }}",
                     key(column),
                     text(one)
                 )),

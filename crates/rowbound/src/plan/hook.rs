@@ -1,11 +1,11 @@
-//! Who hears of what was deleted: a command or a webhook.
+//! Hooks: a command or a webhook that is called after a deletion.
 //!
 //! In: the fields of a `[[hook]]`, or a command or URL alone. Out: a checked [`Hook`]. Promise: a secret is never shown.
 
 use std::{fmt, time::Duration};
 
 use crate::{
-    delivery::{HEARD, check_name},
+    delivery::{DEFAULT_OUTCOMES, check_name},
     error::{Error, Kind, Result},
     queue::Outcome,
 };
@@ -63,7 +63,7 @@ pub struct Hook {
     pub name: String,
     /// What is called.
     pub call: Call,
-    /// Of which outcomes it hears. Default: [`HEARD`].
+    /// The outcomes that it receives. Default: [`DEFAULT_OUTCOMES`].
     pub outcomes: Vec<Outcome>,
     /// How many entries it gets at once at most. Default: 1.
     pub batch: u32,
@@ -83,7 +83,7 @@ impl Hook {
         Hook {
             name: format!("{kind}-{:08x}", (hash ^ (hash >> 32)) & 0xffff_ffff),
             call,
-            outcomes: HEARD.to_vec(),
+            outcomes: DEFAULT_OUTCOMES.to_vec(),
             batch: 1,
             timeout: Duration::from_secs(30),
         }
@@ -107,7 +107,7 @@ impl Hook {
             _ => {}
         }
         if self.outcomes.is_empty() {
-            return Err(bad("`outcomes` is empty: the hook would hear of nothing"));
+            return Err(bad("`outcomes` is empty: the hook would receive nothing"));
         }
         if self.batch == 0 || self.batch > BATCH {
             return Err(bad("`batch` is out of range").with("batch", self.batch).hint(format!("write 1 to {BATCH}")));

@@ -89,19 +89,19 @@ pub(super) struct Hooked {
 impl Hooked {
     pub(super) fn resolve(self) -> Result<Hook> {
         let name = self.name.clone().unwrap_or_default();
-        let place = |e: Error| if name.is_empty() { e.with("in", "hook") } else { e.with("hook", &name) };
+        let in_context = |e: Error| if name.is_empty() { e.with("in", "hook") } else { e.with("hook", &name) };
         let call = match (self.command, self.url) {
             (Some(command), None) if self.secret.is_none() => Call::Command(command),
-            (Some(_), None) => return Err(place(Error::new(Kind::Config, "`secret` goes with `url`"))),
+            (Some(_), None) => return Err(in_context(Error::new(Kind::Config, "`secret` goes with `url`"))),
             // As an empty text is: it would leave every call unsigned.
             (None, Some(_)) if matches!(&self.secret, Some(OneOrMany::Many(all)) if all.is_empty()) => {
-                return Err(place(
+                return Err(in_context(
                     Error::new(Kind::Config, "`secret` is an empty list").hint("leave it out where nothing is to be signed"),
                 ));
             }
             (None, Some(url)) => Call::Webhook { url, secrets: self.secret.map(Vec::from).unwrap_or_default() },
             _ => {
-                return Err(place(
+                return Err(in_context(
                     Error::new(Kind::Config, "a [[hook]] has either a `command` or a `url`")
                         .hint("command = \"./purge-cdn\", or url = \"https://example.com/deleted\""),
                 ));
@@ -117,7 +117,7 @@ impl Hooked {
                 .map(|word| {
                     Outcome::from_word(word).ok_or_else(|| {
                         let known: Vec<_> = Outcome::ALL.iter().map(|(o, _)| o.word()).collect();
-                        place(Error::new(Kind::Config, "`outcomes` has no such value").with("outcomes", format_args!("{word:?}")))
+                        in_context(Error::new(Kind::Config, "`outcomes` has no such value").with("outcomes", format_args!("{word:?}")))
                             .hint(format!("write some of: {}", known.join(", ")))
                     })
                 })
@@ -127,7 +127,7 @@ impl Hooked {
             hook.batch = batch;
         }
         if let Some(text) = &self.timeout {
-            hook.timeout = duration("timeout", text).map_err(place)?;
+            hook.timeout = duration("timeout", text).map_err(in_context)?;
         }
         Ok(hook)
     }
@@ -182,10 +182,10 @@ impl Reference {
         let name = self.name.filter(|n| !n.is_empty()).ok_or_else(|| {
             Error::new(Kind::Config, "a [[reference]] has no `name`").hint("a word by which messages call it: name = \"media\"")
         })?;
-        let place = |e: Error| e.with("reference", &name);
-        let query = self.query.ok_or_else(|| place(Error::new(Kind::Config, "`query` is missing")))?;
+        let in_context = |e: Error| e.with("reference", &name);
+        let query = self.query.ok_or_else(|| in_context(Error::new(Kind::Config, "`query` is missing")))?;
         if let Some(only) = self.only {
-            return Err(place(
+            return Err(in_context(
                 Error::new(Kind::Config, "`where` goes with a [[binding]]: a query says itself which rows count")
                     .with("where", only)
                     .hint("write the condition into `query`: select file from media where kind = 'image'"),
@@ -194,7 +194,7 @@ impl Reference {
         let storage = self.storage.unwrap_or_else(|| "default".to_owned());
         let reading = reading(self.kind, self.prefix, self.path, self.pattern).and_then(|reading| stripped(reading, self.strip));
         Ok(Binding::query(&name, &storage, &query)
-            .reading(reading.map_err(place)?)
+            .reading(reading.map_err(in_context)?)
             .keep(self.keep.map(Vec::from).unwrap_or_default())
             .derivatives(self.derivatives.map(Vec::from).unwrap_or_default()))
     }
@@ -218,21 +218,21 @@ impl From<OneOrMany> for Vec<String> {
 
 impl Storage {
     pub(super) fn resolve(self, name: String, base: &Path) -> Result<StoragePlan> {
-        let place = |e: Error| e.with("storage", &name);
-        let url = self.url.ok_or_else(|| place(Error::new(Kind::Config, "`url` is missing").hint("write url = \"folder:media\"")))?;
-        let mut plan = StoragePlan::at(&name, Location::parse(&url, base).map_err(place)?);
+        let in_context = |e: Error| e.with("storage", &name);
+        let url = self.url.ok_or_else(|| in_context(Error::new(Kind::Config, "`url` is missing").hint("write url = \"folder:media\"")))?;
+        let mut plan = StoragePlan::at(&name, Location::parse(&url, base).map_err(in_context)?);
         if let Some(text) = &self.grace {
-            plan.grace = duration("grace", text).map_err(place)?;
+            plan.grace = duration("grace", text).map_err(in_context)?;
         }
         if let Some(text) = &self.min_age {
-            plan.min_age = duration("min_age", text).map_err(place)?;
+            plan.min_age = duration("min_age", text).map_err(in_context)?;
         }
         match self.trash.as_deref() {
             None => {}
             Some("off") => plan.trash = Trash::Off,
-            Some(text) => match duration("trash", text).map_err(place)? {
+            Some(text) => match duration("trash", text).map_err(in_context)? {
                 Duration::ZERO => {
-                    return Err(place(
+                    return Err(in_context(
                         Error::new(Kind::Config, "`trash` has no length")
                             .with("trash", format_args!("{text:?}"))
                             .hint("write \"off\" to erase at once"),
@@ -245,7 +245,7 @@ impl Storage {
             None | Some("after-retention") => {}
             Some("all-versions") => plan.erase = Erase::AllVersions,
             Some(other) => {
-                return Err(place(
+                return Err(in_context(
                     Error::new(Kind::Config, "`erase` has no such value")
                         .with("erase", format_args!("{other:?}"))
                         .hint("write one of: after-retention, all-versions"),
@@ -253,13 +253,13 @@ impl Storage {
             }
         }
         if plan.erase == Erase::AllVersions && !matches!(plan.location, Location::S3(_)) {
-            return Err(place(Error::new(Kind::Config, "`erase = \"all-versions\"` goes with s3:// storages only")));
+            return Err(in_context(Error::new(Kind::Config, "`erase = \"all-versions\"` goes with s3:// storages only")));
         }
         plan.ignore = self.ignore.map(Into::into).unwrap_or_default();
         if let Some(prune) = self.prune_folders {
             plan.prune_folders = prune;
         }
-        plan.stage_ttl = self.stage_ttl.as_deref().map(|text| duration("stage_ttl", text)).transpose().map_err(place)?;
+        plan.stage_ttl = self.stage_ttl.as_deref().map(|text| duration("stage_ttl", text)).transpose().map_err(in_context)?;
         plan.base_url = self.base_url;
         Ok(plan)
     }

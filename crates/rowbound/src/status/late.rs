@@ -1,6 +1,6 @@
 //! What should have been done by now, and whether anybody does it.
 //!
-//! In: what waits, and the signs of life. Out: a problem for each storage whose names wait for longer than they should. Promise: what nobody
+//! In: what waits, and the heartbeats. Out: a problem for each storage whose names wait for longer than they should. Promise: what nobody
 //! works on is a problem within two minutes, whatever became of the worker: killed, suspended with its machine, never started.
 
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::StorageStatus;
 use crate::{
     clock::spoken,
     error::{Error, Kind},
-    heartbeat::{Heard, Job},
+    heartbeat::{Job, LastHeartbeat},
 };
 
 /// A name that is due waits no longer than this for a worker that is well, but for those that a transaction keeps.
@@ -19,11 +19,11 @@ pub const OVERDUE: Duration = Duration::from_secs(15 * 60);
 const MISSED: Duration = Duration::from_secs(60);
 
 /// What to say of a storage; `transaction` is the age of the oldest transaction that deletions wait for.
-pub(super) fn late(storage: &StorageStatus, workers: &[Heard], transaction: Duration) -> Option<Error> {
+pub(super) fn late(storage: &StorageStatus, workers: &[LastHeartbeat], transaction: Duration) -> Option<Error> {
     let waits = storage.backlog.due_seconds.map(Duration::from_secs).filter(|_| storage.backlog.due > 0)?;
     let due = format!("{} due, the first for {}", names(storage.backlog.due, "is", "are"), spoken(waits));
     let working = workers.iter().filter(|h| h.works());
-    let Some(patience) = working.map(Heard::patience).max() else {
+    let Some(patience) = working.map(LastHeartbeat::patience).max() else {
         if waits <= MISSED {
             return None;
         }
@@ -42,8 +42,8 @@ pub(super) fn names(n: u64, one: &str, many: &str) -> String {
     if n == 1 { format!("1 name {one}") } else { format!("{n} names {many}") }
 }
 
-/// The latest sign of life.
-fn last(workers: &[Heard]) -> String {
+/// The latest heartbeat.
+fn last(workers: &[LastHeartbeat]) -> String {
     let Some(h) = workers.iter().min_by_key(|h| h.seconds) else { return "nobody has since `attach`".to_owned() };
     let (ago, place) = (spoken(Duration::from_secs(h.seconds)), place(&h.beat.place));
     match (h.beat.job, h.beat.ended) {
@@ -70,7 +70,7 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::{heartbeat::Beat, queue::Backlog};
+    use crate::{heartbeat::Heartbeat, queue::Backlog};
 
     fn waits(due: u64, seconds: u64) -> StorageStatus {
         StorageStatus {
@@ -86,14 +86,14 @@ mod tests {
         }
     }
 
-    fn heard(job: Job, every: u64, ended: bool, seconds: u64) -> Heard {
-        Heard {
-            beat: Beat { job, place: "web-1:42:0123abcd".to_owned(), since: Timestamp::UNIX_EPOCH, every, ended, clock: None },
+    fn heard(job: Job, every: u64, ended: bool, seconds: u64) -> LastHeartbeat {
+        LastHeartbeat {
+            beat: Heartbeat { job, place: "web-1:42:0123abcd".to_owned(), since: Timestamp::UNIX_EPOCH, every, ended, clock: None },
             seconds,
         }
     }
 
-    fn said(storage: &StorageStatus, workers: &[Heard], transaction: u64) -> Option<String> {
+    fn said(storage: &StorageStatus, workers: &[LastHeartbeat], transaction: u64) -> Option<String> {
         late(storage, workers, Duration::from_secs(transaction)).map(|e| e.to_string())
     }
 

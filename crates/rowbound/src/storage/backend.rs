@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    About, Access, Expired, Fetched, Look, Marker, Pages, PerName, Proof, Proved, Removed, Restored, Seen, Signed, Trashed, Upload,
-    Whereabouts,
+    Access, Capabilities, Expired, Fetched, FileVersion, Marker, Pages, PerName, Proof, PutOptions, Removed, Restored, Signed, Stat,
+    Trashed, Upload, Whereabouts,
 };
 use crate::{error::Result, name::FileName};
 
@@ -54,7 +54,7 @@ pub trait Backend: Send + Sync + fmt::Debug + Sized + 'static {
     const REMOTE: bool;
 
     /// Whether a name that is no path (`a//b`, `./a`) would lead to the file of another name. If so, each operation on such a name is refused
-    /// before anything is proved. [`Backend::look`] alone is asked, and answers [`Look::Refused`].
+    /// before anything is proved. [`Backend::stat`] alone is asked, and answers [`Stat::Refused`].
     const PATHS_ONLY: bool;
 
     /// How messages speak of its place.
@@ -90,7 +90,7 @@ pub trait Backend: Send + Sync + fmt::Debug + Sized + 'static {
     ///
     /// # Errors
     /// [`crate::Kind::Config`] when the plan asks for what is not honoured.
-    async fn probe(&self, at: &Self::Held, thorough: bool) -> Result<Proved>;
+    async fn probe(&self, at: &Self::Held, thorough: bool) -> Result<Capabilities>;
 
     /// Where the place is, and whether it lies within another storage. What it cannot tell is left out ([`Whereabouts::default`]).
     async fn whereabouts(&self, at: &Self::Held) -> Result<Whereabouts>;
@@ -102,7 +102,7 @@ pub trait Backend: Send + Sync + fmt::Debug + Sized + 'static {
     async fn now(&self, proof: &Proof<Self>) -> Result<Timestamp>;
 
     /// What lies under each name. One result per name, in order. A name may be there twice.
-    async fn look(&self, proof: &Proof<Self>, names: &[FileName]) -> Result<PerName<Look>>;
+    async fn stat(&self, proof: &Proof<Self>, names: &[FileName]) -> Result<PerName<Stat>>;
 
     /// The first `limit` bytes of a file, or all of them if it has less; `None` if there is no such file.
     ///
@@ -117,12 +117,12 @@ pub trait Backend: Send + Sync + fmt::Debug + Sized + 'static {
     /// As [`Backend::read`].
     async fn fetch(&self, proof: &Proof<Self>, name: &FileName) -> Result<Option<Fetched>>;
 
-    /// Begins a file that is to be placed under `name`. Nothing can be seen of it before [`Upload::place`], which is atomic. A file may come in
+    /// Begins a file that is to be placed under `name`. Nothing can be seen of it before [`Upload::publish`], which is atomic. A file may come in
     /// for hours: where a proof costs no request, `place` makes one of its own ([`Proof::proving`]).
     ///
     /// # Errors
     /// [`crate::Kind::Storage`] for a name that the place cannot hold.
-    async fn begin(&self, proof: &Proof<Self>, name: &FileName, about: &About) -> Result<Box<dyn Upload>>;
+    async fn begin(&self, proof: &Proof<Self>, name: &FileName, options: &PutOptions) -> Result<Box<dyn Upload>>;
 
     /// What signs URLs; `None` where there are none, which needs no proof.
     fn signer(&self) -> Option<&dyn Signer<Self>>;
@@ -130,7 +130,7 @@ pub trait Backend: Send + Sync + fmt::Debug + Sized + 'static {
     /// Takes each file away if it still is what was seen: into the trash if there is one, else for good. The trash tells the moment by
     /// [`Proof::stamp`]. One result per item, in order. No name is there twice; without [`Backend::REMOTE`] there may be no item: an occasion
     /// to tidy up. Idempotent: what is gone is [`Removed::Missing`].
-    async fn remove(&self, proof: &Proof<Self>, items: &[(FileName, Seen)]) -> Result<PerName<Removed>>;
+    async fn remove(&self, proof: &Proof<Self>, items: &[(FileName, FileVersion)]) -> Result<PerName<Removed>>;
 
     /// What erases a file that [`Backend::remove`] could not move to the trash ([`super::unmovable`]); `None` where that cannot happen.
     fn eraser(&self) -> Option<&dyn Eraser<Self>>;
@@ -184,5 +184,5 @@ pub trait Signer<B: Backend>: Send + Sync {
 pub trait Eraser<B: Backend>: Send + Sync {
     /// Erases each file for good if it still is what was seen. One result per item, in order. There is at least one item, and no name is there
     /// twice. Idempotent.
-    async fn erase(&self, proof: &Proof<B>, items: &[(FileName, Seen)]) -> Result<PerName<Removed>>;
+    async fn erase(&self, proof: &Proof<B>, items: &[(FileName, FileVersion)]) -> Result<PerName<Removed>>;
 }

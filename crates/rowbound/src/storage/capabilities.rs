@@ -1,16 +1,16 @@
-//! What a storage was seen to honour, as its marker says it, read now and then.
+//! What a storage was seen to honour of a trash, as its marker says it, read now and then.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use super::{Kept, Storage};
+use super::{Storage, TrashKind};
 use crate::{error::Result, plan::Trash};
 
-/// What a storage was seen to honour.
+/// What a storage was seen to honour of a trash.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Capabilities {
+pub(crate) struct TrashSupport {
     /// Files are moved to a trash: none is erased at once.
     pub(crate) moves: bool,
     /// A file may lie in a trash.
@@ -24,7 +24,7 @@ pub(crate) struct Capabilities {
 pub(crate) struct CapabilityCache {
     storage: Arc<dyn Storage>,
     trash: Trash,
-    known: Mutex<Option<(Instant, Capabilities)>>,
+    known: Mutex<Option<(Instant, TrashSupport)>>,
 }
 
 impl CapabilityCache {
@@ -37,16 +37,16 @@ impl CapabilityCache {
     ///
     /// # Errors
     /// The storage's, where its marker has to be read.
-    pub(crate) async fn get(&self, age: Duration) -> Result<Capabilities> {
+    pub(crate) async fn get(&self, age: Duration) -> Result<TrashSupport> {
         let known = *self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, known)) = known.filter(|(at, _)| at.elapsed() < age) {
             return Ok(known);
         }
         let proved = self.storage.marker().await?.and_then(|marker| marker.proved);
         let known = match proved {
-            Some(p) => Capabilities { moves: p.trash != Kept::No, keeps: p.trash != Kept::No, returns: p.create },
+            Some(p) => TrashSupport { moves: p.trash != TrashKind::No, keeps: p.trash != TrashKind::No, returns: p.create },
             // A marker of an earlier version says nothing: the careful answer to each.
-            None => Capabilities { moves: false, keeps: self.storage.quick() || self.trash != Trash::Off, returns: false },
+            None => TrashSupport { moves: false, keeps: self.storage.quick() || self.trash != Trash::Off, returns: false },
         };
         *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), known));
         Ok(known)

@@ -32,8 +32,8 @@ use rustix::{
 };
 
 use super::{
-    About, Backend, Conditional, Described, Eraser, Expired, Fetched, Kept, Listed, Look, Marker, OddEntry, Pages, PerName, Proved,
-    Proving, Removed, Restored, Seen, Signer, Trashed, Upload, Whereabouts, proving, whereabouts,
+    Backend, Capabilities, Conditional, Described, Eraser, Expired, Fetched, FileVersion, Listed, Marker, Pages, PerName, Proving,
+    PutOptions, Removed, Restored, Signer, SkipReason, Stat, TrashKind, Trashed, Upload, Whereabouts, proving, whereabouts,
 };
 use crate::{
     error::{Error, Kind, Result, Retry},
@@ -52,7 +52,7 @@ mod walk; // every entry, in order
 
 use above::Ours;
 use batch::by_folder;
-use resolve::{Found, Ways, again, refusal, stat};
+use resolve::{FileStat, Syscalls, again, refusal, stat};
 use walk::{Entry, Walk};
 
 /// A storage in a folder.
@@ -73,7 +73,7 @@ struct Inner {
     path: PathBuf,
     retention: Option<Duration>,
     prune: bool,
-    ways: Ways,
+    sys: Syscalls,
     own: prune::Own,
     /// What a killed process left of its uploads was looked for.
     tidied: AtomicBool,
@@ -100,22 +100,22 @@ impl Proving<FolderBackend> {
     /// added. `prune` removes the folders that a removal leaves empty, except those that somebody else changed in the last two seconds
     /// (these are tried again by a later operation).
     pub fn new(name: &str, root: &Path, retention: Option<Duration>, prune: bool) -> Self {
-        Self::with_ways(name, root, retention, prune, Ways::new(true))
+        Self::with_syscalls(name, root, retention, prune, Syscalls::new(true))
     }
 
     /// The same with none but the oldest system calls, as on kernels before Linux 5.6, behind strict seccomp filters and on NFS; `Folder::new`
     /// finds out by itself. Slower, no less safe.
     pub fn with_old_calls(name: &str, root: &Path, retention: Option<Duration>, prune: bool) -> Self {
-        Self::with_ways(name, root, retention, prune, Ways::new(false))
+        Self::with_syscalls(name, root, retention, prune, Syscalls::new(false))
     }
 
-    fn with_ways(name: &str, root: &Path, retention: Option<Duration>, prune: bool, ways: Ways) -> Self {
+    fn with_syscalls(name: &str, root: &Path, retention: Option<Duration>, prune: bool, sys: Syscalls) -> Self {
         let inner = Inner {
             name: name.to_owned(),
             path: root.to_owned(),
             retention,
             prune,
-            ways,
+            sys,
             own: prune::Own::default(),
             tidied: AtomicBool::new(false),
             given_back: AtomicBool::new(false),
@@ -180,9 +180,16 @@ impl Backend for FolderBackend {
     }
 
     /// Tries what a marker and deleting need; the rest holds on every file system.
-    async fn probe(&self, root: &Root, _: bool) -> Result<Proved> {
+    async fn probe(&self, root: &Root, _: bool) -> Result<Capabilities> {
         marker::try_out(&self.inner, root)?;
-        Ok(Proved { at: Timestamp::now(), delete: Conditional::InBulk, create: true, trash: Kept::Moved, exact: false, access: None })
+        Ok(Capabilities {
+            at: Timestamp::now(),
+            delete: Conditional::InBulk,
+            create: true,
+            trash: TrashKind::Moved,
+            exact: false,
+            access: None,
+        })
     }
 
     async fn whereabouts(&self, root: &Root) -> Result<Whereabouts> {
@@ -197,8 +204,8 @@ impl Backend for FolderBackend {
         marker::now(&self.inner, proof.held())
     }
 
-    async fn look(&self, proof: &Proof, names: &[FileName]) -> Result<PerName<Look>> {
-        Ok(self.inner.look(proof.held(), names))
+    async fn stat(&self, proof: &Proof, names: &[FileName]) -> Result<PerName<Stat>> {
+        Ok(self.inner.stat(proof.held(), names))
     }
 
     async fn read(&self, proof: &Proof, name: &FileName, limit: usize) -> Result<Option<Vec<u8>>> {
@@ -209,7 +216,7 @@ impl Backend for FolderBackend {
         upload::fetch(self, proof.held(), name)
     }
 
-    async fn begin(&self, proof: &Proof, name: &FileName, _: &About) -> Result<Box<dyn Upload>> {
+    async fn begin(&self, proof: &Proof, name: &FileName, _: &PutOptions) -> Result<Box<dyn Upload>> {
         Ok(Box::new(upload::Incoming::begin(proof, name)?))
     }
 
@@ -217,7 +224,7 @@ impl Backend for FolderBackend {
         None
     }
 
-    async fn remove(&self, proof: &Proof, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
+    async fn remove(&self, proof: &Proof, items: &[(FileName, FileVersion)]) -> Result<PerName<Removed>> {
         self.inner.take_away(proof, items, self.inner.retention)
     }
 
@@ -230,7 +237,7 @@ impl Backend for FolderBackend {
     }
 
     async fn expired(&self, proof: &Proof, before: Timestamp, after: Option<&str>, limit: usize) -> Result<Expired> {
-        self.inner.own.prune(&self.inner.ways, &proof.held().0, Vec::new());
+        self.inner.own.prune(&self.inner.sys, &proof.held().0, Vec::new());
         trash::expired(&self.inner, proof.held(), before, after, limit)
     }
 
@@ -253,7 +260,7 @@ impl Backend for FolderBackend {
 
 #[async_trait]
 impl Eraser<FolderBackend> for FolderBackend {
-    async fn erase(&self, proof: &Proof, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
+    async fn erase(&self, proof: &Proof, items: &[(FileName, FileVersion)]) -> Result<PerName<Removed>> {
         self.inner.take_away(proof, items, None)
     }
 }
@@ -315,36 +322,36 @@ impl Inner {
         })
     }
 
-    fn look(&self, root: &Root, names: &[FileName]) -> PerName<Look> {
+    fn stat(&self, root: &Root, names: &[FileName]) -> PerName<Stat> {
         let ours = Ours::new(self, root);
         by_folder(
             names.len(),
             |i| names[i].as_path().ok().and_then(|_| names[i].folder()).unwrap_or("."),
             |folder, group, out| {
                 if let Err(e) = ours.check(folder) {
-                    let copy = whereabouts::is_copy(&e).then(|| Look::Refused(whereabouts::IN_A_COPY.to_owned()));
+                    let copy = whereabouts::is_copy(&e).then(|| Stat::Refused(whereabouts::IN_A_COPY.to_owned()));
                     group.iter().for_each(|i| out(*i, copy.clone().ok_or_else(|| e.clone().with("name", &names[*i]))));
                     return;
                 }
-                let dir = self.ways.folder(root, folder);
+                let dir = self.sys.folder(root, folder);
                 for i in group {
                     let name = &names[*i];
                     // `a//b` would be taken for `a/b`.
                     if let Err(why) = name.as_path() {
-                        out(*i, Ok(Look::Refused(why.to_string())));
+                        out(*i, Ok(Stat::Refused(why.to_string())));
                         continue;
                     }
                     let seen = dir.as_ref().map_err(|e| *e).and_then(|dir| stat(dir, name.base()));
                     out(
                         *i,
-                        match seen.map(|s| Found::of(&s)) {
+                        match seen.map(|s| FileStat::of(&s)) {
                             Ok(found) => Ok(match found.oddity() {
-                                None => Look::Seen(found.seen()),
-                                Some(why) => Look::Refused(why.to_owned()),
+                                None => Stat::File(found.seen()),
+                                Some(why) => Stat::Refused(why.to_owned()),
                             }),
-                            Err(Errno::NOENT) => Ok(Look::Missing),
+                            Err(Errno::NOENT) => Ok(Stat::Missing),
                             Err(e) => match refusal(e) {
-                                Some(why) => Ok(Look::Refused(why.to_owned())),
+                                Some(why) => Ok(Stat::Refused(why.to_owned())),
                                 None => Err(self.failure(e, "cannot look at the file").with("name", name)),
                             },
                         },
@@ -360,7 +367,7 @@ impl Inner {
         let ours = prefix.strip_prefix(RESERVED).is_some_and(|rest| rest.starts_with('/'));
         let mut walk = match ours {
             true => None,
-            false => Walk::beneath(&self.ways, &root.0, prefix.as_bytes(), after.to_vec()).map_err(stuck)?,
+            false => Walk::beneath(&self.sys, &root.0, prefix.as_bytes(), after.to_vec()).map_err(stuck)?,
         };
         while let Some(walk) = &mut walk
             && let Some(entry) = walk.next().map_err(stuck)?
@@ -377,11 +384,11 @@ impl Inner {
                 }
             }
             let entry = match (entry, FileName::from_bytes(walk.path())) {
-                (Entry::Marked, _) => Listed::Odd(lossy(walk.path()), OddEntry::Copy),
+                (Entry::Marked, _) => Listed::Skipped(lossy(walk.path()), SkipReason::Copy),
                 (Entry::File, Ok(name)) => Listed::File(name),
-                (Entry::File, Err(why)) => Listed::Odd(lossy(walk.path()), OddEntry::Name(why)),
-                (Entry::Other, _) => Listed::Odd(lossy(walk.path()), OddEntry::NotAFile),
-                (Entry::Unnameable, _) => Listed::Odd(lossy(walk.path()), OddEntry::Name(Refused::NotUtf8)),
+                (Entry::File, Err(why)) => Listed::Skipped(lossy(walk.path()), SkipReason::Name(why)),
+                (Entry::Other, _) => Listed::Skipped(lossy(walk.path()), SkipReason::NotAFile),
+                (Entry::Unnameable, _) => Listed::Skipped(lossy(walk.path()), SkipReason::Name(Refused::NotUtf8)),
             };
             if !pages.add(entry).await {
                 return Ok(()); // nobody listens any more

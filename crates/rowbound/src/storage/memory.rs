@@ -4,7 +4,7 @@
 //! within the process, and nothing outlives it. Every operation is one step under one lock; its proof is another one before.
 //!
 //! ```
-//! use rowbound::{FileName, StoragePlan, storage::{self, Look, memory::Memory}};
+//! use rowbound::{FileName, StoragePlan, storage::{self, Stat, memory::Memory}};
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! // The program under test opens `memory:uploads`; the test puts files there and looks what became of them.
@@ -15,7 +15,7 @@
 //! let storage = storage::open(&StoragePlan::url_at("default", "memory:uploads")?)?;
 //! # storage.set_marker(&storage::Marker::new("id", [])).await?;
 //! # storage.expect("id");
-//! assert!(matches!(storage.look(&[name.clone()]).await?[0], Ok(Look::Seen(_))));
+//! assert!(matches!(storage.stat(&[name.clone()]).await?[0], Ok(Stat::File(_))));
 //! assert_eq!(files.get(&name).as_deref(), Some(&b"bytes"[..]));
 //! assert_eq!(files.names(), [name]);
 //! # Ok(())
@@ -34,8 +34,8 @@ use bytes::{Bytes, BytesMut};
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    About, Backend, Conditional, Described, Eraser, Expired, Fetched, Kept, Listed, Look, Marker, Over, Pages, PerName, Placed, Proved,
-    Proving, Removed, Restored, Seen, Signer, Trashed, Upload, Whereabouts,
+    Backend, Capabilities, Conditional, Described, Eraser, Expired, Fetched, FileVersion, Listed, Marker, Pages, PerName, Proving, PutMode,
+    PutOptions, PutResult, Removed, Restored, Signer, Stat, TrashKind, Trashed, Upload, Whereabouts,
 };
 use crate::{error::Result, name::FileName};
 
@@ -91,16 +91,16 @@ impl Upload for Incoming {
         Ok(())
     }
 
-    async fn place(&mut self, name: &FileName, over: Over) -> Result<Placed> {
+    async fn publish(&mut self, name: &FileName, mode: PutMode) -> Result<PutResult> {
         self.at.proof().await?;
         let mut place = self.at.backend().lock();
-        if over == Over::Nothing && place.files.contains_key(name) {
-            return Ok(Placed::Occupied);
+        if mode == PutMode::Create && place.files.contains_key(name) {
+            return Ok(PutResult::Occupied);
         }
         let version = place.next();
         let bytes = std::mem::take(&mut self.bytes).to_vec();
         place.files.insert(name.clone(), File { bytes, modified: Timestamp::now(), version, content_type: self.content_type.clone() });
-        Ok(Placed::There)
+        Ok(PutResult::Stored)
     }
 
     async fn abort(self: Box<Self>) -> Result<()> {
@@ -207,8 +207,15 @@ impl Backend for MemoryBackend {
         Ok(place.trash.len() as u64)
     }
 
-    async fn probe(&self, (): &(), _: bool) -> Result<Proved> {
-        Ok(Proved { at: Timestamp::now(), delete: Conditional::InBulk, create: true, trash: Kept::Moved, exact: false, access: None })
+    async fn probe(&self, (): &(), _: bool) -> Result<Capabilities> {
+        Ok(Capabilities {
+            at: Timestamp::now(),
+            delete: Conditional::InBulk,
+            create: true,
+            trash: TrashKind::Moved,
+            exact: false,
+            access: None,
+        })
     }
 
     async fn whereabouts(&self, (): &()) -> Result<Whereabouts> {
@@ -223,11 +230,11 @@ impl Backend for MemoryBackend {
         Ok(Timestamp::now())
     }
 
-    async fn look(&self, _: &Proof, names: &[FileName]) -> Result<PerName<Look>> {
+    async fn stat(&self, _: &Proof, names: &[FileName]) -> Result<PerName<Stat>> {
         let place = self.lock();
         let look = |name| match place.files.get(name) {
-            None => Look::Missing,
-            Some(file) => Look::Seen(Seen::new(file.bytes.len() as u64, file.modified, file.version.to_string())),
+            None => Stat::Missing,
+            Some(file) => Stat::File(FileVersion::new(file.bytes.len() as u64, file.modified, file.version.to_string())),
         };
         Ok(names.iter().map(|name| Ok(look(name))).collect())
     }
@@ -240,22 +247,22 @@ impl Backend for MemoryBackend {
     async fn fetch(&self, _: &Proof, name: &FileName) -> Result<Option<Fetched>> {
         let place = self.lock();
         let Some(file) = place.files.get(name) else { return Ok(None) };
-        let seen = Seen::new(file.bytes.len() as u64, file.modified, file.version.to_string());
+        let seen = FileVersion::new(file.bytes.len() as u64, file.modified, file.version.to_string());
         let chunks: Vec<_> = file.bytes.chunks(CHUNK).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
         Ok(Some(Fetched { seen, content_type: file.content_type.clone(), body: Box::pin(futures_util::stream::iter(chunks)) }))
     }
 
-    async fn begin(&self, proof: &Proof, _: &FileName, about: &About) -> Result<Box<dyn Upload>> {
-        Ok(Box::new(Incoming { at: proof.proving(), bytes: BytesMut::new(), content_type: about.content_type.clone() }))
+    async fn begin(&self, proof: &Proof, _: &FileName, options: &PutOptions) -> Result<Box<dyn Upload>> {
+        Ok(Box::new(Incoming { at: proof.proving(), bytes: BytesMut::new(), content_type: options.content_type.clone() }))
     }
 
     fn signer(&self) -> Option<&dyn Signer<Self>> {
         None
     }
 
-    async fn remove(&self, proof: &Proof, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
+    async fn remove(&self, proof: &Proof, items: &[(FileName, FileVersion)]) -> Result<PerName<Removed>> {
         let mut place = self.lock();
-        let mut remove = |name: &FileName, seen: &Seen| match place.files.get(name) {
+        let mut remove = |name: &FileName, seen: &FileVersion| match place.files.get(name) {
             None => Removed::Missing,
             Some(file) if file.version.to_string() != seen.version => Removed::Changed,
             Some(_) => {

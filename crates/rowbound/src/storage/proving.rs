@@ -17,8 +17,8 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::{runtime::Handle, sync::OnceCell};
 
 use super::{
-    About, Access, Backend, Expired, Fetched, Listing, Look, Marker, Pages, PerName, Proved, Removed, Restored, Seen, Signed, Storage,
-    Trashed, Upload, Whereabouts,
+    Access, Backend, Capabilities, Expired, Fetched, FileVersion, Listing, Marker, Pages, PerName, PutOptions, Removed, Restored, Signed,
+    Stat, Storage, Trashed, Upload, Whereabouts,
     upload::{cannot_sign, whole},
 };
 use crate::{
@@ -48,7 +48,7 @@ struct Shared<B> {
     expected: Expected,
     ahead: Ahead,
     /// What was seen to be honoured, where the marker does not say it.
-    honoured: OnceCell<Proved>,
+    honoured: OnceCell<Capabilities>,
 }
 
 /// Proof that, a moment ago, the place of a storage was the one that is expected. Only [`Proving`] makes one.
@@ -107,7 +107,7 @@ impl<B: Backend> Proving<B> {
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        self.run(|of| async move { work(of.prove().await?).await }).await
+        self.run(|of| async move { work(of.proof().await?).await }).await
     }
 
     /// Changes something for each item of a batch: each name's items one after the other, else all at once. `missing` is said of what was not there.
@@ -173,7 +173,7 @@ impl<B: Backend> Storage for Proving<B> {
         self.run(|of| async move { of.backend.marker(&of.backend.reach().await?).await }).await
     }
 
-    async fn probe(&self) -> Result<Proved> {
+    async fn probe(&self) -> Result<Capabilities> {
         self.run(|of| async move { of.backend.probe(&of.backend.reach().await?, true).await }).await
     }
 
@@ -210,14 +210,14 @@ impl<B: Backend> Storage for Proving<B> {
     }
 
     fn expect(&self, storage_id: &str) {
-        self.of.expected.be(storage_id);
+        self.of.expected.set_id(storage_id);
     }
 
-    fn survey(&self) {
-        self.of.expected.survey();
+    fn set_read_only(&self) {
+        self.of.expected.set_read_only();
     }
 
-    async fn prove(&self) -> Result<()> {
+    async fn verify_marker(&self) -> Result<()> {
         self.with(|_| async { Ok(()) }).await
     }
 
@@ -234,11 +234,11 @@ impl<B: Backend> Storage for Proving<B> {
         !B::REMOTE
     }
 
-    async fn look(&self, names: &[FileName]) -> Result<PerName<Look>> {
+    async fn stat(&self, names: &[FileName]) -> Result<PerName<Stat>> {
         let names = names.to_vec();
         let work = |proof: Proof<B>| async move {
-            let looked = proof.answered(&names, proof.backend().look(&proof, &names).await?)?;
-            Ok(proof.still_there(looked, &Look::Missing).await)
+            let looked = proof.answered(&names, proof.backend().stat(&proof, &names).await?)?;
+            Ok(proof.still_there(looked, &Stat::Missing).await)
         };
         self.with(work).await
     }
@@ -249,11 +249,11 @@ impl<B: Backend> Storage for Proving<B> {
         self.with(move |proof| async move { proof.found(proof.backend().read(&proof, &name, limit).await?).await }).await
     }
 
-    async fn begin(&self, name: &FileName, about: &About) -> Result<Box<dyn Upload>> {
+    async fn begin(&self, name: &FileName, options: &PutOptions) -> Result<Box<dyn Upload>> {
         self.of.expected.may_change()?;
         self.of.may_be_asked([name])?;
-        let (name, about) = (name.clone(), about.clone());
-        self.with(|proof| async move { proof.backend().begin(&proof, &name, &about).await }).await
+        let (name, options) = (name.clone(), options.clone());
+        self.with(|proof| async move { proof.backend().begin(&proof, &name, &options).await }).await
     }
 
     async fn fetch(&self, name: &FileName) -> Result<Option<Fetched>> {
@@ -285,11 +285,11 @@ impl<B: Backend> Storage for Proving<B> {
         self.with(work).await
     }
 
-    async fn remove(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
+    async fn remove(&self, items: &[(FileName, FileVersion)]) -> Result<PerName<Removed>> {
         self.each(items, |(name, _)| name, Removed::Missing, |proof, items| proof.backend().remove(proof, items)).await
     }
 
-    async fn erase(&self, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
+    async fn erase(&self, items: &[(FileName, FileVersion)]) -> Result<PerName<Removed>> {
         if self.of.backend.eraser().is_none() {
             return Err(moves_all(&self.of.name));
         }
@@ -367,16 +367,16 @@ fn moves_all(storage: &str) -> Error {
 }
 
 impl<B: Backend> Shared<B> {
-    async fn prove(self: Arc<Self>) -> Result<Proof<B>> {
+    async fn proof(self: Arc<Self>) -> Result<Proof<B>> {
         let held = self.backend.reach().await?;
-        let (id, marker) = match self.expected.must() {
-            Must::Unknown => {
+        let (id, marker) = match self.expected.get() {
+            Expectation::Unknown => {
                 let message = format!("it is not known which storage this {} must be", self.backend.described().noun);
                 return Err(self.error(Kind::NotAttached, message).hint("run `rowbound attach` first"));
             }
-            Must::Anything if B::REMOTE => (None, self.backend.marker(&held).await?),
-            Must::Anything => (None, None),
-            Must::Be(id) => {
+            Expectation::ReadOnly if B::REMOTE => (None, self.backend.marker(&held).await?),
+            Expectation::ReadOnly => (None, None),
+            Expectation::Id(id) => {
                 let found = self.backend.marker(&held).await?;
                 self.check(&id, found.as_ref())?;
                 (Some(id), found)
@@ -439,7 +439,7 @@ impl<B: Backend> Proof<B> {
     }
 
     /// Whether the storage is only read, because it is not attached yet.
-    pub fn surveyed(&self) -> bool {
+    pub fn is_read_only(&self) -> bool {
         self.id.is_none()
     }
 
@@ -447,7 +447,7 @@ impl<B: Backend> Proof<B> {
     ///
     /// # Errors
     /// [`Backend::probe`]'s.
-    pub async fn honoured(&self) -> Result<&Proved> {
+    pub async fn honoured(&self) -> Result<&Capabilities> {
         match self.marker().and_then(|marker| marker.proved.as_ref()) {
             Some(proved) => Ok(proved),
             None => self.of.honoured.get_or_try_init(|| self.of.backend.probe(&self.held, false)).await,
@@ -515,52 +515,52 @@ impl<B: Backend> Proof<B> {
     }
 }
 
-/// Which storage this must be.
+/// What the marker must say.
 #[derive(Debug, Default)]
-struct Expected(RwLock<Must>);
+struct Expected(RwLock<Expectation>);
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-enum Must {
+enum Expectation {
     #[default]
     Unknown,
-    /// Whichever: it is only read.
-    Anything,
-    Be(String),
+    /// Any: it is only read.
+    ReadOnly,
+    Id(String),
 }
 
 impl Expected {
-    fn must(&self) -> Must {
+    fn get(&self) -> Expectation {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, must: Must) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = must;
+    fn set(&self, expectation: Expectation) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = expectation;
     }
 
-    /// It must hold this id.
-    fn be(&self, storage_id: &str) {
-        self.set(Must::Be(storage_id.to_owned()));
+    /// Its marker must hold this id.
+    fn set_id(&self, storage_id: &str) {
+        self.set(Expectation::Id(storage_id.to_owned()));
     }
 
-    /// It is only read.
-    fn survey(&self) {
-        self.set(Must::Anything);
+    /// It is only read from now on.
+    fn set_read_only(&self) {
+        self.set(Expectation::ReadOnly);
     }
 
     /// The id that its marker must hold.
     fn id(&self) -> Option<String> {
-        match self.must() {
-            Must::Be(id) => Some(id),
-            Must::Unknown | Must::Anything => None,
+        match self.get() {
+            Expectation::Id(id) => Some(id),
+            Expectation::Unknown | Expectation::ReadOnly => None,
         }
     }
 
     /// # Errors
     /// [`Kind::NotAttached`] where it is only read.
     fn may_change(&self) -> Result<()> {
-        match self.must() {
-            Must::Unknown | Must::Be(_) => Ok(()),
-            Must::Anything => {
+        match self.get() {
+            Expectation::Unknown | Expectation::Id(_) => Ok(()),
+            Expectation::ReadOnly => {
                 Err(Error::new(Kind::NotAttached, "the storage is only looked at: nothing in it is changed").hint("rowbound attach"))
             }
         }

@@ -20,8 +20,8 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::OnceCell;
 
 use super::{
-    About, Access, Backend, Described, Eraser, Expired, Fetched, Kept, Look, Marker, Pages, PerName, Proved, Proving, Removed, Restored,
-    Seen, Signed, Signer, Trashed, Upload, Whereabouts, whereabouts,
+    Access, Backend, Capabilities, Described, Eraser, Expired, Fetched, FileVersion, Marker, Pages, PerName, Proving, PutOptions, Removed,
+    Restored, Signed, Signer, Stat, TrashKind, Trashed, Upload, Whereabouts, whereabouts,
 };
 use crate::{
     error::{Error, Kind, Result},
@@ -34,7 +34,7 @@ mod attributes; // storage classes and access lists
 mod copies; // a trash of copies
 mod keys; // looks, listings and deletions by exact key
 mod list; // every file, in order
-mod look; // many looks at once
+mod stat; // many looks at once
 mod marker; // the proof that the bucket is there
 mod probe; // what the service honours
 mod remove; // deletions by name
@@ -164,7 +164,7 @@ impl Backend for S3Backend {
         self.inner.remove_marker(marker).await
     }
 
-    async fn probe(&self, (): &(), _: bool) -> Result<Proved> {
+    async fn probe(&self, (): &(), _: bool) -> Result<Capabilities> {
         self.inner.probe().await
     }
 
@@ -180,15 +180,15 @@ impl Backend for S3Backend {
         self.inner.now().await
     }
 
-    async fn look(&self, proof: &Proof, names: &[FileName]) -> Result<PerName<Look>> {
+    async fn stat(&self, proof: &Proof, names: &[FileName]) -> Result<PerName<Stat>> {
         let exact = exact(proof);
         // Where nothing is changed, a column that leads to a file by whatever spelling is evidence: `attach` looks before it knows what the service keeps apart.
-        let taken = |name: &FileName| proof.surveyed() || takes(exact, name);
+        let taken = |name: &FileName| proof.is_read_only() || takes(exact, name);
         let asked: Vec<&FileName> = names.iter().filter(|name| taken(name)).collect();
         let mut looked = self.inner.looked(&asked).await.into_iter();
         let one = |name: &FileName| match taken(name) {
             true => looked.next().expect("every name that is taken was looked at"),
-            false => Ok(Look::Refused(NOT_EXACT.to_owned())),
+            false => Ok(Stat::Refused(NOT_EXACT.to_owned())),
         };
         Ok(names.iter().map(one).collect())
     }
@@ -206,18 +206,18 @@ impl Backend for S3Backend {
         self.inner.fetch(exact(proof), name).await
     }
 
-    async fn begin(&self, proof: &Proof, name: &FileName, about: &About) -> Result<Box<dyn Upload>> {
-        Ok(Box::new(upload::Incoming::begin(&self.inner, proof, name, about).await?))
+    async fn begin(&self, proof: &Proof, name: &FileName, options: &PutOptions) -> Result<Box<dyn Upload>> {
+        Ok(Box::new(upload::Incoming::begin(&self.inner, proof, name, options).await?))
     }
 
     fn signer(&self) -> Option<&dyn Signer<Self>> {
         Some(self)
     }
 
-    async fn remove(&self, proof: &Proof, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
+    async fn remove(&self, proof: &Proof, items: &[(FileName, FileVersion)]) -> Result<PerName<Removed>> {
         let proved = proof.honoured().await?;
         items.iter().try_for_each(|(name, _)| self.inner.must_take(proved.exact, name))?;
-        self.inner.look_for_unfinished(proved.trash == Kept::Versions);
+        self.inner.look_for_unfinished(proved.trash == TrashKind::Versions);
         self.inner.remove(proof, proved, items).await
     }
 
@@ -227,7 +227,7 @@ impl Backend for S3Backend {
 
     async fn trashed(&self, proof: &Proof, names: &[FileName]) -> Result<PerName<Option<Trashed>>> {
         let inner = &self.inner;
-        let versioned = proof.honoured().await?.trash == Kept::Versions;
+        let versioned = proof.honoured().await?.trash == TrashKind::Versions;
         let found = join_all(names.iter().map(|name| async move {
             let found = if versioned { inner.hidden(name).await } else { inner.copied(name).await };
             found.map_err(|failure| {
@@ -316,11 +316,11 @@ impl Inner {
         }
     }
 
-    fn mode(&self, proved: &Proved) -> Result<Mode> {
+    fn mode(&self, proved: &Capabilities) -> Result<Mode> {
         Ok(match (self.erase, self.trash, proved.trash) {
-            (Erase::AllVersions, _, Kept::Versions) => Mode::EraseVersions,
-            (Erase::AfterRetention, Trash::Off, Kept::Versions) => return Err(self.would_reveal()),
-            (Erase::AfterRetention, _, Kept::Versions) => Mode::Versions,
+            (Erase::AllVersions, _, TrashKind::Versions) => Mode::EraseVersions,
+            (Erase::AfterRetention, Trash::Off, TrashKind::Versions) => return Err(self.would_reveal()),
+            (Erase::AfterRetention, _, TrashKind::Versions) => Mode::Versions,
             (Erase::AfterRetention, Trash::Keep(_), _) => Mode::Copies,
             _ => Mode::Erase,
         })
@@ -333,7 +333,7 @@ impl Inner {
     }
 
     /// What lies under each name, without a proof.
-    async fn looked(&self, names: &[&FileName]) -> PerName<Look> {
+    async fn looked(&self, names: &[&FileName]) -> PerName<Stat> {
         let looked = self.looks(names).await;
         let fail = |failure: &Failure, name| self.failed(failure, "s3:GetObject", "cannot look at the file", name);
         looked.into_iter().zip(names).map(|(one, name)| one.map_err(|failure| fail(&failure, name))).collect()

@@ -17,8 +17,8 @@ use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    About, Access, Backend, Described, Eraser, Expired, Fetched, Kept, Look, Marker, Pages, PerName, Proved, Proving, Removed, Restored,
-    Seen, Signed, Signer, Trashed, Upload, Whereabouts, Written, services, whereabouts,
+    Access, Backend, Capabilities, Described, Eraser, Expired, Fetched, FileVersion, Marker, Pages, PerName, Proving, PutOptions, Removed,
+    Restored, Signed, Signer, Stat, TrashKind, Trashed, Upload, Whereabouts, Written, services, whereabouts,
 };
 use crate::{
     error::{Error, Kind, Result},
@@ -27,7 +27,7 @@ use crate::{
 };
 
 mod list; // every file, in order
-mod look; // one path: exactly this one, or a refusal
+mod stat; // one path: exactly this one, or a refusal
 mod marker; // the proof that the service is there
 mod open; // a URL -> OpenDAL's operator
 mod probe; // what the service honours
@@ -36,7 +36,7 @@ mod trash; // where files wait
 mod upload; // files that come in and go out
 mod wire; // calls, again where that can help
 
-use look::Stat;
+use stat::PathStat;
 use wire::{Failure, Wire};
 
 /// A storage on a service.
@@ -119,7 +119,7 @@ impl Backend for ServiceBackend {
         self.inner.remove_marker(marker.is_some()).await
     }
 
-    async fn probe(&self, (): &(), thorough: bool) -> Result<Proved> {
+    async fn probe(&self, (): &(), thorough: bool) -> Result<Capabilities> {
         self.inner.probe(thorough).await
     }
 
@@ -136,8 +136,8 @@ impl Backend for ServiceBackend {
         self.inner.now().await
     }
 
-    async fn look(&self, _: &Proof, names: &[FileName]) -> Result<PerName<Look>> {
-        Ok(join_all(names.iter().map(|name| self.inner.look(name))).await)
+    async fn stat(&self, _: &Proof, names: &[FileName]) -> Result<PerName<Stat>> {
+        Ok(join_all(names.iter().map(|name| self.inner.stat_name(name))).await)
     }
 
     async fn read(&self, _: &Proof, name: &FileName, limit: usize) -> Result<Option<Vec<u8>>> {
@@ -150,10 +150,10 @@ impl Backend for ServiceBackend {
                 .hint("look at the path with the service's own tools")
         };
         let failed = |failure: &wire::Failure| inner.failed(failure, "cannot read the file", name);
-        let size = match inner.look(name).await? {
-            Look::Missing => return Ok(None),
-            Look::Refused(why) => return Err(refused(&why)),
-            Look::Seen(seen) => seen.size,
+        let size = match inner.stat_name(name).await? {
+            Stat::Missing => return Ok(None),
+            Stat::Refused(why) => return Err(refused(&why)),
+            Stat::File(seen) => seen.size,
         };
         // Asked for no more than there is: what services answer to that differs.
         let most = size.min(limit as u64);
@@ -173,15 +173,15 @@ impl Backend for ServiceBackend {
         self.inner.fetch(name).await
     }
 
-    async fn begin(&self, proof: &Proof, name: &FileName, about: &About) -> Result<Box<dyn Upload>> {
-        Ok(Box::new(upload::Incoming::begin(&self.inner, proof, name, about).await?))
+    async fn begin(&self, proof: &Proof, name: &FileName, options: &PutOptions) -> Result<Box<dyn Upload>> {
+        Ok(Box::new(upload::Incoming::begin(&self.inner, proof, name, options).await?))
     }
 
     fn signer(&self) -> Option<&dyn Signer<Self>> {
         Some(self)
     }
 
-    async fn remove(&self, proof: &Proof, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
+    async fn remove(&self, proof: &Proof, items: &[(FileName, FileVersion)]) -> Result<PerName<Removed>> {
         let proved = self.inner.honoured(proof).await?;
         let batch = trash::batch_id(proof.stamp());
         Ok(join_all(items.iter().map(|(name, seen)| self.inner.remove(proved, name, seen, &batch))).await)
@@ -245,9 +245,9 @@ impl Inner {
     }
 
     /// What the service was seen to honour.
-    async fn honoured<'a>(&self, proof: &'a Proof) -> Result<&'a Proved> {
+    async fn honoured<'a>(&self, proof: &'a Proof) -> Result<&'a Capabilities> {
         let proved = proof.honoured().await?;
-        if matches!(self.trash, Trash::Keep(_)) && proved.trash == Kept::No {
+        if matches!(self.trash, Trash::Keep(_)) && proved.trash == TrashKind::No {
             return Err(self
                 .error(Kind::Config, "`trash` was not kept when the storage was attached: whether the service can is not known")
                 .hint("run `rowbound attach`"));
@@ -260,18 +260,18 @@ impl Inner {
         if self.kind.strips && name.as_str().contains(|c: char| c.is_control() || services::URL_MARKS.contains(&c)) {
             return Some("it holds `;`, `?`, `#` or a control character: the service may take another name for it");
         }
-        look::exact(name.as_str()).err()
+        stat::exact(name.as_str()).err()
     }
 
     /// What lies under a name, without a proof.
-    async fn look(&self, name: &FileName) -> Result<Look> {
+    async fn stat_name(&self, name: &FileName) -> Result<Stat> {
         if let Some(why) = self.refusal(name) {
-            return Ok(Look::Refused(why.to_owned()));
+            return Ok(Stat::Refused(why.to_owned()));
         }
         match self.stat(name.as_str()).await {
-            Ok(Stat::Missing) => Ok(Look::Missing),
-            Ok(Stat::File(seen)) => Ok(Look::Seen(seen)),
-            Ok(Stat::Other(what)) => Ok(Look::Refused(what.to_owned())),
+            Ok(PathStat::Missing) => Ok(Stat::Missing),
+            Ok(PathStat::File(seen)) => Ok(Stat::File(seen)),
+            Ok(PathStat::Other(what)) => Ok(Stat::Refused(what.to_owned())),
             Err(failure) => Err(self.failed(&failure, "cannot look at the file", name)),
         }
     }

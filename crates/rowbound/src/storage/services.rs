@@ -123,7 +123,7 @@ pub fn find(scheme: &str) -> Result<&'static ServiceKind> {
         None => {
             let known: Vec<_> = SERVICES.iter().map(|s| format!("{}://", s.scheme)).collect();
             Err(Error::new(Kind::Config, format!("there is no kind of storage that is called {scheme:?}"))
-                .hint(format!("known are folder:, s3://, {}; docs/storages.md tells why others are not", known.join(", "))))
+                .hint(format!("known are folder:, s3://, {}; docs/storages.md explains why others are not", known.join(", "))))
         }
     }
 }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 
-use super::Seen;
+use super::FileVersion;
 use crate::{
     error::{Error, Kind, Result, Retry},
     name::FileName,
@@ -17,7 +17,7 @@ use crate::{
 
 /// What is known of a file before its first byte.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct About {
+pub struct PutOptions {
     /// Its media type, for storages that keep one with the file (S3, most services): `image/jpeg`.
     pub content_type: Option<String>,
     /// How browsers may keep it, for the same storages: `public, max-age=31536000, immutable`.
@@ -26,18 +26,18 @@ pub struct About {
 
 /// Whether a file may take the place of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Over {
+pub enum PutMode {
     /// It is placed only where nothing is.
-    Nothing,
+    Create,
     /// A file that is there is replaced, in one step.
-    Whatever,
+    Overwrite,
 }
 
 /// What became of a file that was to be placed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Placed {
+pub enum PutResult {
     /// It is there, whole and durable.
-    There,
+    Stored,
     /// Something else has the name: nothing was changed.
     Occupied,
 }
@@ -49,12 +49,12 @@ pub trait Upload: Send + std::fmt::Debug {
     /// Takes the next bytes. Memory stays constant, however many there are.
     async fn write(&mut self, bytes: Bytes) -> Result<()>;
 
-    /// Makes the file visible under `name`, in one step, and durable. After [`Placed::Occupied`] it may be placed under another name.
+    /// Makes the file visible under `name`, in one step, and durable. After [`PutResult::Occupied`] it may be placed under another name.
     ///
     /// # Errors
     /// [`Kind::Busy`]: where the name had to be known from the beginning (large files on S3, services that cannot rename), another one than that of
     /// [`super::Storage::begin`]. [`Kind::Storage`] for a name that this storage cannot hold.
-    async fn place(&mut self, name: &FileName, over: Over) -> Result<Placed>;
+    async fn publish(&mut self, name: &FileName, mode: PutMode) -> Result<PutResult>;
 
     /// Gives it up, and waits until nothing of it is left.
     async fn abort(self: Box<Self>) -> Result<()>;
@@ -66,7 +66,7 @@ pub type Body = Pin<Box<dyn Stream<Item = Result<Bytes>> + Send>>;
 /// A file that goes out.
 pub struct Fetched {
     /// What it was when it was opened.
-    pub seen: Seen,
+    pub seen: FileVersion,
     /// Its media type, where the storage keeps one.
     pub content_type: Option<String>,
     /// Exactly `seen.size` bytes, or an error.

@@ -1,7 +1,7 @@
 //! Where a storage is: what tells two places apart, and what lies in another.
 //!
 //! In: what a storage knows of its own place, and the markers that it meets. Out: [`Whereabouts`], and the errors for a storage that lies within another.
-//! Promise: whoever sees a doubt here stops. Rows of the one storage would release files that rows of the other still reference.
+//! Promise: on a doubt here everything stops. Rows of the one storage would release files that rows of the other still reference.
 
 use std::collections::BTreeSet;
 

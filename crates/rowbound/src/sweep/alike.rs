@@ -1,15 +1,15 @@
-//! What orphans look like: to whoever has to decide about many of them, a number says little.
+//! What orphans look like: to a person who has to decide about many of them, a number says little.
 //!
 //! In: the orphans in the spool, and the storage. Out: sentences on a sample of them, and how many look as if they were made of a file that is there: derivatives that no
 //! binding knows, most likely. Promise: it stops a sweep at most, and keeps none from stopping; where the storage does not answer, the sweep stops.
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::{Finding, Work, compare::brake, spool::Spool};
+use super::{Finding, Work, brake::inconclusive, spool::Spool};
 use crate::{
     error::{Error, Result},
     name::FileName,
-    storage::Look,
+    storage::Stat,
 };
 
 /// So many orphans are looked at, from all over; where each look costs a request, fewer.
@@ -55,11 +55,12 @@ impl Work<'_> {
         let all: Vec<Vec<Way>> = sampled.iter().map(|(name, _)| ways(name, suffixes)).collect();
         let asked: HashSet<&FileName> = all.iter().flatten().flat_map(|way| &way.originals).collect();
         let asked: Vec<FileName> = asked.into_iter().cloned().collect();
-        let failed = |e: Error| brake("it could not be asked whether orphans are made of files that are there", &e, &self.storage.name);
+        let failed =
+            |e: Error| inconclusive("it could not be asked whether orphans are made of files that are there", &e, &self.storage.name);
         let mut there: HashSet<&FileName> = HashSet::new();
         for some in asked.chunks(1_000) {
-            for (name, look) in some.iter().zip(self.place.look(some).await.map_err(failed)?) {
-                if matches!(look.map_err(failed)?, Look::Seen(_)) {
+            for (name, look) in some.iter().zip(self.place.stat(some).await.map_err(failed)?) {
+                if matches!(look.map_err(failed)?, Stat::File(_)) {
                     there.insert(name);
                 }
             }

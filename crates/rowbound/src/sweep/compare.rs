@@ -14,7 +14,9 @@ use tokio::sync::watch;
 use unicode_normalization::UnicodeNormalization;
 
 use super::{
-    Dangling, Finding, Orphan, Progress, Work, broken_order,
+    Dangling, Finding, Orphan, Progress, Work,
+    brake::inconclusive,
+    broken_order,
     elsewhere::BYTES,
     join::{Join, Next},
     rows::Rows,
@@ -22,16 +24,16 @@ use super::{
     spool::{Counts, Point, Spool},
 };
 use crate::{
-    binding::{Resolved, Scan as Names, aliases, by_alias, same_path},
+    binding::{Resolved, Scan, aliases, by_alias, same_path},
     capture::Bound,
     clock,
     collect::age,
     crash,
-    database::{ColumnSearch, Scan},
+    database::{ColumnScan, ColumnSearch},
     error::{Error, Kind, Result},
     name::{FileName, Names as Allowed},
     originals::living_originals,
-    storage::{Listed, Look, OddEntry, Seen, whereabouts},
+    storage::{FileVersion, Listed, SkipReason, Stat, whereabouts},
 };
 
 /// Hints are looked at in batches of so many.
@@ -67,11 +69,11 @@ impl Work<'_> {
         let name = &self.storage.name;
         let no_rows = |e: Error| match broken_order(&e) {
             Some(_) => e,
-            None => brake("the rows could not be read to their end", &e, name),
+            None => inconclusive("the rows could not be read to their end", &e, name),
         };
         let no_files = |e: Error| match whereabouts::is_nested(&e) {
             true => e,
-            false => brake("the listing of the storage could not be completed", &e, name),
+            false => inconclusive("the listing of the storage could not be completed", &e, name),
         };
         let mut range = self.range.clone();
         range.after = point.at.as_ref().map(ToString::to_string).or(range.after);
@@ -114,7 +116,7 @@ impl Work<'_> {
                 Next::MoreRows => {
                     let (page, last) = rows.page().await.map_err(no_rows)?;
                     join.rows(page, last)
-                        .map_err(|e| brake("the rows do not come in order", &Error::new(Kind::Database, e.to_string()), name))?;
+                        .map_err(|e| inconclusive("the rows do not come in order", &Error::new(Kind::Database, e.to_string()), name))?;
                 }
                 Next::MoreFiles => {
                     progress.files.store(point.counts.files, Relaxed);
@@ -150,16 +152,16 @@ impl Work<'_> {
                         match entry {
                             Listed::File(file) if range.contains(file.as_str()) => page_files.push(file),
                             Listed::File(file) => last = last || range.is_behind(file.as_str()),
-                            Listed::Odd(folder, why) => {
+                            Listed::Skipped(folder, why) => {
                                 point.counts.odd += 1;
-                                if why == OddEntry::Copy {
+                                if why == SkipReason::Copy {
                                     tracing::warn!(storage = %name, %folder, "a copy of this storage lies within it: its files are left out");
                                 }
                             }
                         }
                     }
                     join.files(page_files, last)
-                        .map_err(|e| brake("the storage does not list in order", &Error::new(Kind::Storage, e.to_string()), name))?;
+                        .map_err(|e| inconclusive("the storage does not list in order", &Error::new(Kind::Storage, e.to_string()), name))?;
                 }
                 Next::End => break,
             }
@@ -218,17 +220,17 @@ impl Work<'_> {
     }
 
     async fn orphans(&self, names: &[FileName], started: Timestamp, counts: &mut Counts) -> Result<Vec<Orphan>> {
-        let failed = |e: Error| brake("a file could not be looked at", &e, &self.storage.name);
+        let failed = |e: Error| inconclusive("a file could not be looked at", &e, &self.storage.name);
         let mut old = Vec::new();
-        for (name, look) in names.iter().zip(self.place.look(names).await.map_err(failed)?) {
+        for (name, look) in names.iter().zip(self.place.stat(names).await.map_err(failed)?) {
             match look.map_err(failed)? {
-                Look::Missing => {} // it went meanwhile
-                Look::Refused(_) => counts.odd += 1,
+                Stat::Missing => {} // it went meanwhile
+                Stat::Refused(_) => counts.odd += 1,
                 // As old when the sweep began, so that no upload whose row comes later is taken for an orphan.
-                Look::Seen(seen) if self.is_old(&seen, started) => {
+                Stat::File(seen) if self.is_old(&seen, started) => {
                     old.push(Orphan { name: name.clone(), size: seen.size, modified: seen.modified })
                 }
-                Look::Seen(seen) => counts.young.add(seen.size),
+                Stat::File(seen) => counts.young.add(seen.size),
             }
         }
         let names: Vec<FileName> = old.iter().map(|o| o.name.clone()).collect();
@@ -245,17 +247,17 @@ impl Work<'_> {
 
     /// Whether a file is old enough, by its modification time. One that lies ahead says nothing: the collector waits until such a file, and one that was copied with
     /// an old time, has stayed the same for the storage's `min_age`.
-    fn is_old(&self, seen: &Seen, started: Timestamp) -> bool {
+    fn is_old(&self, seen: &FileVersion, started: Timestamp) -> bool {
         clock::passed(seen.modified, self.min_age, started) || age::lies_ahead(seen.modified, started)
     }
 
     /// Which of these a text, a JSON value or an array mentions, where a binding reads them or elsewhere in it: the collector would keep them.
     pub(super) async fn mentioned(&self, orphans: &[Orphan]) -> Result<HashSet<FileName>> {
-        let failed = |e: Error| brake("the rows could not be read to their end", &e, &self.storage.name);
+        let failed = |e: Error| inconclusive("the rows could not be read to their end", &e, &self.storage.name);
         let mut mentioned = HashSet::new();
         for (side, b) in self.sides.iter().flat_map(|side| side.here().filter(|b| mentions(b)).map(move |b| (side, b))) {
             for some in parts(orphans) {
-                let names = Names::new(&b.binding.reading, some.iter().map(|o| &o.name));
+                let names = Scan::new(&b.binding.reading, some.iter().map(|o| &o.name));
                 each_value(side, b, |value| {
                     names.held(value, |name, _| {
                         mentioned.insert(name.clone());
@@ -270,7 +272,7 @@ impl Work<'_> {
 
     /// Those that a value of a column of names or URLs could mean, though it is not read so: with the column and the value.
     pub(super) async fn otherwise(&self, orphans: &[Orphan]) -> Result<BTreeMap<FileName, (String, Vec<u8>)>> {
-        let failed = |e: Error| brake("the rows could not be read to their end", &e, &self.storage.name);
+        let failed = |e: Error| inconclusive("the rows could not be read to their end", &e, &self.storage.name);
         let mut meant = BTreeMap::new();
         // Where names are keys, a value is read as some key, whatever it is. If that one is there, it is meant.
         let mut read: BTreeMap<FileName, BTreeMap<FileName, (String, Vec<u8>)>> = BTreeMap::new();
@@ -312,8 +314,8 @@ impl Work<'_> {
         }
         let exact: Vec<FileName> = read.keys().cloned().collect();
         for some in exact.chunks(BATCH) {
-            for (name, look) in some.iter().zip(self.place.look(some).await.map_err(failed)?) {
-                if !matches!(look.map_err(failed)?, Look::Seen(_)) {
+            for (name, look) in some.iter().zip(self.place.stat(some).await.map_err(failed)?) {
+                if !matches!(look.map_err(failed)?, Stat::File(_)) {
                     meant.extend(read.remove(name).into_iter().flatten());
                 }
             }
@@ -324,7 +326,7 @@ impl Work<'_> {
     /// Those that a row may mean all the same, where keys need not be paths: it references another spelling, and nothing lies under that. A library of the application
     /// may take `/a/b.jpg` and `a//b.jpg` for `a/b.jpg`, or have made one of them.
     pub(super) async fn meant(&self, orphans: &[Orphan]) -> Result<HashSet<FileName>> {
-        let failed = |e: Error| brake("another spelling of an orphan's name could not be looked for", &e, &self.storage.name);
+        let failed = |e: Error| inconclusive("another spelling of an orphan's name could not be looked for", &e, &self.storage.name);
         let mut meant = HashSet::new();
         if self.storage.location.names() == Allowed::Paths {
             return Ok(meant);
@@ -352,8 +354,8 @@ impl Work<'_> {
             if held.is_empty() {
                 continue;
             }
-            for (name, look) in held.iter().zip(self.place.look(&held).await.map_err(failed)?) {
-                if !matches!(look.map_err(failed)?, Look::Seen(_)) {
+            for (name, look) in held.iter().zip(self.place.stat(&held).await.map_err(failed)?) {
+                if !matches!(look.map_err(failed)?, Stat::File(_)) {
                     meant.extend(spelled[name].iter().map(|orphan| (*orphan).clone()));
                 }
             }
@@ -362,15 +364,15 @@ impl Work<'_> {
     }
 
     async fn dangling(&self, names: &[FileName], counts: &mut Counts, found: &mut Vec<Finding>) -> Result<()> {
-        let failed = |e: Error| brake("a reference could not be looked up once more", &e, &self.storage.name);
+        let failed = |e: Error| inconclusive("a reference could not be looked up once more", &e, &self.storage.name);
         // The file may have come since the listing passed its name.
-        let looks = self.place.look(names).await.map_err(failed)?;
+        let looks = self.place.stat(names).await.map_err(failed)?;
         let (mut absent, mut refused) = (Vec::new(), 0);
         for (name, look) in names.iter().zip(looks) {
             match look.map_err(failed)? {
-                Look::Missing => absent.push(name.clone()),
-                Look::Refused(_) if name.as_path().is_err() => refused += 1,
-                Look::Refused(_) | Look::Seen(_) => {}
+                Stat::Missing => absent.push(name.clone()),
+                Stat::Refused(_) if name.as_path().is_err() => refused += 1,
+                Stat::Refused(_) | Stat::File(_) => {}
             }
         }
         if refused > 0 {
@@ -413,8 +415,8 @@ impl Work<'_> {
         let forms: Vec<(&FileName, FileName)> = names.iter().flat_map(|name| normal_forms(name).map(move |form| (name, form))).collect();
         let asked: Vec<FileName> = forms.iter().map(|(_, form)| form.clone()).collect();
         let mut found = HashMap::new();
-        for (form, look) in forms.into_iter().zip(self.place.look(&asked).await?) {
-            if matches!(look?, Look::Seen(_)) {
+        for (form, look) in forms.into_iter().zip(self.place.stat(&asked).await?) {
+            if matches!(look?, Stat::File(_)) {
                 found.insert(form.0.clone(), form.1);
             }
         }
@@ -446,7 +448,7 @@ fn parts(orphans: &[Orphan]) -> Vec<&[Orphan]> {
 
 /// Reads every value of what `b` binds.
 pub(super) async fn each_value(side: &Side<'_>, b: &Bound, mut take: impl FnMut(&[u8])) -> Result<()> {
-    let mut values = side.db.scan(&Scan::of(b)).await?;
+    let mut values = side.db.scan(&ColumnScan::of(b)).await?;
     let ended = || Error::new(Kind::Database, "a column's values ended before their last page").with("binding", &b.binding.column);
     loop {
         let page = values.pages.recv().await.ok_or_else(ended).flatten()?;
@@ -467,17 +469,6 @@ fn mentions(b: &Bound) -> bool {
 /// What to look for to find the rows that reference these names.
 fn searches(side: &Side<'_>, names: &[FileName]) -> Vec<ColumnSearch> {
     side.here().map(|b| ColumnSearch::of_read(b, names)).collect()
-}
-
-pub(super) fn brake(what: &str, e: &Error, storage: &str) -> Error {
-    Error::new(Kind::Brake, format!("{what}: nothing can be concluded, and nothing was deleted"))
-        .with("storage", storage)
-        .because(e.full())
-        .retry(e.retry_status())
-        .hint(format!(
-            "{}the same command goes on where it stopped, with --restart it begins anew",
-            e.hint_text().map(|h| format!("{h}; then ")).unwrap_or_default()
-        ))
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::{
     Finding, Orphan, Progress, Work,
-    compare::brake,
+    brake::inconclusive,
     last::{Lasts, is_telling},
     made::ends_of_made,
     sides::{Side, in_config},
@@ -29,7 +29,7 @@ use crate::{
     error::{Error, Kind, Result},
     evidence::makes_names,
     name::{FileName, Names},
-    storage::{Look, Storage},
+    storage::{Stat, Storage},
 };
 
 /// So many orphans, and so many bytes of their names, are looked for at a time.
@@ -57,7 +57,7 @@ pub struct Held {
 
 /// A name, and the value in which it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Said {
+pub struct MentionSample {
     /// The file.
     pub name: FileName,
     /// The column.
@@ -80,7 +80,7 @@ pub struct HeldBy {
     /// Of how many orphans.
     pub files: u64,
     /// Some of them.
-    pub samples: Vec<Said>,
+    pub samples: Vec<MentionSample>,
 }
 
 impl HeldBy {
@@ -96,7 +96,7 @@ pub struct Similar {
     /// How many.
     pub files: u64,
     /// Some of them.
-    pub samples: Vec<Said>,
+    pub samples: Vec<MentionSample>,
 }
 
 /// A column that could not be looked through, or not to its end.
@@ -163,7 +163,7 @@ impl Work<'_> {
         if counts.orphans.files == 0 {
             return Ok(found);
         }
-        let mut search = Search::begin(self).await?;
+        let mut search = CounterSearch::begin(self).await?;
         found.unread.append(&mut search.hidden);
         let rows: u64 = search.places.iter().map(|p| p.column.rows).sum();
         let rounds = if doubtful { 1 } else { counts.orphans.files.div_ceil(ROUND as u64) };
@@ -220,7 +220,7 @@ impl Work<'_> {
 }
 
 /// All columns, and what is known of longer names.
-struct Search<'a> {
+struct CounterSearch<'a> {
     work: &'a Work<'a>,
     places: Vec<Place<'a>>,
     /// Whether longer names are files, by storage and name.
@@ -245,11 +245,11 @@ struct Round {
     similar: Vec<Option<(String, String)>>,
 }
 
-impl<'a> Search<'a> {
+impl<'a> CounterSearch<'a> {
     async fn begin(work: &'a Work<'a>) -> Result<Self> {
         let (mut places, mut hidden) = (Vec::new(), Vec::new());
         for side in &work.sides {
-            let failed = |e: Error| brake("the columns could not be looked up", &e, &work.storage.name);
+            let failed = |e: Error| inconclusive("the columns could not be looked up", &e, &work.storage.name);
             if let Some(right) = side.db.hides_tables().await.map_err(failed)? {
                 let why = format!("the database shows only those on which the account has a right; grant {right}");
                 hidden.push(Unread {
@@ -267,7 +267,7 @@ impl<'a> Search<'a> {
                 places.push(Place { side, column: column.clone(), readers, makers });
             }
         }
-        Ok(Search { work, places, looked: HashMap::new(), storages: HashMap::new(), hidden })
+        Ok(CounterSearch { work, places, looked: HashMap::new(), storages: HashMap::new(), hidden })
     }
 
     /// Looks for these orphans in every column; those that are held come back, in their order.
@@ -282,7 +282,7 @@ impl<'a> Search<'a> {
         let makers = self.places.iter().flat_map(|place| place.makers.iter().map(move |b| (place.side, *b)));
         round.made = ends_of_made(makers, |base| round.last.contains_key(base))
             .await
-            .map_err(|e| brake("the rows could not be read to their end", &e, &self.work.storage.name))?;
+            .map_err(|e| inconclusive("the rows could not be read to their end", &e, &self.work.storage.name))?;
         for at in 0..self.places.len() {
             let place = &self.places[at];
             let mut by = HeldBy {
@@ -296,7 +296,7 @@ impl<'a> Search<'a> {
                 Ok(()) => {}
                 Err(e) if e.kind() == Kind::Busy && *stop.borrow() => return Err(e),
                 Err(e) if e.kind() == Kind::DatabaseUnreachable => {
-                    return Err(brake("a column could not be looked through", &e, &self.work.storage.name));
+                    return Err(inconclusive("a column could not be looked through", &e, &self.work.storage.name));
                 }
                 Err(e) => {
                     if found.unread.iter().all(|u| (&u.column, &u.config) != (&by.column, &by.config)) {
@@ -326,7 +326,7 @@ impl<'a> Search<'a> {
                 (None, Some((column, value))) => {
                     found.similar.files += 1;
                     if found.similar.samples.len() < SAMPLES {
-                        found.similar.samples.push(Said { name: orphan.name, column, value });
+                        found.similar.samples.push(MentionSample { name: orphan.name, column, value });
                     }
                 }
                 (None, None) => {}
@@ -429,7 +429,7 @@ impl<'a> Search<'a> {
                     .entry(key)
                     .or_insert_with(|| {
                         let place = side.plan.storages.get(&storage).and_then(|plan| crate::storage::open(plan).ok());
-                        place.inspect(|place| place.survey())
+                        place.inspect(|place| place.set_read_only())
                     })
                     .clone()
             }
@@ -443,8 +443,8 @@ impl<'a> Search<'a> {
             return Ok(false);
         }
         // A storage that cannot be asked explains nothing.
-        let looks = place.look(std::slice::from_ref(&key.1)).await.unwrap_or_default();
-        let is = matches!(looks.first(), Some(Ok(Look::Seen(_))));
+        let looks = place.stat(std::slice::from_ref(&key.1)).await.unwrap_or_default();
+        let is = matches!(looks.first(), Some(Ok(Stat::File(_))));
         self.looked.insert(key, is);
         Ok(is)
     }
@@ -517,7 +517,7 @@ impl Round {
         if by.samples.len() < SAMPLES || self.held[i].is_none() {
             let value = excerpt(value, name);
             if by.samples.len() < SAMPLES {
-                by.samples.push(Said { name: name.clone(), column: by.shown(), value: value.clone() });
+                by.samples.push(MentionSample { name: name.clone(), column: by.shown(), value: value.clone() });
             }
             self.held[i].get_or_insert((by.shown(), value));
         }

@@ -10,11 +10,11 @@ use crate::name::FileName;
 /// What comes next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// A file that no row names.
+    /// A file that no row references.
     File(FileName),
     /// A name that rows hold and that no file has.
     Row(FileName),
-    /// A file that rows name.
+    /// A file that rows reference.
     Both(FileName),
     /// The next page of files is needed.
     MoreFiles,

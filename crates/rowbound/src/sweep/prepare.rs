@@ -41,7 +41,7 @@ impl<'a> Work<'a> {
         let (mut bound, mut attached) = (number(plan, &BTreeMap::new()), false);
         match &record {
             None if changes => return Err(not_attached("nothing is deleted or brought back before Rowbound is attached to this database")),
-            None => place.survey(),
+            None => place.set_read_only(),
             Some(record) => {
                 let identity = db.identity().await?;
                 if identity != record.identity {
@@ -74,16 +74,16 @@ impl<'a> Work<'a> {
                         attached = true;
                     }
                     None if changes => return Err(not_attached("this storage is not attached yet")),
-                    None => place.survey(),
+                    None => place.set_read_only(),
                 }
             }
         }
         if !plan.bindings.iter().any(|b| b.storage == storage.name) {
-            return Err(Error::new(Kind::Config, "no binding names files of this storage: every file would be an orphan")
+            return Err(Error::new(Kind::Config, "no binding references files of this storage: every file would be an orphan")
                 .with("storage", &storage.name)
-                .hint("add a [[binding]] for each column that names its files"));
+                .hint("add a [[binding]] for each column that references its files"));
         }
-        place.prove().await?;
+        place.verify_marker().await?;
         let own = record.as_ref().map_or("", |r| r.id.as_str());
         let mut sides = vec![Side { db, plan, storage, bound, label: None, id: own.to_owned() }];
         if !options.with.is_empty() {

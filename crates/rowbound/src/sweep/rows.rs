@@ -14,11 +14,11 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{Odd, range::Range, sides::in_config, sorter::Sorter};
+use super::{AmbiguousValues, range::Range, sides::in_config, sorter::Sorter};
 use crate::{
     binding::{Reading, Resolved},
     capture::Bound,
-    database::{Database, Scan, Values},
+    database::{ColumnScan, Database, Values},
     error::{Error, Kind, Result},
     name::FileName,
 };
@@ -30,7 +30,7 @@ const PAGE: usize = 1024;
 type Names = (Vec<FileName>, bool);
 
 /// Values that are read as no name, by column.
-type Unexplained = Arc<Mutex<BTreeMap<String, Odd>>>;
+type Unexplained = Arc<Mutex<BTreeMap<String, AmbiguousValues>>>;
 
 /// What all columns have in common.
 #[derive(Default)]
@@ -68,7 +68,7 @@ impl Rows {
             let plain = b.binding.reading == Reading::Name && b.binding.query.is_none();
             let (after, until) = if plain { range.bounds() } else { (None, None) };
             let ordered = plain && !unordered.contains(&b.id);
-            let scan = Scan { ordered, after, until, ..Scan::of(b) };
+            let scan = ColumnScan { ordered, after, until, ..ColumnScan::of(b) };
             let values = db.scan(&scan).await?;
             let (to, pages) = mpsc::channel(2);
             let column = Column { bound: b.clone(), range: range.clone(), refused: refused.clone(), unexplained: unexplained.clone(), to };
@@ -96,7 +96,7 @@ impl Rows {
     }
 
     /// Values that are read as no name, by column.
-    pub(super) fn unexplained(&self) -> BTreeMap<String, Odd> {
+    pub(super) fn unexplained(&self) -> BTreeMap<String, AmbiguousValues> {
         let mut all = BTreeMap::new();
         for (label, found) in &self.unexplained {
             for (column, odd) in std::mem::take(&mut *found.lock().unwrap_or_else(|e| e.into_inner())) {
@@ -227,7 +227,7 @@ impl Column {
     }
 
     fn sort_here(self, mut values: Values, folder: &Path) -> Result<()> {
-        let place = |e: std::io::Error| {
+        let in_context = |e: std::io::Error| {
             Error::new(Kind::Config, "cannot sort the names of a column")
                 .with("binding", &self.bound.binding.column)
                 .with("folder", folder.display())
@@ -245,7 +245,7 @@ impl Column {
                 }
             });
             if let Some(e) = failed {
-                return Err(place(e));
+                return Err(in_context(e));
             }
             whole = page.last;
         }
@@ -255,9 +255,9 @@ impl Column {
             );
         }
         let mut page = Vec::with_capacity(PAGE);
-        for name in sorter.finish().map_err(place)? {
-            let name = name.map_err(place)?;
-            page.push(FileName::key(&name).map_err(|why| place(std::io::Error::other(format!("{name:?} {why}"))))?);
+        for name in sorter.finish().map_err(in_context)? {
+            let name = name.map_err(in_context)?;
+            page.push(FileName::key(&name).map_err(|why| in_context(std::io::Error::other(format!("{name:?} {why}"))))?);
             if page.len() == PAGE && self.to.blocking_send(Ok((std::mem::replace(&mut page, Vec::with_capacity(PAGE)), false))).is_err() {
                 return Ok(()); // nobody reads any more
             }

@@ -72,29 +72,29 @@ const APART: i32 = 1_000_000;
 /// # Errors
 /// [`Kind::NotAttached`], [`Kind::Identity`] and [`Kind::Drift`] as a worker there would stop for; [`Kind::Config`] where it is no other installation of this storage.
 pub(super) async fn other<'a>(other: &'a Other, marker: &Marker, own: &str, count: usize) -> Result<Side<'a>> {
-    let place = |e: Error| e.with("with", &other.label);
+    let in_context = |e: Error| e.with("with", &other.label);
     let record = other
         .db
         .installation()
         .await
-        .map_err(place)?
-        .ok_or_else(|| place(Error::new(Kind::NotAttached, "nothing is attached to the database of this configuration")))?;
-    is_the_attached_one(other.db.as_ref(), &record).await.map_err(place)?;
+        .map_err(in_context)?
+        .ok_or_else(|| in_context(Error::new(Kind::NotAttached, "nothing is attached to the database of this configuration")))?;
+    is_the_attached_one(other.db.as_ref(), &record).await.map_err(in_context)?;
     if record.id == own {
-        return Err(place(Error::new(Kind::Config, "this is the database that is swept already"))
+        return Err(in_context(Error::new(Kind::Config, "this is the database that is swept already"))
             .hint(
                 "--with takes the configurations of the other installations that use the storage; one with database = \"${DATABASE_URL}\" is about the database that our environment names",
             ));
     }
     let storage = of_marker(other, &record, marker).ok_or_else(|| {
-        place(Error::new(Kind::Config, "no storage of this configuration is the one that is swept"))
+        in_context(Error::new(Kind::Config, "no storage of this configuration is the one that is swept"))
             .with("installations that use it", marker.installations.join(", "))
             .hint("the installation of a configuration stands in the storage's marker after `rowbound attach --shared`")
     })?;
-    let mut bound = same_bindings(&other.plan, &record).map_err(place)?;
-    let drift = record.snapshot.drift(&other.db.snapshot(&bound).await.map_err(place)?);
+    let mut bound = same_bindings(&other.plan, &record).map_err(in_context)?;
+    let drift = record.snapshot.drift(&other.db.snapshot(&bound).await.map_err(in_context)?);
     if !drift.is_empty() {
-        return Err(place(drifted(&drift)));
+        return Err(in_context(drifted(&drift)));
     }
     let apart = i32::try_from(count).unwrap_or(i32::MAX).saturating_mul(APART);
     bound.iter_mut().for_each(|b| b.id = b.id.saturating_add(apart));

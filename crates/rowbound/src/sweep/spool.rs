@@ -1,6 +1,6 @@
 //! What a sweep has found so far, on disk: a line of JSON each.
 //!
-//! In: findings, and how far the comparison has come. Out: the same, to whoever asks later, and a point from which a sweep that was cut off goes on.
+//! In: findings, and how far the comparison has come. Out: the same, later, and a point from which a sweep that was cut off goes on.
 //! Promise: what is behind the last point is forgotten, so that nothing stands there twice; one sweep at a time writes a spool.
 
 use std::{
@@ -24,11 +24,11 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Finding {
-    /// A file that no row names.
+    /// A file that no row references.
     Orphan(Orphan),
     /// The same, but its name stands in a value, though no binding reads it there: it is held.
     Held(Held),
-    /// A row that names a file that is not there.
+    /// A row that references a file that is not there.
     Dangling(Dangling),
 }
 
@@ -44,9 +44,9 @@ pub(super) struct Counts {
     #[serde(default)]
     pub otherwise: super::Amount,
     #[serde(default)]
-    pub otherwise_in: BTreeMap<String, super::Odd>,
+    pub otherwise_in: BTreeMap<String, super::AmbiguousValues>,
     #[serde(default)]
-    pub unexplained: BTreeMap<String, super::Odd>,
+    pub unexplained: BTreeMap<String, super::AmbiguousValues>,
     pub protected: u64,
     pub odd: u64,
     pub dangling: u64,
@@ -57,7 +57,7 @@ pub(super) struct Counts {
 
 impl Counts {
     /// What was held is an orphan again, until it is found held once more.
-    pub fn let_go(&mut self) {
+    pub fn release_held(&mut self) {
         let held = std::mem::take(&mut self.held);
         self.orphans.files += held.files;
         self.orphans.bytes += held.bytes;
@@ -100,11 +100,11 @@ impl Spool {
     /// # Errors
     /// [`Kind::Busy`] while another process writes it.
     pub(super) fn open(path: &Path, what: &str, afresh: bool, oldest: Timestamp) -> Result<(Self, Option<Point>)> {
-        let place = |e: std::io::Error| failed(path, e);
+        let in_context = |e: std::io::Error| failed(path, e);
         if let Some(folder) = path.parent() {
-            owner::make_folders(folder).map_err(place)?;
+            owner::make_folders(folder).map_err(in_context)?;
         }
-        let mut file = owner::open_or_make(path).map_err(place)?;
+        let mut file = owner::open_or_make(path).map_err(in_context)?;
         match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
@@ -112,15 +112,16 @@ impl Spool {
                     .with("file", path.display())
                     .hint("let it end; several processes can share a storage with --after and --until"));
             }
-            Err(e) => return Err(place(e.into())),
+            Err(e) => return Err(in_context(e.into())),
         }
-        let found = if afresh { None } else { last_point(&mut file, what).map_err(place)?.filter(|(_, started, _)| *started >= oldest) };
+        let found =
+            if afresh { None } else { last_point(&mut file, what).map_err(in_context)?.filter(|(_, started, _)| *started >= oldest) };
         let (length, started, point) = match found {
             Some((length, started, point)) => (length, started, Some(point)),
             None => (0, Timestamp::now(), None),
         };
-        file.set_len(length).map_err(place)?;
-        file.seek(SeekFrom::Start(length)).map_err(place)?;
+        file.set_len(length).map_err(in_context)?;
+        file.seek(SeekFrom::Start(length)).map_err(in_context)?;
         let mut spool = Spool { path: path.to_owned(), what: what.to_owned(), file: BufWriter::new(file), started };
         if length == 0 {
             spool.write(&Line::Begin { what: what.to_owned(), started })?;
@@ -147,17 +148,17 @@ impl Spool {
     /// Writes every finding anew, as `change` has it, and `point` behind them. Until the new file is in its place the old one counts.
     pub(super) fn rewrite(&mut self, point: &Point, mut change: impl FnMut(Finding) -> Result<Finding>) -> Result<()> {
         let path = self.new_path();
-        let place = |e: std::io::Error| failed(&path, e);
-        let file = owner::open_or_make(&path).map_err(place)?;
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|e| place(e.into()))?;
-        file.set_len(0).map_err(place)?;
+        let in_context = |e: std::io::Error| failed(&path, e);
+        let file = owner::open_or_make(&path).map_err(in_context)?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|e| in_context(e.into()))?;
+        file.set_len(0).map_err(in_context)?;
         let mut new = Spool { path: path.clone(), what: self.what.clone(), file: BufWriter::new(file), started: self.started };
         new.write(&Line::Begin { what: self.what.clone(), started: self.started })?;
         for finding in self.findings()? {
             new.found(change(finding?)?)?;
         }
         new.point(point)?;
-        std::fs::rename(&path, &self.path).map_err(place)?;
+        std::fs::rename(&path, &self.path).map_err(in_context)?;
         self.file = new.file;
         Ok(())
     }

@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::{
-    Keeper, MARKER_AGE, Turn, WINDOW,
+    Keeper, MARKER_AGE, TurnResult, WINDOW,
     recheck::{Returned, newest},
-    told,
+    trace_facts,
 };
 use crate::{
     binding::Resolved,
@@ -23,9 +23,9 @@ use crate::{
     name::FileName,
     plan::Trash,
     queue::Outcome,
-    references::{self, References, Sight},
+    references::{self, CheckDepth, References},
     shadow::Shadow,
-    storage::{Look, Trashed},
+    storage::{Stat, Trashed},
     trace,
 };
 
@@ -112,26 +112,26 @@ impl Keeper {
     ///
     /// # Errors
     /// What keeps the emptying as a whole: the database's, and a storage that is away.
-    pub(super) async fn empty_page(&mut self) -> Result<Turn> {
+    pub(super) async fn empty_page(&mut self) -> Result<TurnResult> {
         if !self.upkeep.erasing.is_empty() {
             self.finish_erasure().await?;
         }
         if !self.capabilities.get(MARKER_AGE).await?.keeps {
-            return Ok(Turn::Done(self.erasing.end()));
+            return Ok(TurnResult::Done(self.erasing.end()));
         }
         if let Some(e) = self.clocks.get().await?.apart(&self.plan.name) {
             self.erasing.note(e);
-            return Ok(Turn::Done(self.erasing.end()));
+            return Ok(TurnResult::Done(self.erasing.end()));
         }
         let record = self.verify().await?;
         // What somebody put into shadow mode because too much had gone must not go on losing what lies in the trash.
         if Shadow::of(&record, self.guard.on(&self.plan.name)).all() {
-            return Ok(Turn::Done(self.erasing.end()));
+            return Ok(TurnResult::Done(self.erasing.end()));
         }
         let Some(before) = self.barrier().await? else {
             return Ok(match self.upkeep.clearing {
-                Some(_) => Turn::Waits,
-                None => Turn::Done(self.erasing.end()),
+                Some(_) => TurnResult::Waits,
+                None => TurnResult::Done(self.erasing.end()),
             });
         };
         self.erasing.under_way = true;
@@ -153,8 +153,8 @@ impl Keeper {
             let names: Vec<FileName> = files.iter().map(|t| t.name.clone()).collect();
             let asked = trace::now();
             // What goes here does not come back, so every value counts that could mean it.
-            let References { held, hold: lock, .. } =
-                references::find(self.db.as_ref(), self.guard.bound(), &record, &self.plan.name, &names, Sight::Whole)
+            let References { held, lock, .. } =
+                references::find(self.db.as_ref(), self.guard.bound(), &record, &self.plan.name, &names, CheckDepth::Whole)
                     .await?
                     .looked_up(self.storage.as_ref())
                     .await;
@@ -173,20 +173,20 @@ impl Keeper {
                 all.iter().map(|t| (t.name.to_string(), fact(&t.name).into())).collect()
             });
             if !gone.is_empty() && !self.erase(&gone).await? {
-                return Ok(Turn::Another);
+                return Ok(TurnResult::Another);
             }
         }
         self.erasing.after = page.next;
         match self.erasing.after {
-            Some(_) => Ok(Turn::More),
+            Some(_) => Ok(TurnResult::More),
             None => self.end_emptying().await,
         }
     }
 
-    async fn end_emptying(&mut self) -> Result<Turn> {
+    async fn end_emptying(&mut self) -> Result<TurnResult> {
         self.upkeep.clearing = None;
         self.store(&[]).await?;
-        Ok(Turn::Done(self.erasing.end()))
+        Ok(TurnResult::Done(self.erasing.end()))
     }
 
     /// The moment before which what lies in the trash may go: the transactions that were open when it became due have ended. `None`: nothing is due, or they
@@ -277,10 +277,10 @@ impl Keeper {
         let names: Vec<FileName> = wanted.iter().map(|t| t.name.clone()).collect();
         let lately = clock::before(self.db.now().await?, WINDOW);
         let (mut entries, mut back) = (Vec::new(), Vec::new());
-        for (file, look) in wanted.into_iter().zip(self.storage.look(&names).await?) {
+        for (file, look) in wanted.into_iter().zip(self.storage.stat(&names).await?) {
             match look {
-                Ok(Look::Missing) if file.at >= lately => back.push(file),
-                Ok(Look::Missing) => {
+                Ok(Stat::Missing) if file.at >= lately => back.push(file),
+                Ok(Stat::Missing) => {
                     let told = self.entries_of(&file.name, &file.place).await?;
                     if !told.contains(&Outcome::Dangling) {
                         entries.push(self.dangling(&file));
@@ -313,7 +313,7 @@ impl Keeper {
         Ok(newest_first.take_while(|outcome| *outcome != Outcome::Trashed).collect())
     }
 
-    /// Erases `files`: they are written down first, so that whoever goes on after a kill knows what went. `false`: another process keeps this trash by now.
+    /// Erases `files`: they are written down first, so that the process that goes on after a kill knows what went. `false`: another process keeps this trash by now.
     async fn erase(&mut self, files: &[Trashed]) -> Result<bool> {
         let noted = files.iter().map(|t| Erasing { name: t.name.clone(), place: t.place.clone(), size: t.size });
         self.upkeep.erasing = noted.collect();
@@ -343,7 +343,7 @@ impl Keeper {
         }
         self.upkeep.erasing.clear();
         let stored = self.store(&entries).await?;
-        trace::turn(&self.owner, if stored { "purged" } else { "stopped" }, 0, || told(&entries));
+        trace::turn(&self.owner, if stored { "purged" } else { "stopped" }, 0, || trace_facts(&entries));
         crash::point("purged");
         Ok(stored)
     }
@@ -385,7 +385,7 @@ impl Keeper {
             }
         }
         if self.store(&entries).await? && !entries.is_empty() {
-            trace::turn(&self.owner, "purged", 0, || told(&entries));
+            trace::turn(&self.owner, "purged", 0, || trace_facts(&entries));
         }
         Ok(())
     }

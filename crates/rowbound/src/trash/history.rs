@@ -20,8 +20,8 @@ use crate::{
     ledger::{NewEntry, Rewound, Timeline},
     name::FileName,
     queue::Outcome,
-    references::{self, References, Sight},
-    storage::{Look, Trashed},
+    references::{self, CheckDepth, References},
+    storage::{Stat, Trashed},
 };
 
 /// Files of one page.
@@ -130,7 +130,10 @@ impl Keeper {
         let record = self.verify_to_return().await?;
         // Another database's files may lie there too, of which this one's ledger never knew.
         if self.storage.marker().await?.is_some_and(|marker| marker.is_shared(&record.id)) {
-            tracing::warn!(storage = self.plan.name, "several databases share this storage: what rows miss does not come back by itself");
+            tracing::warn!(
+                storage = self.plan.name,
+                "several databases share this storage: files that rows miss do not come back by themselves"
+            );
             return Ok(Compared::All(None));
         }
         let mut failed: Option<Error> = None;
@@ -170,8 +173,8 @@ impl Keeper {
         }
         let record = self.verify_to_return().await?;
         // The rows are from another time than what was seen of their values, so every value counts.
-        let References { held, hold: lock, .. } =
-            references::find(self.db.as_ref(), self.guard.bound(), &record, &self.plan.name, &names, Sight::Whole)
+        let References { held, lock, .. } =
+            references::find(self.db.as_ref(), self.guard.bound(), &record, &self.plan.name, &names, CheckDepth::Whole)
                 .await?
                 .looked_up(self.storage.as_ref())
                 .await;
@@ -179,9 +182,9 @@ impl Keeper {
         names
             .retain(|name| held.contains(name) && !progress.came_back.contains(name.as_str()) && !progress.decided.contains(name.as_str()));
         let (mut missing, mut taken) = (Vec::new(), Vec::new());
-        for (name, look) in names.iter().zip(self.storage.look(&names).await?) {
+        for (name, look) in names.iter().zip(self.storage.stat(&names).await?) {
             match look {
-                Ok(Look::Missing) => missing.push(name.clone()),
+                Ok(Stat::Missing) => missing.push(name.clone()),
                 Ok(_) => taken.push(name),
                 Err(e) => drop(failed.get_or_insert(e)),
             }

@@ -10,7 +10,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Keeper, MARKER_AGE, RECHECK, REVIEW, WINDOW, come_back, due, give_back, told};
+use super::{Keeper, MARKER_AGE, RECHECK, REVIEW, WINDOW, come_back, due, give_back, trace_facts};
 use crate::{
     capture::{Bound, Installation},
     clock, crash,
@@ -19,8 +19,8 @@ use crate::{
     ledger::{Entry, Filter, NewEntry},
     name::FileName,
     queue::{DERIVATIVE, Outcome},
-    references::{self, Sight},
-    storage::{Look, Restored, Storage, Trashed},
+    references::{self, CheckDepth},
+    storage::{Restored, Stat, Storage, Trashed},
     trace,
 };
 
@@ -117,13 +117,13 @@ async fn referenced<'m>(
     (name, storage): (&str, &dyn Storage),
     moves: &'m [Move],
     at_once: usize,
-    sight: Sight,
+    depth: CheckDepth,
 ) -> Result<Vec<&'m Move>> {
     let names: BTreeSet<&FileName> = moves.iter().map(|m| &m.name).collect();
     let names: Vec<FileName> = names.into_iter().cloned().collect();
     let mut held = HashSet::new();
     for names in names.chunks(at_once) {
-        let found = references::find_in(db, bound, within, record, name, names, sight).await?;
+        let found = references::find_in(db, bound, within, record, name, names, depth).await?;
         held.extend(found.looked_up(storage).await.held);
     }
     Ok(moves.iter().filter(|m| held.contains(&m.name)).collect())
@@ -146,8 +146,8 @@ async fn away(storage: &dyn Storage, moves: Vec<&Move>) -> Result<Vec<Trashed>> 
     let names: Vec<FileName> = names.into_iter().collect();
     let places: HashSet<(&FileName, &str)> = moves.iter().map(|m| (&m.name, m.place.as_str())).collect();
     let mut missing = HashSet::new();
-    for (name, look) in names.iter().zip(storage.look(&names).await?) {
-        if look? == Look::Missing {
+    for (name, look) in names.iter().zip(storage.stat(&names).await?) {
+        if look? == Stat::Missing {
             missing.insert(name);
         }
     }
@@ -208,12 +208,12 @@ impl Keeper {
             let whole_check = (quick || indexed.is_empty()) && (whole || read.is_empty());
             let asked = trace::now();
             // Who drains has not looked what came to the columns since they were attached.
-            let sight = if self.before.is_some() { Sight::Whole } else { Sight::Surveyed };
+            let depth = if self.before.is_some() { CheckDepth::Whole } else { CheckDepth::Surveyed };
             for (within, wants, at_once, took) in [(indexed, quick, NAMES, 0), (read, whole, usize::MAX, 1)] {
                 if wants && !within.is_empty() {
                     let began = Instant::now();
                     let (within, place) = ((self.guard.bound(), &within[..]), (&*plan.name, storage.as_ref()));
-                    let found = referenced(db.as_ref(), within, &record, place, &moves, at_once, sight).await?;
+                    let found = referenced(db.as_ref(), within, &record, place, &moves, at_once, depth).await?;
                     wanted.extend(found.into_iter().map(|m| (m.place.as_str(), m)));
                     searched[took] = began.elapsed();
                 }
@@ -305,7 +305,7 @@ impl Keeper {
     pub(super) fn tell_returned(&self, entries: &[NewEntry], stored: bool) {
         let back = entries.iter().filter(|e| e.outcome == Outcome::Restored);
         match stored {
-            true => trace::turn(&self.owner, "recheck-entered", 0, || told(back)),
+            true => trace::turn(&self.owner, "recheck-entered", 0, || trace_facts(back)),
             false => trace::turn(&self.owner, "stopped", 0, trace::Facts::new),
         }
     }
@@ -328,7 +328,8 @@ impl Keeper {
             let record = self.verify_to_return().await?;
             let all = (self.guard.bound(), self.guard.bound());
             // What is missed here does not come back: the erasure would find it, and nobody would have said so.
-            let wanted = referenced(db.as_ref(), all, &record, (&plan.name, storage.as_ref()), &page, usize::MAX, Sight::Whole).await?;
+            let wanted =
+                referenced(db.as_ref(), all, &record, (&plan.name, storage.as_ref()), &page, usize::MAX, CheckDepth::Whole).await?;
             let away = away(storage.as_ref(), wanted).await?;
             entries.extend(away.iter().map(|t| self.dangling(t)));
         }
@@ -369,7 +370,7 @@ pub(crate) async fn stranded(
 ) -> Result<Vec<Trashed>> {
     let moves = Moves::new(db, storage_name, since, Timestamp::MAX).next(limit).await?;
     let indexed: Vec<Bound> = bound.iter().filter(|b| !b.binding.scans()).cloned().collect();
-    let wanted = referenced(db, (bound, &indexed), record, (storage_name, storage), &moves, NAMES, Sight::Surveyed).await?;
+    let wanted = referenced(db, (bound, &indexed), record, (storage_name, storage), &moves, NAMES, CheckDepth::Surveyed).await?;
     away(storage, wanted).await
 }
 
@@ -397,7 +398,7 @@ pub(crate) async fn reported(
     let wanted = match bound.iter().any(|b| b.binding.storage == storage_name && b.binding.scans()) {
         true => moves.iter().collect(),
         // As deep as the erasure has looked that found them.
-        false => referenced(db, (bound, bound), record, (storage_name, storage), &moves, NAMES, Sight::Whole).await?,
+        false => referenced(db, (bound, bound), record, (storage_name, storage), &moves, NAMES, CheckDepth::Whole).await?,
     };
     away(storage, wanted).await
 }

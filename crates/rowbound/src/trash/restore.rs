@@ -14,7 +14,7 @@ use crate::{
     ledger::NewEntry,
     name::FileName,
     queue::Outcome,
-    storage::{Look, PerName, Restored, Storage, Trashed},
+    storage::{PerName, Restored, Stat, Storage, Trashed},
 };
 
 /// Files that are asked for at once.
@@ -22,7 +22,7 @@ const PAGE: usize = 1_000;
 
 /// Which files of a trash.
 #[derive(Debug, Clone, Default)]
-pub struct Wanted {
+pub struct TrashFilter {
     /// Only those that were moved there since this moment.
     pub since: Option<Timestamp>,
     /// Only those whose names begin with this.
@@ -35,7 +35,7 @@ pub struct Wanted {
 
 /// What lies in a trash.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct TrashContents {
     /// The latest version of each name, sorted by name, and whether another file has the name now.
     pub files: Vec<(Trashed, bool)>,
     /// Of the names that were asked for, those that are not in the trash.
@@ -49,9 +49,9 @@ pub struct Found {
 ///
 /// # Errors
 /// [`Kind::Identity`] on a copied database: what its ledger tells is the original's. Those of the storage as a whole, and of the database.
-pub async fn find(db: &dyn Database, storage_name: &str, storage: &dyn Storage, wanted: &Wanted) -> Result<Found> {
+pub async fn find(db: &dyn Database, storage_name: &str, storage: &dyn Storage, wanted: &TrashFilter) -> Result<TrashContents> {
     installed(db).await?;
-    let mut found = Found::default();
+    let mut found = TrashContents::default();
     let names = match &wanted.names {
         Some(names) => names.iter().filter(|name| name.as_str().starts_with(&wanted.prefix)).cloned().collect(),
         None => all_names(storage, &wanted.prefix, &mut found.errors).await?,
@@ -70,9 +70,9 @@ pub async fn find(db: &dyn Database, storage_name: &str, storage: &dyn Storage, 
             files = moved(db, storage_name, files, wanted).await?;
         }
         let names: Vec<FileName> = files.iter().map(|file| file.name.clone()).collect();
-        let looked = storage.look(&names).await?;
+        let looked = storage.stat(&names).await?;
         // What cannot be looked at is tried all the same: nothing is ever replaced.
-        found.files.extend(files.into_iter().zip(looked).map(|(file, look)| (file, matches!(look, Ok(Look::Seen(_) | Look::Refused(_))))));
+        found.files.extend(files.into_iter().zip(looked).map(|(file, look)| (file, matches!(look, Ok(Stat::File(_) | Stat::Refused(_))))));
     }
     if wanted.names.is_none() {
         found.missing.clear(); // it left the trash in this moment
@@ -96,7 +96,7 @@ async fn all_names(storage: &dyn Storage, prefix: &str, errors: &mut Vec<Error>)
 }
 
 /// Those of the files that were moved as `wanted` says.
-async fn moved(db: &dyn Database, storage_name: &str, files: Vec<Trashed>, wanted: &Wanted) -> Result<Vec<Trashed>> {
+async fn moved(db: &dyn Database, storage_name: &str, files: Vec<Trashed>, wanted: &TrashFilter) -> Result<Vec<Trashed>> {
     let names: Vec<FileName> = files.iter().map(|file| file.name.clone()).collect();
     let ever = moves(db, storage_name, &names, Timestamp::UNIX_EPOCH).await?;
     let lately = match wanted.since {
@@ -149,18 +149,18 @@ pub async fn restore_all(db: &dyn Database, storage_name: &str, storage: &dyn St
 /// # Errors
 /// [`Kind::NotFound`] when the trash holds no such file, [`Kind::Storage`] when another file has the name now.
 pub async fn restore(db: &dyn Database, storage_name: &str, storage: &dyn Storage, name: &FileName) -> Result<Trashed> {
-    let place = |e: Error| e.with("storage", storage_name).with("name", format_args!("{name:?}"));
-    let found = storage.trashed(std::slice::from_ref(name)).await?.pop().transpose().map_err(place)?.flatten();
+    let in_context = |e: Error| e.with("storage", storage_name).with("name", format_args!("{name:?}"));
+    let found = storage.trashed(std::slice::from_ref(name)).await?.pop().transpose().map_err(in_context)?.flatten();
     let Some(file) = found else {
-        return Err(place(
-            Error::new(Kind::NotFound, "the trash holds no such file").hint("`rowbound history --name NAME` tells what became of it"),
+        return Err(in_context(
+            Error::new(Kind::NotFound, "the trash holds no such file").hint("`rowbound history --name NAME` shows what became of it"),
         ));
     };
-    match restore_all(db, storage_name, storage, std::slice::from_ref(&file)).await?.pop().transpose().map_err(place)? {
+    match restore_all(db, storage_name, storage, std::slice::from_ref(&file)).await?.pop().transpose().map_err(in_context)? {
         Some(Restored::Back) => Ok(file),
         Some(Restored::Occupied) => {
-            Err(place(Error::new(Kind::Storage, "another file has this name now: nothing was moved").hint("move that one away first")))
+            Err(in_context(Error::new(Kind::Storage, "another file has this name now: nothing was moved").hint("move that one away first")))
         }
-        Some(Restored::Missing) | None => Err(place(Error::new(Kind::NotFound, "the file left the trash in this moment"))),
+        Some(Restored::Missing) | None => Err(in_context(Error::new(Kind::NotFound, "the file left the trash in this moment"))),
     }
 }

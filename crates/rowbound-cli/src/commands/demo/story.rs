@@ -145,7 +145,7 @@ pub const STORY: &[Step] = &[
     step("A row is deleted by mistake: its file waits in the trash",
         &[Sql("delete from blog_article where id = 11")],
         "1 trashed", &[], &["defaults/cover.jpg"]),
-    step("The file is restored, and a row names it again",
+    step("The file is restored, and a row references it again",
         &[Restore("2026/11/21/cover.jpg"), Sql("insert into blog_article values (12, 'New', '2026/11/21/cover.jpg')")],
         "nothing", &["2026/11/21/cover.jpg"], &["defaults/cover.jpg"]),
     Step {

@@ -57,7 +57,7 @@ impl Told {
         if self.good() {
             out.push_str(&output::table(&self.lines, 7));
             if self.lines.is_empty() {
-                out.push_str("       no row names a file, and the folder is empty\n");
+                out.push_str("       no row references a file, and the folder is empty\n");
             }
             out.push_str(&format!("     {}\n", paint("32", "as expected")));
             return out;
@@ -82,7 +82,7 @@ impl Told {
     }
 }
 
-/// A line per name: the file's size, and the rows that name it.
+/// A line per name: the file's size, and the rows that reference it.
 pub fn lines(rows: &BTreeMap<String, Vec<String>>, folder: &BTreeMap<String, Vec<u8>>) -> Vec<Vec<String>> {
     let names: BTreeSet<&String> = rows.keys().chain(folder.keys()).collect();
     let size = |name: &String| folder.get(name).map_or("NO FILE".to_owned(), |bytes| output::bytes(bytes.len() as u64));

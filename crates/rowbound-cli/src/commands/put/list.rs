@@ -29,9 +29,9 @@ pub fn pairs(typed: &[String], list: Option<&Path>) -> Result<Vec<Pair>> {
     }
     let mut keys = HashSet::new();
     match pairs.iter().find(|(key, _)| !keys.insert(key.as_str())) {
-        Some((key, _)) => {
-            Err(Error::new(Kind::Config, "a key stands twice: a row names one file").with("key", key).hint("leave one of its files out"))
-        }
+        Some((key, _)) => Err(Error::new(Kind::Config, "a key stands twice: a row references one file")
+            .with("key", key)
+            .hint("leave one of its files out")),
         None => Ok(pairs),
     }
 }

@@ -12,7 +12,7 @@ pub fn header() -> String {
     line(&HEADER)
 }
 
-/// A file that no row names.
+/// A file that no row references.
 pub fn orphan(storage: &str, orphan: &Orphan) -> String {
     let (size, modified) = (orphan.size.to_string(), orphan.modified.to_string());
     line(&["orphan", storage, orphan.name.as_str(), &size, &modified, "", "", ""])
@@ -25,7 +25,7 @@ pub fn held(storage: &str, held: &Held) -> String {
     line(&["held", storage, orphan.name.as_str(), &size, &modified, column, "", ""])
 }
 
-/// A row that names a file that is not there.
+/// A row that references a file that is not there.
 pub fn dangling(storage: &str, row: &Dangling) -> String {
     let (key, in_trash) = (row.key.as_deref().unwrap_or_default(), if row.in_trash { "true" } else { "false" });
     line(&["dangling", storage, row.name.as_str(), "", "", &row.column, key, in_trash])

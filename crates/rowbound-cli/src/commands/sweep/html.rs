@@ -174,7 +174,7 @@ fn part(r: &Report, sample: &Sample, pictures: Vec<Picture>) -> Part {
         took: output::length(u64::try_from(r.ended.as_second() - r.started.as_second()).unwrap_or(0)),
         brake: r.brake.as_ref().map(|b| (shown(&[std::slice::from_ref(&b.why), &b.alike].concat().join("; ")), shown(&b.hint))),
         figures: vec![
-            Figure { label: "Orphans", number: number(r.orphans.files), note: format!("{}, named by no row", weight(r.orphans)) },
+            Figure { label: "Orphans", number: number(r.orphans.files), note: format!("{}, referenced by no row", weight(r.orphans)) },
             Figure { label: "Files", number: number(r.files), note: "in the storage".into() },
             Figure { label: "References", number: number(r.references), note: "different names in rows".into() },
             Figure {
@@ -212,7 +212,7 @@ fn done(r: &Report) -> String {
         return "Nothing was changed.".to_owned();
     }
     let mut said = match (r.orphans.files, r.announced) {
-        (0, _) => "Every file that is old enough to judge is named by a row.".to_owned(),
+        (0, _) => "Every file that is old enough to judge is referenced by a row.".to_owned(),
         (_, 0) => {
             "Nothing was deleted: this is a report. rowbound sweep --delete hands the orphans to the collector, which looks at each one \
                    again before it goes."

@@ -72,7 +72,7 @@ impl Findings {
         }
     }
 
-    /// Takes note of a row that names a file that is not there.
+    /// Takes note of a row that references a file that is not there.
     pub fn dangling(&mut self, row: &Dangling) {
         self.rows += 1;
         if self.dangling.len() < ROWS {

@@ -8,13 +8,13 @@ use std::{
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Groups, Held, waits_for};
+use super::{Groups, HeldLock, waits_for};
 use crate::{
     capture::Installation,
     clock,
     collect::{
-        Collector, Lane,
-        moved_twice::{Mover, TOLD},
+        Collector, StorageState,
+        moved_twice::{MOVED_BY_ANOTHER, Mover},
         verdict::{Decided, Verdict},
     },
     crash,
@@ -22,7 +22,7 @@ use crate::{
     error::{Error, Kind, Result},
     name::FileName,
     queue::{CAME_BACK, Candidate, Outcome, Waits},
-    references::{self, References, Sight},
+    references::{self, CheckDepth, References},
     storage::{Restored, Trashed},
     trace,
     trash::{WINDOW, come_back, give_back},
@@ -46,7 +46,7 @@ pub(in crate::collect) struct Moved {
     files: BTreeMap<FileName, MovedFile>,
     decided: Decided,
     held: HashSet<FileName>,
-    pub(super) lock: Option<Held>,
+    pub(super) lock: Option<HeldLock>,
     /// When the last of them was moved.
     pub(in crate::collect) at: Instant,
     /// The second barrier: what is left of it; `None`: not noted yet.
@@ -59,7 +59,7 @@ pub(in crate::collect) struct Moved {
 }
 
 impl Moved {
-    pub(super) fn new(of: &Decided, held: HashSet<FileName>, lock: Option<Held>) -> Self {
+    pub(super) fn new(of: &Decided, held: HashSet<FileName>, lock: Option<HeldLock>) -> Self {
         let (decided, now) = (of.part(), Instant::now());
         let (groups, files) = (Groups::new(), BTreeMap::new());
         Moved { groups, files, decided, held, lock, at: now, barrier: None, confirmed: now, checked: now, checks: 0 }
@@ -123,19 +123,19 @@ impl Moved {
     }
 
     /// Steps 6 and 7 under the lock: the check of step 4 still holds.
-    pub(in crate::collect) async fn conclude(mut self, c: &Collector, lane: &Lane) -> Result<(Settled, Option<Held>)> {
+    pub(in crate::collect) async fn conclude(mut self, c: &Collector, state: &StorageState) -> Result<(Settled, Option<HeldLock>)> {
         let lock = self.lock.take();
         let held = std::mem::take(&mut self.held);
         let wanted = self.wanted(&held);
         let again = Rechecked { moved: self, wanted, locked: true };
-        Ok((again.bring_back(c, lane).await?, lock))
+        Ok((again.bring_back(c, state).await?, lock))
     }
 
     /// Step 6, when the second barrier has passed: checks again. On an error everything goes back to the queue, and stays in the trash.
-    pub(in crate::collect) async fn check_again(mut self, c: &Collector, lane: &Lane) -> Result<Rechecked, (Error, Settled)> {
+    pub(in crate::collect) async fn check_again(mut self, c: &Collector, state: &StorageState) -> Result<Rechecked, (Error, Settled)> {
         self.decided.traced.step("second-barrier-passed", 0, || self.files.keys().map(|name| (name, Value::Null)));
         crash::point("second-barrier-passed");
-        match self.referenced(c, lane, false).await {
+        match self.referenced(c, state, false).await {
             Ok(held) => {
                 crash::point("checked-again");
                 let wanted = self.wanted(&held);
@@ -153,9 +153,13 @@ impl Moved {
     ///
     /// # Errors
     /// The check's: nothing has changed.
-    pub(in crate::collect) async fn look_after(mut self, c: &Collector, lane: &Lane) -> Result<(Settled, Self), (Error, Box<Self>)> {
+    pub(in crate::collect) async fn look_after(
+        mut self,
+        c: &Collector,
+        state: &StorageState,
+    ) -> Result<(Settled, Self), (Error, Box<Self>)> {
         self.checked = Instant::now();
-        let held = match self.referenced(c, lane, true).await {
+        let held = match self.referenced(c, state, true).await {
             Ok(held) => held,
             Err(e) => return Err((e, Box::new(self))),
         };
@@ -167,7 +171,7 @@ impl Moved {
                 back.push(name.clone(), group, file);
             }
         }
-        match (Rechecked { moved: back, wanted, locked: false }).bring_back(c, lane).await {
+        match (Rechecked { moved: back, wanted, locked: false }).bring_back(c, state).await {
             Ok(settled) => Ok((settled, self)),
             Err(e) => Err((e, Box::new(self))),
         }
@@ -198,14 +202,14 @@ impl Moved {
         Settled(self.decided)
     }
 
-    async fn referenced(&mut self, c: &Collector, lane: &Lane, interim: bool) -> Result<HashSet<FileName>> {
+    async fn referenced(&mut self, c: &Collector, state: &StorageState, interim: bool) -> Result<HashSet<FileName>> {
         let record = c.guard.record().await?;
         let asked: Vec<FileName> = self.files.keys().cloned().collect();
         let (began, mut asked_at) = (Instant::now(), trace::now());
         let find = async |record: Installation| {
-            references::find(c.db.as_ref(), c.guard.bound(), &record, &lane.plan.name, &asked, Sight::Surveyed).await
+            references::find(c.db.as_ref(), c.guard.bound(), &record, &state.plan.name, &asked, CheckDepth::Surveyed).await
         };
-        let References { held, hold: lock, .. } = match find(record).await {
+        let References { held, lock, .. } = match find(record).await {
             // Triggers that a migration dropped are put back first.
             Err(e) if e.kind() == Kind::Drift => {
                 let record = c.guard.verify().await?;
@@ -214,10 +218,10 @@ impl Moved {
             }
             found => found?,
         }
-        .looked_up(lane.storage.as_ref())
+        .looked_up(state.storage.as_ref())
         .await;
         drop(lock);
-        lane.has_read(began.elapsed());
+        state.has_read(began.elapsed());
         self.checks += 1;
         let facts = || asked.iter().map(|name| (name, trace::held(held.contains(name))));
         self.decided.traced.check(self.checks, interim, asked_at, facts);
@@ -235,7 +239,7 @@ impl Moved {
 pub(in crate::collect) struct Rechecked {
     moved: Moved,
     wanted: BTreeSet<FileName>,
-    /// A lock keeps every writer out: no row can let go of a file while that comes back.
+    /// A lock keeps every writer out: no row can release a file while that comes back.
     locked: bool,
 }
 
@@ -244,14 +248,14 @@ impl Rechecked {
     ///
     /// # Errors
     /// The storage's, as a whole. What was moved stays in the trash.
-    pub(in crate::collect) async fn bring_back(self, c: &Collector, lane: &Lane) -> Result<Settled> {
+    pub(in crate::collect) async fn bring_back(self, c: &Collector, state: &StorageState) -> Result<Settled> {
         let Rechecked { mut moved, wanted, locked } = self;
         let gone =
             |(name, file): (&FileName, &MovedFile)| (file.found && !wanted.contains(name)).then(|| (name.clone(), file.place.clone()));
         let found: Vec<_> = moved.files.iter().filter_map(gone).collect();
-        let told = if found.is_empty() { HashSet::new() } else { c.told_elsewhere(lane, &found).await? };
+        let told = if found.is_empty() { HashSet::new() } else { c.recorded_elsewhere(state, &found).await? };
         let mut back: HashMap<FileName, Result<Restored>> = HashMap::new();
-        let returns = wanted.is_empty() || lane.returns().await?;
+        let returns = wanted.is_empty() || state.returns().await?;
         if !wanted.is_empty() && returns {
             let lately = clock::before(c.db.now().await?, WINDOW);
             let items: Vec<Trashed> = (moved.files.iter())
@@ -260,8 +264,8 @@ impl Rechecked {
                 .collect();
             let began = trace::now();
             let restored = match locked {
-                true => lane.storage.restore(&items).await?,
-                false => give_back(c.db.as_ref(), &lane.plan.name, lane.storage.as_ref(), &items).await?,
+                true => state.storage.restore(&items).await?,
+                false => give_back(c.db.as_ref(), &state.plan.name, state.storage.as_ref(), &items).await?,
             };
             for (item, one) in items.iter().zip(restored) {
                 back.insert(item.name.clone(), one);
@@ -276,7 +280,7 @@ impl Rechecked {
             let Some(group) = moved.groups.remove(&name) else { continue };
             let place = Some(file.place);
             let verdict = match (wanted.contains(&name), back.remove(&name)) {
-                (false, _) if told.contains(&name) => Verdict::Settle(Outcome::Duplicate, None, place, Some(TOLD.into())),
+                (false, _) if told.contains(&name) => Verdict::Settle(Outcome::Duplicate, None, place, Some(MOVED_BY_ANOTHER.into())),
                 (false, _) => {
                     let note = "it lay in the trash already: an earlier worker was interrupted, or it was collected before";
                     Verdict::Settle(Outcome::Trashed, Some(file.size), place, file.found.then(|| note.to_owned()))

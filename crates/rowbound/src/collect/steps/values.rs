@@ -6,7 +6,7 @@ use crate::{
     binding::Resolved,
     capture::Bound,
     collect::{
-        Lane,
+        StorageState,
         verdict::{Decided, Verdict},
     },
     name::{FileName, Refused},
@@ -30,7 +30,9 @@ pub(super) fn open_up(b: &Bound, c: &Candidate, decided: &mut Decided) {
     });
     let row = c.key.as_ref().map_or_else(String::new, |key| format!(" of row {key}"));
     let verdict = match (unreadable, refused, names.len()) {
-        (Some(why), ..) => Verdict::noted(Outcome::Refused, format!("the value{row} in {} {why}: what it named stays", b.binding.column)),
+        (Some(why), ..) => {
+            Verdict::noted(Outcome::Refused, format!("the value{row} in {} {why}: the files that it referenced stay", b.binding.column))
+        }
         (None, Some(why), 0) => Verdict::noted(Outcome::Refused, format!("the value{row} in {} holds a name that {why}", b.binding.column)),
         (None, None, 0) if foreign => Verdict::plain(Outcome::Foreign),
         // An edit of a text without pictures.
@@ -47,20 +49,21 @@ pub(super) fn open_up(b: &Bound, c: &Candidate, decided: &mut Decided) {
 }
 
 /// The name that a candidate stands for, or what becomes of it without a look at the storage.
-pub(super) fn resolve(bound: &[Bound], lane: &Lane, c: &Candidate) -> Result<FileName, Verdict> {
+pub(super) fn resolve(bound: &[Bound], state: &StorageState, c: &Candidate) -> Result<FileName, Verdict> {
     let resolved = match c.binding {
-        None => match std::str::from_utf8(&c.value).map_err(|_| Refused::NotUtf8).and_then(|n| FileName::of(lane.plan.location.names(), n))
-        {
-            Ok(name) => Resolved::Name(name),
-            Err(why) => Resolved::Refused(why),
-        },
+        None => {
+            match std::str::from_utf8(&c.value).map_err(|_| Refused::NotUtf8).and_then(|n| FileName::of(state.plan.location.names(), n)) {
+                Ok(name) => Resolved::Name(name),
+                Err(why) => Resolved::Refused(why),
+            }
+        }
         Some(id) => match bound.iter().find(|b| b.id == id) {
             Some(b) => b.binding.resolve(&c.value),
             None => return Err(Verdict::plain(Outcome::Unbound)),
         },
     };
     match resolved {
-        Resolved::Name(name) if lane.keep.protects(&name) => Err(Verdict::plain(Outcome::Protected)),
+        Resolved::Name(name) if state.keep.protects(&name) => Err(Verdict::plain(Outcome::Protected)),
         Resolved::Name(name) => Ok(name),
         Resolved::Nothing => Err(Verdict::plain(Outcome::Foreign)),
         Resolved::Refused(why) => Err(Verdict::noted(Outcome::Refused, format!("the name {why}"))),

@@ -1,7 +1,7 @@
 //! Foreign keys -> what a delete or an update of an ancestor reaches without firing a trigger.
 //!
 //! In: the keys of the catalog. Out: [`Reach`]: for every bound column the *causes*, tables whose rows' vanishing or whose columns' change makes the
-//! column let go of a name, and how one leads to the next. InnoDB carries the actions out below the triggers, so the BEFORE triggers of every
+//! column released a name, and how one leads to the next. InnoDB carries the actions out below the triggers, so the BEFORE triggers of every
 //! cause look along these steps.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -39,13 +39,13 @@ pub(super) struct Reach<'a> {
     catalog: &'a Catalog,
     pub effects: Vec<Effect>,
     pub steps: BTreeSet<Step>,
-    /// Which effects make which binding (its place in `bound`) let go.
+    /// Which effects make which binding (its place in `bound`) release.
     pub releases: Vec<(usize, usize)>,
 }
 
 /// The ways from a cause to a release.
 #[derive(Debug)]
-pub(super) enum Ways {
+pub(super) enum Routes {
     /// Few, and none comes back to where it was: each a list of steps.
     Paths(Vec<Vec<Step>>),
     /// A table is reached from itself, or there are many: all steps between.
@@ -101,7 +101,7 @@ impl<'a> Reach<'a> {
     }
 
     /// All ways from `cause` to `release`; `None` if there is none.
-    pub(super) fn ways(&self, cause: usize, release: usize) -> Option<Ways> {
+    pub(super) fn routes(&self, cause: usize, release: usize) -> Option<Routes> {
         let forward = self.closure(cause, |s| (s.cause, s.result));
         let backward = self.closure(release, |s| (s.result, s.cause));
         let web: BTreeSet<Step> =
@@ -110,7 +110,7 @@ impl<'a> Reach<'a> {
             return None;
         }
         let mut paths = Vec::new();
-        if follow(&web, cause, release, &mut Vec::new(), &mut paths) { Some(Ways::Paths(paths)) } else { Some(Ways::Web(web)) }
+        if follow(&web, cause, release, &mut Vec::new(), &mut paths) { Some(Routes::Paths(paths)) } else { Some(Routes::Web(web)) }
     }
 
     fn closure(&self, from: usize, along: impl Fn(&Step) -> (usize, usize)) -> BTreeSet<usize> {

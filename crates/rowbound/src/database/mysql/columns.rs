@@ -1,4 +1,4 @@
-//! References: which rows name a file, and who holds them.
+//! References: which rows reference a file, and who holds them.
 //!
 //! In: searches. Out: values and rows. The names stand on the column's side of one `IN` per column, so that an index serves where there is one and a
 //! single scan does where there is none. Nothing is compared here for good: collations find too much, and the caller compares bytes.
@@ -22,10 +22,10 @@ use super::{
     whole,
 };
 use crate::{
-    binding::{self, Column, Held, ODD, Odd, Search},
+    binding::{self, Column, Held, NonPlain, ODD, Search},
     capture::{Bound, Snapshot},
     database::{
-        Checked, ColumnSearch, Columns, Found, Holder, Scan, Values, as_table, drifted, is_uuid, no_key,
+        CheckResult, ColumnScan, ColumnSearch, Columns, FoundValue, Holder, Values, as_table, drifted, is_uuid, no_key,
         survey::{Sample, TextColumn},
     },
     error::{Error, Kind, Result},
@@ -40,7 +40,7 @@ impl Columns for Mysql {
     /// One read view for all columns: under READ COMMITTED, a row that moves a name from a column not yet read to one
     /// already read would be missed in both. The searches come first and take metadata locks, which keep every DDL on their tables out until the end; so
     /// the snapshot that follows is that of the tables that were searched.
-    async fn check(&self, bound: &[Bound], snapshot: &Snapshot, searches: &[ColumnSearch]) -> Result<Checked> {
+    async fn check(&self, bound: &[Bound], snapshot: &Snapshot, searches: &[ColumnSearch]) -> Result<CheckResult> {
         let mut conn = self.pool().acquire().await.map_err(fault)?;
         sqlx::raw_sql("set transaction isolation level repeatable read").execute(&mut *conn).await.map_err(fault)?;
         // Read only, and marked as ours: no barrier of another worker waits for it.
@@ -62,7 +62,7 @@ impl Columns for Mysql {
         if !drift.is_empty() {
             return Err(drifted(&drift));
         }
-        failed.map_or(Ok(Checked { found, hold: None }), Err)
+        failed.map_or(Ok(CheckResult { found, lock: None }), Err)
     }
 
     async fn holders(&self, searches: &[ColumnSearch], limit: u32) -> Result<Vec<Holder>> {
@@ -83,12 +83,12 @@ impl Columns for Mysql {
             let mut binding = crate::binding::Binding::name("t.c", "")?;
             binding.column = search.column.clone();
             let catalog = Catalog::load(&mut conn, &self.database, &[Bound { id: search.binding, binding }], &self.known).await?;
-            let place = |e: Error| e.with("column", &search.column);
+            let in_context = |e: Error| e.with("column", &search.column);
             let (name, table) = catalog.table_of(&search.column).ok_or_else(|| {
-                place(Error::new(Kind::Schema, "a bound table does not exist").hint("`rowbound status` says what is not as attached"))
+                in_context(Error::new(Kind::Schema, "a bound table does not exist").hint("`rowbound status` says what is not as attached"))
             })?;
             let column = table.column(&search.column.column).ok_or_else(|| {
-                place(Error::new(Kind::Schema, "a bound column does not exist").hint("`rowbound status` says what is not as attached"))
+                in_context(Error::new(Kind::Schema, "a bound column does not exist").hint("`rowbound status` says what is not as attached"))
             })?;
             let key = key("t", table).unwrap_or_else(|| "null".to_owned());
             if let Some(scan) = &search.search.scan {
@@ -96,7 +96,7 @@ impl Columns for Mysql {
                 let (table, f) = (format!("{}.{}", quote(&name.schema), quote(&name.table)), quote(&column.name));
                 let only = only("t", &search.search.only);
                 let sql = format!("select cast({value} as binary), {key} from {table} t where t.{f} is not null{only}");
-                read_all(&mut conn, sql, scan, take).await.map_err(place)?;
+                read_all(&mut conn, sql, scan, take).await.map_err(in_context)?;
                 out.append(&mut some);
                 continue;
             }
@@ -108,7 +108,7 @@ impl Columns for Mysql {
                     quote(&name.schema),
                     quote(&name.table)
                 );
-                let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut *conn).await.map_err(fault).map_err(place)?;
+                let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut *conn).await.map_err(fault).map_err(in_context)?;
                 for row in &rows {
                     out.push(Holder { binding: search.binding, key: maybe_text(row, 0)?, value: text(row, 1)?, mentioned: false });
                 }
@@ -117,7 +117,7 @@ impl Columns for Mysql {
                     break;
                 }
             }
-            let Some(odd) = search.search.odd.as_ref().filter(|_| left > 0) else { continue };
+            let Some(odd) = search.search.non_plain.as_ref().filter(|_| left > 0) else { continue };
             let known: HashSet<(Option<String>, String)> =
                 out.iter().filter(|h| h.binding == search.binding).map(|h| (h.key.clone(), h.value.clone())).collect();
             let sql = format!(
@@ -129,7 +129,7 @@ impl Columns for Mysql {
             );
             let mut rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch(&mut *conn);
             while left > 0
-                && let Some(row) = rows.try_next().await.map_err(fault).map_err(place)?
+                && let Some(row) = rows.try_next().await.map_err(fault).map_err(in_context)?
             {
                 let wanted = super::bytes(&row, 1)?.is_some_and(|value| odd.wants(&value));
                 let one = (maybe_text(&row, 0)?, text(&row, 1)?);
@@ -142,7 +142,7 @@ impl Columns for Mysql {
         Ok(out)
     }
 
-    async fn scan(&self, scan: &Scan) -> Result<Values> {
+    async fn scan(&self, scan: &ColumnScan) -> Result<Values> {
         scan::scan(self, scan).await
     }
 
@@ -230,7 +230,7 @@ fn conditions(search: &Search, column: &str, class: &Class, at_once: usize) -> V
 }
 
 /// The condition that a value is not plain. Asked of its bytes, each as a character, so that no collation and no broken text is in the way.
-fn is_odd(search: &Search, odd: &Odd, column: &str, class: &Class) -> String {
+fn is_odd(search: &Search, odd: &NonPlain, column: &str, class: &Class) -> String {
     let bytes = format!("cast({} as binary)", value("t", column, class));
     let rest = |bytes: &str| format!("convert({bytes} using latin1) regexp {}", chars(ODD));
     let mut cases = String::new();
@@ -273,7 +273,13 @@ async fn read_all(
     Ok(())
 }
 
-async fn look(db: &Mysql, conn: &mut MySqlConnection, expected: &Snapshot, search: &ColumnSearch, found: &mut Vec<Found>) -> Result<()> {
+async fn look(
+    db: &Mysql,
+    conn: &mut MySqlConnection,
+    expected: &Snapshot,
+    search: &ColumnSearch,
+    found: &mut Vec<FoundValue>,
+) -> Result<()> {
     let mut names = HashSet::new();
     let take = |name: &FileName, _, _| {
         names.insert(name.clone());
@@ -281,7 +287,7 @@ async fn look(db: &Mysql, conn: &mut MySqlConnection, expected: &Snapshot, searc
     };
     if let (Some(query), Some(scan)) = (&search.query, &search.search.scan) {
         read_all(conn, format!("{} select {QUERIED}, null from q where n is not null", as_table(query)), scan, take).await?;
-        found.extend(names.into_iter().map(|n| Found { binding: search.binding, value: n.as_str().into() }));
+        found.extend(names.into_iter().map(|n| FoundValue { binding: search.binding, value: n.as_str().into() }));
         return Ok(());
     }
     let class = snapshot::class(expected, &search.column)
@@ -294,7 +300,7 @@ async fn look(db: &Mysql, conn: &mut MySqlConnection, expected: &Snapshot, searc
         let (f, only) = (quote(&search.column.column), only("t", &search.search.only));
         let sql = format!("select {value}, null from {} t where t.{f} is not null{only}", table_of(db, search));
         read_all(conn, sql, scan, take).await?;
-        found.extend(names.into_iter().map(|n| Found { binding: search.binding, value: n.as_str().into() }));
+        found.extend(names.into_iter().map(|n| FoundValue { binding: search.binding, value: n.as_str().into() }));
         return Ok(());
     }
     let mut seen = HashSet::new();
@@ -305,11 +311,11 @@ async fn look(db: &Mysql, conn: &mut MySqlConnection, expected: &Snapshot, searc
             if let Some(bytes) = super::bytes(&row, 0)?
                 && seen.insert(bytes.clone())
             {
-                found.push(Found { binding: search.binding, value: bytes });
+                found.push(FoundValue { binding: search.binding, value: bytes });
             }
         }
     }
-    if let Some(odd) = &search.search.odd {
+    if let Some(odd) = &search.search.non_plain {
         let condition = is_odd(&search.search, odd, &search.column.column, &class);
         let sql = format!("{CHECKS} select {value} from {} t where {condition}", table_of(db, search));
         let mut rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch(conn);
@@ -319,7 +325,7 @@ async fn look(db: &Mysql, conn: &mut MySqlConnection, expected: &Snapshot, searc
                 && odd.wants(&bytes)
             {
                 seen.insert(bytes.clone());
-                found.push(Found { binding: search.binding, value: bytes });
+                found.push(FoundValue { binding: search.binding, value: bytes });
             }
         }
     }

@@ -17,7 +17,7 @@ use super::{
     grants::{Account, Grants},
     install::Step,
     literal, maybe_text, quote,
-    triggers::{Wanted, written},
+    triggers::{DesiredTrigger, written},
 };
 use crate::error::{Error, Kind, Result};
 
@@ -45,7 +45,7 @@ pub(super) struct Need {
 ///
 /// On whole databases: rights on a table do not go with it when it is renamed, and without TRIGGER on its new name every write to it would fail
 /// (error 1142). SELECT is for the rows of triggers, and for what those of ancestors look up.
-pub(super) fn needs(db: &Mysql, catalog: &Catalog, wanted: &[Wanted]) -> BTreeSet<Need> {
+pub(super) fn needs(db: &Mysql, catalog: &Catalog, wanted: &[DesiredTrigger]) -> BTreeSet<Need> {
     let on = |schema: &str, right| Need { schema: schema.to_owned(), table: "", right };
     // TRIGGER on ours is for the proof.
     let mut needs =
@@ -146,7 +146,7 @@ pub(super) async fn lacking(
     conn: &mut MySqlConnection,
     catalog: &Catalog,
     home: &str,
-    wanted: &[Wanted],
+    wanted: &[DesiredTrigger],
     needs: &BTreeSet<Need>,
 ) -> Result<Vec<String>> {
     // TRIGGER on our own database is for the proof alone where none of the application's tables lies in it.
@@ -190,7 +190,7 @@ pub(super) struct Proof {
 
 impl Proof {
     /// For triggers that run as `definer`, or as ourselves.
-    pub(super) fn of(db: &Mysql, catalog: &Catalog, wanted: &[Wanted], definer: Option<&str>) -> Proof {
+    pub(super) fn of(db: &Mysql, catalog: &Catalog, wanted: &[DesiredTrigger], definer: Option<&str>) -> Proof {
         let locked: BTreeSet<&TableName> = catalog.keys.iter().map(|k| &k.child).collect();
         let read: BTreeSet<&TableName> = wanted.iter().map(|w| &w.table).chain(locked.iter().copied()).collect();
         let reads = read.into_iter().map(|table| {

@@ -89,7 +89,9 @@ pub(super) async fn inspect(db: &Mysql, bound: &[Bound]) -> Result<Inspection> {
             Class::Json if b.binding.scans() => None,
             Class::Json => Some(("json", "write kind = \"json\" and a `path`, or kind = \"text\"")),
             Class::Other(kind) if kind == "binary" => Some((kind.as_str(), "BINARY(n) pads names with NUL bytes: make it VARBINARY(n)")),
-            Class::Other(kind) => Some((kind.as_str(), "a column that names files is CHAR, VARCHAR, TEXT, VARBINARY, BLOB, UUID or JSON")),
+            Class::Other(kind) => {
+                Some((kind.as_str(), "a column that references files is CHAR, VARCHAR, TEXT, VARBINARY, BLOB, UUID or JSON"))
+            }
             Class::Uuid if b.binding.reading != Reading::Name => Some(("uuid", "a UUID is a name as it is: kind = \"name\"")),
             Class::Text { .. } | Class::Bytes | Class::Uuid => None,
         };
@@ -227,7 +229,7 @@ async fn rights(
     db: &Mysql,
     conn: &mut sqlx::MySqlConnection,
     catalog: &Catalog,
-    wanted: &[triggers::Wanted],
+    wanted: &[triggers::DesiredTrigger],
     grants: &Grants,
     account: Option<&str>,
 ) -> Result<()> {

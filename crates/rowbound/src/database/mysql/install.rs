@@ -16,7 +16,7 @@ use super::{
     fault::{is_lock_wait, number},
     grants::Grants,
     literal, pool, quote, text,
-    triggers::{self, Wanted},
+    triggers::{self, DesiredTrigger},
 };
 use crate::{
     capture::Bound,
@@ -151,19 +151,19 @@ fn older_checks(definition: &str) -> Vec<String> {
 }
 
 /// Every trigger on the server that writes into our queue or has the name of one that should stand.
-async fn standing(db: &Mysql, conn: &mut MySqlConnection, wanted: &[Wanted]) -> Result<Vec<Trigger>> {
+async fn standing(db: &Mysql, conn: &mut MySqlConnection, wanted: &[DesiredTrigger]) -> Result<Vec<Trigger>> {
     let all = catalog::read_triggers(conn, "trigger_schema not in ('mysql', 'sys', 'information_schema', 'performance_schema')").await?;
     let named = |t: &Trigger| wanted.iter().any(|w| w.table.schema == t.schema && w.name == t.name);
     Ok(all.into_iter().filter(|t| t.name != PROOF && (named(t) || triggers::is_ours(&db.database, &t.schema, &t.body))).collect())
 }
 
 /// Whether a trigger stands where it should, whatever it does there.
-fn same_place(t: &Trigger, w: &Wanted) -> bool {
+fn same_place(t: &Trigger, w: &DesiredTrigger) -> bool {
     t.schema == w.table.schema && t.name == w.name && t.table == w.table && t.event == w.event
 }
 
 /// Whether it does what it should, as whom it should.
-fn is_fine(t: &Trigger, w: &Wanted, definer: Option<&str>) -> bool {
+fn is_fine(t: &Trigger, w: &DesiredTrigger, definer: Option<&str>) -> bool {
     t.body == w.body && definer.is_none_or(|account| t.definer == format!("{account}@localhost"))
 }
 
@@ -171,11 +171,11 @@ fn is_fine(t: &Trigger, w: &Wanted, definer: Option<&str>) -> bool {
 pub(super) async fn replaced<'w>(
     db: &Mysql,
     conn: &mut MySqlConnection,
-    wanted: &'w [Wanted],
+    wanted: &'w [DesiredTrigger],
     definer: Option<&str>,
 ) -> Result<Vec<&'w catalog::TableName>> {
     let standing = standing(db, conn, wanted).await?;
-    let replaced = |w: &&Wanted| standing.iter().any(|t| same_place(t, w) && !is_fine(t, w, definer));
+    let replaced = |w: &&DesiredTrigger| standing.iter().any(|t| same_place(t, w) && !is_fine(t, w, definer));
     Ok(wanted.iter().filter(replaced).map(|w| &w.table).collect())
 }
 
@@ -231,7 +231,7 @@ fn drop_trigger(t: &Trigger) -> Step {
     Step { sql: vec![format!("drop trigger if exists {}.{}", quote(&t.schema), quote(&t.name))], locks: Some(t.table.to_string()) }
 }
 
-fn create_trigger(flavor: Flavor, home: &str, w: &Wanted, definer: Option<&str>, replace: bool) -> Step {
+fn create_trigger(flavor: Flavor, home: &str, w: &DesiredTrigger, definer: Option<&str>, replace: bool) -> Step {
     // Unqualified: MariaDB keeps the statement as it was, and a dump that names the database would put the triggers of a copy onto the original's table.
     let table = quote(&w.table.table);
     let definer = definer.map_or_else(String::new, |account| format!("definer = {}@'localhost' ", literal(account)));
@@ -378,7 +378,7 @@ mod tests {
 
     #[test]
     fn on_mysql_a_trigger_is_replaced_under_a_lock() {
-        let w = Wanted {
+        let w = DesiredTrigger {
             name: "rowbound_ad_1".into(),
             table: TableName { schema: "s".into(), table: "t`".into() },
             event: "after delete",

@@ -19,8 +19,8 @@ use super::{
 };
 use crate::{
     capture::Reliance,
-    database::{Hold, Queue, Schema, YOUNG, read_waits, relied_on},
-    delivery::{Failing, Pending, Receipt, Registered, Turn, words},
+    database::{LockGuard, Queue, Schema, YOUNG, read_waits, relied_on},
+    delivery::{Acknowledgement, DeliveryClaim, Failing, Pending, Registered, words},
     error::{Error, Kind, Result, Retry},
     queue::{Announce, Backlog, CLAIM_BYTES, Candidate, Claim, Outcome, Settlement, Waiting, Waits},
 };
@@ -166,8 +166,8 @@ impl Queue for Mysql {
         Ok(wait.map(|micros| Duration::from_micros(u64::try_from(micros).unwrap_or(0))))
     }
 
-    async fn settle(&self, settlement: &Settlement, hold: Option<Hold>) -> Result<u64> {
-        drop(hold);
+    async fn settle(&self, settlement: &Settlement, lock: Option<LockGuard>) -> Result<u64> {
+        drop(lock);
         settle::settle(self, settlement).await
     }
 
@@ -326,12 +326,12 @@ impl Queue for Mysql {
         Ok(followers)
     }
 
-    /// What is due is looked for without locks; whoever writes his lease first has it.
-    async fn take_turn(&self, turn: &Turn) -> Result<Vec<Pending>> {
+    /// What is due is looked for without locks; the first worker to write its lease has it.
+    async fn claim_deliveries(&self, claim: &DeliveryClaim) -> Result<Vec<Pending>> {
         let mut conn = self.pool().acquire().await.map_err(fault)?;
-        let Some(follower) = number(&mut conn, &turn.follower).await? else { return Ok(Vec::new()) };
+        let Some(follower) = number(&mut conn, &claim.follower).await? else { return Ok(Vec::new()) };
         let rows =
-            sqlx::query(include_str!("deliver_due.sql")).bind(follower).bind(turn.limit).fetch_all(&mut *conn).await.map_err(fault)?;
+            sqlx::query(include_str!("deliver_due.sql")).bind(follower).bind(claim.limit).fetch_all(&mut *conn).await.map_err(fault)?;
         let due = rows.iter().map(|row| int(row, 0)).collect::<Result<Vec<_>>>()?;
         if due.is_empty() {
             return Ok(Vec::new());
@@ -340,8 +340,8 @@ impl Queue for Mysql {
         sqlx::query(include_str!("deliver_lease.sql"))
             .bind(&list)
             .bind(follower)
-            .bind(interval(turn.lease))
-            .bind(&turn.owner)
+            .bind(interval(claim.lease))
+            .bind(&claim.owner)
             .execute(&mut *conn)
             .await
             .map_err(fault)?;
@@ -351,7 +351,7 @@ impl Queue for Mysql {
         let held = sqlx::query(AssertSqlSafe(sql))
             .persistent(false)
             .bind(follower)
-            .bind(&turn.owner)
+            .bind(&claim.owner)
             .fetch_all(&mut *conn)
             .await
             .map_err(fault)?;
@@ -366,43 +366,43 @@ impl Queue for Mysql {
             .collect()
     }
 
-    async fn prolong(&self, turn: &Turn, entries: &[i64]) -> Result<()> {
+    async fn extend_lease(&self, claim: &DeliveryClaim, entries: &[i64]) -> Result<()> {
         let mut conn = self.pool().acquire().await.map_err(fault)?;
-        let Some(follower) = number(&mut conn, &turn.follower).await? else { return Ok(()) };
+        let Some(follower) = number(&mut conn, &claim.follower).await? else { return Ok(()) };
         sqlx::query(include_str!("deliver_prolong.sql"))
             .bind(serde_json::json!(entries).to_string())
             .bind(follower)
-            .bind(interval(turn.lease))
-            .bind(&turn.owner)
+            .bind(interval(claim.lease))
+            .bind(&claim.owner)
             .execute(&mut *conn)
             .await
             .map_err(fault)?;
         Ok(())
     }
 
-    async fn acknowledge(&self, receipt: &Receipt) -> Result<u64> {
+    async fn acknowledge(&self, ack: &Acknowledgement) -> Result<u64> {
         let mut tx = self.pool().begin().await.map_err(fault)?;
-        let Some(follower) = number(&mut tx, &receipt.follower).await? else { return Ok(0) };
+        let Some(follower) = number(&mut tx, &ack.follower).await? else { return Ok(0) };
         let mut gone = 0;
-        if !receipt.delivered.is_empty() {
+        if !ack.delivered.is_empty() {
             gone = sqlx::query(include_str!("deliver_gone.sql"))
-                .bind(serde_json::json!(receipt.delivered).to_string())
+                .bind(serde_json::json!(ack.delivered).to_string())
                 .bind(follower)
-                .bind(&receipt.owner)
+                .bind(&ack.owner)
                 .execute(&mut *tx)
                 .await
                 .map_err(fault)?
                 .rows_affected();
         }
-        if !receipt.again.is_empty() {
-            let again = receipt.again.iter().map(|a| {
+        if !ack.again.is_empty() {
+            let again = ack.again.iter().map(|a| {
                 let error = a.error.as_deref().map(|e| hex(cut(e).as_bytes()));
                 serde_json::json!({ "entry": a.id, "wait": interval(a.wait), "failed": i32::from(error.is_some()), "error": error.unwrap_or_default() })
             });
             sqlx::query(include_str!("deliver_again.sql"))
                 .bind(serde_json::Value::Array(again.collect()).to_string())
                 .bind(follower)
-                .bind(&receipt.owner)
+                .bind(&ack.owner)
                 .execute(&mut *tx)
                 .await
                 .map_err(fault)?;
@@ -411,7 +411,7 @@ impl Queue for Mysql {
         Ok(gone)
     }
 
-    async fn hasten(&self, follower: &str) -> Result<u64> {
+    async fn retry_deliveries_now(&self, follower: &str) -> Result<u64> {
         let mut conn = self.pool().acquire().await.map_err(fault)?;
         let Some(follower) = number(&mut conn, follower).await? else { return Ok(0) };
         let done = sqlx::query(

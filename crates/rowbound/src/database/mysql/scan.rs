@@ -14,11 +14,11 @@ use super::{
 use crate::{
     binding::Binding,
     capture::Bound,
-    database::{Paging, Scan, Values, as_table},
+    database::{ColumnScan, Paging, Values, as_table},
     error::{Error, Kind, Result},
 };
 
-pub(super) async fn scan(db: &Mysql, scan: &Scan) -> Result<Values> {
+pub(super) async fn scan(db: &Mysql, scan: &ColumnScan) -> Result<Values> {
     let mut conn = db.pool().acquire().await.map_err(fault)?;
     if let Some(query) = &scan.query {
         let sql = format!("{} select {QUERIED} from q where n is not null", as_table(query));
@@ -66,7 +66,7 @@ pub(super) async fn scan(db: &Mysql, scan: &Scan) -> Result<Values> {
     let (mut to, values) = Paging::new(scan.ordered);
     let column = scan.column.clone();
     tokio::spawn(async move {
-        // Whoever stops reading leaves an answer in the connection.
+        // A reader that stops leaves an answer in the connection.
         conn.close_on_drop();
         let gone = to.gone();
         let done = tokio::select! {

@@ -90,7 +90,7 @@ impl Schema for Mysql {
         install::install(self, bound).await?;
         let mut record = Installation { snapshot: self.snapshot(bound).await?, ..record.clone() };
         if record.identity.ends_with(NOT_ATTACHED) {
-            // It is known only now; whoever reads the record from here on must not take this database for a copy.
+            // It is known only now; those who read the record from here on must not take this database for a copy.
             record.identity = self.identity().await?;
         }
         let stored = self

@@ -55,7 +55,7 @@ fn class(data_type: &str) -> Class {
 }
 
 pub(super) async fn sample(db: &Mysql, column: &TextColumn, limit: usize) -> Result<Sample> {
-    let place = |e: sqlx::Error| fault(e).with("column", &column.column);
+    let in_context = |e: sqlx::Error| fault(e).with("column", &column.column);
     let (t, f) = (format!("{}.{}", quote(&column.schema), quote(&column.column.table)), format!("t.{}", quote(&column.column.column)));
     let is_bytes = column.class == Class::Blob || column.data_type.starts_with("varbinary");
     // Bytes may be pictures: few of them.
@@ -69,11 +69,12 @@ pub(super) async fn sample(db: &Mysql, column: &TextColumn, limit: usize) -> Res
     let key = if column.rows > SMALL { integer_key(db, &mut conn, &column.column.table).await? } else { None };
     let Some(key) = key else {
         let sql = format!("{value} from (select {f} as v from {t} t where {f} is not null limit {most}) s where {holds}");
-        let rows = bounded(db, &mut conn, &sql).await.map_err(place)?;
+        let rows = bounded(db, &mut conn, &sql).await.map_err(in_context)?;
         return Ok(Sample::of(values(&rows)?, limit, column.rows >= SMALL));
     };
     let k = format!("t.{}", quote(&key));
-    let ends = bounded(db, &mut conn, &format!("cast(min({k}) as signed), cast(max({k}) as signed) from {t} t")).await.map_err(place)?;
+    let ends =
+        bounded(db, &mut conn, &format!("cast(min({k}) as signed), cast(max({k}) as signed) from {t} t")).await.map_err(in_context)?;
     let (first, last) = match ends.first() {
         Some(row) => (int(row, 0).unwrap_or(0), int(row, 1).unwrap_or(0)),
         None => (0, 0),
@@ -85,7 +86,7 @@ pub(super) async fn sample(db: &Mysql, column: &TextColumn, limit: usize) -> Res
             "{value} from (select {f} as v from {t} t where {k} >= {from} order by {k} limit {WINDOW}) s where {holds} limit {}",
             share.max(4)
         );
-        let rows = bounded(db, &mut conn, &sql).await.map_err(place)?;
+        let rows = bounded(db, &mut conn, &sql).await.map_err(in_context)?;
         sample.add(values(&rows)?, limit);
     }
     if sample.values.len() < limit {
@@ -95,7 +96,7 @@ pub(super) async fn sample(db: &Mysql, column: &TextColumn, limit: usize) -> Res
         match bounded(db, &mut conn, &sql).await {
             Ok(rows) => sample.add(values(&rows)?, limit),
             Err(e) if super::fault::number(&e).is_some_and(is_lock_wait) => {}
-            Err(e) => return Err(place(e)),
+            Err(e) => return Err(in_context(e)),
         }
     }
     Ok(sample)

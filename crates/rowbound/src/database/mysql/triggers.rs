@@ -5,7 +5,7 @@
 //! - It never makes the application's statement fail because a table or column was renamed or dropped (errors 1054 and 1146 are handled), and it goes on
 //!   with its other columns. What it then misses shows as drift.
 //! - It reads nothing but its row and, on an ancestor, the rows that the foreign keys are about to take; it writes candidates, nothing else.
-//! - It records at least every name that its row lets go of. Changes are compared as bytes: to a collation `a.jpg` and `A.jpg ` may be one name.
+//! - It records at least every name that its row releases. Changes are compared as bytes: to a collation `a.jpg` and `A.jpg ` may be one name.
 //!
 //! A body holds no comment: `mysqldump` writes triggers within `/*! */`, and the dump would not restore.
 //!
@@ -17,7 +17,7 @@ use std::{
 };
 
 use super::{
-    cascade::{Change, Reach, Step, Ways},
+    cascade::{Change, Reach, Routes, Step},
     catalog::{Catalog, Class, ForeignKey, Table, TableName, Trigger},
     quote,
     values::blob,
@@ -26,7 +26,7 @@ use crate::capture::Bound;
 
 /// A trigger that should stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(super) struct DesiredTrigger {
     pub name: String,
     pub table: TableName,
     /// `after delete`, ..
@@ -35,7 +35,7 @@ pub(super) struct Wanted {
 }
 
 /// The triggers for `bound`, by table.
-pub(super) fn wanted(catalog: &Catalog, bound: &[Bound]) -> Vec<Wanted> {
+pub(super) fn wanted(catalog: &Catalog, bound: &[Bound]) -> Vec<DesiredTrigger> {
     let reach = Reach::of(catalog, bound);
     let mut parts: BTreeMap<(TableName, &'static str), String> = BTreeMap::new();
     for b in bound {
@@ -70,8 +70,8 @@ pub(super) fn wanted(catalog: &Catalog, bound: &[Bound]) -> Vec<Wanted> {
         let effect = &reach.effects[cause];
         let mut blocks = Vec::new();
         for (release, place) in &reach.releases {
-            if let Some(ways) = reach.ways(cause, *release) {
-                blocks.extend(copy(catalog, &reach, cause, *release, &bound[*place], &ways));
+            if let Some(routes) = reach.routes(cause, *release) {
+                blocks.extend(copy(catalog, &reach, cause, *release, &bound[*place], &routes));
             }
         }
         // InnoDB goes through a parent's foreign keys in this order.
@@ -97,7 +97,7 @@ pub(super) fn wanted(catalog: &Catalog, bound: &[Bound]) -> Vec<Wanted> {
         .map(|((table, event), statements)| {
             let variable = if event.starts_with("after") { "  declare rowbound_key longtext default null;\n" } else { "" };
             let body = format!("begin\n{variable}  declare continue handler for 1054, 1146 begin end;\n{statements}end");
-            Wanted { name: name_of(catalog, &table, event), table, event, body }
+            DesiredTrigger { name: name_of(catalog, &table, event), table, event, body }
         })
         .collect()
 }
@@ -169,9 +169,9 @@ pub(super) fn key(alias: &str, table: &Table) -> Option<String> {
     }
 }
 
-/// Blocks that record the names that `cause` makes `b` let go of, each with the database and name of the foreign key that comes first.
-fn copy(catalog: &Catalog, reach: &Reach<'_>, cause: usize, release: usize, b: &Bound, ways: &Ways) -> Vec<((String, String), String)> {
-    let read = |lock| rows(catalog, reach, cause, release, b, ways, lock);
+/// Blocks that record the names that `cause` makes `b` release, each with the database and name of the foreign key that comes first.
+fn copy(catalog: &Catalog, reach: &Reach<'_>, cause: usize, release: usize, b: &Bound, routes: &Routes) -> Vec<((String, String), String)> {
+    let read = |lock| rows(catalog, reach, cause, release, b, routes, lock);
     let queue = candidates(catalog, &reach.effects[cause].table);
     let record = |cursor: &str| {
         format!(
@@ -192,9 +192,9 @@ fn copy(catalog: &Catalog, reach: &Reach<'_>, cause: usize, release: usize, b: &
         )
     };
     let named = |step: &Step| (catalog.keys[step.key].child.schema.clone(), catalog.keys[step.key].name.clone());
-    let firsts: Vec<_> = match ways {
-        Ways::Paths(paths) => paths.iter().map(|path| path.first().map(named).unwrap_or_default()).collect(),
-        Ways::Web(web) => vec![web.iter().filter(|s| s.cause == cause).map(named).min().unwrap_or_default()],
+    let firsts: Vec<_> = match routes {
+        Routes::Paths(paths) => paths.iter().map(|path| path.first().map(named).unwrap_or_default()).collect(),
+        Routes::Web(web) => vec![web.iter().filter(|s| s.cause == cause).map(named).min().unwrap_or_default()],
     };
     firsts.into_iter().zip(read(Lock::OfCascade).into_iter().zip(read(Lock::Shared)).map(block)).collect()
 }
@@ -238,7 +238,7 @@ impl Lock {
 }
 
 /// The rows of `b` that `cause` reaches, as one SELECT for each way.
-fn rows(catalog: &Catalog, reach: &Reach<'_>, cause: usize, release: usize, b: &Bound, ways: &Ways, lock: Lock) -> Vec<String> {
+fn rows(catalog: &Catalog, reach: &Reach<'_>, cause: usize, release: usize, b: &Bound, routes: &Routes, lock: Lock) -> Vec<String> {
     let Some((name, table)) = catalog.table_of(&b.binding.column) else { return Vec::new() };
     let Some(column) = table.column(&b.binding.column.column) else { return Vec::new() };
     let own = &reach.effects[cause].table;
@@ -247,8 +247,8 @@ fn rows(catalog: &Catalog, reach: &Reach<'_>, cause: usize, release: usize, b: &
         |alias: &str| format!("{}, {}", value(alias, &column.name, &column.class), key(alias, table).unwrap_or_else(|| "null".to_owned()));
     let filled = |alias: &str| format!("length({alias}.{}) > 0{}", quote(&column.name), only(alias, &b.binding.only));
     let select = lock.select();
-    match ways {
-        Ways::Paths(paths) => {
+    match routes {
+        Routes::Paths(paths) => {
             let along = |path: &Vec<Step>| {
                 let mut from = String::new();
                 let mut first = String::new();
@@ -273,7 +273,7 @@ fn rows(catalog: &Catalog, reach: &Reach<'_>, cause: usize, release: usize, b: &
             };
             paths.iter().map(along).collect()
         }
-        Ways::Web(web) => {
+        Routes::Web(web) => {
             let (with, slots) = recursion(catalog, reach, cause, web, lock);
             let last = web.iter().filter(|s| s.result == release).map(|step| {
                 let key = &catalog.keys[step.key];

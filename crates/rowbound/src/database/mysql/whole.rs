@@ -27,7 +27,7 @@ pub(super) async fn values(db: &Mysql, column: &TextColumn) -> Result<Values> {
     let (mut to, values) = Paging::new(false);
     let column = column.column.clone();
     tokio::spawn(async move {
-        // Whoever stops reading leaves an answer in the connection.
+        // A reader that stops leaves an answer in the connection.
         conn.close_on_drop();
         let done = stream(&mut conn, (&f, &value), &from, may_be_long, &mut to).await;
         to.end(done.map_err(|e| e.with("column", &column))).await;

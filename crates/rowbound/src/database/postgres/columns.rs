@@ -17,10 +17,10 @@ use super::{
     triggers, whole,
 };
 use crate::{
-    binding::{self, Column, Held, ODD, Odd, Reading},
+    binding::{self, Column, Held, NonPlain, ODD, Reading},
     capture::{Bound, Snapshot},
     database::{
-        Checked, ColumnSearch, Columns, Found, Holder, Scan, Values, as_table, drifted, is_uuid, no_key,
+        CheckResult, ColumnScan, ColumnSearch, Columns, FoundValue, Holder, Values, as_table, drifted, is_uuid, no_key,
         survey::{Sample, TextColumn},
         with_tables,
     },
@@ -41,7 +41,7 @@ impl Columns for Postgres {
     /// One snapshot for all columns: under READ COMMITTED a row that moves a name from a column not yet read to one already
     /// read would be missed in both. The tables are locked (ACCESS SHARE) before the snapshot is taken, because DDL and TRUNCATE
     /// do not respect snapshots.
-    async fn check(&self, bound: &[Bound], snapshot: &Snapshot, searches: &[ColumnSearch]) -> Result<Checked> {
+    async fn check(&self, bound: &[Bound], snapshot: &Snapshot, searches: &[ColumnSearch]) -> Result<CheckResult> {
         let pool = self.pool();
         // Names first, outside: looking them up would take the snapshot. What changes until the lock is had, the snapshot tells.
         let tables = with_tables(bound);
@@ -80,32 +80,32 @@ impl Columns for Postgres {
                     true
                 })
                 .await?;
-                found.extend(names.into_iter().map(|n| Found { binding: search.binding, value: n.as_str().into() }));
+                found.extend(names.into_iter().map(|n| FoundValue { binding: search.binding, value: n.as_str().into() }));
                 continue;
             }
             usable(search, r)?;
             let value = r.value_sql(&format!("t.{}", ident(&search.column.column)));
-            let place = |e| failed("cannot look for references", e).with("column", &search.column);
+            let in_context = |e| failed("cannot look for references", e).with("column", &search.column);
             let mut distinct: HashSet<Vec<u8>> = HashSet::new();
             if let Some((what, values)) = equality(r, search) {
                 let sql = format!("select {value} from {} t where {what}", r.table_sql());
                 // Planned for these very values: a plan for any values compares an array one by one instead of hashing it.
                 let mut rows = sqlx::query(AssertSqlSafe(sql)).persistent(false).bind(values).fetch(&mut *tx);
-                while let Some(row) = rows.try_next().await.map_err(place)? {
-                    distinct.insert(bytes(&row, 0).map_err(place)?.to_vec());
+                while let Some(row) = rows.try_next().await.map_err(in_context)? {
+                    distinct.insert(bytes(&row, 0).map_err(in_context)?.to_vec());
                 }
             }
-            if let Some(odd) = &search.search.odd {
+            if let Some(odd) = &search.search.non_plain {
                 let sql = format!("select {value} from {} t where {}", r.table_sql(), is_odd(r, search, odd));
                 let mut rows = sqlx::query(AssertSqlSafe(sql)).persistent(false).fetch(&mut *tx);
-                while let Some(row) = rows.try_next().await.map_err(place)? {
-                    let value = bytes(&row, 0).map_err(place)?;
+                while let Some(row) = rows.try_next().await.map_err(in_context)? {
+                    let value = bytes(&row, 0).map_err(in_context)?;
                     if !distinct.contains(value) && odd.wants(value) {
                         distinct.insert(value.to_vec());
                     }
                 }
             }
-            found.extend(distinct.into_iter().map(|value| Found { binding: search.binding, value }));
+            found.extend(distinct.into_iter().map(|value| FoundValue { binding: search.binding, value }));
         }
         // What this snapshot saw may have been committed without reaching the disk yet. A record of our own and a commit that waits
         // for it take it there before any file goes; see session.sql.
@@ -125,7 +125,7 @@ impl Columns for Postgres {
             return Err(hides_rows());
         }
         tx.commit().await.map_err(|e| failed("cannot confirm the check", e))?;
-        Ok(Checked { found, hold: None })
+        Ok(CheckResult { found, lock: None })
     }
 
     async fn holders(&self, searches: &[ColumnSearch], limit: u32) -> Result<Vec<Holder>> {
@@ -153,7 +153,7 @@ impl Columns for Postgres {
                 continue;
             }
             usable(search, r)?;
-            let place = |e| failed("cannot look for references", e).with("column", &search.column);
+            let in_context = |e| failed("cannot look for references", e).with("column", &search.column);
             let value = r.value_sql(&format!("t.{}", ident(&search.column.column)));
             let head = format!("select {value}, {} from {} t where", triggers::key_sql("t", &r.key), r.table_sql());
             let holder = |row: &PgRow| -> sqlx::Result<Holder> {
@@ -164,17 +164,24 @@ impl Columns for Postgres {
             if let Some((what, values)) = equality(r, search) {
                 let sql = format!("{head} {what} limit $2");
                 let query = sqlx::query(AssertSqlSafe(sql)).persistent(false).bind(values).bind(i64::from(limit));
-                some = query.fetch_all(&mut *tx).await.map_err(place)?.iter().map(holder).collect::<sqlx::Result<_>>().map_err(place)?;
+                some = query
+                    .fetch_all(&mut *tx)
+                    .await
+                    .map_err(in_context)?
+                    .iter()
+                    .map(holder)
+                    .collect::<sqlx::Result<_>>()
+                    .map_err(in_context)?;
             }
-            if let Some(odd) = &search.search.odd {
+            if let Some(odd) = &search.search.non_plain {
                 let known: HashSet<(Option<String>, String)> = some.iter().map(|h| (h.key.clone(), h.value.clone())).collect();
                 let sql = format!("{head} {}", is_odd(r, search, odd));
                 let mut rows = sqlx::query(AssertSqlSafe(sql)).persistent(false).fetch(&mut *tx);
                 while some.len() < limit as usize
-                    && let Some(row) = rows.try_next().await.map_err(place)?
+                    && let Some(row) = rows.try_next().await.map_err(in_context)?
                 {
-                    if odd.wants(bytes(&row, 0).map_err(place)?) {
-                        let one = holder(&row).map_err(place)?;
+                    if odd.wants(bytes(&row, 0).map_err(in_context)?) {
+                        let one = holder(&row).map_err(in_context)?;
                         if !known.contains(&(one.key.clone(), one.value.clone())) {
                             some.push(one);
                         }
@@ -186,7 +193,7 @@ impl Columns for Postgres {
         Ok(holders)
     }
 
-    async fn scan(&self, scan: &Scan) -> Result<Values> {
+    async fn scan(&self, scan: &ColumnScan) -> Result<Values> {
         scan::scan(self.pool(), scan).await
     }
 
@@ -214,10 +221,10 @@ impl Columns for Postgres {
         let sql = format!(
             "select distinct o::text from (select t.{o} as o, t.{f}::text as f from {table} t limit 100000) s where f = any ($1) and o is not null limit {limit}"
         );
-        let place = |e| failed("cannot sample a column", e).with("column", &column.column);
-        let mut tx = survey::limited(&mut conn).await.map_err(place)?;
-        let rows = sqlx::query_scalar(AssertSqlSafe(sql)).persistent(false).bind(values).fetch_all(&mut *tx).await.map_err(place)?;
-        tx.rollback().await.map_err(place)?;
+        let in_context = |e| failed("cannot sample a column", e).with("column", &column.column);
+        let mut tx = survey::limited(&mut conn).await.map_err(in_context)?;
+        let rows = sqlx::query_scalar(AssertSqlSafe(sql)).persistent(false).bind(values).fetch_all(&mut *tx).await.map_err(in_context)?;
+        tx.rollback().await.map_err(in_context)?;
         Ok(rows)
     }
 
@@ -252,7 +259,7 @@ async fn read_all(
     scan: &binding::Scan,
     mut take: impl FnMut(&FileName, Option<String>, Held) -> bool + Send,
 ) -> Result<()> {
-    let place = |e| failed("cannot look for references", e).with("column", &search.column);
+    let in_context = |e| failed("cannot look for references", e).with("column", &search.column);
     let sql = match &search.query {
         Some(query) => format!("{} select n::text, null::text from q where n is not null", as_table(query)),
         None => {
@@ -264,8 +271,8 @@ async fn read_all(
     };
     let mut rows = sqlx::query(AssertSqlSafe(sql)).persistent(false).fetch(tx);
     let mut go_on = true;
-    while let Some(row) = rows.try_next().await.map_err(place)? {
-        let value = bytes(&row, 0).map_err(place)?;
+    while let Some(row) = rows.try_next().await.map_err(in_context)? {
+        let value = bytes(&row, 0).map_err(in_context)?;
         let mut seen = HashSet::new();
         scan.held(value, |name, how| {
             if go_on && seen.insert(name.clone()) {
@@ -300,7 +307,7 @@ fn equality(r: &tables::Resolved, search: &ColumnSearch) -> Option<(String, Vec<
 }
 
 /// The condition that a value is not plain. Collation "C": a pattern does not work under a nondeterministic one.
-fn is_odd(r: &tables::Resolved, search: &ColumnSearch, odd: &Odd) -> String {
+fn is_odd(r: &tables::Resolved, search: &ColumnSearch, odd: &NonPlain) -> String {
     let f = format!("t.{}", ident(&search.column.column));
     // Bytes that are no text must not be an error: each that is no letter of ASCII becomes a backslash and digits, and the backslash two, neither of which is plain.
     let text = match r.is_bytes() {

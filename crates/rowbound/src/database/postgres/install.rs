@@ -24,7 +24,7 @@ pub(super) enum Job<'a> {
     Remove,
 }
 
-/// Runs `job` until its locks are had. Between two tries everything is released, so that whoever queued behind us passes.
+/// Runs `job` until its locks are had. Between two tries everything is released, so that those who queued behind us pass.
 pub(super) async fn patiently(pool: &PgPool, options: &Options, job: Job<'_>) -> Result<Option<Installation>> {
     let until = clock::deadline(options.lock_patience);
     let mut pause = Duration::from_millis(50);
@@ -106,7 +106,7 @@ async fn alone(conn: &mut PgConnection, options: &Options) -> Result<bool> {
         return Ok(true);
     }
     let wait = options.lock_timeout.as_millis().clamp(1, 1 << 30);
-    // Whoever only reads the record, with a lock or without one, goes on.
+    // Those who only read the record, with a lock or without one, goes on.
     let sql = format!("set local lock_timeout = {wait}; lock table rowbound.installation in share row exclusive mode");
     match sqlx::raw_sql(AssertSqlSafe(sql)).execute(conn).await.map_err(|e| failed("cannot lock the installation", e)) {
         Ok(_) => Ok(false),
@@ -138,7 +138,7 @@ async fn blockers(pool: &PgPool, touched: &[i64]) -> Result<Vec<String>> {
 }
 
 /// Runs statements. From the first lock on a table of the application to the last, waiting takes at most `budget` in all:
-/// whoever queues behind us waits no longer.
+/// those who queue behind us wait no longer.
 async fn run_steps(tx: &mut PgConnection, steps: &[Step], budget: Duration) -> std::result::Result<(), Stopped> {
     let mut began: Option<Instant> = None;
     for step in steps {

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     capture::Reliance,
-    database::{Hold, Queue, Schema, YOUNG, read_outcome, read_waits, relied_on},
-    delivery::{Pending, Receipt, Registered, Turn},
+    database::{LockGuard, Queue, Schema, YOUNG, read_outcome, read_waits, relied_on},
+    delivery::{Acknowledgement, DeliveryClaim, Pending, Registered},
     error::{Error, Kind, Result, Retry},
     queue::{Announce, Backlog, CLAIM_BYTES, Candidate, Claim, Outcome, Settlement, Waiting, Waits},
 };
@@ -118,7 +118,7 @@ impl Queue for Postgres {
         Ok(wait.map(|us| Duration::from_micros(us.max(0).cast_unsigned())))
     }
 
-    async fn settle(&self, settlement: &Settlement, _hold: Option<Hold>) -> Result<u64> {
+    async fn settle(&self, settlement: &Settlement, _lock: Option<LockGuard>) -> Result<u64> {
         settle::settle(self.pool(), settlement).await
     }
 
@@ -248,15 +248,15 @@ impl Queue for Postgres {
         Ok(followers)
     }
 
-    async fn take_turn(&self, turn: &Turn) -> Result<Vec<Pending>> {
+    async fn claim_deliveries(&self, claim: &DeliveryClaim) -> Result<Vec<Pending>> {
         let error = |e| failed("cannot take deliveries", e);
         // Not prepared once for all, as a claim is not.
-        let rows = sqlx::query(include_str!("take_turn.sql"))
+        let rows = sqlx::query(include_str!("claim_deliveries.sql"))
             .persistent(false)
-            .bind(&turn.follower)
-            .bind(i64::from(turn.limit))
-            .bind(&turn.owner)
-            .bind(micros(turn.lease))
+            .bind(&claim.follower)
+            .bind(i64::from(claim.limit))
+            .bind(&claim.owner)
+            .bind(micros(claim.lease))
             .fetch_all(&self.pool)
             .await
             .map_err(error)?;
@@ -271,48 +271,48 @@ impl Queue for Postgres {
         rows.iter().map(pending).collect::<sqlx::Result<_>>().map_err(error)
     }
 
-    async fn prolong(&self, turn: &Turn, entries: &[i64]) -> Result<()> {
+    async fn extend_lease(&self, claim: &DeliveryClaim, entries: &[i64]) -> Result<()> {
         sqlx::query(
             "update rowbound.delivery set due_at = now() + $4::int8 * interval '1 microsecond'
          where follower = (select id from rowbound.follower where name = $1) and entry = any ($2::int8[]) and owner = $3",
         )
         .persistent(false)
-        .bind(&turn.follower)
+        .bind(&claim.follower)
         .bind(entries)
-        .bind(&turn.owner)
-        .bind(micros(turn.lease))
+        .bind(&claim.owner)
+        .bind(micros(claim.lease))
         .execute(&self.pool)
         .await
-        .map_err(|e| failed("cannot prolong a lease", e))?;
+        .map_err(|e| failed("cannot extend a lease", e))?;
         Ok(())
     }
 
-    async fn acknowledge(&self, receipt: &Receipt) -> Result<u64> {
+    async fn acknowledge(&self, ack: &Acknowledgement) -> Result<u64> {
         let error = |e| failed("cannot acknowledge deliveries", e);
         let mut tx = self.pool.begin_with("begin isolation level read committed").await.map_err(error)?;
         let mut gone = 0;
-        if !receipt.delivered.is_empty() {
+        if !ack.delivered.is_empty() {
             gone = sqlx::query(
                 "delete from rowbound.delivery
              where follower = (select id from rowbound.follower where name = $1) and entry = any ($2::int8[]) and owner = $3",
             )
             .persistent(false)
-            .bind(&receipt.follower)
-            .bind(&receipt.delivered)
-            .bind(&receipt.owner)
+            .bind(&ack.follower)
+            .bind(&ack.delivered)
+            .bind(&ack.owner)
             .execute(&mut *tx)
             .await
             .map_err(error)?
             .rows_affected();
         }
-        if !receipt.again.is_empty() {
+        if !ack.again.is_empty() {
             sqlx::query(include_str!("acknowledge_again.sql"))
                 .persistent(false)
-                .bind(&receipt.follower)
-                .bind(&receipt.owner)
-                .bind(receipt.again.iter().map(|a| a.id).collect::<Vec<_>>())
-                .bind(receipt.again.iter().map(|a| micros(a.wait)).collect::<Vec<_>>())
-                .bind(receipt.again.iter().map(|a| a.error.as_deref().map(storable)).collect::<Vec<_>>())
+                .bind(&ack.follower)
+                .bind(&ack.owner)
+                .bind(ack.again.iter().map(|a| a.id).collect::<Vec<_>>())
+                .bind(ack.again.iter().map(|a| micros(a.wait)).collect::<Vec<_>>())
+                .bind(ack.again.iter().map(|a| a.error.as_deref().map(storable)).collect::<Vec<_>>())
                 .execute(&mut *tx)
                 .await
                 .map_err(error)?;
@@ -321,7 +321,7 @@ impl Queue for Postgres {
         Ok(gone)
     }
 
-    async fn hasten(&self, follower: &str) -> Result<u64> {
+    async fn retry_deliveries_now(&self, follower: &str) -> Result<u64> {
         let done = sqlx::query(
             "update rowbound.delivery set due_at = now()
          where follower = (select id from rowbound.follower where name = $1) and owner is null and due_at > now()",
@@ -330,7 +330,7 @@ impl Queue for Postgres {
         .bind(follower)
         .execute(&self.pool)
         .await
-        .map_err(|e| failed("cannot hasten deliveries", e))?;
+        .map_err(|e| failed("cannot make deliveries due", e))?;
         Ok(done.rows_affected())
     }
 }

@@ -8,11 +8,11 @@ use super::{
     tables::{self, ident, literal},
 };
 use crate::{
-    database::{Paging, Scan, Values, as_table},
+    database::{ColumnScan, Paging, Values, as_table},
     error::{Error, Kind, Result},
 };
 
-pub(super) async fn scan(pool: &PgPool, scan: &Scan) -> Result<Values> {
+pub(super) async fn scan(pool: &PgPool, scan: &ColumnScan) -> Result<Values> {
     let mut conn = pool.acquire().await.map_err(|e| failed("cannot connect", e))?;
     let sql = match &scan.query {
         Some(query) => {
@@ -23,7 +23,7 @@ pub(super) async fn scan(pool: &PgPool, scan: &Scan) -> Result<Values> {
     let (mut to, values) = Paging::new(scan.ordered && scan.query.is_none());
     let column = scan.column.clone();
     tokio::spawn(async move {
-        // Whoever stops reading leaves the connection in the middle of the copy.
+        // A reader that stops leaves the connection in the middle of the copy.
         conn.close_on_drop();
         let gone = to.gone();
         let done = tokio::select! {
@@ -35,7 +35,7 @@ pub(super) async fn scan(pool: &PgPool, scan: &Scan) -> Result<Values> {
     Ok(values)
 }
 
-async fn of_column(conn: &mut PgConnection, scan: &Scan) -> Result<String> {
+async fn of_column(conn: &mut PgConnection, scan: &ColumnScan) -> Result<String> {
     let resolved = tables::resolve(conn, &[&scan.column]).await?;
     tables::usable(&scan.column, &resolved[0], &scan.reading)?;
     // Collation "C" compares the bytes of UTF-8, whatever the column's own.

@@ -40,7 +40,7 @@ const DATABASE: &str = "
 
 /// Where an application's sessions look for tables, and whose rights they have.
 #[derive(Debug, Clone)]
-pub(super) struct Manner {
+pub(super) struct SessionSettings {
     pub(super) role: String,
     pub(super) search_path: String,
 }
@@ -59,7 +59,7 @@ pub(super) enum Work {
 pub(super) enum Line {
     /// Nobody.
     Direct,
-    /// A pooler: whoever it gives a session of ours to next has what we leave in it. It may clean what it gives out, and it may not.
+    /// A pooler: the client that it gives a session of ours to next has what we leave in it. It may clean what it gives out, and it may not.
     Pooled,
 }
 
@@ -84,12 +84,12 @@ pub(super) fn ours(connect: PgConnectOptions) -> PgConnectOptions {
 }
 
 /// Makes a session what ours are: see session.sql.
-pub(super) async fn prepare(conn: &mut PgConnection, manner: Option<&Manner>, work: Work) -> sqlx::Result<()> {
+pub(super) async fn prepare(conn: &mut PgConnection, session_settings: Option<&SessionSettings>, work: Work) -> sqlx::Result<()> {
     if work == Work::Applications {
         // Behind a pooler it may have been another session before: no barrier may take it for one of ours.
         sqlx::raw_sql("select pg_catalog.pg_advisory_unlock_all()").execute(&mut *conn).await?;
     }
-    if let Some(Manner { role, search_path }) = manner {
+    if let Some(SessionSettings { role, search_path }) = session_settings {
         // In this order: "$user" in the path is the role.
         for (name, value) in [("role", role), ("search_path", search_path)] {
             sqlx::query("select pg_catalog.set_config($1, $2, false)").bind(name).bind(value).execute(&mut *conn).await?;
@@ -235,7 +235,7 @@ async fn own_sessions(connect: &PgConnectOptions, one: &mut PgConnection, began:
     if stands {
         return Ok(Line::Pooled);
     }
-    // By now it has one that nobody uses, and gives it to whoever comes next.
+    // By now it has one that nobody uses, and gives it to the next client.
     let (three, was_there) = another(connect, options).await?;
     pool::goodbye(three).await;
     Ok(if was_there { Line::Pooled } else { Line::Direct })

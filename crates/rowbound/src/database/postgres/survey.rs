@@ -54,7 +54,7 @@ const SIZE: &str = "
     select coalesce(sum(pg_relation_size(oid)), 0)::float8 / current_setting('block_size')::float8 from below";
 
 pub(super) async fn sample(db: &Postgres, column: &TextColumn, limit: usize) -> Result<Sample> {
-    let place = |e: sqlx::Error| failed("cannot sample a column", e).with("column", &column.column);
+    let in_context = |e: sqlx::Error| failed("cannot sample a column", e).with("column", &column.column);
     let table = format!("{}.{}", ident(&column.schema), ident(&column.column.table));
     let f = ident(&column.column.column);
     // After the rows were chosen: a cast reads the whole of a long value.
@@ -65,7 +65,7 @@ pub(super) async fn sample(db: &Postgres, column: &TextColumn, limit: usize) -> 
         Class::Blob => "x",
     };
     let mut conn = db.conn().await?;
-    let blocks = size(&mut conn, column).await.map_err(place)?;
+    let blocks = size(&mut conn, column).await.map_err(in_context)?;
     // The same blocks each time, so that two runs say the same.
     let big = blocks > BLOCKS * 2.0;
     let from = match big {
@@ -94,7 +94,7 @@ pub(super) async fn sample(db: &Postgres, column: &TextColumn, limit: usize) -> 
         partial = true;
         read = bounded(&mut conn, &query((limit / 4).max(10))).await;
     }
-    let mut sample = Sample::of(read.map_err(place)?, limit, partial);
+    let mut sample = Sample::of(read.map_err(in_context)?, limit, partial);
     if big && sample.values.len() < limit {
         // Few rows have a value. A look for them reads on for as long as it may.
         let more = format!(
@@ -103,7 +103,7 @@ pub(super) async fn sample(db: &Postgres, column: &TextColumn, limit: usize) -> 
         match bounded(&mut conn, &more).await {
             Ok(rows) => sample.add(rows, limit),
             Err(e) if timed_out(&e) => {}
-            Err(e) => return Err(place(e)),
+            Err(e) => return Err(in_context(e)),
         }
     }
     Ok(sample)

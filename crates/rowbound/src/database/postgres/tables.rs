@@ -296,9 +296,9 @@ pub(super) async fn tables(conn: &mut PgConnection, bound: &[Bound]) -> Result<V
 
 /// The table's oid, if capture can be put on it and the column holds text.
 pub(super) fn usable(column: &Column, r: &Resolved, reading: &Reading) -> Result<i64> {
-    let place = |e: Error| e.with("binding", column);
+    let in_context = |e: Error| e.with("binding", column);
     let Some(oid) = r.oid else {
-        return Err(place(
+        return Err(in_context(
             Error::new(Kind::Schema, "no such table")
                 .hint("write schema.table.column if the table is not in the connecting role's search_path; names are case-sensitive"),
         ));
@@ -311,19 +311,19 @@ pub(super) fn usable(column: &Column, r: &Resolved, reading: &Reading) -> Result
         _ => Some("no table"),
     };
     if let Some(what) = what {
-        return Err(place(
+        return Err(in_context(
             Error::new(Kind::Schema, format!("this is {what}, on which triggers do not see the rows change"))
                 .hint("bind the base table in which the rows are stored"),
         ));
     }
     if r.temporary {
-        return Err(place(Error::new(Kind::Schema, "this is a temporary table")));
+        return Err(in_context(Error::new(Kind::Schema, "this is a temporary table")));
     }
     if r.attnum.is_none() {
-        return Err(place(Error::new(Kind::Schema, "the table has no such column").with("table", r.table_sql())));
+        return Err(in_context(Error::new(Kind::Schema, "the table has no such column").with("table", r.table_sql())));
     }
     if r.virtual_ {
-        return Err(place(
+        return Err(in_context(
             Error::new(Kind::Schema, "the column is generated when it is read: triggers do not see its value")
                 .hint("make it a stored generated column"),
         ));
@@ -340,7 +340,7 @@ pub(super) fn usable(column: &Column, r: &Resolved, reading: &Reading) -> Result
         _ => Some("bind a column of type text, varchar, char, citext, uuid, bytea or a domain over one of them"),
     };
     if let Some(hint) = hint {
-        return Err(place(Error::new(Kind::Schema, "the column's type holds no names").with("type", &r.type_name).hint(hint)));
+        return Err(in_context(Error::new(Kind::Schema, "the column's type holds no names").with("type", &r.type_name).hint(hint)));
     }
     Ok(oid)
 }

@@ -159,7 +159,7 @@ async fn upgrade_steps(conn: &mut PgConnection) -> Result<Vec<Step>> {
 }
 
 /// A trigger as it should be.
-struct Wanted {
+struct DesiredTrigger {
     oid: i64,
     table_sql: String,
     trigger: &'static str,
@@ -170,7 +170,7 @@ struct Wanted {
     owned: bool,
 }
 
-impl Wanted {
+impl DesiredTrigger {
     /// Tells this definition from any other; stands in the trigger's argument, because what the catalogs give back of a WHEN is not
     /// what was written.
     fn mark(&self) -> String {
@@ -211,7 +211,7 @@ pub(super) fn install_steps(tables: &[Table], ours: &Ours) -> Vec<Step> {
         }
     }
 
-    let wanted: Vec<Wanted> = tables.iter().flat_map(triggers).collect();
+    let wanted: Vec<DesiredTrigger> = tables.iter().flat_map(triggers).collect();
     for s in ours.triggers.iter().filter(|s| !s.clone && s.owned) {
         if !wanted.iter().any(|w| w.oid == s.oid && w.trigger == s.trigger) {
             steps.push(drop_trigger(s));
@@ -279,13 +279,13 @@ fn drop_function(name: &str, ours: &Ours) -> Step {
     Step { sql: format!("drop function rowbound.{}(){cascade}", ident(name)), locks: foreign.map(|s| s.oid) }
 }
 
-fn triggers(table: &Table) -> Vec<Wanted> {
+fn triggers(table: &Table) -> Vec<DesiredTrigger> {
     let n = table.number();
     let mut wanted = Vec::new();
     for (i, member) in table.members.iter().enumerate() {
         let sql = member.sql();
         let mut want = |trigger: &'static str, function: String, head: String| {
-            wanted.push(Wanted { oid: member.oid, table_sql: sql.clone(), trigger, function, head, owned: member.owned });
+            wanted.push(DesiredTrigger { oid: member.oid, table_sql: sql.clone(), trigger, function, head, owned: member.owned });
         };
         // Partitions get copies of their parent's row triggers; INHERITS children do not.
         if i == 0 || !table.partitioned {

@@ -32,7 +32,7 @@ pub(super) async fn values(db: &Postgres, column: &TextColumn) -> Result<Values>
     let (mut to, values) = Paging::new(false);
     let column = column.column.clone();
     tokio::spawn(async move {
-        // Whoever stops reading leaves the connection in the middle of the copy.
+        // A reader that stops leaves the connection in the middle of the copy.
         conn.close_on_drop();
         let done = copy(&mut conn, &sql, &mut to).await;
         to.end(done.map_err(|e| e.with("column", &column))).await;

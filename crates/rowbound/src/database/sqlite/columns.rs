@@ -22,7 +22,7 @@ use crate::{
     binding::{self, Column, Held},
     capture::{Bound, Snapshot},
     database::{
-        Checked, ColumnSearch, Columns, Found, Hold, Holder, Scan, Values, as_table, drifted, no_key,
+        CheckResult, ColumnScan, ColumnSearch, Columns, FoundValue, Holder, LockGuard, Values, as_table, drifted, no_key,
         survey::{Sample, TextColumn},
     },
     error::{Error, Kind, Result},
@@ -31,7 +31,7 @@ use crate::{
 
 #[async_trait]
 impl Columns for Sqlite {
-    async fn check(&self, bound: &[Bound], snapshot: &Snapshot, searches: &[ColumnSearch]) -> Result<Checked> {
+    async fn check(&self, bound: &[Bound], snapshot: &Snapshot, searches: &[ColumnSearch]) -> Result<CheckResult> {
         // A first look without the lock: if nobody commits between it and the lock, it is the truth, and a long scan of a column
         // without an index has kept no writer waiting. Only when others commit all the time is the scan repeated under the lock.
         let mut connection = self.acquire().await?;
@@ -54,7 +54,7 @@ impl Columns for Sqlite {
             if now != *snapshot {
                 return Err(drifted(&snapshot.drift(&now)));
             }
-            return Ok(Checked { found, hold: Some(Hold(Box::new(lock))) });
+            return Ok(CheckResult { found, lock: Some(LockGuard(Box::new(lock))) });
         }
         unreachable!("the last round returns")
     }
@@ -77,7 +77,7 @@ impl Columns for Sqlite {
             let f = ident(&s.column.column);
             let head = format!("SELECT {}, CAST(t.{f} AS BLOB) FROM {} AS t WHERE", triggers::key(&table, "t."), ident(&table.name));
             let only = triggers::only("t.", &s.search.only);
-            let place = |e: sqlx::Error| failed("explain")(e).with("binding", &s.column);
+            let in_context = |e: sqlx::Error| failed("explain")(e).with("binding", &s.column);
             let holder = |key, value: &[u8]| Holder {
                 binding: s.binding,
                 key,
@@ -94,7 +94,7 @@ impl Columns for Sqlite {
                 .bind(limit)
                 .fetch_all(&mut *connection)
                 .await
-                .map_err(place)?;
+                .map_err(in_context)?;
             let before = holders.len();
             let mut seen: HashSet<(Option<String>, Vec<u8>)> = HashSet::new();
             for r in rows {
@@ -102,13 +102,13 @@ impl Columns for Sqlite {
                 holders.push(holder(key.clone(), &value));
                 seen.insert((key, value));
             }
-            if let Some(odd) = &s.search.odd {
+            if let Some(odd) = &s.search.non_plain {
                 let sql = format!("{head} t.{f} COLLATE BINARY <> '' AND {}{only}", triggers::is_odd(&format!("t.{f}"), odd));
                 let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(&mut *connection);
                 while holders.len() - before < limit as usize
-                    && let Some(r) = rows.try_next().await.map_err(place)?
+                    && let Some(r) = rows.try_next().await.map_err(in_context)?
                 {
-                    let value: &[u8] = r.try_get(1).map_err(place)?;
+                    let value: &[u8] = r.try_get(1).map_err(in_context)?;
                     if odd.wants(value) && !seen.contains(&(r.get(0), value.to_vec())) {
                         holders.push(holder(r.get(0), value));
                     }
@@ -118,7 +118,7 @@ impl Columns for Sqlite {
         Ok(holders)
     }
 
-    async fn scan(&self, scan: &Scan) -> Result<Values> {
+    async fn scan(&self, scan: &ColumnScan) -> Result<Values> {
         scan::scan(self, scan).await
     }
 
@@ -182,7 +182,7 @@ async fn read_all(
     scan: &binding::Scan,
     mut take: impl FnMut(&FileName, Option<String>, Held) -> bool + Send,
 ) -> Result<()> {
-    let place = |e: sqlx::Error| failed("check")(e).with("binding", &search.column);
+    let in_context = |e: sqlx::Error| failed("check")(e).with("binding", &search.column);
     // Not the connection that may hold the write lock: while that is held no one commits, so that every reader sees what it sees.
     let mut reader = db.reader().await?;
     let sql = match &search.query {
@@ -197,8 +197,8 @@ async fn read_all(
     };
     let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(&mut reader);
     let mut go_on = true;
-    while let Some(row) = rows.try_next().await.map_err(place)? {
-        let value: &[u8] = row.try_get(0).map_err(place)?;
+    while let Some(row) = rows.try_next().await.map_err(in_context)? {
+        let value: &[u8] = row.try_get(0).map_err(in_context)?;
         let mut seen = HashSet::new();
         scan.held(value, |name, how| {
             if go_on && seen.insert(name.clone()) {
@@ -212,7 +212,7 @@ async fn read_all(
     Ok(())
 }
 
-async fn find(db: &Sqlite, connection: &mut SqliteConnection, searches: &[ColumnSearch]) -> Result<Vec<Found>> {
+async fn find(db: &Sqlite, connection: &mut SqliteConnection, searches: &[ColumnSearch]) -> Result<Vec<FoundValue>> {
     let mut found = Vec::new();
     for s in searches {
         if let Some(scan) = s.search.scan.as_ref().filter(|s| !s.is_empty()) {
@@ -222,12 +222,12 @@ async fn find(db: &Sqlite, connection: &mut SqliteConnection, searches: &[Column
                 true
             })
             .await?;
-            found.extend(names.into_iter().map(|n| Found { binding: s.binding, value: n.as_str().into() }));
+            found.extend(names.into_iter().map(|n| FoundValue { binding: s.binding, value: n.as_str().into() }));
             continue;
         }
         let (t, f) = (ident(&s.column.table), ident(&s.column.column));
         let only = triggers::only("t.", &s.search.only);
-        let place = |e: sqlx::Error| failed("check")(e).with("binding", &s.column);
+        let in_context = |e: sqlx::Error| failed("check")(e).with("binding", &s.column);
         if !s.search.values.is_empty() {
             // Qualified, because SQLite silently reads an unqualified "missing_column" as a string. As text and as blob, because
             // the two are never equal. BINARY, so that the answer does not depend on a collation only the application has.
@@ -237,8 +237,8 @@ async fn find(db: &Sqlite, connection: &mut SqliteConnection, searches: &[Column
             );
             let values = json(&s.search.values)?;
             let mut rows = sqlx::query_scalar::<_, Vec<u8>>(AssertSqlSafe(sql)).bind(values).fetch(&mut *connection);
-            while let Some(value) = rows.try_next().await.map_err(place)? {
-                found.push(Found { binding: s.binding, value });
+            while let Some(value) = rows.try_next().await.map_err(in_context)? {
+                found.push(FoundValue { binding: s.binding, value });
             }
             drop(rows);
             if may_hold_numbers(connection, s).await? {
@@ -246,25 +246,25 @@ async fn find(db: &Sqlite, connection: &mut SqliteConnection, searches: &[Column
                     "SELECT CAST(t.{f} AS BLOB) FROM {t} AS t WHERE t.{f} COLLATE BINARY < '' AND CAST(t.{f} AS TEXT) IN (SELECT value FROM json_each(?1)){only}"
                 );
                 let mut rows = sqlx::query_scalar::<_, Vec<u8>>(AssertSqlSafe(sql)).bind(json(&s.search.values)?).fetch(&mut *connection);
-                while let Some(value) = rows.try_next().await.map_err(place)? {
-                    found.push(Found { binding: s.binding, value });
+                while let Some(value) = rows.try_next().await.map_err(in_context)? {
+                    found.push(FoundValue { binding: s.binding, value });
                 }
             }
         }
-        if let Some(odd) = &s.search.odd {
+        if let Some(odd) = &s.search.non_plain {
             let sql = format!(
                 "SELECT CAST(t.{f} AS BLOB) FROM {t} AS t WHERE t.{f} COLLATE BINARY <> '' AND {}{only}",
                 triggers::is_odd(&format!("t.{f}"), odd)
             );
             let mut seen: HashSet<Vec<u8>> = HashSet::new();
             let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(&mut *connection);
-            while let Some(row) = rows.try_next().await.map_err(place)? {
-                let value: &[u8] = row.try_get(0).map_err(place)?;
+            while let Some(row) = rows.try_next().await.map_err(in_context)? {
+                let value: &[u8] = row.try_get(0).map_err(in_context)?;
                 if !seen.contains(value) && odd.wants(value) {
                     seen.insert(value.to_vec());
                 }
             }
-            found.extend(seen.into_iter().map(|value| Found { binding: s.binding, value }));
+            found.extend(seen.into_iter().map(|value| FoundValue { binding: s.binding, value }));
         }
     }
     Ok(found)

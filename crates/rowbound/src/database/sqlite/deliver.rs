@@ -1,4 +1,4 @@
-//! What followers have yet to hear, written with the entries themselves.
+//! Deliveries to followers, written with the entries themselves.
 
 use sqlx::{AssertSqlSafe, SqliteConnection};
 

@@ -4,7 +4,7 @@
 //! small file beside the database, `NAME-rowbound.id`. Path and machine are not enough: many container images have no machine id, or one that
 //! all their containers share, and two containers often have their databases under the same path.
 //!
-//! Promise: whoever copies the database file alone does not copy that file, and where it is copied along, it is another file: its inode number
+//! Promise: a copy of the database file alone does not take that file, and where it is copied along, it is another file: its inode number
 //! and its time of birth belong to the identity. A block-level copy (a volume snapshot) keeps both and is not noticed.
 
 use std::{
@@ -84,7 +84,7 @@ pub(super) fn moved(was: &str, now: &str) -> bool {
 /// [`Kind::Permission`] where the database's folder is not writable.
 pub(super) fn make(database: &Path) -> Result<()> {
     let path = file(database);
-    let place = |e: std::io::Error| {
+    let in_context = |e: std::io::Error| {
         Error::new(Kind::Permission, "cannot write the file that identifies this database")
             .with("file", path.display())
             .because(e)
@@ -96,14 +96,15 @@ pub(super) fn make(database: &Path) -> Result<()> {
     }
     // Through no link: root must not write where somebody else leads it.
     let mut how = OpenOptions::new();
-    let mut file = how.write(true).create(true).truncate(false).custom_flags(OFlags::NOFOLLOW.bits() as i32).open(&path).map_err(place)?;
-    // The application's user reads it, whoever attached.
-    owner::give(&file, Owner::at(database).map_err(place)?).map_err(|e| place(e.into()))?;
+    let mut file =
+        how.write(true).create(true).truncate(false).custom_flags(OFlags::NOFOLLOW.bits() as i32).open(&path).map_err(in_context)?;
+    // The application's user reads it, even if another one attached.
+    owner::give(&file, Owner::at(database).map_err(in_context)?).map_err(|e| in_context(e.into()))?;
     let text = format!(
         "{:032x}\nRowbound tells this database from its copies by this file. Do not copy it; `rowbound detach` removes it.\n",
         rand::random::<u128>()
     );
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(place)
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(in_context)
 }
 
 /// Removes the file beside the database.

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     capture::Reliance,
-    database::{Hold, Queue, read_outcome, read_record, read_waits, relied_on},
-    delivery::{Failing, Pending, Receipt, Registered, Turn, words},
+    database::{LockGuard, Queue, read_outcome, read_record, read_waits, relied_on},
+    delivery::{Acknowledgement, DeliveryClaim, Failing, Pending, Registered, words},
     error::{Error, Kind, Result},
     queue::{Announce, Backlog, CLAIM_BYTES, Candidate, Claim, Outcome, SWEEP, Settlement, Waiting, Waits},
 };
@@ -106,8 +106,8 @@ impl Queue for Sqlite {
         Ok(wait.map(|ms| Duration::from_millis(ms.max(0).unsigned_abs())))
     }
 
-    async fn settle(&self, settlement: &Settlement, hold: Option<Hold>) -> Result<u64> {
-        settle::settle(self, settlement, hold).await
+    async fn settle(&self, settlement: &Settlement, lock: Option<LockGuard>) -> Result<u64> {
+        settle::settle(self, settlement, lock).await
     }
 
     async fn backlog(&self, claim: &Claim) -> Result<Backlog> {
@@ -241,11 +241,11 @@ impl Queue for Sqlite {
         Ok(followers)
     }
 
-    async fn take_turn(&self, turn: &Turn) -> Result<Vec<Pending>> {
+    async fn claim_deliveries(&self, claim: &DeliveryClaim) -> Result<Vec<Pending>> {
         let mut connection = self.acquire().await?;
         // Asked without the lock, which nobody takes for nothing.
         let any: Option<i64> = sqlx::query_scalar(AssertSqlSafe(due()))
-            .bind(&turn.follower)
+            .bind(&claim.follower)
             .bind(1)
             .fetch_optional(&mut *connection)
             .await
@@ -256,13 +256,13 @@ impl Queue for Sqlite {
         }
         let mut lock = self.write_lock().await?;
         let entries: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(due()))
-            .bind(&turn.follower)
-            .bind(turn.limit)
+            .bind(&claim.follower)
+            .bind(claim.limit)
             .fetch_all(lock.connection())
             .await
             .map_err(failed("take deliveries"))?;
         let entries = json(&entries)?;
-        lease(lock.connection(), turn, &entries).await?;
+        lease(lock.connection(), claim, &entries).await?;
         let mut connection = lock.end("COMMIT").await?;
         let rows = sqlx::query(
             "SELECT d.entry, d.attempts, l.id, l.at, l.storage, l.binding, CAST(l.name AS BLOB), l.key, l.event, l.released_at, l.outcome, l.size, \
@@ -270,7 +270,7 @@ impl Queue for Sqlite {
              AND d.follower = (SELECT id FROM rowbound_follower WHERE name = ?2) LEFT JOIN rowbound_ledger AS l ON l.id = d.entry ORDER BY d.entry",
         )
         .bind(&entries)
-        .bind(&turn.follower)
+        .bind(&claim.follower)
         .fetch_all(&mut *connection)
         .await
         .map_err(failed("read deliveries"))?;
@@ -282,40 +282,40 @@ impl Queue for Sqlite {
             .collect()
     }
 
-    async fn prolong(&self, turn: &Turn, entries: &[i64]) -> Result<()> {
+    async fn extend_lease(&self, claim: &DeliveryClaim, entries: &[i64]) -> Result<()> {
         let mut lock = self.write_lock().await?;
         let held: Vec<i64> = sqlx::query_scalar(
             "SELECT entry FROM rowbound_delivery WHERE follower = (SELECT id FROM rowbound_follower WHERE name = ?1) \
              AND entry IN (SELECT value FROM json_each(?2)) AND owner = ?3",
         )
-        .bind(&turn.follower)
+        .bind(&claim.follower)
         .bind(json(&entries)?)
-        .bind(&turn.owner)
+        .bind(&claim.owner)
         .fetch_all(lock.connection())
         .await
         .map_err(failed("lease deliveries"))?;
-        lease(lock.connection(), turn, &json(&held)?).await?;
+        lease(lock.connection(), claim, &json(&held)?).await?;
         lock.end("COMMIT").await.map(drop)
     }
 
-    async fn acknowledge(&self, receipt: &Receipt) -> Result<u64> {
+    async fn acknowledge(&self, ack: &Acknowledgement) -> Result<u64> {
         let mut lock = self.write_lock().await?;
         let mut gone = 0;
-        if !receipt.delivered.is_empty() {
+        if !ack.delivered.is_empty() {
             gone = sqlx::query(
                 "DELETE FROM rowbound_delivery WHERE follower = (SELECT id FROM rowbound_follower WHERE name = ?1) \
                  AND entry IN (SELECT value FROM json_each(?2)) AND owner = ?3",
             )
-            .bind(&receipt.follower)
-            .bind(json(&receipt.delivered)?)
-            .bind(&receipt.owner)
+            .bind(&ack.follower)
+            .bind(json(&ack.delivered)?)
+            .bind(&ack.owner)
             .execute(lock.connection())
             .await
             .map_err(failed("acknowledge"))?
             .rows_affected();
         }
-        if !receipt.again.is_empty() {
-            let rows: Vec<_> = receipt.again.iter().map(|a| (a.id, millis(a.wait), a.error.is_some(), &a.error)).collect();
+        if !ack.again.is_empty() {
+            let rows: Vec<_> = ack.again.iter().map(|a| (a.id, millis(a.wait), a.error.is_some(), &a.error)).collect();
             let sql = format!(
                 "UPDATE rowbound_delivery SET due_at = {NOW} + (j.value ->> 1), owner = NULL, attempts = attempts + (j.value ->> 2), \
                  note = ifnull(j.value ->> 3, note) FROM json_each(?1) AS j \
@@ -324,8 +324,8 @@ impl Queue for Sqlite {
             );
             sqlx::query(AssertSqlSafe(sql))
                 .bind(json(&rows)?)
-                .bind(&receipt.follower)
-                .bind(&receipt.owner)
+                .bind(&ack.follower)
+                .bind(&ack.owner)
                 .execute(lock.connection())
                 .await
                 .map_err(failed("acknowledge"))?;
@@ -334,13 +334,14 @@ impl Queue for Sqlite {
         Ok(gone)
     }
 
-    async fn hasten(&self, follower: &str) -> Result<u64> {
+    async fn retry_deliveries_now(&self, follower: &str) -> Result<u64> {
         let mut lock = self.write_lock().await?;
         let sql = format!(
             "UPDATE rowbound_delivery SET due_at = {NOW} WHERE follower = (SELECT id FROM rowbound_follower WHERE name = ?1) \
              AND owner IS NULL AND due_at > {NOW}"
         );
-        let done = sqlx::query(AssertSqlSafe(sql)).bind(follower).execute(lock.connection()).await.map_err(failed("hasten deliveries"))?;
+        let done =
+            sqlx::query(AssertSqlSafe(sql)).bind(follower).execute(lock.connection()).await.map_err(failed("make deliveries due"))?;
         lock.end("COMMIT").await?;
         Ok(done.rows_affected())
     }
@@ -360,7 +361,7 @@ async fn announced(db: &Sqlite, items: &[Announce], on: Option<&Reliance>) -> Re
     let uploads = items.iter().any(|a| a.event != SWEEP);
     let mut lock = match uploads {
         false => db.write_lock().await?,
-        // Whoever uploads waits for it, and may be the one who holds the lock.
+        // An upload waits for it, and may be the one who holds the lock.
         true => db.write_lock_within(UPLOAD_PATIENCE.min(db.options.lock_patience)).await.map_err(|e| match e.kind() {
             Kind::Busy => e.hint(
                 "is a transaction of the application's own open? On SQLite files are saved before a transaction begins to write: its lock keeps \
@@ -390,16 +391,16 @@ fn due() -> String {
 }
 
 /// A lease on `entries`, a JSON array.
-async fn lease(connection: &mut SqliteConnection, turn: &Turn, entries: &str) -> Result<()> {
+async fn lease(connection: &mut SqliteConnection, claim: &DeliveryClaim, entries: &str) -> Result<()> {
     let sql = format!(
         "UPDATE rowbound_delivery SET due_at = {NOW} + ?3, owner = ?4 \
          WHERE follower = (SELECT id FROM rowbound_follower WHERE name = ?1) AND entry IN (SELECT value FROM json_each(?2))"
     );
     sqlx::query(AssertSqlSafe(sql))
-        .bind(&turn.follower)
+        .bind(&claim.follower)
         .bind(entries)
-        .bind(millis(turn.lease))
-        .bind(&turn.owner)
+        .bind(millis(claim.lease))
+        .bind(&claim.owner)
         .execute(connection)
         .await
         .map_err(failed("lease deliveries"))?;

@@ -14,16 +14,16 @@ use super::{
     triggers::{ident, only},
 };
 use crate::{
-    database::{Paging, Scan, Values, as_table},
+    database::{ColumnScan, Paging, Values, as_table},
     error::{Error, Kind, Result},
 };
 
 /// Rows to a page: a few milliseconds. Fewer where each may be a text of megabytes.
-fn page(scan: &Scan) -> i64 {
+fn page(scan: &ColumnScan) -> i64 {
     if scan.reading.is_many() { 20 } else { 2_000 }
 }
 
-pub(super) async fn scan(db: &Sqlite, scan: &Scan) -> Result<Values> {
+pub(super) async fn scan(db: &Sqlite, scan: &ColumnScan) -> Result<Values> {
     if let Some(query) = &scan.query {
         let mut reader = db.reader().await?;
         let sql = format!("{} SELECT CAST(n AS BLOB) FROM q WHERE n IS NOT NULL", as_table(query));
@@ -83,7 +83,7 @@ async fn queried(reader: &mut SqliteConnection, sql: String, to: &mut Paging) ->
 }
 
 /// The next page of texts behind ?1, up to ?2, in the order of bytes: as hexadecimal numbers in one row, because a value may hold any byte.
-fn in_order(scan: &Scan, table: &Table) -> String {
+fn in_order(scan: &ColumnScan, table: &Table) -> String {
     let f = format!("t.{}", ident(&scan.column.column));
     format!(
         "SELECT group_concat(hex(v), ',') FROM (SELECT CAST({f} AS BLOB) AS v FROM {} AS t WHERE {f} COLLATE BINARY > CAST(?1 AS TEXT) AND typeof({f}) = 'text' \
@@ -94,7 +94,7 @@ fn in_order(scan: &Scan, table: &Table) -> String {
     )
 }
 
-async fn by_value(connection: &mut SqliteConnection, table: &Table, scan: &Scan, to: &mut Paging) -> sqlx::Result<()> {
+async fn by_value(connection: &mut SqliteConnection, table: &Table, scan: &ColumnScan, to: &mut Paging) -> sqlx::Result<()> {
     let sql = in_order(scan, table);
     // Behind the empty text, too, which is no name. As bytes, because SQLite does not insist that a text is UTF-8.
     let mut last = scan.after.clone().unwrap_or_default().into_bytes();
@@ -120,7 +120,7 @@ async fn by_value(connection: &mut SqliteConnection, table: &Table, scan: &Scan,
     Ok(())
 }
 
-async fn by_row(connection: &mut SqliteConnection, table: &Table, rowid: &str, scan: &Scan, to: &mut Paging) -> sqlx::Result<()> {
+async fn by_row(connection: &mut SqliteConnection, table: &Table, rowid: &str, scan: &ColumnScan, to: &mut Paging) -> sqlx::Result<()> {
     // Every row of the page counts, so that its end is known whatever it holds.
     let f = format!("t.{}", ident(&scan.column.column));
     let sql = format!(
@@ -141,7 +141,7 @@ async fn by_row(connection: &mut SqliteConnection, table: &Table, rowid: &str, s
 }
 
 /// A table without rowids, and no index to go by: everything, and nobody who reads slowly holds it up.
-async fn at_once(connection: &mut SqliteConnection, table: &Table, scan: &Scan, to: &mut Paging) -> sqlx::Result<()> {
+async fn at_once(connection: &mut SqliteConnection, table: &Table, scan: &ColumnScan, to: &mut Paging) -> sqlx::Result<()> {
     let f = format!("t.{}", ident(&scan.column.column));
     let sql = format!("SELECT CAST({f} AS BLOB) FROM {} AS t WHERE {f} COLLATE BINARY <> ''{}", ident(&table.name), only("t.", &scan.only));
     let values = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(connection).await?;

@@ -8,13 +8,13 @@ use super::{
     rows::{NOW, json, millis},
 };
 use crate::{
-    database::{Hold, by_waits},
+    database::{LockGuard, by_waits},
     error::Result,
     queue::Settlement,
 };
 
-pub(super) async fn settle(db: &Sqlite, settlement: &Settlement, hold: Option<Hold>) -> Result<u64> {
-    let mut lock = match hold.and_then(|h| h.0.downcast::<WriteLock>().ok()) {
+pub(super) async fn settle(db: &Sqlite, settlement: &Settlement, lock: Option<LockGuard>) -> Result<u64> {
+    let mut lock = match lock.and_then(|h| h.0.downcast::<WriteLock>().ok()) {
         Some(lock) => *lock,
         None => db.write_lock().await?,
     };

@@ -72,7 +72,7 @@ fn class(declared: &str) -> Option<Class> {
 
 pub(super) async fn sample(db: &Sqlite, column: &TextColumn, limit: usize) -> Result<Sample> {
     let (t, f) = (ident(&column.column.table), ident(&column.column.column));
-    let place = |e: sqlx::Error| failed("sample")(e).with("column", &column.column);
+    let in_context = |e: sqlx::Error| failed("sample")(e).with("column", &column.column);
     let value = format!("CAST(substr(v, 1, {LONGEST}) AS BLOB)");
     let holds = "typeof(v) IN ('text', 'blob') AND length(v) > 0";
     // Bytes may be pictures: few of them.
@@ -93,7 +93,7 @@ pub(super) async fn sample(db: &Sqlite, column: &TextColumn, limit: usize) -> Re
     };
     let Some((Some(first), Some(last))) = ends else {
         let sql = format!("SELECT {value} FROM (SELECT t.{f} AS v FROM {t} AS t WHERE t.{f} IS NOT NULL LIMIT {most}) WHERE {holds}");
-        let rows: Vec<Vec<u8>> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut *connection).await.map_err(place)?;
+        let rows: Vec<Vec<u8>> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut *connection).await.map_err(in_context)?;
         return Ok(Sample::of(rows, limit, column.rows >= SMALL));
     };
     let mut sample = Sample { partial: true, ..Sample::default() };
@@ -108,13 +108,13 @@ pub(super) async fn sample(db: &Sqlite, column: &TextColumn, limit: usize) -> Re
             .bind(share.max(4))
             .fetch_all(&mut *connection)
             .await
-            .map_err(place)?;
+            .map_err(in_context)?;
         sample.add(rows, limit);
     }
     if sample.values.len() < limit && column.indexed {
         // Few rows have a value: the index knows which.
         let sql = format!("SELECT {value} FROM (SELECT t.{f} AS v FROM {t} AS t WHERE t.{f} > '' LIMIT {SMALL}) WHERE {holds}");
-        let rows: Vec<Vec<u8>> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut *connection).await.map_err(place)?;
+        let rows: Vec<Vec<u8>> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut *connection).await.map_err(in_context)?;
         sample.add(rows, limit);
     }
     Ok(sample)

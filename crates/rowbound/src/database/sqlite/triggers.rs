@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::tables::Table;
-use crate::{binding::Odd, capture::Bound};
+use crate::{binding::NonPlain, capture::Bound};
 
 /// An identifier in double quotes.
 pub(super) fn ident(name: &str) -> String {
@@ -25,7 +25,7 @@ pub(super) fn only(row: &str, only: &BTreeMap<String, String>) -> String {
 }
 
 /// What makes the value `f` of a row odd, as [`crate::binding::ODD`] says it: SQLite has no regular expressions.
-pub(super) fn is_odd(f: &str, odd: &Odd) -> String {
+pub(super) fn is_odd(f: &str, odd: &NonPlain) -> String {
     let text = format!("CAST({f} AS TEXT)");
     // A control character is odd at an end only; one within a name says nothing else. `GLOB '*[..]*'` would take twice as long.
     let rest = |r: &str| {
@@ -103,7 +103,7 @@ pub(super) fn wanted(table: &Table, bound: &[&Bound]) -> Vec<(String, String)> {
     out
 }
 
-/// One INSERT .. SELECT that lets go of one bound column's value in `row` (`old.` or a table alias).
+/// One INSERT .. SELECT that releases one bound column's value in `row` (`old.` or a table alias).
 fn release(table: &Table, b: &Bound, row: &str, from: &str, event: &str, new: Option<&str>) -> String {
     let f = ident(&b.binding.column.column);
     let from = if from.is_empty() { " WHERE".to_owned() } else { from.to_owned() };

@@ -22,7 +22,7 @@ use rustix::{
 
 use super::{
     Inner, Root, marker,
-    resolve::{self, Ways, again},
+    resolve::{self, Syscalls, again},
 };
 use crate::{
     error::{Error, Result},
@@ -53,9 +53,9 @@ impl Inner {
         let failed = |e| self.failure(e, "cannot look at the storage's folder");
         let own = inode(root).map_err(failed)?;
         let mut found = Whereabouts { inode: Some(own), written: self.written(root), ..Whereabouts::default() };
-        climb(&self.ways, root.as_fd(), own, &mut found).map_err(failed)?;
+        climb(&self.sys, root.as_fd(), own, &mut found).map_err(failed)?;
         for alias in aliases(root, own) {
-            climb(&self.ways, alias.as_fd(), own, &mut found).map_err(failed)?;
+            climb(&self.sys, alias.as_fd(), own, &mut found).map_err(failed)?;
         }
         Ok(found)
     }
@@ -63,7 +63,7 @@ impl Inner {
     /// What a marker in this root says of its place.
     fn written(&self, root: &Root) -> Written {
         let url = format!("folder:{}", path_of(root.as_fd()).unwrap_or_else(|| self.path.clone()).display());
-        let folder = self.ways.open(root, RESERVED.as_bytes(), resolve::reading()).ok().and_then(|folder| {
+        let folder = self.sys.open(root, RESERVED.as_bytes(), resolve::reading()).ok().and_then(|folder| {
             let kind = u64::try_from(fs::fstatfs(&folder).ok()?.f_type).ok()?;
             let id = fs::fstatvfs(&folder).ok()?.f_fsid;
             let meta = std::fs::File::from(folder).metadata().ok()?;
@@ -75,7 +75,7 @@ impl Inner {
 
     /// The marker in a folder beneath the root, if another storage is there.
     pub(super) fn storage_in(&self, root: &Root, folder: &str) -> Result<Option<crate::storage::Marker>> {
-        match self.ways.folder(root, folder) {
+        match self.sys.folder(root, folder) {
             Ok(folder) => marker::read(self, folder),
             Err(Errno::NOENT) => Ok(None),
             Err(e) if resolve::refusal(e).is_some() => Ok(None), // no file of this storage can be there
@@ -88,9 +88,9 @@ impl Inner {
     pub(super) fn nested(&self, root: &Root, folder: &str) -> Option<Error> {
         let ours = format!("{folder}/{RESERVED}");
         // As a rule there is nothing, which one call tells.
-        self.ways.folder(root, &ours).ok().filter(marker::stands_in)?;
-        let id = |at: BorrowedFd<'_>| marker::contents(&self.ways, at).ok().flatten().map(|marker| marker.storage);
-        let copy = self.ways.folder(root, folder).is_ok_and(|at| {
+        self.sys.folder(root, &ours).ok().filter(marker::stands_in)?;
+        let id = |at: BorrowedFd<'_>| marker::contents(&self.sys, at).ok().flatten().map(|marker| marker.storage);
+        let copy = self.sys.folder(root, folder).is_ok_and(|at| {
             let elsewhere = inode(root).is_ok_and(|own| inode(&at).is_ok_and(|it| it != own));
             elsewhere && id(at.as_fd()).is_some_and(|its| id(root.as_fd()) == Some(its))
         });
@@ -139,7 +139,7 @@ impl<'a> Ours<'a> {
                 return Err(e);
             }
             // Where a part is missing nothing lies further down. A name that no folder can have has thousands of parts.
-            if self.inner.ways.folder(self.root, part).is_err() {
+            if self.inner.sys.folder(self.root, part).is_err() {
                 break;
             }
             self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(hash);
@@ -155,7 +155,7 @@ fn inode(of: impl AsFd) -> Result<Inode, Errno> {
 }
 
 /// Notes every folder above `from` up to `/`, and the lowest in which a marker stands.
-fn climb(ways: &Ways, from: BorrowedFd<'_>, own: Inode, found: &mut Whereabouts) -> Result<(), Errno> {
+fn climb(sys: &Syscalls, from: BorrowedFd<'_>, own: Inode, found: &mut Whereabouts) -> Result<(), Errno> {
     let mut below: Option<OwnedFd> = None;
     loop {
         let at = below.as_ref().map_or(from, AsFd::as_fd);
@@ -170,19 +170,19 @@ fn climb(ways: &Ways, from: BorrowedFd<'_>, own: Inode, found: &mut Whereabouts)
             return Ok(());
         }
         if found.within.is_none() {
-            found.within = storage_at(ways, &parent);
+            found.within = storage_at(sys, &parent);
         }
         below = Some(parent);
     }
 }
 
 /// The storage whose root this folder is.
-fn storage_at(ways: &Ways, folder: &OwnedFd) -> Option<Within> {
+fn storage_at(sys: &Syscalls, folder: &OwnedFd) -> Option<Within> {
     let is_folder = |s: fs::Stat| FileType::from_raw_mode(s.st_mode).is_dir();
     if !resolve::stat(folder, RESERVED).is_ok_and(is_folder) {
         return None;
     }
-    let marker = match marker::contents(ways, folder) {
+    let marker = match marker::contents(sys, folder) {
         Ok(None) => return None,
         Ok(Some(marker)) => Some(marker),
         Err(_) => None, // it is another user's, or not whole
@@ -324,7 +324,7 @@ mod tests {
         for path in ["a/b", "link", "a/../a/b"] {
             let root = Root(fs::open(place.path().join(path), above(), Mode::empty()).unwrap());
             let mut found = Whereabouts::default();
-            climb(&Ways::new(true), root.as_fd(), inode(&root).unwrap(), &mut found).unwrap();
+            climb(&Syscalls::new(true), root.as_fd(), inode(&root).unwrap(), &mut found).unwrap();
             for above in [Path::new("/"), place.path(), &place.path().join("a")] {
                 assert!(found.above.contains(&of(above)), "{path}: {}", above.display());
             }

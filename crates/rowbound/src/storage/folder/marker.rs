@@ -16,7 +16,7 @@ use rustix::{
 
 use super::{
     Inner, Root,
-    resolve::{self, Ways, again, reading},
+    resolve::{self, Syscalls, again, reading},
     trash::TRASH,
     upload::UPLOADS,
     walk::{Entry, Walk},
@@ -39,16 +39,16 @@ type Unreadable = (Kind, Box<dyn std::error::Error + Send + Sync>);
 
 /// Reads the marker of the storage whose root `root` is; `None` if there is none.
 pub(super) fn read(inner: &Inner, root: impl AsFd) -> Result<Option<Marker>> {
-    contents(&inner.ways, root).map_err(|(kind, why)| unreadable(inner, kind, why))
+    contents(&inner.sys, root).map_err(|(kind, why)| unreadable(inner, kind, why))
 }
 
 /// The same without a word for a person.
-pub(super) fn contents(ways: &Ways, root: impl AsFd) -> Result<Option<Marker>, Unreadable> {
+pub(super) fn contents(sys: &Syscalls, root: impl AsFd) -> Result<Option<Marker>, Unreadable> {
     let path = format!("{RESERVED}/{MARKER}");
     let away = |e: std::io::Error| (Kind::StorageUnreachable, e.into());
     // Not blocking: somebody may have put a fifo there.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match ways.open(root, path.as_bytes(), flags) {
+    let file = match sys.open(root, path.as_bytes(), flags) {
         Ok(fd) => File::from(fd),
         Err(Errno::NOENT) => return Ok(None),
         Err(e) => return Err((resolve::refusal(e).map_or(Kind::StorageUnreachable, |_| Kind::Storage), e.into())),
@@ -84,7 +84,7 @@ fn unreadable(inner: &Inner, kind: Kind, why: impl Into<Box<dyn std::error::Erro
 /// The folder of Rowbound's own, made where it is missing. Beneath the root of a site's uploads everything may be served; this folder may not be entered by
 /// anybody else.
 fn own_folder(inner: &Inner, root: &Root) -> Result<OwnedFd> {
-    let made = inner.ways.make(root, RESERVED, &|parent, new| adopt(parent, new, Some(Mode::RWXU)));
+    let made = inner.sys.make(root, RESERVED, &|parent, new| adopt(parent, new, Some(Mode::RWXU)));
     made.map_err(|e| failed(inner, "make the folder", e))
 }
 
@@ -129,7 +129,7 @@ fn write(inner: &Inner, root: &Root, ours: &OwnedFd, text: &[u8]) -> Result<()> 
         again(|| fs::renameat(ours, &*temporary, ours, MARKER))?;
         // The names too must survive a power cut: the marker's in our folder, and our folder's in the root.
         for folder in [ours.as_fd(), root.as_fd()] {
-            again(|| fs::fsync(inner.ways.open(folder, b".", reading())?))?;
+            again(|| fs::fsync(inner.sys.open(folder, b".", reading())?))?;
         }
         Ok(())
     })();
@@ -156,7 +156,7 @@ fn probe(inner: &Inner, ours: &OwnedFd) -> Result<()> {
         return Err(inner
             .error(Kind::Config, "this file system takes names that differ for one file")
             .with("names", format_args!("{first:?} and {alias:?}"))
-            .hint("use a file system that distinguishes case, accents and trailing blanks: rows name files byte for byte"));
+            .hint("use a file system that distinguishes case, accents and trailing blanks: rows reference files byte for byte"));
     }
     removed
 }
@@ -164,7 +164,7 @@ fn probe(inner: &Inner, ours: &OwnedFd) -> Result<()> {
 /// The file system's clock: the time of a file that is made and removed.
 pub(super) fn now(inner: &Inner, root: &Root) -> Result<jiff::Timestamp> {
     let step = |step: &'static str| move |e: Errno| failed(inner, step, e);
-    let ours = inner.ways.open(root, RESERVED.as_bytes(), reading()).map_err(step("open"))?;
+    let ours = inner.sys.open(root, RESERVED.as_bytes(), reading()).map_err(step("open"))?;
     let name = format!("{TEMPORARY}{:016x}", rand::random::<u64>());
     let seen = File::from(create(&ours, &name).map_err(step("create a file in"))?).metadata().and_then(|m| m.modified());
     again(|| fs::unlinkat(&ours, &*name, AtFlags::empty())).map_err(step("remove a file from"))?;
@@ -188,7 +188,7 @@ pub(super) fn adopt(parent: impl AsFd, new: impl AsFd, mode: Option<Mode>) -> Re
 /// Removes the marker and what is empty; counts the files of the trash, which stay.
 pub(super) fn remove(inner: &Inner, root: &Root) -> Result<u64> {
     let step = |step: &'static str| move |e: Errno| failed(inner, step, e);
-    let ours = match inner.ways.open(root, RESERVED.as_bytes(), reading()) {
+    let ours = match inner.sys.open(root, RESERVED.as_bytes(), reading()) {
         Ok(ours) => ours,
         Err(Errno::NOENT) => return Ok(0),
         Err(e) => return Err(failed(inner, "open", e)),
@@ -196,7 +196,7 @@ pub(super) fn remove(inner: &Inner, root: &Root) -> Result<u64> {
     let (mut kept, mut mine, mut unfinished) = (0, Vec::new(), Vec::new());
     {
         let stuck = |s: super::walk::Stuck| failed(inner, "read", s.1).with("at", s.0);
-        let mut walk = Walk::begin(&inner.ways, &ours, false, Vec::new()).map_err(stuck)?;
+        let mut walk = Walk::begin(&inner.sys, &ours, false, Vec::new()).map_err(stuck)?;
         let (in_trash, uploading) = (format!("{TRASH}/"), format!("{UPLOADS}/"));
         while let Some(entry) = walk.next().map_err(stuck)? {
             let path = String::from_utf8_lossy(walk.path());
@@ -212,15 +212,15 @@ pub(super) fn remove(inner: &Inner, root: &Root) -> Result<u64> {
     for name in mine {
         ignore_absence(again(|| fs::unlinkat(&ours, &*name, AtFlags::empty()))).map_err(step("remove a file from"))?;
     }
-    if let Ok(uploads) = inner.ways.folder(&ours, UPLOADS) {
+    if let Ok(uploads) = inner.sys.folder(&ours, UPLOADS) {
         // What never got a name; an upload that is under way fails.
         for name in unfinished {
             ignore_absence(again(|| fs::unlinkat(&uploads, &*name, AtFlags::empty()))).map_err(step("remove a file from"))?;
         }
         remove_if_empty(&ours, UPLOADS).map_err(step("tidy"))?;
     }
-    if let Ok(trash) = inner.ways.folder(&ours, TRASH) {
-        super::prune::empty_folders(&inner.ways, &trash).map_err(step("tidy"))?;
+    if let Ok(trash) = inner.sys.folder(&ours, TRASH) {
+        super::prune::empty_folders(&inner.sys, &trash).map_err(step("tidy"))?;
         remove_if_empty(&ours, TRASH).map_err(step("tidy"))?;
     }
     remove_if_empty(root, RESERVED).map_err(step("remove"))?;

@@ -20,7 +20,7 @@ use rustix::{
 };
 
 use super::{
-    resolve::{Found, Ways, again, stat},
+    resolve::{FileStat, Syscalls, again, stat},
     walk,
 };
 use crate::name::RESERVED;
@@ -56,10 +56,10 @@ struct Memory {
 
 /// When the folder behind `fd` was last changed.
 pub(super) fn changed_at(fd: impl AsFd) -> Result<Moment, Errno> {
-    fs::fstat(fd).map(|s| moment(&Found::of(&s)))
+    fs::fstat(fd).map(|s| moment(&FileStat::of(&s)))
 }
 
-fn moment(found: &Found) -> Moment {
+fn moment(found: &FileStat) -> Moment {
     Moment::from(found.mtime.0) * 1_000_000_000 + Moment::from(found.mtime.1)
 }
 
@@ -98,7 +98,7 @@ impl Own {
     }
 
     /// Removes the folders of `changed` that are empty, and those upward; also those that had to wait and need not any more.
-    pub(super) fn prune(&self, ways: &Ways, root: &OwnedFd, changed: Vec<(String, Change)>) {
+    pub(super) fn prune(&self, sys: &Syscalls, root: &OwnedFd, changed: Vec<(String, Change)>) {
         let mut folders: BTreeSet<String> = BTreeSet::new();
         for (folder, change) in changed {
             self.note(&folder, change);
@@ -111,19 +111,19 @@ impl Own {
         }
         // From the end, so that a folder comes after everything in it.
         for folder in folders.iter().rev() {
-            self.climb(ways, root, folder);
+            self.climb(sys, root, folder);
         }
     }
 
-    fn climb(&self, ways: &Ways, root: &OwnedFd, folder: &str) {
+    fn climb(&self, sys: &Syscalls, root: &OwnedFd, folder: &str) {
         let mut path = folder;
         while path != "." && path != RESERVED {
             let (above, base) = path.rsplit_once('/').unwrap_or((".", path));
             self.lock().waiting.remove(path);
             // Whatever cannot be reached or removed stays: an empty folder too many is no harm.
-            let Ok(parent) = ways.folder(root, above) else { return };
+            let Ok(parent) = sys.folder(root, above) else { return };
             match stat(&parent, base) {
-                Ok(now) if fresh(self.others(path, moment(&Found::of(&now)))) => {
+                Ok(now) if fresh(self.others(path, moment(&FileStat::of(&now)))) => {
                     self.lock().waiting.insert(path.to_owned());
                     return;
                 }
@@ -148,11 +148,11 @@ impl Own {
 }
 
 /// Removes the folder at `path` and those above it as long as they are empty, but not `at`. Nobody else's, so nothing is waited for.
-pub(super) fn upward(ways: &Ways, at: &OwnedFd, path: &str) {
+pub(super) fn upward(sys: &Syscalls, at: &OwnedFd, path: &str) {
     let mut path = path;
     while path != "." {
         let (above, base) = path.rsplit_once('/').unwrap_or((".", path));
-        let Ok(parent) = ways.folder(at, above) else { return };
+        let Ok(parent) = sys.folder(at, above) else { return };
         match again(|| fs::unlinkat(&parent, base, AtFlags::REMOVEDIR)) {
             Ok(()) | Err(Errno::NOENT) => path = above,
             Err(_) => return,
@@ -161,16 +161,16 @@ pub(super) fn upward(ways: &Ways, at: &OwnedFd, path: &str) {
 }
 
 /// Removes every folder beneath `at` that holds nothing, or only such folders. Leaves what it may not remove.
-pub(super) fn empty_folders(ways: &Ways, at: &OwnedFd) -> Result<(), Errno> {
+pub(super) fn empty_folders(sys: &Syscalls, at: &OwnedFd) -> Result<(), Errno> {
     let mut open = vec![String::from(".")];
     let mut all = Vec::new();
     while let Some(folder) = open.pop() {
-        let fd = match ways.folder(at, &folder) {
+        let fd = match sys.folder(at, &folder) {
             Ok(fd) => fd,
             Err(Errno::NOENT) => continue,
             Err(e) => return Err(e),
         };
-        for name in walk::folders(ways, &fd)? {
+        for name in walk::folders(sys, &fd)? {
             open.push(if folder == "." { name } else { format!("{folder}/{name}") });
         }
         all.push(folder);
@@ -179,7 +179,7 @@ pub(super) fn empty_folders(ways: &Ways, at: &OwnedFd) -> Result<(), Errno> {
     // From the end, so that a folder comes after everything in it. Upward from each would ask the same again.
     for folder in all.iter().rev().filter(|f| *f != ".") {
         let (above, base) = folder.rsplit_once('/').unwrap_or((".", folder));
-        if let Ok(parent) = ways.folder(at, above) {
+        if let Ok(parent) = sys.folder(at, above) {
             let _ = again(|| fs::unlinkat(&parent, base, AtFlags::REMOVEDIR));
         }
     }

@@ -22,19 +22,24 @@ use super::{
     above::Ours,
     batch::by_folder,
     prune::{Change, changed_at},
-    resolve::{Found, again, refusal, stat},
+    resolve::{FileStat, again, refusal, stat},
     trash,
 };
 use crate::{
     crash,
     error::Result,
     name::FileName,
-    storage::{PerName, Removed, Seen},
+    storage::{FileVersion, PerName, Removed},
 };
 
 impl Inner {
     /// Into the trash, or without a `retention` for good.
-    pub(super) fn take_away(&self, proof: &Proof, items: &[(FileName, Seen)], retention: Option<Duration>) -> Result<PerName<Removed>> {
+    pub(super) fn take_away(
+        &self,
+        proof: &Proof,
+        items: &[(FileName, FileVersion)],
+        retention: Option<Duration>,
+    ) -> Result<PerName<Removed>> {
         let root = proof.held();
         let trash = retention.map(|time| trash::make(self, root).map(|trash| (trash, time))).transpose()?;
         let ours = Ours::new(self, root);
@@ -48,7 +53,7 @@ impl Inner {
                     group.iter().for_each(|i| out(*i, Err(e.clone().with("name", &items[*i].0))));
                     return;
                 }
-                let dir = match self.ways.folder(root, folder) {
+                let dir = match self.sys.folder(root, folder) {
                     Ok(dir) => dir,
                     Err(e) => {
                         for i in group {
@@ -85,18 +90,18 @@ impl Inner {
         );
         if self.prune {
             let changed = changed.into_inner().unwrap_or_else(PoisonError::into_inner);
-            self.own.prune(&self.ways, &root.0, changed.into_iter().map(|(folder, change)| (folder.to_owned(), change)).collect());
+            self.own.prune(&self.sys, &root.0, changed.into_iter().map(|(folder, change)| (folder.to_owned(), change)).collect());
         }
         Ok(done)
     }
 
-    fn remove_one(&self, dir: &OwnedFd, name: &FileName, seen: &Seen, mover: Option<&mut trash::Mover<'_>>) -> Result<Removed> {
+    fn remove_one(&self, dir: &OwnedFd, name: &FileName, seen: &FileVersion, mover: Option<&mut trash::Mover<'_>>) -> Result<Removed> {
         let fail = |e: Errno| {
             let fail = || self.failure(e, "cannot remove the file").with("name", name);
             gone_or_changed(e).ok_or_else(fail)
         };
         let found = match stat(dir, name.base()) {
-            Ok(stat) => Found::of(&stat),
+            Ok(stat) => FileStat::of(&stat),
             Err(e) => return fail(e),
         };
         if found.oddity().is_some() || found.size != seen.size || found.version() != seen.version {

@@ -15,14 +15,14 @@ use rustix::{
     io::Errno,
 };
 
-use crate::storage::{Content, Seen, Since};
+use crate::storage::{Content, FileVersion, Since};
 
 /// The longest stretch of a path given to the kernel at once, in bytes. Linux takes 4095; a folder may lie deeper.
 const STRETCH: usize = 3500;
 
-/// Which ways the kernel and the file system know; found out on the way.
+/// System calls, and which of them the kernel and the file system have: found out by trying.
 #[derive(Debug)]
-pub(super) struct Ways {
+pub(super) struct Syscalls {
     /// `openat2`: Linux 5.6, and no seccomp filter that refuses it.
     beneath: AtomicBool,
     /// `RENAME_NOREPLACE`: most local file systems, not NFS.
@@ -33,9 +33,9 @@ pub(super) struct Ways {
     placing: Mutex<()>,
 }
 
-impl Ways {
+impl Syscalls {
     pub(super) fn new(all: bool) -> Self {
-        Ways {
+        Syscalls {
             beneath: AtomicBool::new(all && cfg!(target_os = "linux")),
             noreplace: AtomicBool::new(all),
             nameless: AtomicBool::new(all && std::path::Path::new("/proc/self/fd").exists()),
@@ -55,7 +55,7 @@ impl Ways {
         self.nameless.store(false, Relaxed);
     }
 
-    /// Whether a rename can refuse to replace; while this holds, [`Ways::move_into_trash`] is atomic.
+    /// Whether a rename can refuse to replace; while this holds, [`Syscalls::move_into_trash`] is atomic.
     pub(super) fn noreplace(&self) -> bool {
         self.noreplace.load(Relaxed)
     }
@@ -124,7 +124,7 @@ impl Ways {
     }
 
     /// Moves a file to where nothing is. [`Errno::EXIST`] if something is; [`Errno::INVAL`] if the file system turned out not to know how:
-    /// then the next call goes a way that is only safe in a folder that no other process uses, see [`Ways::noreplace`].
+    /// then the next call goes a way that is only safe in a folder that no other process uses, see [`Syscalls::noreplace`].
     pub(super) fn move_into_trash(&self, from: impl AsFd, name: &str, to: impl AsFd) -> Result<(), Errno> {
         if self.noreplace() {
             return match rename_noreplace(from, name, to) {
@@ -153,7 +153,7 @@ impl Ways {
         }
         // A hard link is refused where anything is. Killed after it, the file has two names, and the next try removes the one in the trash.
         match again(|| fs::linkat(&from, name, &to, name, AtFlags::empty())) {
-            Err(Errno::EXIST) if Found::of(&stat(&from, name)?).is(&Found::of(&stat(&to, name)?)) => {}
+            Err(Errno::EXIST) if FileStat::of(&stat(&from, name)?).is(&FileStat::of(&stat(&to, name)?)) => {}
             done => done?,
         }
         again(|| fs::unlinkat(&from, name, AtFlags::empty()))
@@ -210,7 +210,7 @@ pub(super) fn stat<P: rustix::path::Arg + Copy>(at: impl AsFd, name: P) -> Resul
 
 /// What tells one file's content from another's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Found {
+pub(super) struct FileStat {
     pub(super) kind: FileType,
     pub(super) dev: u64,
     pub(super) ino: u64,
@@ -220,10 +220,10 @@ pub(super) struct Found {
     pub(super) ctime: (i64, i64),
 }
 
-impl Found {
+impl FileStat {
     #[allow(clippy::unnecessary_cast)] // the fields' types differ between systems
     pub(super) fn of(s: &fs::Stat) -> Self {
-        Found {
+        FileStat {
             kind: FileType::from_raw_mode(s.st_mode),
             dev: s.st_dev as u64,
             ino: s.st_ino as u64,
@@ -234,14 +234,14 @@ impl Found {
     }
 
     /// Whether both are the same file with the same content. Without the change time, which a rename sets.
-    pub(super) fn is(&self, other: &Found) -> bool {
+    pub(super) fn is(&self, other: &FileStat) -> bool {
         (self.kind, self.dev, self.ino, self.size, self.mtime) == (other.kind, other.dev, other.ino, other.size, other.mtime)
     }
 
-    /// What stands in [`crate::storage::Seen::version`]. With the change time: a file that replaces another of the same size, with its times
-    /// copied (`cp -p`, `rsync -t`) and the freed inode's number, differs in nothing else. It comes last: see [`Found::seen`].
+    /// What stands in [`crate::storage::FileVersion::version`]. With the change time: a file that replaces another of the same size, with its times
+    /// copied (`cp -p`, `rsync -t`) and the freed inode's number, differs in nothing else. It comes last: see [`FileStat::seen`].
     pub(super) fn version(&self) -> String {
-        let Found { dev, ino, size, mtime, ctime, .. } = self;
+        let FileStat { dev, ino, size, mtime, ctime, .. } = self;
         format!("{dev:x}:{ino:x}:{size:x}:{:x}.{:x}:{:x}.{:x}", mtime.0, mtime.1, ctime.0, ctime.1)
     }
 
@@ -256,10 +256,10 @@ impl Found {
     }
 
     /// The file, as a look tells it.
-    pub(super) fn seen(&self) -> Seen {
+    pub(super) fn seen(&self) -> FileVersion {
         let (modified, since, version) = (self.modified(), Since::At(self.since()), self.version());
         let content = Content::Begin(version.rfind(':').unwrap_or(version.len()));
-        Seen { size: self.size, modified, since, version, content }
+        FileVersion { size: self.size, modified, since, version, content }
     }
 
     /// What it is, if it is no plain file.

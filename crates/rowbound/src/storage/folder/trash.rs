@@ -22,7 +22,7 @@ use super::{
     above::Ours,
     by_folder, marker,
     prune::{empty_folders, upward},
-    resolve::{self, Found, again, refusal, stat},
+    resolve::{self, FileStat, again, refusal, stat},
     walk::{self, Entry, Walk},
 };
 use crate::{
@@ -118,7 +118,7 @@ impl<'a> Mover<'a> {
     }
 
     /// Moves `name`, which lies in `dir` and was found to be `seen` a moment ago.
-    pub(super) fn take(&mut self, dir: &OwnedFd, name: &FileName, seen: &Found) -> Result<Removed> {
+    pub(super) fn take(&mut self, dir: &OwnedFd, name: &FileName, seen: &FileStat) -> Result<Removed> {
         let inner = self.inner;
         let fail = |e: Errno| inner.failure(e, "cannot move the file to the trash").with("name", name);
         let (mut nth, mut tries) = (self.first, 0);
@@ -137,7 +137,7 @@ impl<'a> Mover<'a> {
                 Err(e) => return Err(fail(e)),
             };
             let Some((_, to)) = &self.open else { return Err(fail(Errno::BADF)) };
-            match inner.ways.move_into_trash(dir, name.base(), to) {
+            match inner.sys.move_into_trash(dir, name.base(), to) {
                 Ok(()) => return self.verify(dir, name, seen, bucket, to),
                 Err(Errno::EXIST) if nth < VERSIONS => nth += 1,
                 Err(Errno::ACCESS | Errno::PERM) if nth < VERSIONS && self.shut(nth) => {
@@ -167,16 +167,16 @@ impl<'a> Mover<'a> {
     }
 
     /// What was moved must be what was seen; anything else goes back at once.
-    fn verify(&self, dir: &OwnedFd, name: &FileName, seen: &Found, bucket: Bucket, to: &OwnedFd) -> Result<Removed> {
+    fn verify(&self, dir: &OwnedFd, name: &FileName, seen: &FileStat, bucket: Bucket, to: &OwnedFd) -> Result<Removed> {
         let place = format!("{bucket}/{name}");
-        let moved = stat(to, name.base()).map(|s| Found::of(&s));
+        let moved = stat(to, name.base()).map(|s| FileStat::of(&s));
         if moved.as_ref().is_ok_and(|moved| moved.is(seen)) {
             return Ok(Removed::Trashed(place));
         }
-        let back = match self.inner.ways.move_out_of_trash(to, name.base(), dir) {
+        let back = match self.inner.sys.move_out_of_trash(to, name.base(), dir) {
             // The folder it lay in is gone: make it again.
             Err(Errno::NOENT) => folder_for(self.inner, self.proof.held(), self.folder)
-                .and_then(|dir| self.inner.ways.move_out_of_trash(to, name.base(), &dir)),
+                .and_then(|dir| self.inner.sys.move_out_of_trash(to, name.base(), &dir)),
             done => done,
         };
         match back {
@@ -194,7 +194,7 @@ impl<'a> Mover<'a> {
     fn bucket(&self, nth: u32) -> Bucket {
         let mut bucket = Bucket::at(self.proof.stamp(), self.retention);
         // Where a rename could replace, this process has buckets that no other process uses.
-        bucket.nth = if self.inner.ways.noreplace() { nth } else { self.inner.private.saturating_add(nth) };
+        bucket.nth = if self.inner.sys.noreplace() { nth } else { self.inner.private.saturating_add(nth) };
         bucket
     }
 
@@ -218,7 +218,7 @@ impl<'a> Mover<'a> {
             let path = self.path_in(bucket);
             let mut tries = 0;
             let fd = loop {
-                match self.inner.ways.make(self.trash, &path, &|parent, new| marker::adopt(parent, new, None)) {
+                match self.inner.sys.make(self.trash, &path, &|parent, new| marker::adopt(parent, new, None)) {
                     Err(Errno::NOENT) if tries < TRIES => tries += 1, // tidied away between two steps
                     done => break done?,
                 }
@@ -232,14 +232,14 @@ impl<'a> Mover<'a> {
 /// The trash's folder, made if missing.
 pub(super) fn make(inner: &Inner, root: &Root) -> Result<OwnedFd> {
     inner
-        .ways
+        .sys
         .make(root, &format!("{RESERVED}/{TRASH}"), &|parent, new| marker::adopt(parent, new, None))
         .map_err(|e| inner.failure(e, "cannot open the trash"))
 }
 
 /// The trash's folder, or `None` if nothing ever went there.
 fn open(inner: &Inner, root: &Root) -> Result<Option<OwnedFd>> {
-    match inner.ways.folder(root, &format!("{RESERVED}/{TRASH}")) {
+    match inner.sys.folder(root, &format!("{RESERVED}/{TRASH}")) {
         Ok(trash) => Ok(Some(trash)),
         Err(Errno::NOENT) => Ok(None),
         Err(e) => Err(inner.failure(e, "cannot open the trash")),
@@ -248,7 +248,7 @@ fn open(inner: &Inner, root: &Root) -> Result<Option<OwnedFd>> {
 
 /// All buckets, the oldest first. What is not ours is left alone.
 fn buckets(inner: &Inner, trash: &OwnedFd) -> Result<Vec<Bucket>> {
-    let names = walk::folders(&inner.ways, trash).map_err(|e| inner.failure(e, "cannot read the trash"))?;
+    let names = walk::folders(&inner.sys, trash).map_err(|e| inner.failure(e, "cannot read the trash"))?;
     let mut buckets: Vec<_> = names.iter().filter_map(|name| Bucket::parse(name)).collect();
     buckets.sort_unstable();
     Ok(buckets)
@@ -256,7 +256,7 @@ fn buckets(inner: &Inner, trash: &OwnedFd) -> Result<Vec<Bucket>> {
 
 /// A folder among the application's files, made again with its parent's mode and owner if it is gone.
 fn folder_for(inner: &Inner, root: &Root, folder: &str) -> Result<OwnedFd, Errno> {
-    inner.ways.make(root, folder, &|parent, new| {
+    inner.sys.make(root, folder, &|parent, new| {
         let mode =
             fs::Mode::from_raw_mode(fs::fstat(parent)?.st_mode) & (fs::Mode::RWXU | fs::Mode::RWXG | fs::Mode::RWXO | fs::Mode::SGID);
         marker::adopt(parent, new, Some(mode))
@@ -278,7 +278,7 @@ pub(super) fn trashed(inner: &Inner, root: &Root, names: &[FileName]) -> Result<
             let mut latest: Vec<Result<Option<Version>, (Errno, String)>> = group.iter().map(|_| Ok(None)).collect();
             for bucket in &buckets {
                 let at = if folder == "." { bucket.to_string() } else { format!("{bucket}/{folder}") };
-                let dir = match inner.ways.folder(&trash, &at) {
+                let dir = match inner.sys.folder(&trash, &at) {
                     Ok(dir) => dir,
                     Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG) => continue,
                     Err(e) => {
@@ -287,7 +287,7 @@ pub(super) fn trashed(inner: &Inner, root: &Root, names: &[FileName]) -> Result<
                     }
                 };
                 for (latest, i) in latest.iter_mut().zip(group) {
-                    match stat(&dir, names[*i].base()).map(|s| Found::of(&s)) {
+                    match stat(&dir, names[*i].base()).map(|s| FileStat::of(&s)) {
                         Ok(found) if found.oddity().is_none() => {
                             if let Ok(before) = latest
                                 && before.is_none_or(|(time, ..)| time <= found.ctime)
@@ -345,12 +345,12 @@ fn of_bucket(inner: &Inner, trash: &OwnedFd, bucket: Bucket, after: &str, limit:
         let at = if path.is_empty() { bucket.to_string() } else { format!("{bucket}/{path}") };
         denied(inner, trash, &at, e, "cannot read a part of the trash")
     };
-    let fd = match inner.ways.folder(trash, &bucket.to_string()) {
+    let fd = match inner.sys.folder(trash, &bucket.to_string()) {
         Ok(fd) => fd,
         Err(Errno::NOENT) => return,
         Err(e) => return page.cannot(fail(e, "")),
     };
-    let mut walk = match Walk::begin(&inner.ways, &fd, false, after.as_bytes().to_vec()) {
+    let mut walk = match Walk::begin(&inner.sys, &fd, false, after.as_bytes().to_vec()) {
         Ok(walk) => walk,
         Err(walk::Stuck(_, Errno::NOENT)) => return,
         Err(walk::Stuck(_, e)) => return page.cannot(fail(e, "")),
@@ -375,7 +375,7 @@ fn of_bucket(inner: &Inner, trash: &OwnedFd, bucket: Bucket, after: &str, limit:
         }
         let folder = name.folder().unwrap_or(".");
         if open.as_ref().is_none_or(|(path, _)| path != folder) {
-            open = match inner.ways.folder(&fd, folder) {
+            open = match inner.sys.folder(&fd, folder) {
                 Ok(dir) => Some((folder.to_owned(), dir)),
                 Err(Errno::NOENT) => continue, // restored or purged by somebody else meanwhile
                 Err(e) => {
@@ -387,7 +387,7 @@ fn of_bucket(inner: &Inner, trash: &OwnedFd, bucket: Bucket, after: &str, limit:
         let Some((_, dir)) = &open else { continue };
         match stat(dir, name.base()) {
             Ok(stat) => {
-                let size = Found::of(&stat).size;
+                let size = FileStat::of(&stat).size;
                 page.files.push(Trashed { place: format!("{bucket}/{name}"), name, at: bucket.end, size });
             }
             Err(Errno::NOENT) => {}
@@ -397,10 +397,10 @@ fn of_bucket(inner: &Inner, trash: &OwnedFd, bucket: Bucket, after: &str, limit:
     }
     if !any {
         // A purge that was killed left the folders.
-        if let Err(e) = empty_folders(&inner.ways, &fd) {
+        if let Err(e) = empty_folders(&inner.sys, &fd) {
             page.cannot(fail(e, ""));
         }
-        upward(&inner.ways, trash, &bucket.to_string());
+        upward(&inner.sys, trash, &bucket.to_string());
     }
 }
 
@@ -412,8 +412,8 @@ fn give_back(inner: &Inner, trash: &OwnedFd, buckets: &[Bucket], page: &mut Expi
     let Some(owner) = Owner::of(trash).ok().filter(|owner| !owner.is_root()) else { return };
     let mut folders: Vec<String> = buckets.iter().map(Bucket::to_string).collect();
     while let Some(folder) = folders.pop() {
-        let given = inner.ways.open(trash, folder.as_bytes(), resolve::reading()).and_then(|fd| {
-            folders.extend(walk::folders(&inner.ways, &fd)?.into_iter().map(|name| format!("{folder}/{name}")));
+        let given = inner.sys.open(trash, folder.as_bytes(), resolve::reading()).and_then(|fd| {
+            folders.extend(walk::folders(&inner.sys, &fd)?.into_iter().map(|name| format!("{folder}/{name}")));
             owner::give(&fd, owner)
         });
         match given {
@@ -452,7 +452,7 @@ pub(super) fn restore(inner: &Inner, root: &Root, items: &[Trashed]) -> Result<P
         ours.check(item.name.folder().unwrap_or(".")).map_err(|e| e.with("name", &item.name))?;
         let fail = |e: Errno| inner.failure(e, "cannot bring the file back").with("name", &item.name).with("place", &item.place);
         place(item)?;
-        let from = match inner.ways.folder(&trash, folder_of(&item.place)) {
+        let from = match inner.sys.folder(&trash, folder_of(&item.place)) {
             Ok(from) => from,
             Err(Errno::NOENT) => return Ok(Restored::Missing),
             Err(e) => return Err(fail(e)),
@@ -464,7 +464,7 @@ pub(super) fn restore(inner: &Inner, root: &Root, items: &[Trashed]) -> Result<P
         }
         let back = || {
             let to = folder_for(inner, root, item.name.folder().unwrap_or("."))?;
-            inner.ways.move_out_of_trash(&from, item.name.base(), &to)
+            inner.sys.move_out_of_trash(&from, item.name.base(), &to)
         };
         let mut done = back();
         if done == Err(Errno::NOENT) && plain(&from, item.name.base()) == Ok(true) {
@@ -487,7 +487,7 @@ pub(super) fn restore(inner: &Inner, root: &Root, items: &[Trashed]) -> Result<P
 
 /// Whether a plain file is there. Anything else is not ours to touch.
 fn plain(at: &OwnedFd, base: &str) -> Result<bool, Errno> {
-    match stat(at, base).map(|s| Found::of(&s)) {
+    match stat(at, base).map(|s| FileStat::of(&s)) {
         Ok(found) if found.oddity().is_none() => Ok(true),
         Ok(_) => Err(Errno::INVAL),
         Err(Errno::NOENT) => Ok(false),
@@ -514,7 +514,7 @@ pub(super) fn purge(inner: &Inner, root: &Root, items: &[Trashed]) -> Result<Per
                 let mut one = || {
                     place(item)?;
                     // Not before a place of this group was found to be one.
-                    let dir = match dir.get_or_insert_with(|| inner.ways.folder(&trash, folder)) {
+                    let dir = match dir.get_or_insert_with(|| inner.sys.folder(&trash, folder)) {
                         Ok(dir) => dir,
                         Err(Errno::NOENT) => return Ok(false),
                         Err(e) => return Err(fail(*e)),
@@ -549,7 +549,7 @@ fn tidy(inner: &Inner, trash: &OwnedFd, items: &[Trashed]) {
     folders.sort_unstable();
     folders.dedup();
     for folder in folders.into_iter().rev() {
-        upward(&inner.ways, trash, folder);
+        upward(&inner.sys, trash, folder);
     }
 }
 

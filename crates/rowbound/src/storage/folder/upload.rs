@@ -24,13 +24,13 @@ use super::{
     Folder, FolderBackend, Inner, Proof, Root,
     above::Ours,
     marker::{self, adopt},
-    resolve::{Found, again, reading, refusal, stat},
+    resolve::{FileStat, again, reading, refusal, stat},
 };
 use crate::{
     clock, crash,
     error::{Error, Kind, Result, Retry},
     name::{FileName, RESERVED},
-    storage::{Body, Fetched, Over, Placed, Upload},
+    storage::{Body, Fetched, PutMode, PutResult, Upload},
 };
 
 /// Where files lie that have no name yet, if they must have one.
@@ -49,19 +49,19 @@ const TRIES: u32 = 8;
 #[derive(Debug)]
 pub(super) struct Incoming {
     folder: Folder,
-    file: Arc<Bytebound>,
+    file: Arc<UnnamedFile>,
     waiting: BytesMut,
 }
 
 /// A file that is not placed yet. Dropped, it is gone.
 #[derive(Debug)]
-struct Bytebound {
+struct UnnamedFile {
     file: File,
     /// Its name in the folder of uploads, where it has one.
     named: Option<(OwnedFd, String)>,
 }
 
-impl Drop for Bytebound {
+impl Drop for UnnamedFile {
     fn drop(&mut self) {
         if let Some((at, name)) = &self.named {
             let _ = fs::unlinkat(at, name.as_str(), AtFlags::empty()); // or it goes after a day
@@ -107,7 +107,7 @@ impl Upload for Incoming {
         Ok(())
     }
 
-    async fn place(&mut self, name: &FileName, over: Over) -> Result<Placed> {
+    async fn publish(&mut self, name: &FileName, mode: PutMode) -> Result<PutResult> {
         self.flush(true).await?;
         let (file, name) = (self.file.clone(), name.clone());
         // On a proof of its own: it may have come in for hours.
@@ -115,7 +115,7 @@ impl Upload for Incoming {
             let inner = &proof.backend().inner;
             let placed = again_if_pruned(|| {
                 let dir = inner.folder_of(proof.held(), &name)?;
-                inner.give_name(proof.held(), &file, &dir, name.base(), over)
+                inner.give_name(proof.held(), &file, &dir, name.base(), mode)
             });
             crash::point("placed");
             placed.map_err(|e| inner.unplaceable(e, &name))
@@ -185,13 +185,13 @@ fn mode_in(dir: impl AsFd, bits: u32) -> Result<Mode, Errno> {
 impl Inner {
     /// The file's folder, made where it is missing, and durable.
     fn folder_of(&self, root: &Root, name: &FileName) -> Result<OwnedFd, Errno> {
-        let Some(path) = name.folder() else { return self.ways.folder(root, ".") };
+        let Some(path) = name.folder() else { return self.sys.folder(root, ".") };
         let made = std::cell::Cell::new(false);
         let adopted = |parent: BorrowedFd<'_>, new: BorrowedFd<'_>| {
             made.set(true);
             adopt(parent, new, Some(mode_in(parent, 0o2777)?))
         };
-        let dir = self.ways.make(root, path, &adopted)?;
+        let dir = self.sys.make(root, path, &adopted)?;
         if made.get() {
             // A new folder's name stands in the one above it.
             self.sync(root, b".")?;
@@ -203,21 +203,21 @@ impl Inner {
     }
 
     fn sync(&self, at: impl AsFd, path: &[u8]) -> Result<(), Errno> {
-        again(|| fs::fsync(self.ways.open(&at, path, reading())?))
+        again(|| fs::fsync(self.sys.open(&at, path, reading())?))
     }
 
     /// A file without a name, or one that nobody else knows, on the file system of `dir`.
-    fn nameless(&self, root: &Root, dir: &OwnedFd) -> Result<Bytebound, Errno> {
+    fn nameless(&self, root: &Root, dir: &OwnedFd) -> Result<UnnamedFile, Errno> {
         #[cfg(target_os = "linux")]
-        if self.ways.nameless() {
+        if self.sys.nameless() {
             let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
             // It needs a handle that can be read.
-            match self.ways.open(dir, b".", reading()).and_then(|dir| again(|| fs::openat(&dir, ".", flags, Mode::RUSR | Mode::WUSR))) {
+            match self.sys.open(dir, b".", reading()).and_then(|dir| again(|| fs::openat(&dir, ".", flags, Mode::RUSR | Mode::WUSR))) {
                 Ok(fd) => {
                     adopt(dir, fd.as_fd(), Some(mode_in(dir, 0o666)?))?;
-                    return Ok(Bytebound { file: File::from(fd), named: None });
+                    return Ok(UnnamedFile { file: File::from(fd), named: None });
                 }
-                Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => self.ways.no_nameless(),
+                Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => self.sys.no_nameless(),
                 Err(e) => return Err(e),
             }
         }
@@ -225,7 +225,7 @@ impl Inner {
         let name = format!("{:032x}", rand::random::<u128>());
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = again(|| fs::openat(&at, &*name, flags, Mode::RUSR | Mode::WUSR))?;
-        let made = Bytebound { file: File::from(fd), named: Some((at, name)) };
+        let made = UnnamedFile { file: File::from(fd), named: Some((at, name)) };
         adopt(dir, made.file.as_fd(), Some(mode_in(dir, 0o666)?))?;
         Ok(made)
     }
@@ -233,18 +233,18 @@ impl Inner {
     /// Where files lie that have no name yet; what was forgotten there is removed.
     fn uploads(&self, root: &Root) -> Result<OwnedFd, Errno> {
         let path = format!("{RESERVED}/{UPLOADS}");
-        let at = self.ways.make(root, &path, &|parent, new| adopt(parent, new, Some(Mode::RWXU)))?;
+        let at = self.sys.make(root, &path, &|parent, new| adopt(parent, new, Some(Mode::RWXU)))?;
         // By the file system's own clock: this machine's may be years ahead, and another process be writing.
         let now = || marker::now(self, root).ok();
         if !self.tidied.swap(true, Relaxed)
             && let Some(now) = now()
         {
-            let mut dir = fs::Dir::new(self.ways.open(&at, b".", reading())?)?;
+            let mut dir = fs::Dir::new(self.sys.open(&at, b".", reading())?)?;
             while let Some(entry) = dir.read() {
                 let Ok(entry) = entry else { break };
                 let name = entry.file_name();
                 let Ok(found) = stat(&at, name) else { continue };
-                let found = Found::of(&found);
+                let found = FileStat::of(&found);
                 if found.oddity().is_none() && clock::passed(found.since(), FORGOTTEN, now) {
                     let _ = fs::unlinkat(&at, name, AtFlags::empty()); // next time
                 }
@@ -254,13 +254,13 @@ impl Inner {
     }
 
     /// Gives the file its name, and makes that durable.
-    fn give_name(&self, root: &Root, file: &Bytebound, dir: &OwnedFd, base: &str, over: Over) -> Result<Placed, Errno> {
+    fn give_name(&self, root: &Root, file: &UnnamedFile, dir: &OwnedFd, base: &str, mode: PutMode) -> Result<PutResult, Errno> {
         match self.link(file, dir, base) {
             Ok(()) => {}
-            Err(Errno::EXIST) if over == Over::Nothing => return Ok(Placed::Occupied),
+            Err(Errno::EXIST) if mode == PutMode::Create => return Ok(PutResult::Occupied),
             Err(Errno::EXIST) => {
                 // Only a plain file is replaced. What somebody puts there in this moment is none of ours either way.
-                match Found::of(&stat(dir, base)?).oddity() {
+                match FileStat::of(&stat(dir, base)?).oddity() {
                     None => {}
                     Some(_) => return Err(Errno::EXIST),
                 }
@@ -274,12 +274,12 @@ impl Inner {
             }
             Err(e) => return Err(e),
         }
-        again(|| fs::fsync(self.ways.open(dir, b".", reading())?))?;
-        Ok(Placed::There)
+        again(|| fs::fsync(self.sys.open(dir, b".", reading())?))?;
+        Ok(PutResult::Stored)
     }
 
     /// A second, or first, name for the file, where nothing is.
-    fn link(&self, file: &Bytebound, dir: &OwnedFd, base: &str) -> Result<(), Errno> {
+    fn link(&self, file: &UnnamedFile, dir: &OwnedFd, base: &str) -> Result<(), Errno> {
         match &file.named {
             // Not by an empty path, for which old kernels ask for a right that hardly anybody has.
             None => {
@@ -291,7 +291,7 @@ impl Inner {
     }
 
     /// Opens a plain file to be read; `None` if there is none.
-    fn open_file(&self, root: &Root, name: &FileName) -> Result<Option<(File, Found)>> {
+    fn open_file(&self, root: &Root, name: &FileName) -> Result<Option<(File, FileStat)>> {
         let refused = |why: &str| {
             self.error(Kind::Storage, "the name is not that of a plain file")
                 .with("name", name)
@@ -303,8 +303,8 @@ impl Inner {
             None => self.failure(e, "cannot read the file").with("name", name),
         };
         // Looked at before it is opened: opening a device may do something.
-        let found = self.ways.folder(root, name.folder().unwrap_or(".")).and_then(|dir| stat(&dir, name.base()).map(|s| (dir, s)));
-        let dir = match found.map(|(dir, s)| (dir, Found::of(&s).oddity())) {
+        let found = self.sys.folder(root, name.folder().unwrap_or(".")).and_then(|dir| stat(&dir, name.base()).map(|s| (dir, s)));
+        let dir = match found.map(|(dir, s)| (dir, FileStat::of(&s).oddity())) {
             Ok((dir, None)) => dir,
             Ok((_, Some(why))) => return Err(refused(why)),
             Err(Errno::NOENT) => return Ok(None),
@@ -312,12 +312,12 @@ impl Inner {
         };
         // Not blocking: somebody may have put a fifo there meanwhile.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match self.ways.open(&dir, name.base().as_bytes(), flags) {
+        let file = match self.sys.open(&dir, name.base().as_bytes(), flags) {
             Ok(fd) => File::from(fd),
             Err(Errno::NOENT) => return Ok(None),
             Err(e) => return Err(failed(e)),
         };
-        let found = Found::of(&again(|| fs::fstat(&file)).map_err(failed)?);
+        let found = FileStat::of(&again(|| fs::fstat(&file)).map_err(failed)?);
         match found.oddity() {
             None => Ok(Some((file, found))),
             Some(why) => Err(refused(why)),

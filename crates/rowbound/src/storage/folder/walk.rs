@@ -9,7 +9,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::resolve::{self, Ways};
+use super::resolve::{self, Syscalls};
 use crate::name::RESERVED;
 
 /// One entry. Its path is [`Walk::path`].
@@ -19,7 +19,7 @@ pub(super) enum Entry {
     File,
     /// A folder in which a folder of Rowbound's own lies: another storage may be there. What is in it comes next, unless [`Walk::pass`] leaves it out.
     Marked,
-    /// A folder whose name is not UTF-8: no row can name what is in it, so it is not entered.
+    /// A folder whose name is not UTF-8: no row can reference what is in it, so it is not entered.
     Unnameable,
     /// A link, a device, a socket, ...
     Other,
@@ -31,7 +31,7 @@ pub(super) struct Stuck(pub(super) String, pub(super) Errno);
 
 #[derive(Debug)]
 pub(super) struct Walk<'a> {
-    ways: &'a Ways,
+    sys: &'a Syscalls,
     root: &'a OwnedFd,
     skip_reserved: bool,
     after: Vec<u8>,
@@ -53,8 +53,8 @@ struct Level {
 
 impl<'a> Walk<'a> {
     /// Begins after the path `after` (empty: at the start). `skip_reserved` leaves out what is Rowbound's own in a storage's root.
-    pub(super) fn begin(ways: &'a Ways, root: &'a OwnedFd, skip_reserved: bool, after: Vec<u8>) -> Result<Self, Stuck> {
-        let mut walk = Walk { ways, root, skip_reserved, after, levels: Vec::new(), path: Vec::new() };
+    pub(super) fn begin(sys: &'a Syscalls, root: &'a OwnedFd, skip_reserved: bool, after: Vec<u8>) -> Result<Self, Stuck> {
+        let mut walk = Walk { sys, root, skip_reserved, after, levels: Vec::new(), path: Vec::new() };
         let level = walk.read(b".").map_err(|e| Stuck(".".into(), e))?;
         walk.levels.push(level);
         Ok(walk)
@@ -62,13 +62,13 @@ impl<'a> Walk<'a> {
 
     /// The same for the entries whose paths begin with `prefix`: folders beside the way to them are not read. `None` where no folder leads
     /// there, or a link does.
-    pub(super) fn beneath(ways: &'a Ways, root: &'a OwnedFd, prefix: &[u8], after: Vec<u8>) -> Result<Option<Self>, Stuck> {
+    pub(super) fn beneath(sys: &'a Syscalls, root: &'a OwnedFd, prefix: &[u8], after: Vec<u8>) -> Result<Option<Self>, Stuck> {
         let Some(slash) = prefix.iter().rposition(|b| *b == b'/') else {
-            let mut walk = Self::begin(ways, root, true, after)?;
+            let mut walk = Self::begin(sys, root, true, after)?;
             walk.keep_beginning_with(prefix);
             return Ok(Some(walk));
         };
-        let mut walk = Walk { ways, root, skip_reserved: true, after, levels: Vec::new(), path: prefix[..=slash].to_vec() };
+        let mut walk = Walk { sys, root, skip_reserved: true, after, levels: Vec::new(), path: prefix[..=slash].to_vec() };
         let level = match walk.read(&prefix[..slash]) {
             Ok(level) => level,
             Err(Errno::NOENT) => return Ok(None),
@@ -139,7 +139,7 @@ impl<'a> Walk<'a> {
 
     /// Reads one folder. It is opened by its whole path from the root, so that a deep tree needs no more handles than a flat one.
     fn read(&self, folder: &[u8]) -> Result<Level, Errno> {
-        let fd = self.ways.open(self.root, folder, resolve::reading())?;
+        let fd = self.sys.open(self.root, folder, resolve::reading())?;
         let (mut names, mut rest, mut marked) = (Vec::new(), Vec::new(), false);
         let mut dir = Dir::new(fd)?;
         while let Some(entry) = dir.read() {
@@ -181,8 +181,8 @@ fn offset(length: usize) -> Result<u32, Errno> {
 }
 
 /// The names in one folder that are folders themselves, unordered.
-pub(super) fn folders(ways: &Ways, at: impl AsFd) -> Result<Vec<String>, Errno> {
-    let mut dir = Dir::new(ways.open(at, b".", resolve::reading())?)?;
+pub(super) fn folders(sys: &Syscalls, at: impl AsFd) -> Result<Vec<String>, Errno> {
+    let mut dir = Dir::new(sys.open(at, b".", resolve::reading())?)?;
     let mut found = Vec::new();
     while let Some(entry) = dir.read() {
         let entry = entry?;

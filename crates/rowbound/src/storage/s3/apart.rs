@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use super::{
     Inner,
     attributes::Attributes,
-    keys::{Doomed, Gone},
-    marker::Only,
+    keys::{Deletion, Gone},
+    marker::WriteCondition,
     probe::Versioning,
     wire::Failure,
 };
@@ -59,7 +59,7 @@ impl Inner {
         let mut there = Sizes::new();
         for (key, size) in keys.iter().zip(1_u64..) {
             tried.push(key.clone());
-            self.write_own(key, &bytes(size), Only::Always).await?;
+            self.write_own(key, &bytes(size), WriteCondition::Always).await?;
             there.insert(key.clone(), size);
             if self.size(plain).await? != Some(1) {
                 return Ok(false);
@@ -88,7 +88,7 @@ impl Inner {
                 return Ok(false);
             }
         }
-        let doomed: Vec<Doomed> = odd.iter().map(|key| Doomed { key, etag: None, version: None }).collect();
+        let doomed: Vec<Deletion> = odd.iter().map(|key| Deletion { key, etag: None, version: None }).collect();
         for gone in self.delete(&doomed, Conditional::No).await {
             if !matches!(gone?, Gone::Deleted(_)) {
                 return Ok(false);
@@ -102,12 +102,12 @@ impl Inner {
             if self.size(key).await?.is_some() {
                 return Ok(false);
             }
-            self.write_own(key, &bytes(1), Only::Always).await?;
+            self.write_own(key, &bytes(1), WriteCondition::Always).await?;
             there.insert(key.clone(), 1);
         }
         // The path goes first: no other goes with it.
         for key in keys {
-            self.delete_one(&Doomed { key, etag: None, version: None }, Conditional::No).await?;
+            self.delete_one(&Deletion { key, etag: None, version: None }, Conditional::No).await?;
             there.remove(key);
             if self.shown(trial).await? != there {
                 return Ok(false);

@@ -16,7 +16,7 @@ use crate::{error::Result, storage::Trashed};
 const MANIFESTS: usize = 16;
 
 /// What manifests tell of files, by the batch that took them and their names.
-pub(super) type Told = HashMap<(String, String), Attributes>;
+pub(super) type AttributesByFile = HashMap<(String, String), Attributes>;
 
 /// A storage class and an access list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,10 +83,10 @@ impl Inner {
     ///
     /// # Errors
     /// That of a manifest that cannot be read now: what it tells would be lost for good.
-    pub(super) async fn attributes_of(&self, items: &[Trashed]) -> Result<Told> {
+    pub(super) async fn attributes_of(&self, items: &[Trashed]) -> Result<AttributesByFile> {
         let batches: BTreeSet<&str> = items.iter().filter_map(|item| copies::batch_of(&item.place)).collect();
         let batches: Vec<&str> = batches.into_iter().collect();
-        let mut told = Told::new();
+        let mut told = AttributesByFile::new();
         for some in batches.chunks(MANIFESTS) {
             let read = join_all(some.iter().map(|batch| self.entries_of(batch))).await;
             for (batch, entries) in some.iter().zip(read) {

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::{
     Inner,
     attributes::Attributes,
-    keys::{Doomed, Gone},
+    keys::{Deletion, Gone},
     versions::at_latest,
     wire::Failure,
 };
@@ -18,7 +18,7 @@ use crate::{
     crash,
     error::{Kind, Result},
     name::FileName,
-    storage::{Conditional, Look, Proved, Removed, Restored, Seen, Trashed},
+    storage::{Capabilities, Conditional, FileVersion, Removed, Restored, Stat, Trashed},
 };
 
 /// What a place in the trash begins with if it is a copy; `HASH/BATCH` follows.
@@ -82,11 +82,11 @@ impl Inner {
     }
 
     async fn drop_copy(&self, key: &str) -> Result<Gone, Failure> {
-        self.delete(&[Doomed { key, etag: None, version: None }], Conditional::No).await.remove(0)
+        self.delete(&[Deletion { key, etag: None, version: None }], Conditional::No).await.remove(0)
     }
 
     /// Copies what was seen, then deletes it.
-    pub(super) async fn move_to_copy(&self, proved: &Proved, name: &FileName, seen: &Seen, batch: &str) -> Result<Removed> {
+    pub(super) async fn move_to_copy(&self, proved: &Capabilities, name: &FileName, seen: &FileVersion, batch: &str) -> Result<Removed> {
         if seen.size > LONGEST_COPY {
             return Err(self
                 .error(Kind::Storage, "the file is longer than 5 GiB, the most that S3 copies at once: it cannot go to the trash")
@@ -106,11 +106,11 @@ impl Inner {
         let now = self.looks(&[name]).await.remove(0);
         let now = now.map_err(|f| self.failed(&f, "s3:GetObject", "cannot look at the file", name))?;
         let gone = match now {
-            Look::Seen(now) if now == *seen => {
-                let doomed = Doomed { key: &key, etag: Some(&seen.version), version: None };
+            Stat::File(now) if now == *seen => {
+                let doomed = Deletion { key: &key, etag: Some(&seen.version), version: None };
                 self.delete(&[doomed], proved.delete).await.remove(0)
             }
-            Look::Missing => Ok(Gone::Missing),
+            Stat::Missing => Ok(Gone::Missing),
             _ => Ok(Gone::Changed),
         };
         let left = match gone {
@@ -152,7 +152,7 @@ impl Inner {
     }
 
     /// Copies a copy back, never over a file, with what the file had, and drops it.
-    pub(super) async fn copy_back(&self, proved: &Proved, item: &Trashed, place: &str, attributes: &Attributes) -> Result<Restored> {
+    pub(super) async fn copy_back(&self, proved: &Capabilities, item: &Trashed, place: &str, attributes: &Attributes) -> Result<Restored> {
         let name = &item.name;
         let (key, from) = (self.key(name), self.copy_key(place));
         let looking = |f: Failure| self.failed(&f, "s3:GetObject", "cannot look at the file", name);
@@ -175,7 +175,7 @@ impl Inner {
     /// none any more. A file that is there without them is worth more than one in the trash.
     async fn copy_with(
         &self,
-        proved: &Proved,
+        proved: &Capabilities,
         from: &str,
         to: &str,
         etag: &str,
@@ -223,7 +223,7 @@ impl Inner {
     }
 }
 
-fn trashed(name: &FileName, place: String, seen: &Seen) -> Trashed {
+fn trashed(name: &FileName, place: String, seen: &FileVersion) -> Trashed {
     let second = aws_sdk_s3::primitives::DateTime::from_secs(seen.modified.as_second());
     Trashed { name: name.clone(), place, at: at_latest(Some(&second)), size: seen.size }
 }

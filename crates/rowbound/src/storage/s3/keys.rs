@@ -15,13 +15,13 @@ use jiff::Timestamp;
 use super::{
     Inner,
     attributes::class,
-    marker::Only,
+    marker::WriteCondition,
     wire::{Failure, pause},
 };
 use crate::{
     crash,
     error::Result,
-    storage::{Conditional, Content, Seen, Since},
+    storage::{Conditional, Content, FileVersion, Since},
 };
 
 /// S3's longest key, in bytes.
@@ -41,7 +41,7 @@ pub(super) const HIGHEST: char = '\u{10ffff}';
 pub(super) struct Object {
     pub key: String,
     /// `None` if the listing does not tell enough.
-    pub seen: Option<Seen>,
+    pub seen: Option<FileVersion>,
     /// Its storage class; `None` is the usual one.
     pub class: Option<String>,
 }
@@ -56,14 +56,14 @@ pub(super) struct Slice {
 
 /// A key, or one version of it, that is to go.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Doomed<'a> {
+pub(super) struct Deletion<'a> {
     pub key: &'a str,
     /// It must still be this.
     pub etag: Option<&'a str>,
     pub version: Option<&'a str>,
 }
 
-/// What became of a [`Doomed`].
+/// What became of a [`Deletion`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Gone {
     /// The service says that it is gone, and which delete marker hides it now.
@@ -75,14 +75,14 @@ pub(super) enum Gone {
 }
 
 /// What a service says of an object; `None` if it leaves out what a deletion must know.
-pub(super) fn seen(size: Option<i64>, modified: Option<&DateTime>, etag: Option<&str>) -> Option<Seen> {
+pub(super) fn seen(size: Option<i64>, modified: Option<&DateTime>, etag: Option<&str>) -> Option<FileVersion> {
     // Whole seconds: a HEAD has no more, some listings have.
     let modified = Timestamp::from_second(modified?.secs()).ok()?;
     let version = etag.filter(|e| !e.is_empty())?;
     let version = if version.ends_with('"') { version.to_owned() } else { format!("\"{version}\"") };
     let since = if in_parts(&version) { Since::Unknown(IN_PARTS) } else { Since::At(modified) };
     // With its time: the same bytes that are written once more have the same ETag, and are another upload.
-    Some(Seen { since, content: Content::VersionAt, ..Seen::new(u64::try_from(size?).ok()?, modified, version) })
+    Some(FileVersion { since, content: Content::VersionAt, ..FileVersion::new(u64::try_from(size?).ok()?, modified, version) })
 }
 
 /// Why an object's time says nothing. By AWS's documentation of object metadata its Last-Modified is the moment at which a multipart upload was initiated.
@@ -111,12 +111,12 @@ fn decoded(text: &str) -> Result<String, Failure> {
 
 impl Inner {
     /// A HEAD. `Ok(None)` is "no such key", of which the bucket's own absence is no proof.
-    pub(super) async fn head(&self, key: &str) -> Result<Option<Seen>, Failure> {
+    pub(super) async fn head(&self, key: &str) -> Result<Option<FileVersion>, Failure> {
         Ok(self.head_with_class(key).await?.map(|(seen, _)| seen))
     }
 
     /// The same with the object's storage class; `None` is the usual one.
-    pub(super) async fn head_with_class(&self, key: &str) -> Result<Option<(Seen, Option<String>)>, Failure> {
+    pub(super) async fn head_with_class(&self, key: &str) -> Result<Option<(FileVersion, Option<String>)>, Failure> {
         let client = self.client().await?;
         match self.wire.call(|| client.head_object().bucket(self.wire.bucket()).key(key).send()).await {
             Ok(head) => match seen(head.content_length(), head.last_modified(), head.e_tag()) {
@@ -141,10 +141,10 @@ impl Inner {
         let try_it = async {
             let key = self.probe_key();
             let client = self.client().await?;
-            let written = self.write_own(&key, b"probe\n", Only::Always).await?;
+            let written = self.write_own(&key, b"probe\n", WriteCondition::Always).await?;
             let list = || client.list_objects_v2().bucket(self.wire.bucket()).prefix(&key).encoding_type(EncodingType::Url).send();
             let page = self.wire.call(list).await;
-            let item = Doomed { key: &key, etag: None, version: written.version_id() };
+            let item = Deletion { key: &key, etag: None, version: written.version_id() };
             self.delete(&[item], Conditional::No).await.remove(0)?;
             let page = page?;
             match page.contents().iter().filter_map(|o| o.key()).collect::<Vec<_>>()[..] {
@@ -195,8 +195,8 @@ impl Inner {
     }
 
     /// Deletes each, with its condition if `how` has one. One result per item, in order; no item may be there twice.
-    pub(super) async fn delete(&self, items: &[Doomed<'_>], how: Conditional) -> Vec<Result<Gone, Failure>> {
-        let alone = |item: &Doomed<'_>| !plain_in_xml(item.key) || (item.etag.is_some() && how == Conditional::OneByOne);
+    pub(super) async fn delete(&self, items: &[Deletion<'_>], how: Conditional) -> Vec<Result<Gone, Failure>> {
+        let alone = |item: &Deletion<'_>| !plain_in_xml(item.key) || (item.etag.is_some() && how == Conditional::OneByOne);
         let (single, bulk): (Vec<usize>, Vec<usize>) = (0..items.len()).partition(|i| alone(&items[*i]));
         let mut done: Vec<Option<Result<Gone, Failure>>> = (0..items.len()).map(|_| None).collect();
         let singles = join_all(single.iter().map(|i| async { (*i, self.delete_one(&items[*i], how).await) }));
@@ -208,7 +208,7 @@ impl Inner {
         done.into_iter().map(|one| one.unwrap_or_else(|| Err(Failure::strange("the deletion was not answered")))).collect()
     }
 
-    pub(super) async fn delete_one(&self, item: &Doomed<'_>, how: Conditional) -> Result<Gone, Failure> {
+    pub(super) async fn delete_one(&self, item: &Deletion<'_>, how: Conditional) -> Result<Gone, Failure> {
         let client = self.client().await?;
         let condition = item.etag.filter(|_| how != Conditional::No);
         let sent = self
@@ -237,7 +237,7 @@ impl Inner {
     }
 
     /// One request's worth, and again what the service says to try again.
-    async fn delete_chunk(&self, items: &[Doomed<'_>], chunk: &[usize], how: Conditional) -> Vec<(usize, Result<Gone, Failure>)> {
+    async fn delete_chunk(&self, items: &[Deletion<'_>], chunk: &[usize], how: Conditional) -> Vec<(usize, Result<Gone, Failure>)> {
         let mut done = Vec::with_capacity(chunk.len());
         let mut left = chunk.to_vec();
         for round in 1.. {
@@ -263,7 +263,7 @@ impl Inner {
         done
     }
 
-    async fn delete_request(&self, items: &[Doomed<'_>], chunk: &[usize], how: Conditional) -> Vec<Result<Gone, Failure>> {
+    async fn delete_request(&self, items: &[Deletion<'_>], chunk: &[usize], how: Conditional) -> Vec<Result<Gone, Failure>> {
         let whole = |failure: Failure| chunk.iter().map(|_| Err(failure.clone())).collect();
         let client = match self.client().await {
             Ok(client) => client,

@@ -4,7 +4,7 @@ use super::{Inner, keys::HIGHEST};
 use crate::{
     error::Result,
     name::{FileName, Names, RESERVED},
-    storage::{Listed, OddEntry, Pages, whereabouts},
+    storage::{Listed, Pages, SkipReason, whereabouts},
 };
 
 impl Inner {
@@ -38,7 +38,8 @@ impl Inner {
                 }
                 let name = &object.key[self.at.prefix.len()..];
                 let names = if exact && !name.ends_with('/') { Names::Keys } else { Names::Paths };
-                let entry = FileName::of(names, name).map_or_else(|why| Listed::Odd(name.to_owned(), OddEntry::Name(why)), Listed::File);
+                let entry =
+                    FileName::of(names, name).map_or_else(|why| Listed::Skipped(name.to_owned(), SkipReason::Name(why)), Listed::File);
                 if !pages.add(entry).await {
                     return Ok(()); // nobody listens any more
                 }

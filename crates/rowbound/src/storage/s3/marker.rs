@@ -2,24 +2,24 @@
 
 use aws_sdk_s3::{operation::put_object::PutObjectOutput, primitives::ByteStream};
 
-use super::{Inner, keys::Doomed, wire::Failure};
+use super::{Inner, keys::Deletion, wire::Failure};
 use crate::{
     error::{Error, Kind, Result, Retry},
     name::RESERVED,
     storage::{
-        Conditional, Kept, MARKER, Marker, Whereabouts, Written,
+        Conditional, MARKER, Marker, TrashKind, Whereabouts, Written,
         whereabouts::{self, Within},
     },
 };
 
 /// On what writing an object depends.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Only<'a> {
+pub(super) enum WriteCondition<'a> {
     Always,
     /// Where there is none.
-    New,
+    IfAbsent,
     /// Where this one is.
-    Over(&'a str),
+    IfMatch(&'a str),
 }
 
 impl Inner {
@@ -70,12 +70,12 @@ impl Inner {
     }
 
     /// Writes an object of Rowbound's own.
-    pub(super) async fn write_own(&self, key: &str, bytes: &[u8], only: Only<'_>) -> Result<PutObjectOutput, Failure> {
+    pub(super) async fn write_own(&self, key: &str, bytes: &[u8], only: WriteCondition<'_>) -> Result<PutObjectOutput, Failure> {
         let client = self.client().await?;
         let (new, over) = match only {
-            Only::Always => (None, None),
-            Only::New => (Some("*".to_owned()), None),
-            Only::Over(etag) => (None, Some(etag.to_owned())),
+            WriteCondition::Always => (None, None),
+            WriteCondition::IfAbsent => (Some("*".to_owned()), None),
+            WriteCondition::IfMatch(etag) => (None, Some(etag.to_owned())),
         };
         self.wire
             .call(|| {
@@ -96,10 +96,10 @@ impl Inner {
         if versioned {
             let all = self.versions_of(key).await?;
             let ids = all.ids();
-            let items: Vec<_> = ids.iter().map(|id| Doomed { key, etag: None, version: Some(id) }).collect();
+            let items: Vec<_> = ids.iter().map(|id| Deletion { key, etag: None, version: Some(id) }).collect();
             self.delete(&items, Conditional::No).await.into_iter().try_for_each(|one| one.map(drop))
         } else {
-            let item = Doomed { key, etag: None, version: None };
+            let item = Deletion { key, etag: None, version: None };
             self.delete(&[item], Conditional::No).await.remove(0).map(drop)
         }
     }
@@ -161,9 +161,9 @@ impl Inner {
         let key = self.own(MARKER);
         let before = self.read_marker().await?;
         let only = match (&marker.proved, &before) {
-            (Some(proved), None) if proved.create => Only::New,
-            (Some(proved), Some((_, etag))) if proved.create => Only::Over(etag),
-            _ => Only::Always,
+            (Some(proved), None) if proved.create => WriteCondition::IfAbsent,
+            (Some(proved), Some((_, etag))) if proved.create => WriteCondition::IfMatch(etag),
+            _ => WriteCondition::Always,
         };
         if marker.proved.is_none() {
             self.try_deleting().await?;
@@ -179,7 +179,7 @@ impl Inner {
 
     /// Removes the marker, which was just read, and what has nothing in it, and ends uploads that are unfinished; the rest of the trash stays and is counted.
     pub(super) async fn remove_marker(&self, marker: Option<&Marker>) -> Result<u64> {
-        let told = marker.and_then(|marker| marker.proved.as_ref()).map(|proved| proved.trash == Kept::Versions);
+        let told = marker.and_then(|marker| marker.proved.as_ref()).map(|proved| proved.trash == TrashKind::Versions);
         let left = self.count_trash().await?;
         let ended = self.end_unfinished(None, told).await;
         ended.map_err(|f| self.wire.error(&f, "s3:AbortMultipartUpload", "cannot end unfinished uploads"))?;

@@ -9,14 +9,14 @@ use jiff::Timestamp;
 use super::{
     Inner,
     attributes::Attributes,
-    keys::{Doomed, Gone},
-    marker::Only,
+    keys::{Deletion, Gone},
+    marker::WriteCondition,
     wire::Failure,
 };
 use crate::{
     error::{Error, Kind, Result},
     plan::{Erase, Trash},
-    storage::{Conditional, Kept, Proved},
+    storage::{Capabilities, Conditional, TrashKind},
 };
 
 /// Whether a bucket keeps versions.
@@ -44,7 +44,7 @@ impl Inner {
     /// Writes and deletes.
     pub(super) async fn try_deleting(&self) -> Result<()> {
         let key = self.probe_key();
-        let written = self.write_own(&key, b"probe\n", Only::Always).await;
+        let written = self.write_own(&key, b"probe\n", WriteCondition::Always).await;
         let versioned = self.told_versioning(&key, written.map_err(self.tried("s3:PutObject", "cannot write"))?.version_id()).await;
         let erased = self.erase_own(&key, versioned != Versioning::Off).await;
         erased.map_err(self.tried("s3:DeleteObject", "cannot delete"))
@@ -53,7 +53,7 @@ impl Inner {
     /// Whether the bucket keeps versions.
     pub(super) async fn versioning(&self) -> Result<Versioning> {
         let key = self.probe_key();
-        let written = self.write_own(&key, b"probe\n", Only::Always).await;
+        let written = self.write_own(&key, b"probe\n", WriteCondition::Always).await;
         let told = self.told_versioning(&key, written.map_err(self.tried("s3:PutObject", "cannot write"))?.version_id()).await;
         self.erase_own(&key, told != Versioning::Off).await.map_err(self.tried("s3:DeleteObject", "cannot delete"))?;
         Ok(told)
@@ -87,7 +87,7 @@ impl Inner {
     /// The service's clock: the time of an object that is written and erased.
     pub(super) async fn now(&self) -> Result<Timestamp> {
         let key = self.probe_key();
-        let written = self.write_own(&key, b"probe\n", Only::Always).await;
+        let written = self.write_own(&key, b"probe\n", WriteCondition::Always).await;
         let versioning = self.told_versioning(&key, written.map_err(self.tried("s3:PutObject", "cannot write"))?.version_id()).await;
         let seen = self.head(&key).await;
         self.erase_own(&key, versioning != Versioning::Off).await.map_err(self.tried("s3:DeleteObject", "cannot delete"))?;
@@ -97,10 +97,10 @@ impl Inner {
         }
     }
 
-    pub(super) async fn probe(&self) -> Result<Proved> {
+    pub(super) async fn probe(&self) -> Result<Capabilities> {
         self.wire.client().await?;
         let key = self.probe_key();
-        let first = self.write_own(&key, b"probe\n", Only::Always).await;
+        let first = self.write_own(&key, b"probe\n", WriteCondition::Always).await;
         let first = first.map_err(self.tried("s3:PutObject", "cannot write"))?;
         let versioning = self.told_versioning(&key, first.version_id()).await;
         let tried = self.probe_with(&key, versioning).await;
@@ -115,14 +115,14 @@ impl Inner {
         tried
     }
 
-    async fn probe_with(&self, key: &str, versioning: Versioning) -> Result<Proved> {
+    async fn probe_with(&self, key: &str, versioning: Versioning) -> Result<Capabilities> {
         let trash = match (self.erase, self.trash, versioning) {
             (Erase::AllVersions, Trash::Keep(_), _) => {
                 return Err(self
                     .error(Kind::Config, "`erase = \"all-versions\"` erases at once, `trash` keeps for a while")
                     .hint("leave one of them out"));
             }
-            (Erase::AllVersions, _, Versioning::On | Versioning::Suspended) => Kept::Versions,
+            (Erase::AllVersions, _, Versioning::On | Versioning::Suspended) => TrashKind::Versions,
             (Erase::AfterRetention, _, Versioning::Suspended) => {
                 return Err(self
                     .error(Kind::Config, "the bucket's versioning is suspended: deletions would erase some files and hide others")
@@ -130,9 +130,9 @@ impl Inner {
                     .hint("turn versioning on again, or set erase = \"all-versions\""));
             }
             (Erase::AfterRetention, Trash::Off, Versioning::On) => return Err(self.would_reveal()),
-            (Erase::AfterRetention, _, Versioning::On) => Kept::Versions,
-            (Erase::AfterRetention, Trash::Keep(_), Versioning::Off) => Kept::Copied,
-            (_, _, Versioning::Off) => Kept::No,
+            (Erase::AfterRetention, _, Versioning::On) => TrashKind::Versions,
+            (Erase::AfterRetention, Trash::Keep(_), Versioning::Off) => TrashKind::Copied,
+            (_, _, Versioning::Off) => TrashKind::No,
         };
         let listed = self.slice(key, None, None).await.map_err(self.tried("s3:ListBucket", "cannot list the bucket"))?;
         if !matches!(&listed.objects[..], [one] if one.key == key) {
@@ -148,16 +148,16 @@ impl Inner {
         let exact = self.keeps_apart(key, versioning).await;
         let mut access = None;
         match trash {
-            Kept::Versions => self.try_versions(key).await?,
-            Kept::Copied => access = Some(self.try_copy(key).await?),
-            Kept::Moved | Kept::No => {}
+            TrashKind::Versions => self.try_versions(key).await?,
+            TrashKind::Copied => access = Some(self.try_copy(key).await?),
+            TrashKind::Moved | TrashKind::No => {}
         }
-        Ok(Proved { at: Timestamp::now(), delete, create, trash, exact, access })
+        Ok(Capabilities { at: Timestamp::now(), delete, create, trash, exact, access })
     }
 
     /// Whether writing can be made conditional. A service that ignores a condition overwrites.
     async fn honours_create(&self, key: &str) -> Result<bool> {
-        for only in [Only::New, Only::Over(WRONG)] {
+        for only in [WriteCondition::IfAbsent, WriteCondition::IfMatch(WRONG)] {
             match self.write_own(key, b"another\n", only).await {
                 Ok(_) => return Ok(false),
                 Err(failure) if failure.condition() => {}
@@ -173,11 +173,11 @@ impl Inner {
     /// How far a deletion can be conditional: with a wrong condition it must not delete, with the right one it must.
     async fn honours_delete(&self, key: &str) -> Result<Conditional> {
         'how: for how in [Conditional::InBulk, Conditional::OneByOne] {
-            let written = self.write_own(key, b"probe\n", Only::Always).await;
+            let written = self.write_own(key, b"probe\n", WriteCondition::Always).await;
             let written = written.map_err(self.tried("s3:PutObject", "cannot write"))?;
             let Some(right) = written.e_tag() else { return Ok(Conditional::No) };
             for (etag, goes) in [(WRONG, false), (right, true)] {
-                let item = Doomed { key, etag: Some(etag), version: None };
+                let item = Deletion { key, etag: Some(etag), version: None };
                 let gone = self.delete(&[item], how).await.remove(0);
                 if let Err(failure) = &gone
                     && (failure.transient() && !failure.unknown() || failure.status == Some(403) || failure.is("AccessDenied"))
@@ -197,8 +197,8 @@ impl Inner {
     /// Versions must be listed and erased one by one.
     async fn try_versions(&self, key: &str) -> Result<()> {
         let listed = |failure| self.wire.error(&failure, "s3:ListBucketVersions", "cannot list versions");
-        self.write_own(key, b"probe\n", Only::Always).await.map_err(self.tried("s3:PutObject", "cannot write"))?;
-        let item = Doomed { key, etag: None, version: None };
+        self.write_own(key, b"probe\n", WriteCondition::Always).await.map_err(self.tried("s3:PutObject", "cannot write"))?;
+        let item = Deletion { key, etag: None, version: None };
         let gone = self.delete(&[item], Conditional::No).await.remove(0);
         gone.map_err(self.tried("s3:DeleteObject", "cannot delete"))?;
         let all = self.versions_of(key).await.map_err(listed)?;
@@ -218,7 +218,7 @@ impl Inner {
 
     /// An object must be copied within the bucket. Whether its access list can be read and written.
     async fn try_copy(&self, key: &str) -> Result<bool> {
-        let written = self.write_own(key, b"probe\n", Only::Always).await;
+        let written = self.write_own(key, b"probe\n", WriteCondition::Always).await;
         let etag = written.map_err(self.tried("s3:PutObject", "cannot write"))?.e_tag().unwrap_or_default().to_owned();
         let copied = self.copy(key, &format!("{key}.copy"), Some(&etag), false, &Attributes::default()).await;
         copied.map_err(self.tried("s3:PutObject", "cannot copy an object within the bucket"))?;

@@ -8,7 +8,7 @@ use super::{
     Inner, Mode, Proof,
     attributes::Attributes,
     copies,
-    keys::{Doomed, Gone, PAGE},
+    keys::{Deletion, Gone, PAGE},
     trash::Entry,
     versions,
     wire::Failure,
@@ -16,12 +16,12 @@ use super::{
 use crate::{
     error::Result,
     name::FileName,
-    storage::{Conditional, Look, PerName, Proved, Removed, Seen},
+    storage::{Capabilities, Conditional, FileVersion, PerName, Removed, Stat},
 };
 
 impl Inner {
     /// Takes each item away if it still is what was seen.
-    pub(super) async fn remove(&self, proof: &Proof, proved: &Proved, items: &[(FileName, Seen)]) -> Result<PerName<Removed>> {
+    pub(super) async fn remove(&self, proof: &Proof, proved: &Capabilities, items: &[(FileName, FileVersion)]) -> Result<PerName<Removed>> {
         let mode = self.mode(proved)?;
         let mut now: Vec<usize> = (0..items.len()).collect();
         let (mut done, mut attributes) = (Vec::new(), HashMap::new());
@@ -41,8 +41,8 @@ impl Inner {
         &self,
         mode: Mode,
         proof: &Proof,
-        proved: &Proved,
-        items: &[(FileName, Seen)],
+        proved: &Capabilities,
+        items: &[(FileName, FileVersion)],
         now: &[usize],
         attributes: &HashMap<usize, Attributes>,
     ) -> Result<Vec<(usize, Result<Removed>)>> {
@@ -80,8 +80,8 @@ impl Inner {
     async fn remove_chunk(
         &self,
         mode: Mode,
-        proved: &Proved,
-        items: &[(FileName, Seen)],
+        proved: &Capabilities,
+        items: &[(FileName, FileVersion)],
         chunk: &[usize],
         batch: &str,
     ) -> Vec<(usize, Result<Removed>)> {
@@ -103,9 +103,9 @@ impl Inner {
         let mut same = Vec::with_capacity(chunk.len());
         for (i, look) in chunk.iter().copied().zip(looked) {
             match look {
-                Ok(Look::Seen(seen)) if seen == items[i].1 => same.push(i),
-                Ok(Look::Seen(_) | Look::Refused(_)) => done.push((i, Ok(Removed::Changed))),
-                Ok(Look::Missing) => done.push((i, Ok(Removed::Missing))),
+                Ok(Stat::File(seen)) if seen == items[i].1 => same.push(i),
+                Ok(Stat::File(_) | Stat::Refused(_)) => done.push((i, Ok(Removed::Changed))),
+                Ok(Stat::Missing) => done.push((i, Ok(Removed::Missing))),
                 Err(e) => done.push((i, Err(e))),
             }
         }
@@ -117,8 +117,8 @@ impl Inner {
     /// storage class takes the place of the one before a deletion.
     async fn attributes_of_same(
         &self,
-        proved: &Proved,
-        items: &[(FileName, Seen)],
+        proved: &Capabilities,
+        items: &[(FileName, FileVersion)],
         now: &[usize],
     ) -> (Vec<(usize, Result<Removed>)>, HashMap<usize, Attributes>) {
         let names: Vec<&FileName> = now.iter().map(|i| &items[*i].0).collect();
@@ -126,9 +126,9 @@ impl Inner {
         let (mut done, mut same) = (Vec::new(), Vec::new());
         for (i, (look, class)) in now.iter().copied().zip(self.looks_and_classes(&names).await) {
             match look {
-                Ok(Look::Seen(seen)) if seen == items[i].1 => same.push((i, class)),
-                Ok(Look::Seen(_) | Look::Refused(_)) => done.push((i, Ok(Removed::Changed))),
-                Ok(Look::Missing) => done.push((i, Ok(Removed::Missing))),
+                Ok(Stat::File(seen)) if seen == items[i].1 => same.push((i, class)),
+                Ok(Stat::File(_) | Stat::Refused(_)) => done.push((i, Ok(Removed::Changed))),
+                Ok(Stat::Missing) => done.push((i, Ok(Removed::Missing))),
                 Err(f) => done.push((i, Err(failed(i, &f, "s3:GetObject")))),
             }
         }
@@ -151,10 +151,10 @@ impl Inner {
         (done, attributes)
     }
 
-    async fn delete_same(&self, how: Conditional, items: &[(FileName, Seen)], same: &[usize]) -> Vec<(usize, Result<Removed>)> {
+    async fn delete_same(&self, how: Conditional, items: &[(FileName, FileVersion)], same: &[usize]) -> Vec<(usize, Result<Removed>)> {
         let keys: Vec<String> = same.iter().map(|i| self.key(&items[*i].0)).collect();
         let doomed: Vec<_> =
-            same.iter().zip(&keys).map(|(i, key)| Doomed { key, etag: Some(&items[*i].1.version), version: None }).collect();
+            same.iter().zip(&keys).map(|(i, key)| Deletion { key, etag: Some(&items[*i].1.version), version: None }).collect();
         let gone = self.delete(&doomed, how).await;
         same.iter()
             .copied()

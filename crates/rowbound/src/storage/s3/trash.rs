@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Inner, Proof,
-    attributes::{Attributes, Told},
+    attributes::{Attributes, AttributesByFile},
     copies,
-    marker::Only,
+    marker::WriteCondition,
     versions::{self, Version},
     wire::Failure,
 };
@@ -22,7 +22,7 @@ use crate::{
     clock, crash,
     error::{Error, Kind, Result, Retry},
     name::FileName,
-    storage::{Expired, PerName, Proved, Restored, Trashed},
+    storage::{Capabilities, Expired, PerName, Restored, Trashed},
 };
 
 /// Where the manifests lie.
@@ -57,7 +57,7 @@ pub(super) struct Entry {
 
 /// A batch that was announced.
 #[derive(Debug)]
-pub(super) struct Batch {
+pub(super) struct TrashBatch {
     pub id: String,
     versioned: bool,
 }
@@ -86,9 +86,9 @@ impl Inner {
     }
 
     /// Writes what is about to be taken.
-    pub(super) async fn announce(&self, id: String, entries: Vec<Entry>, versioned: bool) -> Result<Batch> {
-        let batch = Batch { id, versioned };
-        let written = self.write_own(&self.manifest_key(&batch.id), &self.manifest_bytes(false, entries), Only::Always).await;
+    pub(super) async fn announce(&self, id: String, entries: Vec<Entry>, versioned: bool) -> Result<TrashBatch> {
+        let batch = TrashBatch { id, versioned };
+        let written = self.write_own(&self.manifest_key(&batch.id), &self.manifest_bytes(false, entries), WriteCondition::Always).await;
         let written = written.map_err(|f| self.wire.error(&f, "s3:PutObject", "cannot write down what goes to the trash"))?;
         crash::point("announced");
         if versioned && matches!(written.version_id(), None | Some("" | "null")) {
@@ -101,12 +101,12 @@ impl Inner {
     }
 
     /// Writes what was taken.
-    pub(super) async fn settle(&self, batch: &Batch, taken: Vec<Entry>) -> Result<(), Failure> {
+    pub(super) async fn settle(&self, batch: &TrashBatch, taken: Vec<Entry>) -> Result<(), Failure> {
         let key = self.manifest_key(&batch.id);
         if taken.is_empty() {
             self.erase_own(&key, batch.versioned).await
         } else {
-            self.write_own(&key, &self.manifest_bytes(true, taken), Only::Always).await.map(drop)
+            self.write_own(&key, &self.manifest_bytes(true, taken), WriteCondition::Always).await.map(drop)
         }
     }
 
@@ -227,7 +227,7 @@ impl Inner {
                 .with("key", key)
                 .because(e)
                 .retry(Retry::Never)
-                .hint("what it names stays in the trash; delete this object to go on without")
+                .hint("the files that it lists stay in the trash; delete this object to go on without")
         })
     }
 
@@ -280,7 +280,7 @@ impl Inner {
     }
 
     /// Brings a file back.
-    pub(super) async fn restore(&self, proved: &Proved, item: &Trashed, told: &Told) -> Result<Restored> {
+    pub(super) async fn restore(&self, proved: &Capabilities, item: &Trashed, told: &AttributesByFile) -> Result<Restored> {
         self.must_take(proved.exact, &item.name)?;
         match (item.place.strip_prefix(versions::PLACE), item.place.strip_prefix(copies::PLACE)) {
             (Some(id), _) => self.uncover(item, id).await,
@@ -314,7 +314,7 @@ impl Inner {
         self.error(Kind::NotFound, "this is no place in the trash of a bucket")
             .with("name", &item.name)
             .with("place", format_args!("{:?}", item.place))
-            .hint("`rowbound history --name NAME` tells where it went")
+            .hint("`rowbound history --name NAME` shows where it went")
     }
 }
 

@@ -1,7 +1,7 @@
 //! Uploads in parts that nobody ends: what a process that died has left in the bucket.
 //!
 //! In: an upload's key and id. Out: a small object beneath `.rowbound/uploads/`, written before the first part and erased after the last. Promise: only an upload
-//! that such a record names is ever aborted, and only when there was no sign of life of it for [`FORGOTTEN`]; uploads of others are not even listed.
+//! that such a record names is ever aborted, and only when it had no heartbeat for [`FORGOTTEN`]; uploads of others are not even listed.
 
 use std::{
     sync::{Arc, PoisonError},
@@ -11,12 +11,12 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Inner, marker::Only, wire::Failure};
+use super::{Inner, marker::WriteCondition, wire::Failure};
 
 /// Where the records lie.
 const FOLDER: &str = "uploads/";
 
-/// What gave no sign of life for so long was left by a process that died.
+/// What wrote no heartbeat for so long was left by a process that died.
 const FORGOTTEN: SignedDuration = SignedDuration::from_hours(24);
 
 /// How often an upload that goes on gives one.
@@ -30,7 +30,7 @@ const LOOK: Duration = Duration::from_secs(3600);
 struct Record {
     key: String,
     id: String,
-    /// The last sign of life, by the uploading machine's clock.
+    /// The last heartbeat, by the uploading machine's clock.
     at: Timestamp,
 }
 
@@ -44,10 +44,10 @@ impl Inner {
     pub(super) async fn record_upload(&self, record: &str, key: &str, id: &str) -> Result<(), Failure> {
         let record_of = Record { key: key.to_owned(), id: id.to_owned(), at: Timestamp::now() };
         let bytes = serde_json::to_vec(&record_of).expect("a record is JSON");
-        self.write_own(record, &bytes, Only::Always).await.map(drop)
+        self.write_own(record, &bytes, WriteCondition::Always).await.map(drop)
     }
 
-    /// Looks for what was left, in the background and not more often than [`LOOK`]: whoever uploads or removes has other work. `versioned`: whether the bucket
+    /// Looks for what was left, in the background and not more often than [`LOOK`]: uploads and removals have other work. `versioned`: whether the bucket
     /// keeps versions.
     pub(super) fn look_for_unfinished(self: &Arc<Self>, versioned: bool) {
         {
@@ -71,7 +71,7 @@ impl Inner {
         });
     }
 
-    /// Aborts uploads without a sign of life since `before`, or all that are recorded; returns how many. `versioned`: whether the bucket keeps versions, where that
+    /// Aborts uploads without a heartbeat since `before`, or all that are recorded; returns how many. `versioned`: whether the bucket keeps versions, where that
     /// is known.
     pub(super) async fn end_unfinished(&self, before: Option<Timestamp>, mut versioned: Option<bool>) -> Result<u64, Failure> {
         let folder = self.own(FOLDER);

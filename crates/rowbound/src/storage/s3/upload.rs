@@ -28,7 +28,7 @@ use crate::{
     crash,
     error::{Error, Kind, Result},
     name::FileName,
-    storage::{About, Access, Body, Fetched, Kept, LONGEST_SIGNED, Over, Placed, Signed, Upload, upload::name_is_fixed},
+    storage::{Access, Body, Fetched, LONGEST_SIGNED, PutMode, PutOptions, PutResult, Signed, TrashKind, Upload, upload::name_is_fixed},
 };
 
 /// Bytes of the first parts. S3 takes 5 MiB or more, and at most 10,000 parts of an object, of 5 TiB:
@@ -42,7 +42,7 @@ const PARTS: usize = 1_000;
 #[derive(Debug)]
 pub(super) struct Incoming {
     inner: Arc<Inner>,
-    about: About,
+    options: PutOptions,
     /// Whether the service was seen to write only where nothing is.
     create: bool,
     /// Whether it was seen to keep names that are no paths apart from others.
@@ -85,7 +85,7 @@ impl Drop for Parts {
 }
 
 impl Incoming {
-    pub(super) async fn begin(inner: &Arc<Inner>, proof: &Proof, name: &FileName, about: &About) -> Result<Self> {
+    pub(super) async fn begin(inner: &Arc<Inner>, proof: &Proof, name: &FileName, options: &PutOptions) -> Result<Self> {
         inner.short_enough(name)?;
         let proved = proof.honoured().await?;
         inner.must_take(proved.exact, name)?;
@@ -97,11 +97,11 @@ impl Incoming {
             done: Vec::new(),
             record: inner.record_key(),
             recorded: Instant::now(),
-            versioned: proved.trash == Kept::Versions,
+            versioned: proved.trash == TrashKind::Versions,
             inner: inner.clone(),
             open: false,
         };
-        Ok(Incoming { inner: inner.clone(), about: about.clone(), create, exact, waiting: BytesMut::new(), parts })
+        Ok(Incoming { inner: inner.clone(), options: options.clone(), create, exact, waiting: BytesMut::new(), parts })
     }
 
     fn part_size(&self) -> usize {
@@ -116,14 +116,14 @@ impl Incoming {
         let failed = |failure: &Failure| inner.failed(failure, "s3:PutObject", "cannot write the file", &parts.name);
         let client = inner.client().await.map_err(|f| failed(&f))?;
         if !parts.open {
-            let about = &self.about;
+            let options = &self.options;
             let begin = || {
                 client
                     .create_multipart_upload()
                     .bucket(inner.wire.bucket())
                     .key(&parts.key)
-                    .set_content_type(about.content_type.clone())
-                    .set_cache_control(about.cache_control.clone())
+                    .set_content_type(options.content_type.clone())
+                    .set_cache_control(options.cache_control.clone())
                     .send()
             };
             let begun = inner.wire.call(begin).await.map_err(|f| failed(&f))?;
@@ -152,7 +152,7 @@ impl Incoming {
         Ok(())
     }
 
-    async fn complete(&mut self, name: &FileName, over: Over) -> Result<Placed> {
+    async fn complete(&mut self, name: &FileName, mode: PutMode) -> Result<PutResult> {
         if !self.waiting.is_empty() {
             self.send_part().await?;
         }
@@ -162,8 +162,8 @@ impl Incoming {
         if parts.name != *name {
             return Err(name_is_fixed(&inner.name, name));
         }
-        if over == Over::Nothing && inner.occupied(name).await? {
-            return Ok(Placed::Occupied);
+        if mode == PutMode::Create && inner.occupied(name).await? {
+            return Ok(PutResult::Occupied);
         }
         let failed = |failure: &Failure| inner.failed(failure, "s3:PutObject", "cannot write the file", name);
         let client = inner.client().await.map_err(|f| failed(&f))?;
@@ -175,14 +175,14 @@ impl Incoming {
                 .key(&parts.key)
                 .upload_id(&parts.id)
                 .multipart_upload(all.clone())
-                .set_if_none_match((create && over == Over::Nothing).then(|| "*".to_owned()))
+                .set_if_none_match((create && mode == PutMode::Create).then(|| "*".to_owned()))
                 .send()
         };
         let done = inner.wire.call(complete).await;
         crash::point("placed");
         match done {
             Ok(_) => parts.open = false,
-            Err(failure) if failure.condition() => return Ok(Placed::Occupied),
+            Err(failure) if failure.condition() => return Ok(PutResult::Occupied),
             // Completed by an attempt whose answer was lost.
             Err(failure) if failure.is("NoSuchUpload") && inner.occupied(name).await? => parts.open = false,
             Err(failure) => return Err(failed(&failure)),
@@ -191,7 +191,7 @@ impl Incoming {
         if let Err(failure) = inner.erase_own(&parts.record, parts.versioned).await {
             tracing::debug!(key = parts.record, ?failure, "the record of an upload that is complete stays");
         }
-        Ok(Placed::There)
+        Ok(PutResult::Stored)
     }
 }
 
@@ -212,17 +212,17 @@ impl Upload for Incoming {
         }
     }
 
-    async fn place(&mut self, name: &FileName, over: Over) -> Result<Placed> {
+    async fn publish(&mut self, name: &FileName, mode: PutMode) -> Result<PutResult> {
         if self.parts.open {
-            return self.complete(name, over).await;
+            return self.complete(name, mode).await;
         }
         let inner = self.inner.clone();
         inner.must_take(self.exact, name)?;
         inner.short_enough(name)?;
         let failed = |failure: &Failure| inner.failed(failure, "s3:PutObject", "cannot write the file", name);
         // Asked first even where a condition is honoured: it spares sending the bytes in vain.
-        if over == Over::Nothing && inner.occupied(name).await? {
-            return Ok(Placed::Occupied);
+        if mode == PutMode::Create && inner.occupied(name).await? {
+            return Ok(PutResult::Occupied);
         }
         crash::point("written");
         let client = inner.client().await.map_err(|f| failed(&f))?;
@@ -232,18 +232,18 @@ impl Upload for Incoming {
                 .put_object()
                 .bucket(inner.wire.bucket())
                 .key(&key)
-                .set_content_type(self.about.content_type.clone())
-                .set_cache_control(self.about.cache_control.clone())
-                .set_if_none_match((self.create && over == Over::Nothing).then(|| "*".to_owned()))
+                .set_content_type(self.options.content_type.clone())
+                .set_cache_control(self.options.cache_control.clone())
+                .set_if_none_match((self.create && mode == PutMode::Create).then(|| "*".to_owned()))
                 .body(ByteStream::from(bytes.clone()))
                 .send()
         };
         let done = inner.wire.call(put).await;
         crash::point("placed");
         match done {
-            Ok(_) => Ok(Placed::There),
+            Ok(_) => Ok(PutResult::Stored),
             // Perhaps by an attempt of ours whose answer was lost: then that file is staged, and goes when nobody names it.
-            Err(failure) if failure.condition() => Ok(Placed::Occupied),
+            Err(failure) if failure.condition() => Ok(PutResult::Occupied),
             Err(failure) => Err(failed(&failure)),
         }
     }

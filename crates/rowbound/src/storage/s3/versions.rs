@@ -11,13 +11,13 @@ use jiff::Timestamp;
 
 use super::{
     Inner,
-    keys::{Doomed, Gone, seen},
+    keys::{Deletion, Gone, seen},
     wire::Failure,
 };
 use crate::{
     error::{Kind, Result},
     name::FileName,
-    storage::{Conditional, PerName, Removed, Restored, Seen, Trashed},
+    storage::{Conditional, FileVersion, PerName, Removed, Restored, Trashed},
 };
 
 /// What a place in the trash begins with if it is a delete marker; its version id follows.
@@ -34,7 +34,7 @@ pub(super) struct Version {
     pub at: Timestamp,
     /// Bytes; `None` for a delete marker.
     pub size: Option<u64>,
-    pub seen: Option<Seen>,
+    pub seen: Option<FileVersion>,
     latest: bool,
 }
 
@@ -165,7 +165,7 @@ impl Inner {
         let beneath = self.versions_after(&key, Some(&file.id)).await.map_err(listing)?;
         let above = all.markers.iter().filter(|m| beneath.markers.iter().all(|b| b.id != m.id));
         for marker in above.rev() {
-            let doomed = Doomed { key: &key, etag: None, version: Some(&marker.id) };
+            let doomed = Deletion { key: &key, etag: None, version: Some(&marker.id) };
             let gone = self.delete(&[doomed], Conditional::No).await.remove(0);
             gone.map_err(|f| self.failed(&f, "s3:DeleteObjectVersion", "cannot take the delete marker away", &item.name))?;
         }
@@ -199,7 +199,7 @@ impl Inner {
     }
 
     /// Erases files with every version of them, each if it still is what was seen; each of another name.
-    pub(super) async fn erase_all(&self, items: &[&(FileName, Seen)]) -> PerName<Removed> {
+    pub(super) async fn erase_all(&self, items: &[&(FileName, FileVersion)]) -> PerName<Removed> {
         let looked = join_all(items.iter().map(async |(name, seen)| {
             let key = self.key(name);
             let all = self.versions_of(&key).await;
@@ -248,7 +248,7 @@ impl Inner {
         for (i, end) in ends.iter().enumerate() {
             let Ok(Some(end)) = end else { continue };
             let ids = end.beneath.iter().filter(|id| **id != end.last);
-            beneath.extend(ids.map(|id| (i, Doomed { key: &end.key, etag: None, version: Some(id) })));
+            beneath.extend(ids.map(|id| (i, Deletion { key: &end.key, etag: None, version: Some(id) })));
         }
         let doomed: Vec<_> = beneath.iter().map(|(_, doomed)| *doomed).collect();
         for ((i, _), gone) in beneath.iter().zip(self.delete(&doomed, Conditional::No).await) {
@@ -260,7 +260,7 @@ impl Inner {
         let mut last = Vec::new();
         for i in (0..ends.len()).filter(free) {
             if let Ok(Some(end)) = &ends[i] {
-                last.push((i, Doomed { key: &end.key, etag: None, version: Some(&end.last) }));
+                last.push((i, Deletion { key: &end.key, etag: None, version: Some(&end.last) }));
             }
         }
         let doomed: Vec<_> = last.iter().map(|(_, doomed)| *doomed).collect();

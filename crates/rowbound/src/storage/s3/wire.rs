@@ -203,14 +203,14 @@ impl Intercept for Count {
 
 /// Hears in each answer what the service's clock says.
 #[derive(Debug)]
-struct Hear(Heard);
+struct ClockReader(ServiceClock);
 
 /// How far the service's clock was ahead of this machine's, and when that was.
-type Heard = Arc<Mutex<Option<(Instant, SystemTime, SignedDuration)>>>;
+type ServiceClock = Arc<Mutex<Option<(Instant, SystemTime, SignedDuration)>>>;
 
-impl Intercept for Hear {
+impl Intercept for ClockReader {
     fn name(&self) -> &'static str {
-        "Hear"
+        "ClockReader"
     }
 
     fn read_before_deserialization(
@@ -240,7 +240,7 @@ pub(super) struct Wire {
     key: Option<Credentials>,
     client: OnceCell<Client>,
     sent: Arc<AtomicU64>,
-    heard: Heard,
+    heard: ServiceClock,
     pace: Pace,
 }
 
@@ -299,7 +299,7 @@ impl Wire {
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .interceptor(Count(self.sent.clone()))
-            .interceptor(Hear(self.heard.clone()));
+            .interceptor(ClockReader(self.heard.clone()));
         let own = self.at.endpoint.is_some();
         if let Some(endpoint) = &self.at.endpoint {
             config = config.endpoint_url(endpoint);

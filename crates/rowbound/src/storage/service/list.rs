@@ -10,13 +10,13 @@ use opendal::{EntryMode, ErrorKind};
 
 use super::{
     Inner,
-    look::{self, Stat},
+    stat::{self, PathStat},
     wire::Failure,
 };
 use crate::{
     error::Result,
     name::{FileName, RESERVED},
-    storage::{Listed, OddEntry, Pages, whereabouts},
+    storage::{Listed, Pages, SkipReason, whereabouts},
 };
 
 impl Inner {
@@ -49,11 +49,11 @@ impl Inner {
     /// Whether what begins with this path (`""`, or it ends with `/`) can have files, but for Rowbound's own.
     async fn is_folder(&self, top: &str) -> Result<bool, Failure> {
         let Some(path) = top.strip_suffix('/') else { return Ok(true) };
-        if top.starts_with(&self.own("")) || look::exact(path).is_err() {
+        if top.starts_with(&self.own("")) || stat::exact(path).is_err() {
             return Ok(false);
         }
         // Where folders are more than a part of names, the listing of a file as a folder is anything: OpenDAL may even panic.
-        Ok(!self.wire.can.create_dir || matches!(self.stat(path).await?, Stat::Other(_)))
+        Ok(!self.wire.can.create_dir || matches!(self.stat(path).await?, PathStat::Other(_)))
     }
 
     async fn read_folder(&self, folder: &str) -> Result<Vec<(String, EntryMode)>, Failure> {
@@ -90,12 +90,12 @@ impl Inner {
                     continue;
                 }
                 // OpenDAL would list another folder in its place, perhaps this one again and again.
-                match look::exact(name).map_err(|_| OddEntry::NotAFile).and_then(|()| FileName::parse(name).map_err(OddEntry::Name)) {
+                match stat::exact(name).map_err(|_| SkipReason::NotAFile).and_then(|()| FileName::parse(name).map_err(SkipReason::Name)) {
                     Ok(_) => {
                         folders.push(self.entries(&path).await.map_err(broke)?.into_iter());
                         continue;
                     }
-                    Err(odd) => Listed::Odd(path, odd),
+                    Err(odd) => Listed::Skipped(path, odd),
                 }
             } else if whereabouts::is_marker(&path) {
                 let (its, own) = (self.read_marker_at(&path).await.ok().flatten(), self.read_marker().await.ok().flatten());
@@ -103,8 +103,8 @@ impl Inner {
             } else if path.starts_with(prefix) && (after.is_empty() || path.as_str() > after) && path != RESERVED {
                 match (mode, FileName::parse(&path)) {
                     (EntryMode::FILE, Ok(name)) => Listed::File(name),
-                    (_, Err(why)) => Listed::Odd(path, OddEntry::Name(why)),
-                    (_, Ok(_)) => Listed::Odd(path, OddEntry::NotAFile),
+                    (_, Err(why)) => Listed::Skipped(path, SkipReason::Name(why)),
+                    (_, Ok(_)) => Listed::Skipped(path, SkipReason::NotAFile),
                 }
             } else {
                 continue;

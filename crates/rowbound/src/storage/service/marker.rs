@@ -2,7 +2,7 @@
 
 use opendal::ErrorKind;
 
-use super::{Inner, look::Stat, wire::Failure};
+use super::{Inner, stat::PathStat, wire::Failure};
 use crate::{
     error::{Error, Kind, Result, Retry},
     name::RESERVED,
@@ -86,12 +86,12 @@ impl Inner {
     /// Deletes a file of Rowbound's own, and looks whether it is gone. `false` if it was not there.
     pub(super) async fn erase(&self, path: &str) -> Result<bool, Failure> {
         debug_assert!(path.starts_with(RESERVED));
-        if self.stat(path).await? == Stat::Missing {
+        if self.stat(path).await? == PathStat::Missing {
             return Ok(false);
         }
         let deleted = self.wire.call(|| self.wire.op.delete(path)).await;
         match (self.stat(path).await?, deleted) {
-            (Stat::Missing, _) => Ok(true),
+            (PathStat::Missing, _) => Ok(true),
             (_, Err(e)) => Err(e),
             (_, Ok(())) => Err(Failure::new(ErrorKind::Unexpected, "the service said that it deleted the file, but it is there")),
         }

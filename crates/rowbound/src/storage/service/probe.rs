@@ -6,14 +6,14 @@ use jiff::{SignedDuration, Timestamp};
 use opendal::ErrorKind;
 
 use super::{
-    Inner, Kept, Trash,
-    look::{Stat, Version, alike},
+    Inner, Trash, TrashKind,
+    stat::{PathStat, Version, alike},
     wire::Failure,
 };
 use crate::{
     clock,
     error::{Error, Result},
-    storage::{Conditional, Proved, Seen},
+    storage::{Capabilities, Conditional, FileVersion},
 };
 
 /// How far the service's clock may be off: the collector's own margin for clocks is 2 s.
@@ -43,7 +43,7 @@ const WRONG: &str = "\"0123456789abcdef0123456789abcdef\"";
 impl Inner {
     /// Tries what the service honours and leaves nothing behind. `thorough` waits until the clock has moved on, to see whether a rename
     /// keeps a file's time.
-    pub(super) async fn probe(&self, thorough: bool) -> Result<Proved> {
+    pub(super) async fn probe(&self, thorough: bool) -> Result<Capabilities> {
         let folder = self.own(&format!("probe-{:08x}/", rand::random::<u32>()));
         let tried = self.probe_in(&folder, thorough).await;
         // Whatever was found, nothing of it stays.
@@ -80,17 +80,17 @@ impl Inner {
         self.prune(folder).await.map(drop)
     }
 
-    async fn write(&self, path: &str, bytes: &'static str) -> Result<Seen> {
+    async fn write(&self, path: &str, bytes: &'static str) -> Result<FileVersion> {
         self.wire.call(|| self.wire.op.write(path, bytes)).await.map_err(|e| self.broke(&e, "cannot write"))?;
         match self.stat(path).await.map_err(|e| self.broke(&e, "cannot look at a file"))? {
-            Stat::File(seen) if seen.size == bytes.len() as u64 => Ok(seen),
+            PathStat::File(seen) if seen.size == bytes.len() as u64 => Ok(seen),
             other => {
                 Err(self.refuse("the service does not show a file as it was written", NOT_USABLE).with("seen", format_args!("{other:?}")))
             }
         }
     }
 
-    async fn probe_in(&self, folder: &str, thorough: bool) -> Result<Proved> {
+    async fn probe_in(&self, folder: &str, thorough: bool) -> Result<Capabilities> {
         let can = &self.wire.can;
         if !(can.stat && can.read && can.write && can.delete && can.list) {
             return Err(self.refuse("the service cannot do all of: look, read, write, delete, list", NOT_USABLE));
@@ -116,8 +116,8 @@ impl Inner {
             false => Conditional::No,
         };
         let trash = match self.trash {
-            Trash::Off | Trash::IfVersioned(_) => Kept::No,
-            Trash::Keep(_) if moves => Kept::Moved,
+            Trash::Off | Trash::IfVersioned(_) => TrashKind::No,
+            Trash::Keep(_) if moves => TrashKind::Moved,
             Trash::Keep(_) if can.copy => self.try_copy(folder, &path).await?,
             Trash::Keep(_) => {
                 return Err(self.refuse(
@@ -126,7 +126,7 @@ impl Inner {
                 ));
             }
         };
-        Ok(Proved { at: Timestamp::now(), delete, create, trash, exact: false, access: None })
+        Ok(Capabilities { at: Timestamp::now(), delete, create, trash, exact: false, access: None })
     }
 
     /// A name must be listed as it was written, and no other name may lead to its file.
@@ -143,7 +143,7 @@ impl Inner {
         }
         for (other, differ) in OTHERS {
             match self.stat(&format!("{folder}{other}")).await {
-                Ok(Stat::Missing) => {}
+                Ok(PathStat::Missing) => {}
                 Ok(_) => {
                     return Err(self.refuse(
                         &format!("the service takes two names for one file if they {differ}"),
@@ -164,7 +164,7 @@ impl Inner {
         }
         let written = self.wire.once(async { self.wire.op.write_with(path, "another one\n").if_not_exists(true).await }).await;
         let now = self.stat(path).await.map_err(|e| self.broke(&e, "cannot look at a file"))?;
-        Ok(written.is_err() && matches!(now, Stat::File(now) if now.size == 6))
+        Ok(written.is_err() && matches!(now, PathStat::File(now) if now.size == 6))
     }
 
     /// Whether a deletion can be conditional: with a wrong condition it must not delete, with the right one it must.
@@ -176,7 +176,7 @@ impl Inner {
         let Some(right) = Version::of(&seen) else { return Ok(false) };
         let wrong = Version::wrong(&right);
         let missing =
-            || async { Ok::<_, Error>(self.stat(path).await.map_err(|e| self.broke(&e, "cannot look at a file"))? == Stat::Missing) };
+            || async { Ok::<_, Error>(self.stat(path).await.map_err(|e| self.broke(&e, "cannot look at a file"))? == PathStat::Missing) };
         if matches!(self.delete_if(path, Some(&wrong)).await, Ok(conditional) if !conditional) || missing().await? {
             self.write(path, "probe\n").await?;
             return Ok(false);
@@ -200,8 +200,8 @@ impl Inner {
         let renamed = self.wire.once(self.wire.op.rename(path, &to)).await;
         let look = |e: Failure| self.broke(&e, "cannot look at a file");
         let kept = match (self.stat(&to).await.map_err(look)?, self.stat(path).await.map_err(look)?) {
-            (Stat::File(now), Stat::Missing) => alike(&now, &seen),
-            (Stat::Missing, Stat::File(_)) => match renamed {
+            (PathStat::File(now), PathStat::Missing) => alike(&now, &seen),
+            (PathStat::Missing, PathStat::File(_)) => match renamed {
                 Err(e) if e.is_temporary() || e.kind() == ErrorKind::PermissionDenied => return Err(self.broke(&e, "cannot rename a file")),
                 _ => false,
             },
@@ -213,12 +213,12 @@ impl Inner {
     }
 
     /// A file must be copied.
-    async fn try_copy(&self, folder: &str, path: &str) -> Result<Kept> {
+    async fn try_copy(&self, folder: &str, path: &str) -> Result<TrashKind> {
         let seen = self.write(path, "probe\n").await?;
         let to = self.target(folder);
         self.wire.once(self.wire.op.copy(path, &to)).await.map_err(|e| self.broke(&e, "cannot copy a file"))?;
         match self.stat(&to).await.map_err(|e| self.broke(&e, "cannot look at a file"))? {
-            Stat::File(copy) if copy.size == seen.size => Ok(Kept::Copied),
+            PathStat::File(copy) if copy.size == seen.size => Ok(TrashKind::Copied),
             _ => {
                 Err(self
                     .refuse("the service said that it copied a file, but there is no copy", "set trash = \"off\" to erase files at once"))
@@ -227,12 +227,12 @@ impl Inner {
     }
 }
 
-const NOT_USABLE: &str = "this service cannot be used: docs/storages.md tells what is needed";
+const NOT_USABLE: &str = "this service cannot be used: docs/storages.md explains what is needed";
 
 impl Version {
     /// One that no file has.
     fn wrong(of: &Version) -> Version {
-        let mut wrong = Version::of(&Seen::new(0, Timestamp::UNIX_EPOCH, serde_json::to_string(of).expect("a version is JSON")))
+        let mut wrong = Version::of(&FileVersion::new(0, Timestamp::UNIX_EPOCH, serde_json::to_string(of).expect("a version is JSON")))
             .expect("a version is JSON");
         wrong.etag = wrong.etag.map(|_| WRONG.to_owned());
         wrong.version = wrong.version.map(|_| "1".to_owned());

@@ -3,15 +3,15 @@
 use opendal::ErrorKind;
 
 use super::{
-    Inner, Kept, Trash,
-    look::{Stat, Version, alike},
+    Inner, Trash, TrashKind,
+    stat::{PathStat, Version, alike},
     wire::Failure,
 };
 use crate::{
     crash,
     error::{Kind, Result, Retry},
     name::FileName,
-    storage::{Conditional, Proved, Removed, Seen},
+    storage::{Capabilities, Conditional, FileVersion, Removed},
 };
 
 /// What became of a deletion.
@@ -23,15 +23,15 @@ enum Gone {
 
 impl Inner {
     /// Takes a file away if it still is what was seen.
-    pub(super) async fn remove(&self, proved: &Proved, name: &FileName, seen: &Seen, batch: &str) -> Result<Removed> {
+    pub(super) async fn remove(&self, proved: &Capabilities, name: &FileName, seen: &FileVersion, batch: &str) -> Result<Removed> {
         if self.refusal(name).is_some() {
             return Ok(Removed::Changed); // it can't have been seen
         }
         let failed = |e: Failure| self.failed(&e, "cannot remove the file", name);
         match self.stat(name.as_str()).await.map_err(failed)? {
-            Stat::Missing => return Ok(Removed::Missing),
-            Stat::File(now) if now == *seen => {}
-            Stat::File(_) | Stat::Other(_) => return Ok(Removed::Changed),
+            PathStat::Missing => return Ok(Removed::Missing),
+            PathStat::File(now) if now == *seen => {}
+            PathStat::File(_) | PathStat::Other(_) => return Ok(Removed::Changed),
         }
         let keep = matches!(self.trash, Trash::Keep(_));
         match (self.moves(proved), keep) {
@@ -46,8 +46,8 @@ impl Inner {
     }
 
     /// Whether files leave their place by a rename that was seen to keep size and time.
-    fn moves(&self, proved: &Proved) -> bool {
-        self.wire.can.rename && (proved.trash == Kept::Moved || proved.delete == Conditional::OneByOne && !self.conditions())
+    fn moves(&self, proved: &Capabilities) -> bool {
+        self.wire.can.rename && (proved.trash == TrashKind::Moved || proved.delete == Conditional::OneByOne && !self.conditions())
     }
 
     /// Whether OpenDAL has a condition for this service's deletions.
@@ -56,16 +56,16 @@ impl Inner {
     }
 
     /// Moves the file into the trash and looks at what it took there.
-    async fn move_away(&self, name: &FileName, seen: &Seen, batch: &str, keep: bool) -> Result<Removed> {
-        let (place, to) = self.place(batch, name);
+    async fn move_away(&self, name: &FileName, seen: &FileVersion, batch: &str, keep: bool) -> Result<Removed> {
+        let (place, to) = self.trash_key(batch, name);
         let unmoved = || async {
-            matches!((self.stat(&to).await, self.stat(name.as_str()).await), (Ok(Stat::Missing), Ok(Stat::File(now))) if now == *seen)
+            matches!((self.stat(&to).await, self.stat(name.as_str()).await), (Ok(PathStat::Missing), Ok(PathStat::File(now))) if now == *seen)
         };
         let moved = self.wire.carry(|| self.wire.op.rename(name.as_str(), &to), unmoved).await;
         // Whatever the answer: the first one may have been lost on its way.
         let failed = |e: Failure| self.failed(&e, "cannot move the file to the trash", name);
         match self.stat(&to).await.map_err(failed)? {
-            Stat::File(taken) if alike(&taken, seen) => {
+            PathStat::File(taken) if alike(&taken, seen) => {
                 crash::point("moved");
                 if keep {
                     return Ok(Removed::Trashed(place));
@@ -73,8 +73,8 @@ impl Inner {
                 self.erase(&to).await.map_err(|e| self.failed(&e, "cannot erase the file, which lies in the trash now", name))?;
                 Ok(Removed::Erased)
             }
-            Stat::Missing => match (self.stat(name.as_str()).await.map_err(failed)?, moved) {
-                (Stat::Missing, Ok(())) => {
+            PathStat::Missing => match (self.stat(name.as_str()).await.map_err(failed)?, moved) {
+                (PathStat::Missing, Ok(())) => {
                     // A link that leads nowhere from the trash looks like nothing: it goes back.
                     let back = self.wire.once(self.wire.op.rename(&to, name.as_str())).await;
                     Err(self
@@ -82,14 +82,14 @@ impl Inner {
                         .with("place", &place)
                         .with("back", if back.is_ok() { "yes" } else { "no" }))
                 }
-                (Stat::Missing, Err(e)) if e.kind() == ErrorKind::NotFound => Ok(Removed::Missing),
-                (Stat::Missing, Err(e)) => Err(failed(e)),
-                (Stat::File(now), _) if now != *seen => Ok(Removed::Changed),
-                (Stat::Other(_), _) => Ok(Removed::Changed),
-                (Stat::File(_), Err(e)) => Err(failed(e)),
-                (Stat::File(_), Ok(())) => Err(self.lied("the service said that it moved the file, but it is where it was", name)),
+                (PathStat::Missing, Err(e)) if e.kind() == ErrorKind::NotFound => Ok(Removed::Missing),
+                (PathStat::Missing, Err(e)) => Err(failed(e)),
+                (PathStat::File(now), _) if now != *seen => Ok(Removed::Changed),
+                (PathStat::Other(_), _) => Ok(Removed::Changed),
+                (PathStat::File(_), Err(e)) => Err(failed(e)),
+                (PathStat::File(_), Ok(())) => Err(self.lied("the service said that it moved the file, but it is where it was", name)),
             },
-            Stat::File(_) | Stat::Other(_) => {
+            PathStat::File(_) | PathStat::Other(_) => {
                 // Another file, which was put there after the last look: back with it. If yet another has the name, both stay.
                 self.bring_back(&to, name).await.map_err(|e| self.stranded(&e, name, &place))?;
                 Ok(Removed::Changed)
@@ -98,17 +98,17 @@ impl Inner {
     }
 
     /// Copies what was seen into the trash, then deletes it.
-    async fn copy_away(&self, proved: &Proved, name: &FileName, seen: &Seen, batch: &str) -> Result<Removed> {
-        let (place, to) = self.place(batch, name);
+    async fn copy_away(&self, proved: &Capabilities, name: &FileName, seen: &FileVersion, batch: &str) -> Result<Removed> {
+        let (place, to) = self.trash_key(batch, name);
         let failed = |e: Failure| self.failed(&e, "cannot copy the file to the trash", name);
-        let uncopied = || async { matches!(self.stat(&to).await, Ok(Stat::Missing)) };
+        let uncopied = || async { matches!(self.stat(&to).await, Ok(PathStat::Missing)) };
         let copied = self.wire.carry(|| self.wire.op.copy(name.as_str(), &to), uncopied).await;
         match (self.stat(&to).await.map_err(failed)?, copied) {
-            (Stat::File(copy), Ok(_)) if copy.size == seen.size => {}
-            (Stat::Missing, Err(e)) if e.kind() == ErrorKind::NotFound => {
+            (PathStat::File(copy), Ok(_)) if copy.size == seen.size => {}
+            (PathStat::Missing, Err(e)) if e.kind() == ErrorKind::NotFound => {
                 return match self.stat(name.as_str()).await.map_err(failed)? {
-                    Stat::Missing => Ok(Removed::Missing),
-                    Stat::File(_) | Stat::Other(_) => Err(failed(e)),
+                    PathStat::Missing => Ok(Removed::Missing),
+                    PathStat::File(_) | PathStat::Other(_) => Err(failed(e)),
                 };
             }
             (_, copied) => {
@@ -122,9 +122,9 @@ impl Inner {
         crash::point("copied");
         // The copy is of what was seen only if that is there still.
         let gone = match self.stat(name.as_str()).await.map_err(failed)? {
-            Stat::File(now) if now == *seen => self.delete(proved, name, seen).await.map_err(failed)?,
-            Stat::Missing => Gone::Missing,
-            Stat::File(_) | Stat::Other(_) => Gone::Changed,
+            PathStat::File(now) if now == *seen => self.delete(proved, name, seen).await.map_err(failed)?,
+            PathStat::Missing => Gone::Missing,
+            PathStat::File(_) | PathStat::Other(_) => Gone::Changed,
         };
         match gone {
             // Whoever deleted it in this moment: what was seen is in the trash.
@@ -137,7 +137,7 @@ impl Inner {
     }
 
     /// Deletes what was seen, on a condition if the service honours one.
-    async fn delete(&self, proved: &Proved, name: &FileName, seen: &Seen) -> Result<Gone, Failure> {
+    async fn delete(&self, proved: &Capabilities, name: &FileName, seen: &FileVersion) -> Result<Gone, Failure> {
         let path = name.as_str();
         let condition = (proved.delete == Conditional::OneByOne).then(|| Version::of(seen)).flatten();
         let deleted = self.delete_if(path, condition.as_ref()).await;
@@ -146,11 +146,11 @@ impl Inner {
         }
         // What was not conditional is looked at: some services say "done" of what they did not do.
         match (self.stat(path).await?, deleted) {
-            (Stat::Missing, Err(e)) if e.kind() == ErrorKind::ConditionNotMatch => Ok(Gone::Missing),
-            (Stat::Missing, _) => Ok(Gone::Deleted),
+            (PathStat::Missing, Err(e)) if e.kind() == ErrorKind::ConditionNotMatch => Ok(Gone::Missing),
+            (PathStat::Missing, _) => Ok(Gone::Deleted),
             (_, Err(e)) if e.kind() == ErrorKind::ConditionNotMatch => Ok(Gone::Changed),
-            (Stat::File(now), Err(e)) if now == *seen => Err(e),
-            (Stat::File(now), Ok(_)) if now == *seen => {
+            (PathStat::File(now), Err(e)) if now == *seen => Err(e),
+            (PathStat::File(now), Ok(_)) if now == *seen => {
                 Err(Failure::new(ErrorKind::Unexpected, "the service said that it deleted the file, but it is there"))
             }
             (_, Err(_)) => Ok(Gone::Changed),

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::{
     Inner, Proof,
-    look::{Stat, alike, exact},
+    stat::{PathStat, alike, exact},
     wire::Failure,
 };
 use crate::{
@@ -38,14 +38,14 @@ fn moment(batch: &str) -> Option<Timestamp> {
 }
 
 /// A batch that lies in the trash.
-struct Batch {
+struct TrashBatch {
     id: String,
     at: Timestamp,
 }
 
 impl Inner {
     /// Where a file goes, in the trash and as a path.
-    pub(super) fn place(&self, batch: &str, name: &FileName) -> (String, String) {
+    pub(super) fn trash_key(&self, batch: &str, name: &FileName) -> (String, String) {
         let place = format!("{batch}/{name}");
         let path = self.own(&format!("{FOLDER}{place}"));
         (place, path)
@@ -54,24 +54,24 @@ impl Inner {
     /// The path of a file in the trash.
     fn path_of(&self, item: &Trashed) -> Result<String> {
         let batch = item.place.split('/').next().unwrap_or_default();
-        let (place, path) = self.place(batch, &item.name);
+        let (place, path) = self.trash_key(batch, &item.name);
         if moment(batch).is_none() || place != item.place || self.refusal(&item.name).is_some() {
             return Err(self
                 .error(Kind::NotFound, "this is no place in the trash of a service")
                 .with("name", &item.name)
                 .with("place", format_args!("{:?}", item.place))
-                .hint("`rowbound history --name NAME` tells where it went"));
+                .hint("`rowbound history --name NAME` shows where it went"));
         }
         Ok(path)
     }
 
     /// The batches in the trash, oldest first.
-    async fn batches(&self) -> Result<Vec<Batch>> {
+    async fn batches(&self) -> Result<Vec<TrashBatch>> {
         let folder = self.own(FOLDER);
         let entries = self.entries(&folder).await.map_err(|e| self.broke(&e, "cannot list the trash"))?;
         let batch = |(path, _): (String, _)| {
             let id = path.strip_prefix(&folder)?.strip_suffix('/')?.to_owned();
-            moment(&id).map(|at| Batch { id, at }) // what has no moment is not ours
+            moment(&id).map(|at| TrashBatch { id, at }) // what has no moment is not ours
         };
         Ok(entries.into_iter().filter_map(batch).collect())
     }
@@ -85,13 +85,13 @@ impl Inner {
                 break;
             }
             let found = join_all(left.iter().map(|i| async {
-                let (place, path) = self.place(&batch.id, &names[*i]);
+                let (place, path) = self.trash_key(&batch.id, &names[*i]);
                 (*i, place, self.stat(&path).await)
             }));
             for (i, place, found) in found.await {
                 done[i] = match found {
-                    Ok(Stat::File(seen)) => Ok(Some(Trashed { name: names[i].clone(), place, at: batch.at, size: seen.size })),
-                    Ok(Stat::Missing | Stat::Other(_)) => continue,
+                    Ok(PathStat::File(seen)) => Ok(Some(Trashed { name: names[i].clone(), place, at: batch.at, size: seen.size })),
+                    Ok(PathStat::Missing | PathStat::Other(_)) => continue,
                     Err(e) => Err(self.failed(&e, "cannot look for the file in the trash", &names[i])),
                 };
                 left.retain(|other| *other != i);
@@ -136,10 +136,10 @@ impl Inner {
                 if page.files.len() >= limit {
                     break;
                 }
-                let (_, path) = self.place(&batch.id, &name);
+                let (_, path) = self.trash_key(&batch.id, &name);
                 match self.stat(&path).await {
-                    Ok(Stat::File(seen)) => page.files.push(Trashed { name, place, at: batch.at, size: seen.size }),
-                    Ok(Stat::Missing | Stat::Other(_)) => {}
+                    Ok(PathStat::File(seen)) => page.files.push(Trashed { name, place, at: batch.at, size: seen.size }),
+                    Ok(PathStat::Missing | PathStat::Other(_)) => {}
                     Err(e) => page.cannot(self.failed(&e, "cannot look at a file of the trash", &name)),
                 }
             }
@@ -160,7 +160,7 @@ impl Inner {
     }
 
     /// The files of a batch: their names and places.
-    async fn files_of(&self, batch: &Batch) -> Result<Vec<(FileName, String)>> {
+    async fn files_of(&self, batch: &TrashBatch) -> Result<Vec<(FileName, String)>> {
         let top = self.own(&format!("{FOLDER}{}/", batch.id));
         let mut folders = vec![top.clone()];
         let mut files = Vec::new();
@@ -172,7 +172,7 @@ impl Inner {
                 } else if let (true, Ok(name)) = (mode.is_file(), FileName::parse(name))
                     && self.refusal(&name).is_none()
                 {
-                    let (place, _) = self.place(&batch.id, &name);
+                    let (place, _) = self.trash_key(&batch.id, &name);
                     files.push((name, place));
                 }
             }
@@ -191,21 +191,21 @@ impl Inner {
     /// service that can do neither on a condition.
     pub(super) async fn bring_back(&self, path: &str, name: &FileName) -> Result<Restored, Failure> {
         let op = &self.wire.op;
-        if self.stat(name.as_str()).await? != Stat::Missing {
+        if self.stat(name.as_str()).await? != PathStat::Missing {
             // An occupied name and an empty place: there is nothing to bring back.
-            return Ok(if self.stat(path).await? == Stat::Missing { Restored::Missing } else { Restored::Occupied });
+            return Ok(if self.stat(path).await? == PathStat::Missing { Restored::Missing } else { Restored::Occupied });
         }
         let waiting = match self.stat(path).await? {
-            Stat::File(waiting) => waiting,
-            Stat::Missing => return Ok(Restored::Missing),
-            Stat::Other(_) => {
+            PathStat::File(waiting) => waiting,
+            PathStat::Missing => return Ok(Restored::Missing),
+            PathStat::Other(_) => {
                 // A folder was put under the name of a file in the moment of its removal, and was taken along.
                 self.wire.once(op.rename(path, name.as_str())).await?;
                 return Ok(Restored::Back);
             }
         };
         let can = &self.wire.can;
-        let absent = || async { matches!(self.stat(name.as_str()).await, Ok(Stat::Missing)) };
+        let absent = || async { matches!(self.stat(name.as_str()).await, Ok(PathStat::Missing)) };
         let brought = if can.rename {
             let rename = || async { op.rename_with(path, name.as_str()).if_not_exists(can.rename_with_if_not_exists).await };
             self.wire.carry(rename, absent).await
@@ -218,7 +218,7 @@ impl Inner {
                 Ok(Restored::Occupied)
             }
             // The answer may have been lost on its way.
-            (Stat::File(back), brought)
+            (PathStat::File(back), brought)
                 if self.wire.can.rename && alike(&back, &waiting) || brought.is_ok() && back.size == waiting.size =>
             {
                 self.erase(path).await?;

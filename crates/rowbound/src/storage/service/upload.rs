@@ -10,12 +10,12 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
-use super::{Inner, Proof, look::Stat, wire::Failure};
+use super::{Inner, Proof, stat::PathStat, wire::Failure};
 use crate::{
     crash,
     error::{Error, Kind, Result, Retry},
     name::FileName,
-    storage::{About, Access, Body, Fetched, LONGEST_SIGNED, Look, Over, Placed, Signed, Upload, upload::cannot_sign},
+    storage::{Access, Body, Fetched, LONGEST_SIGNED, PutMode, PutOptions, PutResult, Signed, Stat, Upload, upload::cannot_sign},
 };
 
 /// Bytes of one piece.
@@ -25,29 +25,29 @@ const PIECE: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Incoming {
     inner: Arc<Inner>,
-    about: About,
+    options: PutOptions,
     create: bool,
     renames: bool,
     file: tokio::fs::File,
 }
 
 impl Incoming {
-    pub(super) async fn begin(inner: &Arc<Inner>, proof: &Proof, name: &FileName, about: &About) -> Result<Self> {
+    pub(super) async fn begin(inner: &Arc<Inner>, proof: &Proof, name: &FileName, options: &PutOptions) -> Result<Self> {
         inner.sendable(name)?;
         let create = inner.honoured(proof).await?.create;
         let file = tokio::task::spawn_blocking(tempfile::tempfile).await.map_err(std::io::Error::other).and_then(|made| made);
         let file = tokio::fs::File::from_std(file.map_err(|e| inner.no_room(e))?);
-        Ok(Incoming { inner: inner.clone(), about: about.clone(), create, renames: inner.wire.can.rename, file })
+        Ok(Incoming { inner: inner.clone(), options: options.clone(), create, renames: inner.wire.can.rename, file })
     }
 
     /// Writes all of it to `path`, and looks at what came of it.
-    async fn send(&mut self, path: &str, name: &FileName, only_new: bool) -> Result<Placed> {
+    async fn send(&mut self, path: &str, name: &FileName, only_new: bool) -> Result<PutResult> {
         let inner = self.inner.clone();
         let failed = |failure: &Failure| inner.failed(failure, "cannot write the file", name);
         let can = &inner.wire.can;
         self.file.seek(SeekFrom::Start(0)).await.map_err(|e| inner.no_room(e))?;
-        let content_type = self.about.content_type.as_deref().filter(|_| can.write_with_content_type);
-        let cache_control = self.about.cache_control.as_deref().filter(|_| can.write_with_cache_control);
+        let content_type = self.options.content_type.as_deref().filter(|_| can.write_with_content_type);
+        let cache_control = self.options.cache_control.as_deref().filter(|_| can.write_with_cache_control);
         let make = async {
             let mut writer = inner.wire.op.writer_with(path);
             if let Some(kind) = content_type {
@@ -91,7 +91,7 @@ impl Incoming {
         .await;
         match sent {
             Ok(()) => {}
-            Err(e) if only_new && e.kind() == opendal::ErrorKind::ConditionNotMatch => return Ok(Placed::Occupied),
+            Err(e) if only_new && e.kind() == opendal::ErrorKind::ConditionNotMatch => return Ok(PutResult::Occupied),
             Err(e) => {
                 let _ = writer.abort().await; // what is left of it is beneath `.rowbound/`, or is not there
                 return Err(failed(&e));
@@ -99,7 +99,7 @@ impl Incoming {
         }
         // What a call says is looked at, not believed.
         match inner.stat(path).await.map_err(|f| failed(&f))? {
-            Stat::File(seen) if seen.size == size => Ok(Placed::There),
+            PathStat::File(seen) if seen.size == size => Ok(PutResult::Stored),
             other => Err(inner
                 .error(Kind::Storage, "the service said that it wrote the file, but does not show it")
                 .with("name", name)
@@ -115,21 +115,21 @@ impl Upload for Incoming {
         self.file.write_all(&bytes).await.map_err(|e| self.inner.no_room(e))
     }
 
-    async fn place(&mut self, name: &FileName, over: Over) -> Result<Placed> {
+    async fn publish(&mut self, name: &FileName, mode: PutMode) -> Result<PutResult> {
         self.file.flush().await.map_err(|e| self.inner.no_room(e))?;
         let inner = self.inner.clone();
         inner.sendable(name)?;
-        match inner.look(name).await? {
-            Look::Missing => {}
-            Look::Seen(_) if over == Over::Whatever => {}
-            Look::Seen(_) => return Ok(Placed::Occupied),
-            Look::Refused(_) if over == Over::Nothing => return Ok(Placed::Occupied),
-            Look::Refused(why) => {
+        match inner.stat_name(name).await? {
+            Stat::Missing => {}
+            Stat::File(_) if mode == PutMode::Overwrite => {}
+            Stat::File(_) => return Ok(PutResult::Occupied),
+            Stat::Refused(_) if mode == PutMode::Create => return Ok(PutResult::Occupied),
+            Stat::Refused(why) => {
                 return Err(inner.error(Kind::Storage, "the name is not that of a plain file").with("name", name).because(why));
             }
         }
         if !self.renames {
-            let placed = self.send(name.as_str(), name, self.create && over == Over::Nothing).await;
+            let placed = self.send(name.as_str(), name, self.create && mode == PutMode::Create).await;
             crash::point("placed");
             return placed;
         }
@@ -138,12 +138,12 @@ impl Upload for Incoming {
         self.send(&between, name, false).await?;
         crash::point("written");
         let moved = async {
-            if over == Over::Nothing && inner.look(name).await? != Look::Missing {
-                return Ok(Placed::Occupied);
+            if mode == PutMode::Create && inner.stat_name(name).await? != Stat::Missing {
+                return Ok(PutResult::Occupied);
             }
             inner.wire.once(inner.wire.op.rename(&between, name.as_str())).await.map_err(|f| failed(&f))?;
-            match inner.look(name).await? {
-                Look::Seen(_) => Ok(Placed::There),
+            match inner.stat_name(name).await? {
+                Stat::File(_) => Ok(PutResult::Stored),
                 other => Err(inner
                     .error(Kind::Storage, "the service said that it moved the file, but does not show it")
                     .with("name", name)
@@ -153,7 +153,7 @@ impl Upload for Incoming {
         }
         .await;
         crash::point("placed");
-        if !matches!(moved, Ok(Placed::There)) {
+        if !matches!(moved, Ok(PutResult::Stored)) {
             let _ = inner.erase(&between).await; // beneath `.rowbound/`, where no name leads
         }
         moved
@@ -187,16 +187,16 @@ impl Inner {
 
     /// A whole file as it comes.
     pub(super) async fn fetch(&self, name: &FileName) -> Result<Option<Fetched>> {
-        let seen = match self.look(name).await? {
-            Look::Missing => return Ok(None),
-            Look::Refused(why) => {
+        let seen = match self.stat_name(name).await? {
+            Stat::Missing => return Ok(None),
+            Stat::Refused(why) => {
                 return Err(self
                     .error(Kind::Storage, "the name is not that of a plain file")
                     .with("name", name)
                     .because(why)
                     .hint("look at the path with the service's own tools"));
             }
-            Look::Seen(seen) => seen,
+            Stat::File(seen) => seen,
         };
         let path = name.as_str();
         let body: Body = if seen.size == 0 {

@@ -119,7 +119,7 @@ impl Wire {
         let (kind, retry, hint) = match failure.kind() {
             ErrorKind::PermissionDenied => (Kind::Permission, Retry::Later, "give the login of `url` the right to do this, or correct it"),
             ErrorKind::ConfigInvalid => (Kind::Config, Retry::Never, "correct the storage's `url`"),
-            ErrorKind::Unsupported => (Kind::Config, Retry::Never, "the service cannot do this: docs/storages.md tells what is needed"),
+            ErrorKind::Unsupported => (Kind::Config, Retry::Never, "the service cannot do this: docs/storages.md explains what is needed"),
             _ => (Kind::Storage, Retry::Later, "it will be tried again; if it lasts, look at the service"),
         };
         Error::new(kind, message).because(self.hushed(failure)).retry(retry).hint(hint)

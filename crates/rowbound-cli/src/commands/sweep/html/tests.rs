@@ -157,7 +157,7 @@ fn swept(root: &Path) -> Report400 {
         healed: 0,
     };
     let storage: Arc<dyn Storage> = Arc::new(Folder::new("default", root, None, true));
-    storage.survey();
+    storage.set_read_only();
     Report400 { swept: Section { report, findings, storage }, pictures: uploads.values().filter(|(_, seen)| *seen).count() }
 }
 

@@ -1,4 +1,4 @@
-//! The sign of life of the one worker of a SQLite database, in its lock file: a write to the database itself would wake every cache, backup and replica of it.
+//! The heartbeat of the one worker of a SQLite database, in its lock file: a write to the database itself would wake every cache, backup and replica of it.
 
 use std::{
     fs::{File, OpenOptions},
@@ -11,18 +11,18 @@ use jiff::Timestamp;
 use rustix::fs::OFlags;
 
 use crate::{
-    database::{beaten, heard},
+    database::{heartbeat_text, read_heartbeat},
     error::{Error, Kind, Result},
-    heartbeat::{Beat, Heard},
+    heartbeat::{Heartbeat, LastHeartbeat},
 };
 
 /// How the file begins. What begins otherwise is not ours to write.
 const HEAD: &str = "rowbound ";
 
-/// No sign of life is longer.
+/// No heartbeat is longer.
 const LONGEST: u64 = 4096;
 
-/// Whether a lock file is the one that we made: empty, or with a sign of life, and under no other name.
+/// Whether a lock file is the one that we made: empty, or with a heartbeat, and under no other name.
 pub(super) fn is_ours(file: &File) -> io::Result<bool> {
     let meta = file.metadata()?;
     if !meta.is_file() || meta.nlink() != 1 {
@@ -33,8 +33,8 @@ pub(super) fn is_ours(file: &File) -> io::Result<bool> {
 }
 
 /// Writes it, unless the file is another user's, or is none of ours.
-pub(super) fn beat(path: &Path, beat: &Beat) -> Result<()> {
-    let text = format!("{HEAD}{} {}\n", Timestamp::now().as_second(), beaten(beat)?);
+pub(super) fn beat(path: &Path, beat: &Heartbeat) -> Result<()> {
+    let text = format!("{HEAD}{} {}\n", Timestamp::now().as_second(), heartbeat_text(beat)?);
     let written = || -> io::Result<()> {
         let mut file = match OpenOptions::new().read(true).write(true).custom_flags(OFlags::NOFOLLOW.bits() as i32).open(path) {
             Ok(file) => file,
@@ -51,7 +51,7 @@ pub(super) fn beat(path: &Path, beat: &Beat) -> Result<()> {
 }
 
 /// Reads it. `None`: nobody has written one.
-pub(super) fn last(path: &Path) -> Result<Option<Heard>> {
+pub(super) fn last(path: &Path) -> Result<Option<LastHeartbeat>> {
     let mut text = String::new();
     let read = File::open(path).and_then(|file| file.take(LONGEST).read_to_string(&mut text));
     match read {
@@ -64,5 +64,5 @@ pub(super) fn last(path: &Path) -> Result<Option<Heard>> {
     }
     let Some((seen, record)) = text.strip_prefix(HEAD).and_then(|rest| rest.trim_end().split_once(' ')) else { return Ok(None) };
     let Ok(seen) = seen.parse::<i64>() else { return Ok(None) };
-    heard((Timestamp::now().as_second().saturating_sub(seen), record.to_owned())).map(Some)
+    read_heartbeat((Timestamp::now().as_second().saturating_sub(seen), record.to_owned())).map(Some)
 }

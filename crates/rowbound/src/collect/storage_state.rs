@@ -13,10 +13,10 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use super::{
-    health::Troubles,
+    health::CurrentErrors,
     moved_twice::Unsettled,
     pace::{FIRST, FIRST_CHUNK, LISTED},
-    suspects::Turn,
+    suspects::SuspectSlot,
 };
 use crate::{
     binding::Keep,
@@ -35,7 +35,7 @@ const MARKER_AGE: Duration = Duration::from_secs(60);
 
 /// One storage with what the collector keeps about it.
 #[derive(Debug)]
-pub(super) struct Lane {
+pub(super) struct StorageState {
     pub(super) plan: StoragePlan,
     pub(super) storage: Arc<dyn Storage>,
     pub(super) keep: Keep,
@@ -54,7 +54,7 @@ pub(super) struct Lane {
     /// Somebody claimed candidates: there may be more.
     pub(super) claimed: Notify,
     /// One at a time takes what may have ended a worker.
-    pub(super) suspects: Mutex<Turn>,
+    pub(super) suspects: Mutex<SuspectSlot>,
     /// Whether a claim of both takes them, and not the others.
     pub(super) suspects_first: AtomicBool,
     /// SQLite: whether the next claim is counted in the rows. The first one of a process always is: that its predecessor died says nobody else.
@@ -70,7 +70,7 @@ pub(super) struct Lane {
     /// Places of files that this process has moved to the trash and not settled yet.
     pub(super) unsettled: Unsettled,
     /// What keeps its workers from their work, by worker, and since when nothing does.
-    pub(super) troubles: Mutex<Troubles>,
+    pub(super) errors: Mutex<CurrentErrors>,
     /// When one of its workers came round last.
     pub(super) round: Mutex<Instant>,
     /// When a batch was settled last.
@@ -79,7 +79,7 @@ pub(super) struct Lane {
     pub(super) clocks: Arc<Clocks>,
 }
 
-impl Lane {
+impl StorageState {
     /// The storage `name` of an attached plan.
     ///
     /// # Errors
@@ -98,7 +98,7 @@ impl Lane {
             false => batch,
         };
         let batch = if db.dialect() == Dialect::Sqlite || !storage.quick() { most.min(FIRST) } else { most };
-        Ok(Lane {
+        Ok(StorageState {
             derivatives: own.iter().map(|b| Ok((b.id, Derivatives::new([&b.binding])?))).collect::<Result<_>>()?,
             all_derivatives: Derivatives::new(own.iter().map(|b| &b.binding))?,
             plan: plan.storages[name].clone(),
@@ -121,7 +121,7 @@ impl Lane {
             waited_for: Mutex::default(),
             met: Met::default(),
             unsettled: Unsettled::default(),
-            troubles: Mutex::default(),
+            errors: Mutex::default(),
             round: Mutex::new(Instant::now()),
             settled: Mutex::new(None),
         })

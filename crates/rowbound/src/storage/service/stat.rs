@@ -5,7 +5,7 @@ use opendal::{EntryMode, ErrorKind, Metadata, raw};
 use super::{Inner, wire::Failure};
 use crate::{
     clock,
-    storage::{Seen, Since, services::Place},
+    storage::{FileVersion, Since, services::Place},
 };
 
 /// Why a file's time says nothing where files are written by name: `rsync -t`, `sftp put -p`, FTP's MFMT and Nextcloud's X-OC-MTime set it.
@@ -13,14 +13,14 @@ const SETTABLE: &str = "its modification time can be set by whoever uploads";
 
 /// What lies under a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Stat {
+pub(super) enum PathStat {
     Missing,
-    File(Seen),
+    File(FileVersion),
     /// What must not be deleted.
     Other(&'static str),
 }
 
-/// What is known of a file besides its size and time, in [`Seen::version`]. Conditions are made of it.
+/// What is known of a file besides its size and time, in [`FileVersion::version`]. Conditions are made of it.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub(super) struct Version {
     pub etag: Option<String>,
@@ -29,7 +29,7 @@ pub(super) struct Version {
 }
 
 impl Version {
-    pub(super) fn of(seen: &Seen) -> Option<Version> {
+    pub(super) fn of(seen: &FileVersion) -> Option<Version> {
         serde_json::from_str(&seen.version).ok()
     }
 }
@@ -46,13 +46,13 @@ pub(super) fn exact(path: &str) -> Result<(), &'static str> {
 }
 
 /// Whether it is the same file after a rename: an ETag may depend on the name, size and time do not.
-pub(super) fn alike(one: &Seen, other: &Seen) -> bool {
+pub(super) fn alike(one: &FileVersion, other: &FileVersion) -> bool {
     one.size == other.size && one.modified == other.modified
 }
 
 impl Inner {
-    /// What lies under a path. Whoever believes in an absence proves the storage afterwards.
-    pub(super) async fn stat(&self, path: &str) -> Result<Stat, Failure> {
+    /// What lies under a path. A caller that believes an absence proves the storage afterwards.
+    pub(super) async fn stat(&self, path: &str) -> Result<PathStat, Failure> {
         if let Err(why) = exact(path) {
             return Err(Failure::new(ErrorKind::ConfigInvalid, why));
         }
@@ -66,17 +66,17 @@ impl Inner {
                         return Err(Failure::new(ErrorKind::Unexpected, "the service lists the file but does not find it"));
                     }
                 }
-                Ok(Stat::Missing)
+                Ok(PathStat::Missing)
             }
             Err(e) => Err(e),
         }
     }
 
-    fn seen(&self, meta: &Metadata) -> Result<Stat, Failure> {
+    fn seen(&self, meta: &Metadata) -> Result<PathStat, Failure> {
         match meta.mode() {
             EntryMode::FILE => {}
-            EntryMode::DIR => return Ok(Stat::Other("it is a folder")),
-            EntryMode::Unknown => return Ok(Stat::Other("it is neither a file nor a folder")),
+            EntryMode::DIR => return Ok(PathStat::Other("it is a folder")),
+            EntryMode::Unknown => return Ok(PathStat::Other("it is neither a file nor a folder")),
         }
         let Some(modified) = meta.last_modified() else {
             return Err(Failure::new(ErrorKind::Unsupported, "the service does not tell when the file was modified"));
@@ -86,9 +86,9 @@ impl Inner {
             Version { etag: meta.etag().map(str::to_owned), version: meta.version().map(str::to_owned), modified: modified.to_string() };
         // The latest moment at which it can have been: an upload must not look older than it is.
         let latest = clock::after(modified, self.kind.behind);
-        let seen = Seen::new(meta.content_length(), latest, serde_json::to_string(&version).expect("a version is JSON"));
-        Ok(Stat::File(match self.kind.place {
-            Place::Host(_) => Seen { since: Since::Unknown(SETTABLE), ..seen },
+        let seen = FileVersion::new(meta.content_length(), latest, serde_json::to_string(&version).expect("a version is JSON"));
+        Ok(PathStat::File(match self.kind.place {
+            Place::Host(_) => FileVersion { since: Since::Unknown(SETTABLE), ..seen },
             _ => seen,
         }))
     }

@@ -9,19 +9,19 @@ use super::{
     keys::{HIGHEST, LONGEST_KEY},
     wire::Failure,
 };
-use crate::{name::FileName, storage::Look};
+use crate::{name::FileName, storage::Stat};
 
 /// A page of a listing costs as much as so many HEADs (on AWS, in November 2026: 5.00 against 0.40 dollars for a million).
 const WORTH: usize = 12;
 
 /// What lies under a name, or why it is not known.
-pub(super) type Looked = Result<Look, Failure>;
+pub(super) type Looked = Result<Stat, Failure>;
 
 /// The same, and the storage class of a file; `None` is the usual one.
 type Classed = (Looked, Option<String>);
 
 impl Inner {
-    /// What lies under each name. Whoever believes in an absence proves the storage afterwards.
+    /// What lies under each name. A caller that believes an absence proves the storage afterwards.
     pub(super) async fn looks(&self, names: &[&FileName]) -> Vec<Looked> {
         self.looks_and_classes(names).await.into_iter().map(|(look, _)| look).collect()
     }
@@ -32,7 +32,7 @@ impl Inner {
             .iter()
             .map(|name| {
                 let long = self.at.prefix.len() + name.as_str().len() > LONGEST_KEY;
-                long.then(|| (Ok(Look::Refused("its key has more than 1,024 bytes".to_owned())), None))
+                long.then(|| (Ok(Stat::Refused("its key has more than 1,024 bytes".to_owned())), None))
             })
             .collect();
         let mut order: Vec<usize> = (0..names.len()).filter(|i| looked[*i].is_none()).collect();
@@ -54,7 +54,7 @@ impl Inner {
             for i in &rest[..within] {
                 let object = listed.get(self.key(names[*i]).as_str());
                 match object.and_then(|o| o.seen.as_ref().zip(Some(&o.class))) {
-                    Some((seen, class)) => looked[*i] = Some((Ok(Look::Seen(seen.clone())), class.clone())),
+                    Some((seen, class)) => looked[*i] = Some((Ok(Stat::File(seen.clone())), class.clone())),
                     None => heads.push(*i),
                 }
             }
@@ -72,8 +72,8 @@ impl Inner {
         let found = join_all(heads.iter().map(|i| async { (*i, self.head_with_class(&self.key(names[*i])).await) })).await;
         for (i, found) in found {
             looked[i] = Some(match found {
-                Ok(Some((seen, class))) => (Ok(Look::Seen(seen)), class),
-                Ok(None) => (Ok(Look::Missing), None),
+                Ok(Some((seen, class))) => (Ok(Stat::File(seen)), class),
+                Ok(None) => (Ok(Stat::Missing), None),
                 Err(failure) => (Err(failure), None),
             });
         }

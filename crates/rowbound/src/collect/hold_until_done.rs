@@ -1,7 +1,7 @@
-//! A lock that outlasts the work done under it.
+//! A lock that is held until the work under it is done.
 //!
 //! In: a lock, and work that may go on in a thread when nobody waits for it any more (a file system's calls do). Out: what the work came to, and the
-//! lock. Promise: the lock is not let go before the work has ended, also when the caller is given up in the middle, as an application's runtime does
+//! lock. Promise: the lock is not released before the work has ended, also when the caller is given up in the middle, as an application's runtime does
 //! with all its tasks when it ends.
 
 use std::{future::Future, panic::AssertUnwindSafe};
@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result, Retry};
 ///
 /// # Errors
 /// [`Kind::Storage`] when no thread can be had: nothing was done.
-pub(super) async fn outlast<L, T>(lock: L, work: impl Future<Output = T> + Send + 'static) -> Result<(T, L)>
+pub(super) async fn hold_until_done<L, T>(lock: L, work: impl Future<Output = T> + Send + 'static) -> Result<(T, L)>
 where
     L: Send + 'static,
     T: Send + 'static,
@@ -23,7 +23,7 @@ where
     let (send, receive) = oneshot::channel();
     // A thread of its own: one of the runtime's for blocking calls would wait here for another of them, and an application may allow but one.
     let thread = std::thread::Builder::new().name("rowbound-remove".into()).spawn(move || {
-        // A lock that nobody takes back is let go here, and what closes a connection wants to know its runtime.
+        // A lock that nobody takes back is released here, and what closes a connection wants to know its runtime.
         let _within = runtime.enter();
         let done = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(work)));
         drop(send.send((done, lock)));
@@ -50,13 +50,13 @@ mod tests {
 
     const DEADLINE: Duration = Duration::from_secs(20);
 
-    /// Says when it is let go.
+    /// Says when it is released.
     #[derive(Debug)]
     struct Lock(Sender<&'static str>);
 
     impl Drop for Lock {
         fn drop(&mut self) {
-            let _ = self.0.send("let go");
+            let _ = self.0.send("released");
         }
     }
 
@@ -73,24 +73,24 @@ mod tests {
     #[tokio::test]
     async fn the_lock_comes_back_with_the_result() {
         let (events, happened) = channel();
-        let (done, lock) = outlast(Lock(events), async { 7 }).await.unwrap();
+        let (done, lock) = hold_until_done(Lock(events), async { 7 }).await.unwrap();
         assert_eq!(done, 7);
         assert!(happened.try_recv().is_err(), "it is held still");
         drop(lock);
-        assert_eq!(happened.recv_timeout(DEADLINE), Ok("let go"));
+        assert_eq!(happened.recv_timeout(DEADLINE), Ok("released"));
     }
 
     #[tokio::test]
-    async fn a_caller_that_is_given_up_does_not_let_go_before_the_work_has_ended() {
+    async fn a_caller_that_is_given_up_releases_nothing_before_the_work_has_ended() {
         let (events, happened) = channel();
         let ((begun, has_begun), (end, ending)) = (oneshot::channel(), channel());
-        let task = tokio::spawn(outlast(Lock(events.clone()), work(begun, ending, events)));
+        let task = tokio::spawn(hold_until_done(Lock(events.clone()), work(begun, ending, events)));
         has_begun.await.unwrap();
         task.abort();
         assert!(task.await.unwrap_err().is_cancelled());
         end.send(()).unwrap();
         assert_eq!(happened.recv_timeout(DEADLINE), Ok("worked"));
-        assert_eq!(happened.recv_timeout(DEADLINE), Ok("let go"));
+        assert_eq!(happened.recv_timeout(DEADLINE), Ok("released"));
     }
 
     #[test]
@@ -100,13 +100,13 @@ mod tests {
             let (events, happened) = channel();
             let ((begun, has_begun), (end, ending)) = (oneshot::channel(), channel());
             runtime.block_on(async {
-                tokio::spawn(outlast(Lock(events.clone()), work(begun, ending, events)));
+                tokio::spawn(hold_until_done(Lock(events.clone()), work(begun, ending, events)));
                 has_begun.await.unwrap();
             });
             runtime.shutdown_background();
             end.send(()).unwrap();
             assert_eq!(happened.recv_timeout(DEADLINE), Ok("worked"));
-            assert_eq!(happened.recv_timeout(DEADLINE), Ok("let go"));
+            assert_eq!(happened.recv_timeout(DEADLINE), Ok("released"));
         }
     }
 }
