@@ -7,6 +7,11 @@
 //!
 //! The PostgreSQL, MariaDB and MySQL servers come from `scripts/with-test-servers`; `make test` does it all.
 
+/// docs/storage-guide.md: its example is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/storage-guide.md")]
+mod guide {}
+
 pub mod browser; // Chromium without a window
 pub mod database_suite; // the contract of a database, sentence by sentence
 pub mod db; // a fresh database, and the application's side of it

@@ -6,6 +6,8 @@
 //! What a storage cannot do, its place says ([`Abilities`]); every check stays strict for the others, and for those it proves that what cannot
 //! be done is refused instead of done wrongly. [`table`] says it in a document.
 //!
+//! `docs/storage-guide.md` says how a storage of one's own is written, and has one that runs it.
+//!
 //! ```no_run
 //! # use rowbound_testkit::storage_suite::{self, Place};
 //! # async fn prove(make: impl AsyncFn() -> Box<dyn Place>) {
