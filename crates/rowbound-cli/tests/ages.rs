@@ -189,6 +189,8 @@ macro_rules! on_each {
         mod $module {
             use super::*;
 
+            /// Shrine, CarrierWave, Laravel Media Library or unused-media: minimal age; names that are not ASCII; rows that a default
+            /// manager hides still count.
             #[tokio::test(flavor = "multi_thread")]
             async fn a_new_file_with_an_old_time_is_new() {
                 a_new_file_with_an_old_time(Backend::$backend).await;

@@ -4,6 +4,7 @@
 //! Snapshots lie in `snapshots/`; `INSTA_UPDATE=always cargo nextest run -p rowbound-cli --test cli` writes them anew.
 
 use std::{
+    collections::BTreeSet,
     fs,
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
@@ -198,6 +199,7 @@ fn help_of_every_command() {
     }
 }
 
+/// django-cleanup: an ignored model keeps its files.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_answer_as_text_and_as_json() {
     let world = world().await.bind(rowbound::Binding::name("doc.title", "default").expect("a column").keep(["defaults/*"]));
@@ -904,55 +906,30 @@ fn stands_in(name: &str, files: &[String]) -> bool {
 }
 
 #[test]
-fn the_tests_that_the_documentation_names_exist() {
-    let text = doc("docs/tests.md");
-    let sources = |module: &str| match module {
-        "database_contract" => vec!["crates/rowbound-testkit/src/database_suite.rs".to_owned()],
-        "django" => vec!["crates/rowbound-cli/tests/django/scenarios.py".to_owned()],
-        "binding" => ["binding", "binding/text", "binding/json", "binding/scan", "binding/spelled", "binding/views"]
-            .map(|m| format!("crates/rowbound/src/{m}.rs"))
-            .into(),
-        "collect" => ["collect/age", "collect/steps", "collect/pace", "collect/health", "collect/narrow", "collect/suspects"]
-            .map(|m| format!("crates/rowbound/src/{m}.rs"))
-            .into(),
-        "name" | "clock" | "owner" => vec![format!("crates/rowbound/src/{module}.rs")],
-        "command" | "webhook" => vec![format!("crates/rowbound-cli/src/hooks/{module}.rs")],
-        "alike" | "last" => vec![format!("crates/rowbound/src/sweep/{module}.rs")],
-        "identity" => vec!["crates/rowbound/src/database/sqlite/identity.rs".to_owned()],
-        "html" => vec!["crates/rowbound-cli/src/commands/sweep/html/tests.rs".to_owned()],
-        "thumbnails" | "csv" => vec![format!("crates/rowbound-cli/src/commands/sweep/{module}.rs")],
-        "examples" => vec!["examples/tests.rs".to_owned()],
-        "browser" => vec!["examples/blog/tests/browser.rs".to_owned()],
-        "http" => vec!["crates/rowbound-web/tests/http.rs".to_owned(), "examples/blog/tests/http.rs".to_owned()],
-        "names" | "head" | "multipart" => ["files", "web"].iter().map(|of| format!("crates/rowbound-{of}/src/{module}.rs")).collect(),
-        "mysql" => {
-            let modules = ["mysql", "mysql/sessions", "mysql/servers", "mysql/primaries", "mysql/deadlocks"];
-            modules.map(|m| format!("crates/rowbound-testkit/tests/{m}.rs")).into()
+fn each_program_of_tests_is_in_the_table() {
+    let mut there = BTreeSet::new();
+    let crates = fs::read_dir(root().join("crates")).expect("the crates").map(|entry| entry.expect("a crate").path());
+    for folder in crates.chain(["examples", "examples/blog"].map(|p| root().join(p))) {
+        let manifest = fs::read_to_string(folder.join("Cargo.toml")).expect("a manifest");
+        let names = |part: &str| part.lines().find_map(|l| Some(l.strip_prefix("name = \"")?.trim_end_matches('"').to_owned()));
+        let package = names(&manifest).expect("a package has a name");
+        let mut tests: Vec<String> = manifest.split("[[test]]").skip(1).filter_map(names).collect();
+        for entry in fs::read_dir(folder.join("tests")).into_iter().flatten() {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_some_and(|e| e == "rs") || path.join("main.rs").exists() {
+                tests.push(path.file_stem().expect("a name").to_string_lossy().into_owned());
+            }
         }
-        "postgres" => ["postgres", "postgres/sessions"].map(|m| format!("crates/rowbound-testkit/tests/{m}.rs")).into(),
-        "kin" => vec!["crates/rowbound/src/database/kin.rs".to_owned()],
-        "apart" => vec!["crates/rowbound/src/attach/apart.rs".to_owned()],
-        "above" | "whereabouts" => ["folder/above", "whereabouts"].map(|m| format!("crates/rowbound/src/storage/{m}.rs")).into(),
-        // The command's, and the module's own.
-        "places" => ["rowbound-cli/tests", "rowbound/src/attach"].map(|at| format!("crates/{at}/places.rs")).into(),
-        // `s3` is in two: the storage alone, and the command on it.
-        other => {
-            let crates = ["testkit", "cli", "files", "files-orms", "image", "orm", "web"];
-            crates.iter().map(|of| format!("crates/rowbound-{of}/tests/{other}.rs")).collect()
-        }
-    };
-    let mut seen = 0;
-    for reference in text.split('`').skip(1).step_by(2).filter(|r| r.contains("::")) {
-        let (module, name) = reference.split_once("::").expect("module::name");
-        let name = name.rsplit("::").next().unwrap_or(name); // within the file there may be a module for each server
-        assert!(stands_in(name, &sources(module)), "docs/tests.md names {reference}, which does not exist");
-        seen += 1;
+        there.extend(tests.into_iter().map(|test| format!("{package}::{test}")));
     }
-    assert!(seen > 80, "only {seen} tests were found");
-    let told = ["crates/rowbound-cli/tests/races.rs", "crates/rowbound-testkit/src/storage_suite.rs"].map(doc);
-    for story in text.split('"').skip(1).step_by(2) {
-        assert!(told.iter().any(|t| t.contains(&format!("\"{story}\""))), "docs/tests.md tells the story {story:?}, which no test does");
-    }
+    let page = doc("CONTRIBUTING.md");
+    let section = page.split("\n## ").find(|s| s.starts_with("Where is which test\n")).expect("CONTRIBUTING.md says where is which test");
+    let rows: Vec<_> = section.lines().filter_map(|l| Some(l.strip_prefix("| `")?.split_once('`')?.0.to_owned())).collect();
+    let listed: BTreeSet<_> = rows.iter().cloned().collect();
+    assert_eq!(listed.len(), rows.len(), "a program of tests stands twice in CONTRIBUTING.md");
+    assert_eq!(listed.difference(&there).collect::<Vec<_>>(), [""; 0], "CONTRIBUTING.md lists what does not exist");
+    assert_eq!(there.difference(&listed).collect::<Vec<_>>(), [""; 0], "CONTRIBUTING.md lacks programs of tests");
+    assert!(there.len() > 70, "only {} programs of tests were found", there.len());
 }
 
 /// `make mutants` takes hours: that a test of it was given another name is seen here.

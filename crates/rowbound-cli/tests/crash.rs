@@ -91,6 +91,8 @@ macro_rules! on {
         mod $module {
             use super::*;
 
+            /// Shrine, CarrierWave, Laravel Media Library or unused-media: the old file exists until the job has run; the source is
+            /// already gone.
             #[tokio::test(flavor = "multi_thread")]
             async fn crash_at_every_point_and_at_random_moments() {
                 killed(Backend::$backend, 1, 8).await;

@@ -60,6 +60,7 @@ async fn folder(gone: Gone, trash: Trash) {
     world.assert_files_follow_rows().await;
 }
 
+/// django-cleanup: a storage that fails: the transaction stands, the failure is said once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_folder_is_no_empty_folder() {
     folder(Gone::Missing, Trash::Off).await;

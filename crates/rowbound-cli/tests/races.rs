@@ -186,7 +186,10 @@ async fn two_processes(backend: Backend, candidates: usize) -> Duration {
 
 /// What an application does within one transaction, and what must be left of `a.jpg` and `b.jpg`.
 const STORIES: &[(&str, &[&str], &[&str])] = &[
+    // Shrine, CarrierWave, Laravel Media Library or unused-media: rollback of create, update and destroy.
     ("rollback of a delete", &["begin", "delete from doc where id = 1", "rollback"], &["a.jpg", "b.jpg"]),
+    // Active Storage: a failed save keeps the old file.
+    // Shrine, CarrierWave, Laravel Media Library or unused-media: rollback of create, update and destroy.
     ("rollback of a replacement", &["begin", "update doc set file = 'b.jpg' where id = 1", "rollback"], &["a.jpg", "b.jpg"]),
     (
         "a savepoint that is rolled back",
@@ -194,6 +197,7 @@ const STORIES: &[(&str, &[&str], &[&str])] = &[
         &["a.jpg", "b.jpg"],
     ),
     ("a savepoint that is kept", &["begin", "savepoint s", "delete from doc where id = 1", "release savepoint s", "commit"], &["b.jpg"]),
+    // Active Storage: attached: purge does nothing; a shared blob survives.
     (
         "shared by two rows, one goes",
         &["insert into doc (id, file) values (3, 'a.jpg')", "delete from doc where id = 1"],
@@ -237,6 +241,7 @@ const STORIES: &[(&str, &[&str], &[&str])] = &[
     ),
     ("primary key changed", &["update doc set id = 99 where id = 1"], &["a.jpg", "b.jpg"]),
     ("primary key and file changed", &["update doc set id = 99, file = 'b.jpg' where id = 1"], &["b.jpg"]),
+    // Active Storage: a duplicate shares, and outlives the original.
     (
         "row copied, then deleted",
         &["insert into doc (id, file) select 3, file from doc where id = 1", "delete from doc where id = 1"],
@@ -252,12 +257,15 @@ const STORIES: &[(&str, &[&str], &[&str])] = &[
         &["begin", "update doc set file = 'x.jpg' where id = 1", "update doc set file = 'a.jpg' where id = 1", "commit"],
         &["a.jpg", "b.jpg"],
     ),
+    // Active Storage: replaced with itself survives.
     ("replaced with itself", &["update doc set file = file"], &["a.jpg", "b.jpg"]),
     ("set to what differs only in case", &["update doc set file = 'A.jpg' where id = 1"], &["b.jpg"]),
     ("replaced", &["update doc set file = 'b.jpg' where id = 1"], &["b.jpg"]),
     ("cleared to NULL and to ''", &["update doc set file = null where id = 1", "update doc set file = '' where id = 2"], &[]),
+    // Active Storage: record already gone: the job is quiet.
     ("deleted twice", &["delete from doc where id = 1", "delete from doc where id = 1"], &["b.jpg"]),
     ("no row at all any more", &["delete from doc"], &[]),
+    // django-cleanup: a missing file is no error.
     (
         "never saved files are nobody's candidates",
         &["insert into doc (id, file) values (3, 'never-was.jpg')", "delete from doc where id = 3"],
@@ -348,6 +356,7 @@ macro_rules! on {
         mod $module {
             use super::*;
 
+            /// Shrine, CarrierWave, Laravel Media Library or unused-media: a stale job is refused when the row has moved on.
             #[tokio::test(flavor = "multi_thread")]
             async fn race_of_released_names_used_again() {
                 reuse(Backend::$backend, 3_000).await;
@@ -359,6 +368,7 @@ macro_rules! on {
                 reuse(Backend::$backend, 10_000).await;
             }
 
+            /// Shrine, CarrierWave, Laravel Media Library or unused-media: nothing before the commit.
             #[tokio::test(flavor = "multi_thread")]
             async fn race_with_an_uncommitted_reference() {
                 uncommitted(Backend::$backend).await;
@@ -384,11 +394,13 @@ macro_rules! on {
 
 on!(sqlite Sqlite, postgres Postgres, mariadb Mariadb, mysql Mysql);
 
+/// Active Storage: several attached and detached in one transaction, exact count.
 #[tokio::test(flavor = "multi_thread")]
 async fn race_of_two_processes_on_postgres() {
     two_processes(Backend::Postgres, 5_000).await;
 }
 
+/// Shrine, CarrierWave, Laravel Media Library or unused-media: deleted once, not twice.
 #[tokio::test(flavor = "multi_thread")]
 async fn race_of_two_processes_on_mariadb() {
     two_processes(Backend::Mariadb, 5_000).await;

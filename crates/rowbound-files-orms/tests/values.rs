@@ -103,6 +103,7 @@ async fn every_orm_writes_and_reads_the_same_value() {
     plain.begin_test_transaction().unwrap();
 }
 
+/// Shrine: a client may not name a stored file.
 #[test]
 fn values_go_out_as_text_and_come_in_only_where_that_is_said() {
     #[derive(serde::Serialize, serde::Deserialize)]

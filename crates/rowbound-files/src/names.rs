@@ -149,6 +149,7 @@ mod tests {
         }
     }
 
+    /// Active Storage: unsafe names, bad UTF-8, right-to-left override; traversal in a key.
     #[test]
     fn names_of_clients_are_made_safe() {
         for (given, kept) in [
@@ -202,6 +203,7 @@ mod tests {
         assert_eq!(unguessable(&name, 30).unwrap_err().kind(), Kind::Name);
     }
 
+    /// django-imagekit: the suffix follows the format.
     #[test]
     fn the_suffix_follows_the_format_as_imagekits() {
         // facts of django-imagekit's ProcessedImageField(format="JPEG").

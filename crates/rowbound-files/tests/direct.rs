@@ -307,6 +307,8 @@ async fn on(kind: S3Kind, backend: Backend) {
     assert!(keys.iter().all(|key| key.starts_with(&format!("{PREFIX}.rowbound/"))), "{keys:?}");
 }
 
+/// Active Storage: a PUT larger than its signature allows; a file of no bytes.
+/// Active Storage: a direct upload that is never attached is purged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn uploads_straight_to_s3s_fs_are_confirmed_or_leave_nothing() {
     on(S3Kind::S3sFs, Backend::Sqlite).await;
@@ -322,6 +324,7 @@ async fn uploads_straight_to_s3s_fs_with_mariadb_are_confirmed_or_leave_nothing(
     on(S3Kind::S3sFs, Backend::Mariadb).await;
 }
 
+/// Active Storage: a direct upload that is never attached is purged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn uploads_straight_to_moto_are_confirmed_or_leave_nothing() {
     on(S3Kind::Moto, Backend::Sqlite).await;

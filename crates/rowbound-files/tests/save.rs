@@ -112,6 +112,7 @@ async fn deleting_asks_the_collector_who_asks_the_rows() {
     assert!(!File::blank().exists(&files).await.unwrap());
 }
 
+/// Active Storage: a key collision cannot overwrite.
 #[tokio::test]
 async fn a_name_that_is_taken_gets_a_suffix_and_the_other_file_stays() {
     let world = world().await;
@@ -127,6 +128,7 @@ async fn a_name_that_is_taken_gets_a_suffix_and_the_other_file_stays() {
     assert!(_media.database().waiting(&["d/photo.jpg".to_owned()]).await.unwrap().is_empty());
 }
 
+/// Active Storage: a key collision cannot overwrite.
 #[tokio::test]
 async fn many_at_once_get_names_of_their_own() {
     let world = world().await;
@@ -143,6 +145,9 @@ async fn many_at_once_get_names_of_their_own() {
     }
 }
 
+/// Shrine: an invalid upload is removed, also within derivatives.
+/// Active Storage: a checksum that does not match leaves no object; Shrine: temporary files are removed.
+/// Active Storage: a PUT larger than its signature allows; a file of no bytes.
 #[tokio::test]
 async fn what_is_refused_leaves_nothing_and_is_the_uploads_fault() {
     let world = world().await;
@@ -170,6 +175,7 @@ async fn what_is_refused_leaves_nothing_and_is_the_uploads_fault() {
     save(&files, "a.txt", &[b'x'; 1000]).await;
 }
 
+/// Shrine: an empty field; Active Storage: `nil` and `''`.
 #[tokio::test]
 async fn a_form_may_come_without_a_file() {
     let world = world().await;
@@ -183,6 +189,8 @@ async fn a_form_may_come_without_a_file() {
     assert_eq!(needed.save_optional(None).await.unwrap_err().kind(), Kind::Required);
 }
 
+/// Active Storage: unsafe names, bad UTF-8, right-to-left override; traversal in a key.
+/// CarrierWave: a new file of the same name gets another one, the old is removed; dynamic paths.
 #[tokio::test]
 async fn names_come_from_the_declaration() {
     let world = world().await;
@@ -206,6 +214,7 @@ async fn names_come_from_the_declaration() {
     }
 }
 
+/// django-imagekit: the suffix follows the format.
 #[tokio::test]
 async fn a_picture_is_one_by_its_bytes_and_named_by_its_format() {
     let world = world().await;
@@ -219,6 +228,7 @@ async fn a_picture_is_one_by_its_bytes_and_named_by_its_format() {
     }
 }
 
+/// Shrine: an invalid upload is removed, also within derivatives.
 #[tokio::test]
 async fn what_a_processor_makes_is_what_is_kept() {
     let world = world().await;
@@ -246,6 +256,7 @@ fn small() -> Spec {
     Spec::new("small", "image/gif", small).unwrap().width(300)
 }
 
+/// Shrine: derivatives are destroyed with their original; Active Storage: a variant is made once.
 #[tokio::test]
 async fn derived_pictures_are_made_once_and_go_with_their_original() {
     let world = world().await;
@@ -267,6 +278,7 @@ async fn derived_pictures_are_made_once_and_go_with_their_original() {
     assert_eq!(files.variant(&value, &unknown).await.unwrap_err().kind(), Kind::Config);
 }
 
+/// Shrine, Active Storage: a row that is gone while it is processed.
 #[tokio::test]
 async fn a_picture_that_goes_while_a_form_of_it_is_made_leaves_none() {
     let world = world().await;
@@ -300,6 +312,7 @@ async fn a_picture_that_goes_while_a_form_of_it_is_made_leaves_none() {
     assert_eq!(history[0].outcome, Outcome::Trashed);
 }
 
+/// Shrine: a client may not name a stored file.
 #[tokio::test]
 async fn a_name_that_no_upload_announced_is_not_confirmed() {
     let world = world().await;

@@ -62,6 +62,8 @@ async fn collected(media: &Media) {
     .await;
 }
 
+/// Shrine: promotion after the commit only; nothing stays of what is not promoted.
+/// CarrierWave: a failed validation keeps the old file; rollback of create and update.
 async fn a_rollback(backend: Backend) {
     let world = world(backend).await;
     let (media, files) = open(&world).await;
@@ -130,6 +132,7 @@ async fn a_late_commit(backend: Backend) {
 }
 
 /// A name that was released before, and whose candidate comes due just after it was used again.
+/// CarrierWave: a new file of the same name gets another one, the old is removed; dynamic paths.
 async fn a_name_used_again(backend: Backend) {
     let world = world_for(backend, 4 * TTL).await;
     let (media, files) = open(&world).await;
@@ -153,6 +156,7 @@ async fn a_name_used_again(backend: Backend) {
 }
 
 /// A candidate whose file never came is no error, and no reason to take a later one.
+/// unused-media: minimum age.
 async fn an_upload_that_never_came(backend: Backend) {
     let world = world_for(backend, 4 * TTL).await;
     let (media, files) = open(&world).await;
@@ -267,6 +271,7 @@ macro_rules! on {
             one!(a_name_that_was_released_before_is_safe_when_used_again a_name_used_again);
             one!(an_upload_that_never_came_takes_no_later_one an_upload_that_never_came);
 
+            /// Shrine, Active Storage: a row that is gone while it is processed.
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn killed_between_stage_bytes_and_row_nothing_is_left_or_lost() {
                 killed(Backend::$backend, 15).await;

@@ -210,11 +210,14 @@ pub const CHECKS: [Check; 34] = [
     ),
     check("shows a file that comes in when it is whole, and durable", |p| Box::pin(uploads::placed_whole(p))),
     check("places a file under its name, byte for byte", |p| Box::pin(uploads::placed_exactly(p))),
+    // Active Storage: a key collision cannot overwrite.
     check("places no file over another, unless asked to", |p| Box::pin(uploads::never_over(p))),
     check("replaces a file in one step where that is asked for", |p| Box::pin(uploads::over(p))),
     check_unless("gives a name to one of several that want it at once", |p| Box::pin(uploads::one_wins(p)), uploads::creates),
+    // Active Storage: a checksum that does not match leaves no object; Shrine: temporary files are removed.
     check("leaves nothing of a file that is given up", |p| Box::pin(uploads::given_up(p))),
     check("reads a whole file as it comes, and only a file", |p| Box::pin(uploads::fetches(p))),
+    // Active Storage: a PUT larger than its signature allows; a file of no bytes.
     check_unless("signs URLs to read and to write one file", |p| Box::pin(uploads::signs(p)), uploads::has_signed),
     check("leaves nothing but the trash when the marker goes", |p| Box::pin(removes_marker(p))),
 ];

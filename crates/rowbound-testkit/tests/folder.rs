@@ -293,6 +293,8 @@ fn shallow(root: &Path) -> BTreeMap<PathBuf, String> {
     all
 }
 
+/// Active Storage: traversal, sibling folder, NUL, empty, dot segments, odd encodings, glob characters, trailing slash.
+/// Shrine, CarrierWave, Laravel Media Library or unused-media: no extension; neighbours and similar names in one folder survive.
 #[tokio::test]
 async fn hostile_names_reach_exactly_their_file_or_nothing() {
     assert!(hostile().len() >= 40);
@@ -351,6 +353,7 @@ async fn hostile_names_reach_exactly_their_file_or_nothing() {
     }
 }
 
+/// Shrine, CarrierWave, Laravel Media Library or unused-media: links in the folder, traversal.
 #[tokio::test]
 async fn a_listing_shows_odd_entries_and_follows_no_link() {
     for (_, open) in CALLS {
@@ -815,6 +818,7 @@ async fn a_bucket_expires_only_after_it_closed() {
 
 // ---- empty folders ------------------------------------------------------------------------------------------------------------------
 
+/// Shrine, CarrierWave, Laravel Media Library or unused-media: empty parent folders go, the root stays.
 #[tokio::test]
 async fn empty_folders_go_upward_but_never_the_root_nor_one_in_use() {
     for (_, open) in CALLS {
@@ -970,6 +974,7 @@ async fn a_worker_that_was_killed_after_one_file_is_repeated_without_loss() {
 }
 
 /// As root nothing is forbidden, so a copy of this test runs as nobody.
+/// django-cleanup: a storage that fails: the transaction stands, the failure is said once.
 #[tokio::test]
 async fn what_may_not_be_read_or_written_is_an_error_with_a_hint_and_stays() {
     const TEST: &str = "what_may_not_be_read_or_written_is_an_error_with_a_hint_and_stays";
@@ -1180,6 +1185,7 @@ async fn mounts_that_are_full_read_only_gone_or_in_between_lose_nothing() {
 
 // ---- at random, and in a race -------------------------------------------------------------------------------------------------------
 
+/// Shrine, CarrierWave, Laravel Media Library or unused-media: no extension; neighbours and similar names in one folder survive.
 #[tokio::test]
 async fn at_random_exactly_what_was_asked_for_is_gone_and_listings_are_sorted() {
     let seed = std::env::var("SEED")
@@ -1239,6 +1245,7 @@ async fn at_random_exactly_what_was_asked_for_is_gone_and_listings_are_sorted() 
 
 /// A folder and a link to the outside change places all the time. The files outside are offered as "seen", so that nothing but the way to them
 /// stands between them and their removal.
+/// Shrine, CarrierWave, Laravel Media Library or unused-media: links in the folder, traversal.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_that_keeps_turning_into_a_link_never_leads_outside() {
     for (calls, open) in CALLS {

@@ -501,6 +501,7 @@ async fn forgotten(bucket: &S3Bucket, hours: i64) {
     }
 }
 
+/// tus, Uppy: parts of an upload that nobody ends stay on S3.
 #[tokio::test(flavor = "multi_thread")]
 async fn moto_loses_the_parts_of_a_killed_upload_after_a_day_and_no_others() {
     let server = Arc::new(S3Server::start(S3Kind::Moto));

@@ -15,6 +15,7 @@ async fn on(kind: S3Kind, way: Way) {
     suite::run(async || Box::new(BucketPlace::new(&server, way).await) as Box<dyn Place>).await;
 }
 
+/// Active Storage: deleting a missing file.
 #[tokio::test]
 async fn a_folder_passes_the_suite_with_the_newest_calls() {
     suite::run(async || Box::new(FolderPlace::new(false)) as Box<dyn Place>).await;

@@ -129,6 +129,7 @@ mod tests {
         Head::parse(&[format!("content-disposition: {disposition}").into_bytes()])
     }
 
+    /// Active Storage: unsafe names as browsers, Internet Explorer, curl and Python send them.
     #[test]
     fn what_clients_send_is_read_as_they_meant_it() {
         for (given, name, file) in [

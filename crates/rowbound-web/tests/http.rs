@@ -219,6 +219,7 @@ impl Site {
     }
 }
 
+/// Active Storage: unsafe names as browsers, Internet Explorer, curl and Python send them.
 #[tokio::test]
 async fn texts_and_files_in_any_order_arrive_as_they_were_sent() {
     let site = site().await;
@@ -262,6 +263,7 @@ async fn texts_and_files_in_any_order_arrive_as_they_were_sent() {
     assert_eq!(site.world.files(), ["d/One_1.txt"]);
 }
 
+/// Active Storage: a PUT larger than its declared length; CarrierWave: a failed validation leaves nothing.
 #[tokio::test]
 async fn a_file_that_is_too_large_is_refused_while_it_streams() {
     let site = site().await;
@@ -300,6 +302,7 @@ async fn a_client_that_sends_all_before_it_reads_sees_the_answer() {
     site.assert_untouched().await;
 }
 
+/// Active Storage: a PUT larger than its declared length; CarrierWave: a failed validation leaves nothing.
 #[tokio::test]
 async fn a_body_that_says_that_it_is_too_large_is_not_asked_for() {
     let site = site_with(Limits::default().total(MOST as u64)).await;
@@ -323,6 +326,7 @@ async fn a_body_that_says_that_it_is_too_large_is_not_asked_for() {
     site.assert_untouched().await;
 }
 
+/// Active Storage: a PUT larger than its declared length; CarrierWave: a failed validation leaves nothing.
 #[tokio::test]
 async fn what_a_file_is_is_told_by_its_bytes() {
     let site = site().await;
@@ -335,6 +339,7 @@ async fn what_a_file_is_is_told_by_its_bytes() {
     assert_eq!((answer.status, &answer.json["picture"]), (200, &json!("p/photo.gif")));
 }
 
+/// Shrine: an empty hidden field, an empty file input.
 #[tokio::test]
 async fn what_is_missing_is_named() {
     let site = site().await;

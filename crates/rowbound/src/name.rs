@@ -261,6 +261,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Active Storage: traversal, sibling folder, NUL, empty, dot segments, odd encodings, glob characters, trailing slash.
     #[test]
     fn refuses_what_could_be_another_file() {
         for (name, why) in [

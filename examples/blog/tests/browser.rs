@@ -230,16 +230,19 @@ async fn story(world: &World, scripts: bool) {
     assert_eq!(world.rows().await, before);
 }
 
+/// Django, CarrierWave: a form that fails its validation keeps what was typed, and its file goes.
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_and_a_folder() {
     story(&World::new(Backend::Sqlite, false).await, true).await;
 }
 
+/// Django, CarrierWave: a form that fails its validation keeps what was typed, and its file goes.
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_and_a_folder_without_scripts() {
     story(&World::new(Backend::Sqlite, false).await, false).await;
 }
 
+/// Django, CarrierWave: a form that fails its validation keeps what was typed, and its file goes.
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_and_s3() {
     story(&World::new(Backend::Postgres, true).await, true).await;

@@ -6,6 +6,7 @@ use common::{Blog, files, wait_until};
 
 const PICTURE: &[u8] = include_bytes!("../../../crates/rowbound-cli/src/commands/demo/pictures/tea.jpg");
 
+/// Rails, Django: forms that another site sends; hostile titles; names that lead out of the media folder.
 #[test]
 fn another_site_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
@@ -26,6 +27,7 @@ fn another_site_changes_nothing() {
     assert_eq!(files(&folder.path().join("media")).len(), 3);
 }
 
+/// Rails, Django: forms that another site sends; hostile titles; names that lead out of the media folder.
 #[test]
 fn what_people_type_is_text_and_what_is_missing_is_a_page() {
     let folder = tempfile::tempdir().unwrap();
@@ -65,6 +67,7 @@ fn what_people_type_is_text_and_what_is_missing_is_a_page() {
     assert!(blog.get("/", "").text().contains("document"), "it is still there");
 }
 
+/// Rails, Django: forms that another site sends; hostile titles; names that lead out of the media folder.
 #[test]
 fn only_files_of_the_storage_are_served() {
     let folder = tempfile::tempdir().unwrap();

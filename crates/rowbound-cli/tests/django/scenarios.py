@@ -180,6 +180,7 @@ class Boom(Exception):
 # --- one row ---------------------------------------------------------------------------------------------------------------------
 
 
+# django-cleanup: file to file, to `''`, to `NULL`, delete.
 @scenario()
 def delete():
     a, b = article(), article()
@@ -200,6 +201,7 @@ def queryset_delete():
     stays(keep)
 
 
+# django-cleanup: file to file, to `''`, to `NULL`, delete.
 @scenario()
 def save_with_a_new_file():
     a = article()
@@ -210,6 +212,7 @@ def save_with_a_new_file():
     stays(a.image.name)
 
 
+# django-cleanup: file to file, to `''`, to `NULL`, delete.
 @scenario()
 def save_with_none():
     a, b, c = article(), article(), article()
@@ -234,6 +237,7 @@ def save_without_a_change():
     stays(a.image.name)
 
 
+# django-cleanup: refresh from the database, then replace.
 @scenario()
 def refresh_from_db_then_replace():
     a = article()
@@ -248,6 +252,7 @@ def refresh_from_db_then_replace():
     stays(a.image.name)
 
 
+# django-cleanup: several saves of one instance; a stale instance replaces, deletes, brings an old name back.
 @scenario()
 def a_stale_instance_replaces():
     a = article()
@@ -262,6 +267,7 @@ def a_stale_instance_replaces():
     stays(stale.image.name)
 
 
+# django-cleanup: several saves of one instance; a stale instance replaces, deletes, brings an old name back.
 @scenario()
 def a_stale_instance_deletes():
     a = article()
@@ -273,6 +279,7 @@ def a_stale_instance_deletes():
     gone(first, a.image.name)
 
 
+# django-cleanup: several saves of one instance; a stale instance replaces, deletes, brings an old name back.
 @scenario()
 def a_stale_instance_brings_an_old_name_back():
     """The application loses an update of its own; the trash still has the file."""
@@ -292,6 +299,7 @@ def a_stale_instance_brings_an_old_name_back():
     stays(first)
 
 
+# django-cleanup: pickled and deferred instances; a lost in-memory cache.
 @scenario()
 def deferred_columns():
     a, b, c = article(), article(), article()
@@ -307,6 +315,7 @@ def deferred_columns():
     gone(names[1], names[2])
 
 
+# django-cleanup: pickled and deferred instances; a lost in-memory cache.
 @scenario()
 def pickled_instances():
     a, b = article(), article()
@@ -319,6 +328,7 @@ def pickled_instances():
     stays(a.image.name)
 
 
+# django-cleanup: proxy models, unmanaged models of the same table.
 @scenario()
 def proxy_models():
     a, b = article(), article()
@@ -331,6 +341,7 @@ def proxy_models():
     stays(proxy.image.name)
 
 
+# django-cleanup: proxy models, unmanaged models of the same table.
 @scenario()
 def unmanaged_models_of_the_same_table():
     a, b = article(), article()
@@ -343,6 +354,7 @@ def unmanaged_models_of_the_same_table():
     stays(row.image.name)
 
 
+# django-cleanup: a default file survives delete and replacement.
 @scenario()
 def a_default_file_survives():
     a, b, c = Profile.objects.create(), Profile.objects.create(), Profile.objects.create(avatar=picture())
@@ -357,6 +369,7 @@ def a_default_file_survives():
     gone(old)
 
 
+# django-cleanup: `save(update_fields=..)` with an unsaved file in memory.
 @scenario()
 def save_of_other_fields_with_an_unsaved_file_in_memory():
     a = article()
@@ -367,6 +380,7 @@ def save_of_other_fields_with_an_unsaved_file_in_memory():
     stays(old)
 
 
+# django-cleanup: name collision: the renamed file goes, its neighbours stay.
 @scenario()
 def name_collision():
     """Django renames the second upload of a name; only the renamed file goes."""
@@ -384,6 +398,7 @@ def name_collision():
     stays(names[2], again.image.name)
 
 
+# Active Storage: traversal, sibling folder, NUL, empty, dot segments, odd encodings, glob characters, trailing slash.
 @scenario()
 def odd_names():
     names = ["odd/é ü.txt", "odd/e\u0301 \u00fc.txt", "odd/trailing.txt ", "odd/a'b\"c\\d%s.txt", "odd/ONE.txt", "odd/one.txt", "odd/a*[?].txt"]
@@ -487,6 +502,7 @@ def post(pictures):
     return p, [PostImage.objects.create(post=p, image=picture()).image.name for _ in range(pictures)]
 
 
+# django-cleanup: cascade.
 @scenario()
 def orm_cascade():
     (a, mine), (_, other) = post(4), post(2)
@@ -495,6 +511,7 @@ def orm_cascade():
     stays(*other)
 
 
+# Active Storage: several attached and detached in one transaction, exact count.
 @scenario()
 def orm_cascade_of_a_query():
     names = [name for _ in range(3) for name in post(2)[1]]
@@ -509,6 +526,7 @@ def shelf(key):
     return [album.cover.name] + [Photo.objects.create(pk=key * 10 + n, album=album, file=text()).file.name for n in range(2)]
 
 
+# django-cleanup: cascade.
 @scenario()
 def database_cascade():
     one, two, three = shelf(1), shelf(2), shelf(3)
@@ -542,6 +560,7 @@ def multi_table_inheritance():
 # --- transactions --------------------------------------------------------------------------------------------------------------------
 
 
+# Active Storage: a failed save keeps the old file.
 @scenario()
 def atomic_with_an_exception():
     a, b, c = article(), article(), article()
@@ -580,6 +599,8 @@ def savepoints():
     orphan(c.image.name)
 
 
+# django-cleanup: several saves of one instance; a stale instance replaces, deletes, brings an old name back.
+# Shrine, CarrierWave, Laravel Media Library or unused-media: several saves in one transaction remove each intermediate file.
 @scenario()
 def several_saves_in_one_transaction():
     a = article()
@@ -614,6 +635,7 @@ def delete_and_recreate_in_one_transaction_under_the_same_name():
     stays(kept)
 
 
+# Shrine, CarrierWave, Laravel Media Library or unused-media: nothing before the commit.
 @scenario("postgresql", "mysql")
 def a_reference_that_is_not_committed_yet_counts():
     a = article()
@@ -767,6 +789,7 @@ def truncate():
 # --- shared and moved files ------------------------------------------------------------------------------------------------------------
 
 
+# Active Storage: attached: purge does nothing; a shared blob survives.
 @scenario()
 def two_rows_share_a_file():
     a = article()
@@ -783,6 +806,7 @@ def two_rows_share_a_file():
     gone(name)
 
 
+# Active Storage: a duplicate shares, and outlives the original.
 @scenario()
 def a_copied_instance_shares_its_file():
     """Django's manual copies an instance so."""
@@ -861,6 +885,7 @@ def imagekits_cache_files_stay_as_long_as_a_sibling_does():
 # --- the collector itself ----------------------------------------------------------------------------------------------------------------
 
 
+# Shrine, CarrierWave, Laravel Media Library or unused-media: the old file exists until the job has run; the source is already gone.
 @scenario()
 def releases_while_the_collector_is_down():
     a, b = article(), article()

@@ -194,9 +194,12 @@ pub const EVENTS: &[Event] = &[
     event("delete_without_where", "`DELETE` without `WHERE`", all("delete from doc"), &["a.jpg", "b.jpg", "c.jpg"]),
     event("update_file", "`UPDATE` of the file column", all("update doc set file = 'z.jpg' where id = 1"), &["a.jpg"]),
     event("update_many", "`UPDATE` of many rows to one name", all("update doc set file = 'z.jpg'"), &["a.jpg", "b.jpg", "c.jpg"]),
+    // Active Storage: replaced with itself survives.
     event("update_file_to_itself", "`UPDATE` of the file column to its own value", all("update doc set file = file"), &[]),
     event("update_another_column", "`UPDATE` of another column", all("update doc set title = 'y'"), &[]),
+    // django-cleanup: file to file, to `''`, to `NULL`, delete.
     event("update_to_null", "`UPDATE` to `NULL`", all("update doc set file = null where id = 1"), &["a.jpg"]),
+    // django-cleanup: file to file, to `''`, to `NULL`, delete.
     event("update_to_empty", "`UPDATE` to `''`", all("update doc set file = '' where id = 1"), &["a.jpg"]),
     event("update_of_case_only", "`UPDATE` that changes only the case", all("update doc set file = 'A.jpg' where id = 1"), &["a.jpg"])
         .on(each(
@@ -269,6 +272,7 @@ pub const EVENTS: &[Event] = &[
         &["a.jpg", "b.jpg"],
     ),
     // Transactions.
+    // Shrine, CarrierWave, Laravel Media Library or unused-media: rollback of create, update and destroy.
     event("rollback", "a transaction that is rolled back", all("begin; delete from doc; rollback"), &[]),
     event(
         "savepoint",
@@ -283,6 +287,7 @@ pub const EVENTS: &[Event] = &[
         &[],
     )
     .may(&["a.jpg"]),
+    // Shrine, CarrierWave, Laravel Media Library or unused-media: several saves in one transaction remove each intermediate file.
     event(
         "there_and_back",
         "a file replaced twice in one transaction",
@@ -418,6 +423,7 @@ pub const EVENTS: &[Event] = &[
     .on(CHAIN)
     .bind(&["a.file", "b.file", "c.file"]),
     // Foreign keys.
+    // django-cleanup: cascade.
     event("cascade_of_three_levels", "`ON DELETE CASCADE`, three levels", all("delete from a where id = 1"), &["a1.jpg", "b1.jpg", "c1.jpg", "c2.jpg"])
         .on(CHAIN)
         .bind(&["a.file", "b.file", "c.file"]),

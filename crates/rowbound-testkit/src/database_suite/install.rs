@@ -416,6 +416,7 @@ pub async fn remove_leaves_the_schema_as_before(f: &Fixture) {
 }
 
 /// `remove` works when bound tables are gone.
+/// Active Storage: owner's class or table gone.
 pub async fn remove_after_the_table_is_gone(f: &Fixture) {
     f.docs(&["a.jpg"]).await;
     f.db.exec("create table ext (id integer primary key, file varchar(255))").await;
@@ -640,6 +641,7 @@ pub async fn drift_renaming_the_table_is_noticed(f: &Fixture) {
 }
 
 /// The table is gone.
+/// Active Storage: owner's class or table gone.
 pub async fn drift_dropping_the_table_is_noticed(f: &Fixture) {
     is_noticed(f, "drop table doc", &[]).await;
 }

@@ -54,6 +54,8 @@ fn odd_names() -> Vec<String> {
 }
 
 /// Nothing on the way trims, folds, decodes or cuts a name, on delete and on update.
+/// Shrine, CarrierWave, Laravel Media Library or unused-media: minimal age; names that are not ASCII; rows that a default manager hides
+/// still count.
 pub async fn every_name_arrives_byte_for_byte(f: &Fixture) {
     f.db.exec("create table doc (id integer primary key, file text)").await;
     let attached = f.attach(&["doc.file"]).await;
@@ -92,6 +94,7 @@ pub async fn bytes_that_are_no_text_arrive(f: &Fixture) {
 }
 
 /// `NULL` and `''` name nothing, whatever happens to them.
+/// django-cleanup: `''` and `NULL` never touch the storage.
 pub async fn null_and_empty_are_no_names(f: &Fixture) {
     f.docs(&["", "x", ""]).await;
     f.db.exec("update doc set file = null where id = 2").await;
@@ -135,6 +138,7 @@ pub async fn several_columns_of_one_table_are_told_apart(f: &Fixture) {
 }
 
 /// One column may name files of two storages (two URL prefixes): each storage gets its candidate.
+/// Shrine, CarrierWave, Laravel Media Library or unused-media: only the given disk.
 pub async fn two_storages_may_share_a_column(f: &Fixture) {
     f.docs(&["https://one.example.com/a.jpg"]).await;
     let attached = f

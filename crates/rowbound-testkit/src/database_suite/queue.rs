@@ -110,6 +110,7 @@ pub async fn a_claim_waits_for_the_grace(f: &Fixture) {
 }
 
 /// A claim takes candidates of its own storage only.
+/// Shrine, CarrierWave, Laravel Media Library or unused-media: only the given disk.
 pub async fn a_claim_stays_in_its_storage(f: &Fixture) {
     f.db.exec(
         "create table doc (id integer primary key, one varchar(255), two varchar(255)); insert into doc values (1, 'a.jpg', 'b.jpg')",
@@ -446,6 +447,7 @@ pub async fn what_is_settled_moves_to_the_ledger(f: &Fixture) {
 }
 
 /// A settlement that is repeated (its answer was lost) changes nothing more.
+/// Active Storage: record already gone: the job is quiet.
 pub async fn settling_twice_writes_one_entry(f: &Fixture) {
     let attached = candidates(f, 3).await;
     let got = ok(attached.database.claim(&attached.claim()).await);
@@ -456,6 +458,7 @@ pub async fn settling_twice_writes_one_entry(f: &Fixture) {
 }
 
 /// What another worker has claimed meanwhile is left alone: neither settled nor put back.
+/// Shrine, CarrierWave, Laravel Media Library or unused-media: a stale job is refused when the row has moved on.
 pub async fn another_owner_settles_nothing(f: &Fixture) {
     if f.db.dialect() == Dialect::Sqlite {
         return; // a claim writes nothing there: one worker at a time
@@ -618,6 +621,7 @@ pub async fn the_announced_is_due_after_its_wait(f: &Fixture) {
 }
 
 /// What is announced stays, whatever becomes of a transaction that the application has open; and nobody takes it before its time.
+/// unused-media: minimum age.
 pub async fn the_announced_stays_when_the_application_rolls_back(f: &Fixture) {
     f.docs(&[]).await;
     let attached = f.attach(&["doc.file"]).await;

@@ -186,6 +186,8 @@ mod tests {
         ages(now, min_age).young(&seen, Some(released), None).map(|(_, wait)| wait)
     }
 
+    /// Shrine, CarrierWave, Laravel Media Library or unused-media: minimal age; names that are not ASCII; rows that a default manager
+    /// hides still count.
     #[test]
     fn a_file_newer_than_its_release_waits_for_min_age() {
         // Written long before its release: at once.
