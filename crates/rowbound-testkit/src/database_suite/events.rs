@@ -766,14 +766,16 @@ pub async fn run(event: &Event, f: &Fixture) {
 pub fn document() -> String {
     let mut text = String::from(
         "# What capture sees\n\n\
-         Every line is a test that runs on every database (`crates/rowbound-testkit/src/database_suite/events.rs`); this file is made from it by\n\
+         Every line is a test that runs on every database (`crates/rowbound-testkit/src/database_suite/events.rs`); this file is\n\
+         made from it by\n\
          `UPDATE_DOCS=1 scripts/with-test-servers cargo nextest run -p rowbound-testkit -E 'test(events_are_documented)'`.\n\n\
          - **yes**: every name that the event lets go of becomes a candidate, in the same transaction.\n\
          - **sweep**: no trigger sees it. `rowbound attach` lists it. The files stay: `rowbound sweep` finds them.\n\
-         - **noticed**: capture was not whole at that moment. `rowbound run` notices before the next batch, deletes nothing until it has put\n  \
-           capture back and records the gap.\n\
+         - **noticed**: capture was not whole at that moment. `rowbound run` notices before the next batch, deletes nothing until\n  \
+           it has put capture back and records the gap.\n\
          - **–**: the database has no such thing, or it is the same as another line.\n\n\
-         A candidate is a hint. Where an event gives one too many (a row moved between partitions), the check for references clears it.\n\n\
+         A candidate is a hint. Where an event gives one too many (a row moved between partitions), the check for references\n\
+         clears it.\n\n\
          | what happens | SQLite | PostgreSQL | MySQL, MariaDB |\n| --- | --- | --- | --- |\n",
     );
     for event in EVENTS {
