@@ -285,3 +285,9 @@ impl<T> fmt::Debug for Field<T> {
         f.debug_struct("Field").field("column", &self.options.column).field("storage", &self.options.storage).finish_non_exhaustive()
     }
 }
+
+impl fmt::Debug for FieldOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.column)
+    }
+}
