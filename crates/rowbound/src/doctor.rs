@@ -74,7 +74,7 @@ pub const CHECKS: [Check; 14] = [
     check("capture", "whether the triggers stand on every bound table, enabled and unaltered"),
     check("bypasses", "what happens to bound tables without their triggers seeing it"),
     check("barrier", "whether deletions wait for the transactions of every session"),
-    check("unbound", "whether a column that is not bound names files: sampled values are looked up in each storage"),
+    check("unbound", "whether a column that is not bound references files: sampled values are looked up in each storage"),
     check("values", "whether sampled values of bound columns are files of their storages, and if none is, why"),
     check("indexes", "how long a check of 1,000 names takes for each bound column, and without it"),
     check("storages", "whether each storage is there, is the one that was attached, and lies in no other"),

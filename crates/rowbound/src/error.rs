@@ -27,7 +27,7 @@ pub enum Kind {
     Drift,
     /// The database is not the one that was attached (a copy): deletion stops.
     Identity,
-    /// A column that is not bound names files: they would be deleted under its rows.
+    /// A column that is not bound references files: they would be deleted under its rows.
     Unbound,
     /// Nothing is attached to this database yet.
     NotAttached,

@@ -67,7 +67,7 @@ pub(super) async fn all_bound(plan: &Plan, db: &dyn Database, inspection: &mut I
         return Ok(survey.filled.iter().cloned().chain(known).map(|c| hash(&c)).collect());
     };
     let error =
-        Error::new(Kind::Unbound, "a column that is not bound names files of a storage: they would be deleted although its rows name them");
+        Error::new(Kind::Unbound, "a column that is not bound references files of a storage: they would be deleted although its rows reference them");
     let error = shown(error, &survey);
     let column = first.column.column.to_string();
     Err(error.hint(format!(
@@ -89,7 +89,7 @@ fn shown(mut error: Error, survey: &Survey) -> Error {
     for seen in survey.evidence.iter().take(5) {
         error = error.with(
             "column",
-            format_args!("{}: {} name files of {}, such as {}", seen.column.column, seen.share(), seen.storage, seen.example()),
+            format_args!("{}: {} reference files of {}, such as {}", seen.column.column, seen.share(), seen.storage, seen.example()),
         );
     }
     if survey.evidence.len() > 5 {
