@@ -333,12 +333,12 @@ async fn let_go_again_while_it_returns(backend: Backend, point: &str, lease: &st
         worker.until(DEADLINE, "the file was not moved", || async { !world.is_there("a.jpg") }).await;
         // Within the rest of a second: its transaction has looked before.
         world.db.exec(&insert("a.jpg")).await;
-        let settled = || async { place.is_reached() || world.outcomes("a.jpg").await == ["trashed"] };
+        let settled = || async { place.is_reached() || !world.outcomes("a.jpg").await.is_empty() };
         worker.until(DEADLINE, "it does not return", settled).await;
-        if point == "checked-again" || place.is_reached() {
+        if place.is_reached() {
             break (world, worker, place);
         }
-        // On a busy machine the row came too late, and the next re-check has the file.
+        // On a busy machine the row came too late, and the next re-check has the file; or the lease was lost, and another batch kept it.
         tries += 1;
         assert!(tries < 5, "the rest is always over before the row is there");
         stop(worker).await;

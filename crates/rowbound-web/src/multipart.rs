@@ -3,7 +3,7 @@
 //! In: a body's bytes, in whatever pieces they come. Out: events. Promise: what comes out does not depend on the pieces; no more is held than the last piece
 //! and a part's header lines, and those only up to [`HEADER`].
 
-// Written by hand, because no crate carries that promise. multer 3.1.0, which axum uses, was measured on 1 December 2026 with the cases of this module and of
+// Written by hand, because multer, which axum uses, does not carry that promise. Its version 3.1.0 was measured on 1 December 2026 with the cases of this module and of
 // tests/form.rs, behind a layer that gave it a piece only when it had nothing left to say (without that layer it holds all of a body that is ready: 258 MiB of 256):
 // - a part that ends with its header lines swallows the next part, header lines and all;
 // - of two `Content-Disposition` the last wins, and nobody learns that there were two; so it is with `Content-Transfer-Encoding`;

@@ -66,8 +66,10 @@ pub(super) async fn all_bound(plan: &Plan, db: &dyn Database, inspection: &mut I
         let known = columns.iter().filter(known).map(|c| Column { schema: Some(c.schema.clone()), ..c.column.clone() });
         return Ok(survey.filled.iter().cloned().chain(known).map(|c| hash(&c)).collect());
     };
-    let error =
-        Error::new(Kind::Unbound, "a column that is not bound references files of a storage: they would be deleted although its rows reference them");
+    let error = Error::new(
+        Kind::Unbound,
+        "a column that is not bound references files of a storage: they would be deleted although its rows reference them",
+    );
     let error = shown(error, &survey);
     let column = first.column.column.to_string();
     Err(error.hint(format!(

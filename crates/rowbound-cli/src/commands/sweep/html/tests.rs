@@ -274,7 +274,7 @@ async fn nothing_found_and_nothing_swept_are_pages_too() {
     let page = dir.path().join("report.html");
     Target::new(&page).unwrap().write(vec![none]).await.unwrap();
     let text = std::fs::read_to_string(&page).unwrap();
-    assert!(text.contains("0 orphans of default") && text.contains("is named by a row"), "{text}");
+    assert!(text.contains("0 orphans of default") && text.contains("is referenced by a row"), "{text}");
     assert!(!text.contains("class=\"grid\""));
     Target::new(&page).unwrap().write(Vec::new()).await.unwrap();
 }
