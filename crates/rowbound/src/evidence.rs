@@ -159,7 +159,7 @@ pub struct Limits {
 const REMOTE: (usize, usize) = (30, 150);
 
 /// Looks at every text column for which `skip` says no, those first whose names speak of files. The storages must be readable
-/// ([`Storage::survey`] where they are not attached).
+/// ([`Storage::set_read_only`] where they are not attached).
 ///
 /// # Errors
 /// When the schema or a storage cannot be read. A single column that cannot be is not an error but [`Survey::unread`].
