@@ -71,8 +71,8 @@ impl<T: Value> Files<T> {
     pub async fn confirm(&self, name: &str) -> Result<T> {
         let no = |why: &str| Error::new(Kind::Unconfirmed, why.to_owned()).with("field", self.field.column()).hint("upload the file again");
         let name = FileName::parse(name).map_err(|why| no(&format!("the name {why}")))?;
-        let waits = self.media.database().waiting(&[name.as_str().to_owned()]).await?;
-        let until = self.media.database().now().await? + self.store.plan.staged_for() / 2;
+        let waits = self.store.db.waiting(&[name.as_str().to_owned()]).await?;
+        let until = self.store.db.now().await? + self.store.plan.staged_for() / 2;
         // Not what `save` has staged: such names can be guessed, and are somebody else's. What a worker has had in its hands may go at any moment.
         let in_time = |w: &Waiting| w.due_at.is_some_and(|due| due > until) && w.note.is_none() && !w.claimed;
         if !waits.iter().any(|w| w.event == DIRECT && w.binding.is_none() && in_time(w)) {

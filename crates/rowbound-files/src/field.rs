@@ -285,3 +285,9 @@ impl<T> fmt::Debug for Field<T> {
         f.debug_struct("Field").field("column", &self.said.column).field("storage", &self.said.storage).finish_non_exhaustive()
     }
 }
+
+impl fmt::Debug for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.column)
+    }
+}

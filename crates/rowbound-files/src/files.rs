@@ -8,16 +8,14 @@ use crate::{
     error::{Error, Kind, Result},
     field::Field,
     kind::{media_type, picture_extensions},
-    media::Media,
     store::{Fetched, Store, Wanted},
     upload::{Open, Upload},
-    value::Value,
+    value::{File, ImageFile, Value},
 };
 
-/// The files of one field. Cheap to clone; made by [`Media::files`].
+/// The files of one field. Cheap to clone; made by [`crate::Media::files`].
 #[derive(Debug, Clone)]
 pub struct Files<T> {
-    pub(crate) media: Media,
     pub(crate) field: Field<T>,
     pub(crate) store: Store,
 }
@@ -156,3 +154,60 @@ impl<T: Value> Files<T> {
         })
     }
 }
+
+/// The same from the value's side: `article.image.url(&images)`.
+macro_rules! of_a_value {
+    ($($name:ident),*) => {
+        $(impl $name {
+            /// Where the file can be had: the storage's `base_url` and the name, percent-encoded.
+            ///
+            /// # Errors
+            /// [`Kind::Config`] where the storage has no `base_url`; [`Kind::Name`] where the text is no name.
+            pub fn url(&self, files: &Files<Self>) -> Result<String> {
+                files.url(self)
+            }
+
+            /// The file's bytes as they come.
+            ///
+            /// # Errors
+            /// [`Kind::NotFound`]; [`Kind::Engine`].
+            pub async fn open(&self, files: &Files<Self>) -> Result<Fetched> {
+                files.open(self).await
+            }
+
+            /// Its size in bytes.
+            ///
+            /// # Errors
+            /// As [`Self::open`].
+            pub async fn size(&self, files: &Files<Self>) -> Result<u64> {
+                files.size(self).await
+            }
+
+            /// Whether the file is there.
+            ///
+            /// # Errors
+            /// [`Kind::Engine`] when that could not be told.
+            pub async fn exists(&self, files: &Files<Self>) -> Result<bool> {
+                files.exists(self).await
+            }
+
+            /// Lets go of the file: it is collected if, and only if, no row names it. See [`Files::delete`].
+            ///
+            /// # Errors
+            /// [`Kind::Engine`].
+            pub async fn delete(&self, files: &Files<Self>) -> Result<()> {
+                files.delete(self).await
+            }
+
+            /// A URL that lets its holder read the file for `ttl`.
+            ///
+            /// # Errors
+            /// [`Kind::Config`] where the storage has none (folders).
+            pub async fn presigned_url(&self, files: &Files<Self>, ttl: Duration) -> Result<String> {
+                files.presigned_url(self, ttl).await
+            }
+        })*
+    };
+}
+
+of_a_value!(File, ImageFile);

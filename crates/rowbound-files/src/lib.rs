@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 //! # The map
 //!
-//! Modules stand in the order in which an upload travels; each imports only those above it, but for what they hand to each other in `impl`s.
+//! Modules stand in the order in which an upload travels; each imports only those above it.
 
 mod error; // what went wrong, and whose fault it is
 pub mod names; // what a client calls a file -> what it is called here
@@ -10,10 +10,11 @@ mod process; // a picture -> another
 mod upload; // bytes as they come
 mod store; // a storage, as an application uses it
 mod value; // what stands in a row
+mod spec; // forms in which pictures are wanted
 mod field; // what a column's files may be; the binding
 mod files; // saved, read, let go
 mod direct; // clients that write to S3 themselves
-mod spec; // derived pictures
+mod variant; // derived pictures
 mod media; // opened at the start: database, storages, fields
 
 pub use direct::Ticket;
@@ -29,9 +30,10 @@ pub use rowbound::{
     database::Pool,
     worker::{Health, Worker},
 };
-pub use spec::{Spec, Variant};
+pub use spec::Spec;
 pub use store::{Fetched, Signed, Storages, Store};
 pub use upload::{BoxError, Upload};
 #[cfg(feature = "serde")]
 pub use value::trusted;
 pub use value::{File, ImageFile, Value};
+pub use variant::Variant;

@@ -56,12 +56,6 @@ pub struct Builder {
     wrong: Option<Arc<Error>>,
 }
 
-impl std::fmt::Debug for Said {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.column)
-    }
-}
-
 impl Media {
     /// Begins with the database at `url`, as in `rowbound.toml`. The storages are added by [`Builder::storage`].
     pub fn builder(url: impl Into<String>) -> Builder {
@@ -126,7 +120,7 @@ impl Media {
         let key = field.binding()?.key();
         let store = self.inner.storages.get(&field.said.storage)?;
         let store = self.inner.numbers.get(&key).map_or_else(|| store.clone(), |number| store.relying(*number));
-        Ok(Files { media: self.clone(), field: field.clone(), store })
+        Ok(Files { field: field.clone(), store })
     }
 
     /// The storages.

@@ -37,7 +37,7 @@ const TRIES: u32 = 20;
 pub struct Store {
     pub(crate) plan: Arc<StoragePlan>,
     pub(crate) storage: Arc<dyn Storage>,
-    db: Arc<dyn Database>,
+    pub(crate) db: Arc<dyn Database>,
     /// What must be attached still whenever something is announced.
     reliance: Arc<Reliance>,
 }

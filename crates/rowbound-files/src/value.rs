@@ -7,8 +7,6 @@ use std::fmt;
 
 use rowbound::{FileName, Refused};
 
-use crate::{Files, Result, store::Fetched};
-
 #[cfg(feature = "diesel")]
 mod for_diesel; // columns of Diesel
 #[cfg(feature = "sea-orm")]
@@ -68,54 +66,6 @@ macro_rules! value {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
-
-            /// Where the file can be had: the storage's `base_url` and the name, percent-encoded.
-            ///
-            /// # Errors
-            /// [`crate::Kind::Config`] where the storage has no `base_url`; [`crate::Kind::Name`] where the text is no name.
-            pub fn url(&self, files: &Files<Self>) -> Result<String> {
-                files.url(self)
-            }
-
-            /// The file's bytes as they come.
-            ///
-            /// # Errors
-            /// [`crate::Kind::NotFound`]; [`crate::Kind::Engine`].
-            pub async fn open(&self, files: &Files<Self>) -> Result<Fetched> {
-                files.open(self).await
-            }
-
-            /// Its size in bytes.
-            ///
-            /// # Errors
-            /// As [`Self::open`].
-            pub async fn size(&self, files: &Files<Self>) -> Result<u64> {
-                files.size(self).await
-            }
-
-            /// Whether the file is there.
-            ///
-            /// # Errors
-            /// [`crate::Kind::Engine`] when that could not be told.
-            pub async fn exists(&self, files: &Files<Self>) -> Result<bool> {
-                files.exists(self).await
-            }
-
-            /// Lets go of the file: it is collected if, and only if, no row names it. See [`Files::delete`].
-            ///
-            /// # Errors
-            /// [`crate::Kind::Engine`].
-            pub async fn delete(&self, files: &Files<Self>) -> Result<()> {
-                files.delete(self).await
-            }
-
-            /// A URL that lets its holder read the file for `ttl`.
-            ///
-            /// # Errors
-            /// [`crate::Kind::Config`] where the storage has none (folders).
-            pub async fn presigned_url(&self, files: &Files<Self>, ttl: std::time::Duration) -> Result<String> {
-                files.presigned_url(self, ttl).await
-            }
         }
 
         impl sealed::Made for $name {
@@ -159,12 +109,12 @@ macro_rules! value {
 }
 
 value! {
-    /// The value of a field that holds any file: its name, as it stands in the row. Made by [`Files::save`] or by reading a row.
+    /// The value of a field that holds any file: its name, as it stands in the row. Made by [`crate::Files::save`] or by reading a row.
     File, false
 }
 
 value! {
-    /// The value of a field that holds a picture: its name, as it stands in the row. Made by [`Files::save`] or by reading a row.
+    /// The value of a field that holds a picture: its name, as it stands in the row. Made by [`crate::Files::save`] or by reading a row.
     ImageFile, true
 }
 
