@@ -3,6 +3,14 @@
 //! In: a body's bytes, in whatever pieces they come. Out: events. Promise: what comes out does not depend on the pieces; no more is held than the last piece
 //! and a part's header lines, and those only up to [`HEADER`].
 
+// Written by hand, because no crate carries that promise. multer 3.1.0, which axum uses, was measured on 1 December 2026 with the cases of this module and of
+// tests/form.rs, behind a layer that gave it a piece only when it had nothing left to say (without that layer it holds all of a body that is ready: 258 MiB of 256):
+// - a part that ends with its header lines swallows the next part, header lines and all;
+// - of two `Content-Disposition` the last wins, and nobody learns that there were two; so it is with `Content-Transfer-Encoding`;
+// - a boundary in the middle of a line begins the form; what stands before the first one is held (34 MiB of 32) and searched again with each piece;
+// - header lines have no limit of bytes; a part without any and a body that was cut off are the same error.
+// A layer before it would have to find the parts itself to mend the first two. It reads neither `filename*` nor `%22`, so head.rs would stay as well.
+
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::{
     memchr_iter,

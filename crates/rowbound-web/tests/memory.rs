@@ -58,23 +58,20 @@ impl Site {
 
     /// Uploads a file of `size` bytes and returns its name.
     async fn upload(&self, size: u64) -> String {
+        self.upload_behind(0, size).await
+    }
+
+    /// The same behind so many bytes that belong to no part: RFC 2046 calls them the preamble.
+    async fn upload_behind(&self, preamble: u64, size: u64) -> String {
         let mut stream = TcpStream::connect(&self.address).await.unwrap();
-        let head = b"--between-parts\r\nContent-Disposition: form-data; name=\"file\"; filename=\"big.bin\"\r\n\r\n";
+        let head = b"\r\n--between-parts\r\nContent-Disposition: form-data; name=\"file\"; filename=\"big.bin\"\r\n\r\n";
         let end = b"\r\n--between-parts--\r\n";
-        let length = head.len() as u64 + size + end.len() as u64;
+        let length = preamble + head.len() as u64 + size + end.len() as u64;
         let request = "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: multipart/form-data; boundary=between-parts";
         stream.write_all(format!("{request}\r\nContent-Length: {length}\r\n\r\n").as_bytes()).await.unwrap();
-        stream.write_all(head).await.unwrap();
-        let mut left = size;
-        while left > 0 {
-            let piece = piece(size - left);
-            let piece = &piece[..piece.len().min(usize::try_from(left).unwrap_or(usize::MAX))];
-            left -= piece.len() as u64;
-            // Whoever refuses it says why.
-            if stream.write_all(piece).await.is_err() {
-                break;
-            }
-        }
+        send(&mut stream, preamble).await;
+        stream.write_all(head).await.ok();
+        let left = send(&mut stream, size).await;
         stream.write_all(if left == 0 { end } else { b"" }).await.ok();
         let mut answer = String::new();
         let read = stream.read_to_string(&mut answer).await;
@@ -88,6 +85,21 @@ fn piece(at: u64) -> Vec<u8> {
     let mut piece = b"0123456789abcde\r\n--".repeat(3_400);
     piece[..8].copy_from_slice(&at.to_le_bytes());
     piece
+}
+
+/// Sends so many bytes of a file; those that were not taken.
+async fn send(stream: &mut TcpStream, size: u64) -> u64 {
+    let mut left = size;
+    while left > 0 {
+        let piece = piece(size - left);
+        let piece = &piece[..piece.len().min(usize::try_from(left).unwrap_or(usize::MAX))];
+        left -= piece.len() as u64;
+        // Whoever refuses it says why.
+        if stream.write_all(piece).await.is_err() {
+            break;
+        }
+    }
+    left
 }
 
 /// Compares what was stored with what was sent.
@@ -148,6 +160,18 @@ async fn to_a_folder(size: u64) {
         stored.next(&buffer[..n]);
     }
     stored.end();
+}
+
+/// A server that looked for the first boundary in all that came before it would hold it all, and go through it again with each piece.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_before_a_form_is_not_held() {
+    let folder = tempfile::tempdir().unwrap();
+    let media = folder.path().join("media");
+    std::fs::create_dir(&media).unwrap();
+    let site = Site::start(&folder.path().join("app.sqlite3"), &format!("folder:{}", media.display()), Vec::new());
+    let (before, began) = (site.peak(), Instant::now());
+    site.upload_behind(96 * MIB, MIB).await;
+    assert_constant("preamble", &site, before, 16 * MIB, 97 * MIB, began);
 }
 
 async fn to_s3(size: u64) {
