@@ -18,9 +18,6 @@ pub(crate) struct Jpeg<'a> {
     /// 1 (gray), 3 or 4 (inks).
     pub(crate) components: u8,
     pub(crate) progressive: bool,
-    /// How many scans it has. Other than a progressive one has it more than one where its components do not come together.
-    #[cfg_attr(feature = "turbo", allow(dead_code, reason = "libjpeg reads them all alike"))]
-    pub(crate) scans: u32,
     /// Adobe writes inks inverted, and says so by its marker (Adobe Technical Note 5116).
     pub(crate) adobe: bool,
     /// Samples of all components per pixel: 1.5 for 4:2:0.
@@ -50,7 +47,6 @@ pub(crate) fn read<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Jpeg<'a>> {
         height: 0,
         components: 0,
         progressive: false,
-        scans: 0,
         adobe: false,
         samples_per_pixel: 3.0,
         orientation: Orientation::Normal,
@@ -109,7 +105,6 @@ pub(crate) fn read<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Jpeg<'a>> {
     if (coded as f64) * 8.0 < blocks {
         return Err(Error::truncated("a JPEG with fewer bits than blocks"));
     }
-    jpeg.scans = scans;
     jpeg.bytes = &bytes[..at];
     jpeg.profile = joined(profile);
     Ok(jpeg)
