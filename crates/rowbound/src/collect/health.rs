@@ -37,6 +37,7 @@ impl CurrentError {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CollectorHealth {
     /// What keeps its workers from their work; `None`: nothing.
+    #[serde(rename = "trouble")]
     pub error: Option<CurrentError>,
     /// Since when that is so.
     pub since: Timestamp,
@@ -97,6 +98,17 @@ impl CurrentErrors {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Programs show it to their own monitoring.
+    #[test]
+    fn its_fields_keep_their_names_as_json() {
+        let mut errors = CurrentErrors::default();
+        errors.set(Source::Worker(0), &Error::new(Kind::StorageUnreachable, "the folder is away"));
+        let health =
+            CollectorHealth { error: errors.worst().cloned(), since: Timestamp::UNIX_EPOCH, last_batch: None, transactions: Vec::new() };
+        let json = serde_json::to_value(health).unwrap();
+        assert_eq!(json.as_object().unwrap().keys().collect::<Vec<_>>(), ["last_batch", "since", "transactions", "trouble"]);
+    }
 
     #[test]
     fn what_only_a_person_can_end_is_told_first() {
