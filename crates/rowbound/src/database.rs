@@ -47,7 +47,7 @@ pub(crate) use pages::Paging;
 pub use pages::{ColumnScan, ValuePage, Values};
 pub use pool::Pool;
 pub use queue::Queue;
-pub(crate) use record::{deepened, over, overtaken, read_record, relied_on, shaded, unchanged, unchanged_or_none};
+pub(crate) use record::{deepened, gapped, over, overtaken, read_record, relied_on, shaded, unchanged, unchanged_or_none};
 pub use schema::Schema;
 pub(crate) use words::{
     YOUNG, by_waits, heartbeat_text, knows_outcomes, outcomes, read_heartbeat, read_outcome, read_upkeep, read_waits, write_upkeep,

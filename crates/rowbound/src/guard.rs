@@ -178,10 +178,11 @@ impl Guard {
         let why = why.join("; ");
         let since = *self.whole.lock().unwrap_or_else(|e| e.into_inner());
         let mut repaired = record.clone();
-        match repaired.gaps.last_mut().filter(|gap| gap.since == since) {
-            // An earlier try told of it, and did not get to the triggers.
-            Some(gap) => *gap = Gap { since, until: Some(now), why: why.clone() },
-            None => repaired.gaps.push(Gap { since, until: Some(now), why: why.clone() }),
+        let gap = Gap { since, until: Some(now), why: why.clone() };
+        match repaired.gaps.last_mut().filter(|last| last.since == since) {
+            // An earlier try recorded it, and did not get to the triggers.
+            Some(last) => *last = gap,
+            None => repaired.gaps.push(gap),
         }
         let repaired = self.db.install_after(Some(&record), &self.bound, &repaired).await?;
         tracing::warn!(%why, since = %since, "capture was incomplete and is back; files that were released in between may be left over");

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 
 use crate::{
-    capture::{Installation, Reliance, ValuesSeen},
+    capture::{Gap, Installation, Reliance, ValuesSeen},
     error::{Error, Kind, Result},
 };
 
@@ -101,6 +101,12 @@ pub(crate) fn deepened(standing: Option<&str>, seen: &[(i32, ValuesSeen)]) -> Re
         }
     }
     Ok(record)
+}
+
+/// The record that stands, if it still is `before` (see [`unchanged`]), with these gaps.
+pub(crate) fn gapped(standing: Option<&str>, before: &Installation, gaps: &[Gap]) -> Result<Installation> {
+    unchanged(standing, Some(before))?;
+    Ok(Installation { gaps: gaps.to_vec(), ..stands(standing)? })
 }
 
 /// The record that stands, with these bindings' shadow modes changed.

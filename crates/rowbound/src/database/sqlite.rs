@@ -90,8 +90,8 @@ impl Drop for WriteLock {
 
 impl WriteLock {
     async fn take(connection: PoolConnection<Driver>) -> Result<Self> {
-        // Before the lock is had: the statement goes on on the connection's own thread when its future is dropped, and in the pool the connection would keep every
-        // writer out.
+        // Before the statement: it goes on in the connection's own thread if this future is dropped. A connection that went back to the pool would then get the lock,
+        // and keep every writer out.
         let mut lock = WriteLock(Some(connection));
         if let Err(e) = sqlx::query("BEGIN IMMEDIATE").execute(lock.connection()).await {
             lock.0 = None;

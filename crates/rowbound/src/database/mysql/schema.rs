@@ -7,7 +7,7 @@ use super::{Mysql, alone, fault, inspect, install, maybe_text, snapshot, text};
 use crate::{
     capture::{Bound, Inspection, Installation, Snapshot, ValuesSeen},
     crash,
-    database::{Schema, deepened, over, read_record, shaded, unchanged, unchanged_or_none},
+    database::{Schema, deepened, gapped, over, read_record, shaded, unchanged, unchanged_or_none},
     error::{Error, Kind, Result},
 };
 
@@ -80,12 +80,8 @@ impl Schema for Mysql {
         if let Some(before) = before
             && before.gaps != record.gaps
         {
-            // Each statement that makes a trigger commits: killed behind the last one, nobody would learn that there was a gap.
-            let told = |standing: Option<&str>| {
-                unchanged(standing, Some(before))?;
-                over(standing, &Installation { gaps: record.gaps.clone(), ..before.clone() })
-            };
-            self.store(told).await?;
+            // Each statement that makes a trigger commits. If a process is killed after the last one, only this record shows the gap.
+            self.store(|standing| gapped(standing, before, &record.gaps)).await?;
         }
         install::install(self, bound).await?;
         let mut record = Installation { snapshot: self.snapshot(bound).await?, ..record.clone() };
