@@ -127,27 +127,21 @@ fn check_binding(b: &Binding) -> Result<()> {
 }
 
 fn check_prefixes(b: &Binding) -> Result<()> {
-    if let Reading::Url { prefixes } | Reading::Json { prefixes, .. } | Reading::Array { prefixes } | Reading::Raw { prefixes, .. } =
-        &b.reading
-    {
-        for prefix in prefixes {
-            if !prefix.ends_with('/') || prefix.contains(['%', '?', '#']) {
-                return Err(Error::new(Kind::Config, "`prefix` must end with `/` and hold no `%`, `?` or `#`")
-                    .with("binding", &b.column)
-                    .with("prefix", format_args!("{prefix:?}"))
-                    .hint("write what stands before the file's name in the column, for example \"https://cdn.example.com/media/\""));
-            }
+    let (prefixes, hint): (&[String], _) = match &b.reading {
+        Reading::Url { prefixes } | Reading::Json { prefixes, .. } | Reading::Array { prefixes } | Reading::Raw { prefixes, .. } => {
+            (prefixes, "write what stands before the file's name in the column, for example \"https://cdn.example.com/media/\"")
         }
+        Reading::Text(finder) => (
+            finder.prefixes(),
+            "write what stands before the file's name in a URL: \"/media/\" also finds https://www.example.com/media/..",
+        ),
+        Reading::Name | Reading::Key => return Ok(()),
+    };
+    match prefixes.iter().find(|prefix| !prefix.ends_with('/') || prefix.contains(['%', '?', '#'])) {
+        None => Ok(()),
+        Some(prefix) => Err(Error::new(Kind::Config, "`prefix` must end with `/` and hold no `%`, `?` or `#`")
+            .with("binding", &b.column)
+            .with("prefix", format_args!("{prefix:?}"))
+            .hint(hint)),
     }
-    if let Reading::Text(finder) = &b.reading {
-        for prefix in finder.prefixes() {
-            if !prefix.ends_with('/') || prefix.contains(['%', '?', '#']) {
-                return Err(Error::new(Kind::Config, "`prefix` must end with `/` and hold no `%`, `?` or `#`")
-                    .with("binding", &b.column)
-                    .with("prefix", format_args!("{prefix:?}"))
-                    .hint("write what stands before the file's name in a URL: \"/media/\" also finds https://www.example.com/media/.."));
-            }
-        }
-    }
-    Ok(())
 }
