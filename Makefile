@@ -17,8 +17,9 @@ blog: ## a blog to click through, at http://127.0.0.1:3000; ARGS="8000 FOLDER" f
 test: ## every test, on SQLite, PostgreSQL, MariaDB, MySQL and S3 (Garage with GARAGE)
 	ROWBOUND_TEST_ROOM=$$(scripts/test-room) scripts/with-test-servers scripts/test
 
-test-fast: ## the short tests, on SQLite and a folder: in a minute and a half once they are built
+test-fast: ## the short tests, on SQLite and a folder
 	scripts/cargo-tool nextest
+	scripts/image-tools
 	cargo nextest run --workspace --locked --features rowbound-cli/images --profile fast
 
 lint: ## format, clippy, rustdoc, licences

@@ -237,7 +237,7 @@ async fn an_original_and_its_derivative(backend: Backend, replaced: bool) {
 async fn standing_at(world: &World, point: &str, crash_at: Option<&str>) -> (Running, Place) {
     for _ in 0..5 {
         let (held, place) = rowbound(world).held_at(point);
-        let held = crash_at.into_iter().fold(held, |held, at| held.env("ROWBOUND_CRASH_AT", at));
+        let held = if let Some(at) = crash_at { held.env("ROWBOUND_CRASH_AT", at) } else { held };
         let mut worker = held.spawn(&["collect", "--retry-now", "--lease", "1s", "--workers", "1", "--patience", "40s"]);
         if place.reached_or_ended(&mut worker, DEADLINE).await {
             return (worker, place);
