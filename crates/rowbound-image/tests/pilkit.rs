@@ -162,8 +162,8 @@ fn other_crops_of_photographs_are_pilkits() {
             assert!(found > decibels, "{picture} {processor}: {found} dB");
         }
     }
-    // zune-jpeg rounds otherwise than libjpeg (by 4 of 255 at most, 57 dB on the whole picture), and of two ends with nearly the same entropy the other
-    // may then go: two of the eleven are cut 3 and 16 pixels beside pilkit's place.
+    // The decoder without C code rounds otherwise than libjpeg, and of two ends with nearly the same entropy the other may then go: at most two of the eleven
+    // are cut beside pilkit's place.
     let allowed = if cfg!(feature = "turbo") { 0 } else { 2 };
     assert!(elsewhere.len() <= allowed, "cut elsewhere: {elsewhere:?}");
 }

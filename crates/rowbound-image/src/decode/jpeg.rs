@@ -12,7 +12,7 @@ pub(crate) fn decode(jpeg: &Jpeg<'_>, target: Option<(u32, u32)>, limits: &Limit
         4 => Mode::Cmyk,
         _ => Mode::Rgb,
     };
-    let scale = scale(size, target);
+    let scale = codec::scale(jpeg, scale(size, target));
     let pixels = f64::from(size.0) * f64::from(size.1);
     // A progressive picture's coefficients, two bytes each, are held until its last scan.
     let coefficients = if jpeg.progressive { (pixels * jpeg.samples_per_pixel * 2.0) as u64 } else { 0 };
@@ -46,6 +46,11 @@ mod codec {
 
     /// Rows become pixels as they come.
     pub(super) const PLANES: f64 = 0.0;
+
+    /// Where chroma has fewer samples, libjpeg scales it less.
+    pub(super) fn scale(_: &Jpeg<'_>, scale: u32) -> u32 {
+        scale
+    }
 
     /// Whether what libjpeg warned of last means that pixels were made up. Some cameras pad the data, and libjpeg then counts bytes before the end
     /// marker; but it counts them after a damage too, when it lost its place, and only its last warning is known.
@@ -88,13 +93,19 @@ mod codec {
 
 #[cfg(not(feature = "turbo"))]
 mod codec {
-    // jpeg-decoder is in maintenance mode, and zune-jpeg is developed. But zune-jpeg 0.5 decodes the whole picture always: 69 MB where this takes 3 for a thumbnail of 24
-    // megapixels, 138 instead of 75 where they are progressive; and it makes garbage, without a word, of components that come one after the other.
+    // jpeg-decoder is in maintenance mode, and zune-jpeg is developed. But zune-jpeg 0.5 decodes the whole picture always: 69 MB where this takes 7 for a thumbnail of 24
+    // megapixels, 138 instead of 77 where they are progressive; and it makes garbage, without a word, of components that come one after the other.
     use super::*;
     use crate::error::Error;
 
     /// Each component is decoded whole, a byte a sample, before they are put together.
     pub(super) const PLANES: f64 = 1.0;
+
+    /// Chroma is scaled as luma is, whether it has fewer samples or not: half the scale keeps it at twice the target, too. Otherwise a thumbnail loses 0.2 dB.
+    pub(super) fn scale(jpeg: &Jpeg<'_>, scale: u32) -> u32 {
+        let fewer = jpeg.samples_per_pixel < f64::from(jpeg.components);
+        if fewer { (scale / 2).max(1) } else { scale }
+    }
 
     pub(super) fn decode(jpeg: &Jpeg<'_>, mode: Mode, scale: u32) -> Result<Raster> {
         let mut decoder = jpeg_decoder::Decoder::new(jpeg.bytes);
