@@ -6,7 +6,7 @@
 //! others use. So it is in a value that cannot be read.
 //!
 //! Mentions are looked for in the value as it stands and with its escapes (percent, entities, JSON) taken away, layer by layer; in each normal form of the name, of a key
-//! that is no path also as its path; in paths as they are walked (`a//b`, `a/./b`, `a/x/../b`, `a\b`), and with a `+` for each blank. In bytes that are no text a name may stand next to a letter. Where a
+//! that is no path also as its path; in paths as they are walked (`a//b`, `a/./b`, `a/x/../b`, `a\b`) and without dots at the end of a part (`a./b`), and with a `+` for each blank. In bytes that are no text a name may stand next to a letter. Where a
 //! query's values hold one name each, whatever they could mean counts, as in a column.
 
 use std::{
@@ -21,7 +21,7 @@ use aho_corasick::AhoCorasick;
 use super::{
     Reading, Resolved,
     spelled::aliases,
-    views::{ALL, BACKSLASH, CONTROL, ENTITY, PERCENT, PLUS, peel, walked},
+    views::{ALL, BACKSLASH, CONTROL, ENTITY, PERCENT, PLUS, peel, undotted, walked},
 };
 use crate::name::{FileName, Names};
 
@@ -203,8 +203,12 @@ impl Scan {
             self.mentions_in(ours, binary, take);
         }
         for view in [Some(view), ours.as_deref()].into_iter().flatten() {
-            if let Some(walked) = walked(view) {
-                self.mentions_in(&walked, binary, take);
+            let walked = walked(view);
+            if let Some(walked) = &walked {
+                self.mentions_in(walked, binary, take);
+            }
+            if let Some(undotted) = undotted(walked.as_deref().unwrap_or(view)) {
+                self.mentions_in(&undotted, binary, take);
             }
         }
         if self.0.blank
@@ -366,6 +370,15 @@ mod tests {
         for value in ["<img src='..\\2024\\a.jpg'>", r#"{"file":"D:\\uploads\\2024\\a.jpg"}"#, "/media/x/..//2024/./a.jpg?v=1"] {
             assert_eq!(held(&text, &["2024/a.jpg", "24/a.jpg"], value), ["2024/a.jpg"], "{value}");
         }
+    }
+
+    #[test]
+    fn dots_at_the_end_of_a_part_may_be_left_out() {
+        let text = Binding::text("t.c", "default", ["/media/"]).unwrap();
+        for value in ["<img src='/media/Acme%20Inc./a.jpg.'>", r#"{"file":"Acme Inc.\\a.jpg."}"#, "/media/x/../Acme Inc./a.jpg..?v=1"] {
+            assert_eq!(held(&text, &["Acme Inc/a.jpg", "Inc/a.jpg"], value), ["Acme Inc/a.jpg", "Inc/a.jpg"], "{value}");
+        }
+        assert_eq!(held(&text, &["a/b.jpg"], "a.x/b.jpg"), [""; 0]);
     }
 
     #[test]

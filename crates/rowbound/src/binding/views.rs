@@ -1,4 +1,4 @@
-//! Other views of a value: its escapes taken away, its paths walked.
+//! Other views of a value: its escapes taken away, its paths walked, without dots at the end of their parts.
 
 use super::text::{entity, escape};
 
@@ -40,6 +40,22 @@ pub(super) fn walked(text: &[u8]) -> Option<Vec<u8>> {
         changed = true;
     }
     changed.then_some(out)
+}
+
+/// The text without the dots before a separator: a service that leaves them out (Azure) stores `a./b` under `a/b`. `None` if there are none. Dots at the end of a
+/// path need no view: what follows a name in a text may be a dot.
+pub(super) fn undotted(text: &[u8]) -> Option<Vec<u8>> {
+    if !text.windows(2).any(|pair| pair == b"./") {
+        return None;
+    }
+    let mut out: Vec<u8> = Vec::with_capacity(text.len());
+    for &b in text {
+        while b == b'/' && out.last() == Some(&b'.') {
+            out.pop();
+        }
+        out.push(b);
+    }
+    Some(out)
 }
 
 /// Kinds of escapes: `%2F`, `&amp;`, `\/` and `\u00e9`, `\n`, and the `+` of a form for a blank.
@@ -122,6 +138,13 @@ mod tests {
         ] {
             let walked = walked(text.as_bytes()).map_or(text.to_owned(), |text| String::from_utf8(text).unwrap());
             assert_eq!(walked, path);
+        }
+    }
+
+    #[test]
+    fn dots_before_a_separator_are_left_out() {
+        for (text, path) in [("Acme Inc./a..jpg.", Some("Acme Inc/a..jpg.")), ("a.../b./c", Some("a/b/c")), ("a.b/.c", None), ("", None)] {
+            assert_eq!(undotted(text.as_bytes()).map(|text| String::from_utf8(text).unwrap()).as_deref(), path);
         }
     }
 }

@@ -30,7 +30,8 @@ pub(super) fn is_odd(f: &str, odd: &NonPlain) -> String {
     // A control character is odd at an end only; one within a name says nothing else. `GLOB '*[..]*'` would take twice as long.
     let rest = |r: &str| {
         format!(
-            "(instr({r}, '%') OR instr({r}, '?') OR instr({r}, '#') OR instr({r}, '//') OR instr({r}, '/.') OR instr({r}, '\\') OR substr({r}, 1, 1) IN ('/', '.') \
+            "(instr({r}, '%') OR instr({r}, '?') OR instr({r}, '#') OR instr({r}, '//') OR instr({r}, '/.') OR instr({r}, './') OR instr({r}, '\\') \
+             OR substr({r}, 1, 1) IN ('/', '.') OR substr({r}, -1) = '.' \
              OR instr({r}, '\"') OR instr({r}, '<') OR instr({r}, ',') OR instr({r}, ';') OR instr({r}, '|') OR instr({r}, char(10)) \
              OR instr({r}, '](') OR instr({r}, '[''') OR instr({r}, 'url(') \
              OR length({r}) <> length(CAST({r} AS BLOB)) OR trim({r}, ' ' || char(9, 10, 11, 12, 13)) COLLATE BINARY <> {r})"
