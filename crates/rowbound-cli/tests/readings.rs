@@ -344,6 +344,51 @@ async fn postgres_a_file_that_could_not_come_back_is_not_moved() {
     assert_eq!([world.outcomes("d/x.jpg").await, world.outcomes("d/y.jpg").await], [["kept"], ["trashed"]]);
 }
 
+/// A whole life on Azure, where `\` is `/` and dots at the end are none: a file goes with its last row, a row that spells it so holds it, and a sweep takes what no
+/// row references.
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_files_in_azblob_follow_their_rows() {
+    let place = ServicePlace::new(&Arc::new(ServiceServer::start(ServiceServerKind::Azblob)));
+    let files = ["d/gone.jpg", "d/kept.jpg", "d/orphan \u{e9}&.jpg", "d/windows.jpg", "e/windows.jpg", "f/Acme Inc/logo.png"];
+    let rows = ["d/gone.jpg", "d/kept.jpg", "d/windows.jpg", "d\\windows.jpg", "e\\windows.jpg", "f/Acme Inc./logo.png."];
+    let mut world = world(Backend::Sqlite, Reading::Name, &[], &rows).await;
+    world.storage = place.plan(Trash::Keep(Duration::from_secs(3600))).grace(Duration::ZERO).min_age(Duration::ZERO);
+    for name in files {
+        place.put(&FileName::parse(name).expect("a name"), name.as_bytes()).await;
+    }
+    let there = async || {
+        let mut there = Vec::new();
+        for name in files {
+            let bytes = place.get(&FileName::parse(name).expect("a name")).await;
+            assert!(bytes.as_deref().is_none_or(|bytes| bytes == name.as_bytes()), "{name} is another");
+            there.extend(bytes.map(|_| name));
+        }
+        there
+    };
+    let attached = rowbound(&world).run(&["attach"]).await.expect(0);
+    assert!(!attached.stdout.contains("experimental"), "{}", attached.stdout);
+    world.grown().await;
+
+    world.db.exec("delete from doc where file in ('d/gone.jpg', 'd/windows.jpg')").await;
+    rowbound(&world).run(&["collect", "--retry-now"]).await.expect(0);
+    assert_eq!([world.outcomes("d/gone.jpg").await, world.outcomes("d/windows.jpg").await], [["trashed"], ["kept"]]);
+    assert_eq!(there().await, files[1..]);
+
+    let report = swept(&world).await;
+    let kept = ["d/kept.jpg", "d/windows.jpg", "e/windows.jpg", "f/Acme Inc/logo.png"];
+    assert_eq!(there().await, kept, "{report:#}");
+    assert_eq!(report["otherwise"]["files"], 3, "{report:#}");
+    assert_eq!(world.outcomes(files[2]).await, ["trashed"]);
+    rowbound(&world).run(&["restore", "d/gone.jpg"]).await.expect(0);
+    assert_eq!(there().await, [&["d/gone.jpg"], &kept[..]].concat());
+
+    // The last row of a spelling that is no name here: its file is the sweep's.
+    world.db.exec("delete from doc where file like '%windows.jpg'").await;
+    rowbound(&world).run(&["collect", "--retry-now"]).await.expect(1);
+    assert_eq!(world.outcomes("d\\windows.jpg").await, ["refused"]);
+    rowbound(&world).run(&["detach"]).await.expect(0);
+}
+
 /// Deletion is stopped by a new column: what a row references comes back from the trash all the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlite_files_come_back_while_deletion_is_stopped() {

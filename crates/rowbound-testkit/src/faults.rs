@@ -54,7 +54,7 @@ pub enum Ask {
     Get,
     /// `PUT` of an object.
     Put,
-    /// `PUT` of an object with `x-amz-copy-source`.
+    /// `PUT` of an object with `x-amz-copy-source`, or Azure's `x-ms-copy-source`.
     Copy,
     /// `PUT` of an object with `x-amz-acl`.
     PutAccess,
@@ -89,7 +89,7 @@ impl Ask {
             Method::GET if has("versions") => Ask::ListVersions,
             Method::GET if object && !has("uploadId") => Ask::Get,
             Method::GET if has("list-type") || head.uri.query().is_none() => Ask::List,
-            Method::PUT if head.headers.contains_key("x-amz-copy-source") => Ask::Copy,
+            Method::PUT if ["x-amz-copy-source", "x-ms-copy-source"].iter().any(|name| head.headers.contains_key(*name)) => Ask::Copy,
             Method::PUT if object && head.headers.contains_key("x-amz-acl") => Ask::PutAccess,
             Method::PUT if object => Ask::Put,
             Method::DELETE if object && !has("uploadId") => Ask::Delete,

@@ -23,7 +23,7 @@ pub mod receiver; // a web server that webhooks call
 pub mod s3; // S3 servers to stop and kill, and a plain client
 pub mod places; // the storages of this workspace, as the suite wants them
 pub mod server; // servers out of the environment, and servers of one's own to stop and kill
-pub mod services; // WebDAV and SFTP servers
+pub mod services; // WebDAV, SFTP and Azure servers
 pub mod sessions; // what a session of the engine is
 pub mod storage_suite; // the contract of a storage, sentence by sentence
 pub mod trace; // what was done, for the checker of the protocol's model

@@ -106,6 +106,11 @@ async fn sftp_passes_the_suite() {
     on_service(ServiceServerKind::Sftp).await;
 }
 
+#[tokio::test]
+async fn azblob_passes_the_suite() {
+    on_service(ServiceServerKind::Azblob).await;
+}
+
 /// The columns of the table in docs/storages.md; each is proved by a test above.
 fn columns() -> Vec<(&'static str, Abilities)> {
     vec![
@@ -119,6 +124,7 @@ fn columns() -> Vec<(&'static str, Abilities)> {
         ("no trash", Way::Erase.can(S3Kind::S3sFs)),
         ("WebDAV (WsgiDAV)", ServicePlace::can(ServiceServerKind::Webdav)),
         ("SFTP (OpenSSH)", ServicePlace::can(ServiceServerKind::Sftp)),
+        ("Azure (Azurite)", ServicePlace::can(ServiceServerKind::Azblob)),
     ]
 }
 

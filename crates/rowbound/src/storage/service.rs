@@ -244,6 +244,11 @@ impl Inner {
         format!("{RESERVED}/{rest}")
     }
 
+    /// Whether folders are more than a part of names. OpenDAL says that it makes folders of containers, too: by an empty object whose name ends with `/`.
+    fn has_folders(&self) -> bool {
+        self.wire.can.create_dir && matches!(self.kind.place, services::Place::Host(_))
+    }
+
     /// What the service was seen to honour.
     async fn honoured<'a>(&self, proof: &'a Proof) -> Result<&'a Capabilities> {
         let proved = proof.honoured().await?;
@@ -259,6 +264,12 @@ impl Inner {
     fn refusal(&self, name: &FileName) -> Option<&'static str> {
         if self.kind.strips && name.as_str().contains(|c: char| c.is_control() || services::URL_MARKS.contains(&c)) {
             return Some("it holds `;`, `?`, `#` or a control character: the service may take another name for it");
+        }
+        let folded = |part: &str| part.ends_with('.') || part.contains(|c: char| c.is_control() || c == '\\');
+        if self.kind.folds && name.as_str().split('/').any(folded) {
+            return Some(
+                "it holds `\\`, a dot at the end of a part or a control character: the service would take another name for it, or none",
+            );
         }
         stat::exact(name.as_str()).err()
     }

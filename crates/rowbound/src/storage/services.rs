@@ -22,7 +22,7 @@ pub struct ServiceKind {
     pub url: &'static str,
     /// Options whose values are secrets.
     pub secrets: &'static [&'static str],
-    /// The server on which a test proves it; `None` if no test does.
+    /// The server on which the tests prove it. `None` makes it [experimental](ServiceKind::is_experimental).
     pub proved_on: Option<&'static str>,
     /// What stands between `://` and `?`.
     pub(crate) place: Place,
@@ -35,6 +35,11 @@ pub struct ServiceKind {
     /// The name that a file is renamed to stands in a URL, in a header, which some servers decode before they take it apart: what follows [`URL_MARKS`]
     /// is lost, and control characters are left out, so that a rename would go astray. Such names are refused.
     pub(crate) strips: bool,
+    /// It stores a name with `\` under the one with `/`, leaves out dots at the end of a part of a name, and holds no control characters (Azure: what rclone's tests
+    /// saw there). Such names are refused; a row that has one holds the file that it leads to, as on every storage ([`Reading::holds`](crate::binding::Reading::holds)).
+    pub(crate) folds: bool,
+    /// It can sign a URL for one file and a short time. Where OpenDAL hands out the storage's own login instead, it cannot.
+    pub(crate) signs: bool,
 }
 
 /// What separates the parts of a URL behind the path.
@@ -63,6 +68,31 @@ const fn kind(scheme: &'static str, feature: &'static str, built: bool) -> Servi
         behind: Duration::ZERO,
         overlooks: false,
         strips: false,
+        folds: false,
+        signs: true,
+    }
+}
+
+impl ServiceKind {
+    /// No test runs against a server of this kind. The documents, hints and `attach` say so.
+    pub const fn is_experimental(&self) -> bool {
+        self.proved_on.is_none()
+    }
+
+    /// What `attach` says of a storage on it, if it is experimental.
+    pub fn warning(&self, storage: &str) -> Option<String> {
+        self.is_experimental().then(|| {
+            format!(
+                "storage {storage}: {} is experimental: our tests do not run against such a server, so we cannot vouch for what is deleted there; keep a \
+                 backup of the files, and try it in shadow mode first (`rowbound attach --shadow`)",
+                self.scheme
+            )
+        })
+    }
+
+    /// Its scheme, as a list of services shows it.
+    fn listed(&self) -> String {
+        format!("{}://{}", self.scheme, if self.is_experimental() { " (experimental)" } else { "" })
     }
 }
 
@@ -73,6 +103,9 @@ pub const SERVICES: [ServiceKind; 5] = [
         url: "azblob://CONTAINER/ROOT?endpoint=https://ACCOUNT.blob.core.windows.net&account_name=ACCOUNT&account_key=${AZURE_KEY}",
         secrets: &["account_key", "sas_token", "encryption_key", "encryption_key_sha256"],
         place: Place::Container("container"),
+        proved_on: Some("Azurite"),
+        folds: true,
+        signs: false, // OpenDAL's signed URL holds the `sas_token` of `url`, with all its rights and its whole life
         ..kind("azblob", "service-azblob", cfg!(feature = "service-azblob"))
     },
     ServiceKind {
@@ -111,17 +144,22 @@ pub const SERVICES: [ServiceKind; 5] = [
     },
 ];
 
+/// The service with this scheme, whether this build has it or not.
+pub fn known(scheme: &str) -> Option<&'static ServiceKind> {
+    SERVICES.iter().find(|s| s.scheme == scheme)
+}
+
 /// The service with this scheme, if this build has it.
 ///
 /// # Errors
 /// [`Kind::Config`] says how to get a build that has it, or which services there are.
 pub fn find(scheme: &str) -> Result<&'static ServiceKind> {
-    match SERVICES.iter().find(|s| s.scheme == scheme) {
+    match known(scheme) {
         Some(service) if service.built => Ok(service),
         Some(service) => Err(Error::new(Kind::Config, format!("this build has no {scheme} in it"))
             .hint(format!("cargo install rowbound-cli --features {}", service.feature))),
         None => {
-            let known: Vec<_> = SERVICES.iter().map(|s| format!("{}://", s.scheme)).collect();
+            let known: Vec<_> = SERVICES.iter().map(ServiceKind::listed).collect();
             Err(Error::new(Kind::Config, format!("there is no kind of storage that is called {scheme:?}"))
                 .hint(format!("known are folder:, s3://, {}; docs/storages.md explains why others are not", known.join(", "))))
         }
@@ -132,7 +170,7 @@ pub fn find(scheme: &str) -> Result<&'static ServiceKind> {
 pub fn table() -> String {
     let mut text = "| django-storages | `url` | Cargo feature | proved by a test on |\n| --- | --- | --- | --- |\n".to_owned();
     for s in &SERVICES {
-        let proved = s.proved_on.unwrap_or("no server: only `attach` tries it");
+        let proved = s.proved_on.unwrap_or("no server, **experimental**: only `attach` tries it");
         text += &format!("| {} | `{}` | `{}` | {proved} |\n", s.django, s.url, s.feature);
     }
     text
@@ -150,6 +188,20 @@ mod tests {
         }
         let unknown = find("gopher").unwrap_err();
         assert!(SERVICES.iter().all(|s| unknown.hint_text().unwrap().contains(s.scheme)), "{unknown:?}");
+    }
+
+    #[test]
+    fn what_no_test_runs_against_is_experimental_and_says_so() {
+        for service in &SERVICES {
+            let marked = find("gopher").unwrap_err().hint_text().unwrap().contains(&format!("{}:// (experimental)", service.scheme));
+            assert_eq!(marked, service.is_experimental(), "{}", service.scheme);
+            match service.warning("media") {
+                Some(text) => assert!(text.starts_with(&format!("storage media: {} is experimental: ", service.scheme)), "{text}"),
+                None => assert!(service.proved_on.is_some(), "{}", service.scheme),
+            }
+        }
+        let experimental: Vec<_> = SERVICES.iter().filter(|s| s.is_experimental()).map(|s| s.scheme).collect();
+        assert_eq!(experimental, ["ftp", "swift"]);
     }
 
     #[test]

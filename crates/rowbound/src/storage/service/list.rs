@@ -53,7 +53,7 @@ impl Inner {
             return Ok(false);
         }
         // Where folders are more than a part of names, the listing of a file as a folder is anything: OpenDAL may even panic.
-        Ok(!self.wire.can.create_dir || matches!(self.stat(path).await?, PathStat::Other(_)))
+        Ok(!self.has_folders() || matches!(self.stat(path).await?, PathStat::Other(_)))
     }
 
     async fn read_folder(&self, folder: &str) -> Result<Vec<(String, EntryMode)>, Failure> {

@@ -76,7 +76,7 @@ impl Inner {
         if there {
             self.erase(&path).await.map_err(|e| self.broke(&e, "cannot remove the storage's marker").with("path", &path))?;
         }
-        if left == 0 && self.wire.can.create_dir {
+        if left == 0 && self.has_folders() {
             // A folder that is not empty stays, whoever put something into it.
             let _ = self.prune(&self.own("")).await;
         }
@@ -104,7 +104,7 @@ impl Inner {
         for (path, mode) in self.entries(folder).await? {
             empty &= mode.is_dir() && path.starts_with(folder) && Box::pin(self.prune(&path)).await?;
         }
-        if empty && self.wire.can.create_dir {
+        if empty && self.has_folders() {
             self.wire.call(|| self.wire.op.delete(folder)).await?;
         }
         Ok(empty)

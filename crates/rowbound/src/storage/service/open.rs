@@ -45,11 +45,11 @@ fn options(kind: &ServiceKind, at: &Service) -> Result<BTreeMap<String, String>>
         options.entry(key.to_owned()).or_insert(value);
     };
     match kind.place {
-        Place::Container(option) => {
-            if !first.is_empty() {
-                set(option, first.to_owned());
-            }
-        }
+        Place::Container(option) => match first {
+            "" if !at.options.contains_key(option) => return Err(bad("names no container")),
+            "" => {}
+            container => set(option, container.to_owned()),
+        },
         Place::Host(scheme) => {
             if first.contains('@') && (kind.scheme != "sftp" || first.split('@').next().is_some_and(|user| user.contains(':'))) {
                 return Err(bad("holds credentials in its host: they are options"));

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     clock,
     error::{Error, Result},
+    name::FileName,
     storage::{Capabilities, Conditional, FileVersion},
 };
 
@@ -142,6 +143,10 @@ impl Inner {
             }
         }
         for (other, differ) in OTHERS {
+            // What is refused is never sent.
+            if FileName::parse(other).is_ok_and(|name| self.refusal(&name).is_some()) {
+                continue;
+            }
             match self.stat(&format!("{folder}{other}")).await {
                 Ok(PathStat::Missing) => {}
                 Ok(_) => {

@@ -161,12 +161,15 @@ impl Inner {
     /// Deletes a path; `true` if that was on a condition.
     pub(super) async fn delete_if(&self, path: &str, condition: Option<&Version>) -> Result<bool, Failure> {
         let (op, can) = (&self.wire.op, &self.wire.can);
+        // Where the answer was lost and the file is gone, a second attempt would say that the condition does not hold, as if another had deleted it.
+        let there = || async { matches!(self.stat(path).await, Ok(PathStat::File(_))) };
         match condition {
             Some(Version { version: Some(version), .. }) if can.delete_with_if_version_match => {
-                self.wire.call(|| async { op.delete_with(path).if_version_match(version).await }).await.map(|()| true)
+                let delete = || async { op.delete_with(path).if_version_match(version).await };
+                self.wire.call_while(there, delete).await.map(|()| true)
             }
             Some(Version { etag: Some(etag), .. }) if can.delete_with_if_match => {
-                self.wire.call(|| async { op.delete_with(path).if_match(etag).await }).await.map(|()| true)
+                self.wire.call_while(there, || async { op.delete_with(path).if_match(etag).await }).await.map(|()| true)
             }
             _ => self.wire.call(|| op.delete(path)).await.map(|()| false),
         }

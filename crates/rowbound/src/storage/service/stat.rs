@@ -11,6 +11,9 @@ use crate::{
 /// Why a file's time says nothing where files are written by name: `rsync -t`, `sftp put -p`, FTP's MFMT and Nextcloud's X-OC-MTime set it.
 const SETTABLE: &str = "its modification time can be set by whoever uploads";
 
+/// With this among its metadata an empty blob stands for a folder: accounts with a hierarchical namespace (Data Lake Storage) and Hadoop write such.
+const FOLDER_MARK: &str = "hdi_isfolder";
+
 /// What lies under a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PathStat {
@@ -77,6 +80,9 @@ impl Inner {
             EntryMode::FILE => {}
             EntryMode::DIR => return Ok(PathStat::Other("it is a folder")),
             EntryMode::Unknown => return Ok(PathStat::Other("it is neither a file nor a folder")),
+        }
+        if meta.user_metadata().is_some_and(|own| own.get(FOLDER_MARK).is_some_and(|mark| mark.eq_ignore_ascii_case("true"))) {
+            return Ok(PathStat::Other("it stands for a folder"));
         }
         let Some(modified) = meta.last_modified() else {
             return Err(Failure::new(ErrorKind::Unsupported, "the service does not tell when the file was modified"));

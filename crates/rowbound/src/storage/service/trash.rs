@@ -123,7 +123,7 @@ impl Inner {
                     continue;
                 }
             };
-            if files.is_empty() && clock::passed(batch.at, BATCH_TIME, Timestamp::now()) && self.wire.can.create_dir {
+            if files.is_empty() && clock::passed(batch.at, BATCH_TIME, Timestamp::now()) && self.has_folders() {
                 let folder = self.own(&format!("{FOLDER}{}/", batch.id));
                 if let Err(e) = self.prune(&folder).await {
                     page.cannot(self.broke(&e, "cannot remove an empty folder of the trash").with("folder", &folder));

@@ -230,6 +230,7 @@ impl Inner {
         }
         let (path, op, can) = (name.as_str(), &self.wire.op, &self.wire.can);
         let signed = match access {
+            _ if !self.kind.signs => return Err(cannot_sign(&self.name)),
             Access::Get if can.presign_read => op.presign_read(path, ttl).await,
             Access::Put { content_type, .. } if can.presign_write => op.presign_write_with(path, ttl).content_type(content_type).await,
             _ => return Err(cannot_sign(&self.name)),

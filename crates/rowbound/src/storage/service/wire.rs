@@ -29,6 +29,11 @@ const ANSWER: Duration = Duration::from_secs(20);
 /// How long a copy may take, or a rename where that is one: the service moves the bytes meanwhile.
 const LONGEST: Duration = Duration::from_secs(300);
 
+/// Whether a failure may pass. OpenDAL calls each failure of a copy persistent, a server's "later" too.
+fn may_pass(e: &Failure) -> bool {
+    e.is_temporary() || e.kind() == ErrorKind::RateLimited || (e.is_persistent() && e.kind() == ErrorKind::Unexpected)
+}
+
 #[derive(Debug)]
 pub(super) struct Wire {
     pub op: Operator,
@@ -80,13 +85,30 @@ impl Wire {
         F: Future<Output = Result<T, Failure>>,
         N: Future<Output = bool>,
     {
+        self.again_if(LONGEST, nothing, call).await
+    }
+
+    /// Makes a call that may change what it would answer, and makes it again only if it failed for now and things are still as they `were`.
+    pub(super) async fn call_while<T, F, N>(&self, were: impl Fn() -> N, call: impl Fn() -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+        N: Future<Output = bool>,
+    {
+        self.again_if(ANSWER, were, call).await
+    }
+
+    async fn again_if<T, F, N>(&self, limit: Duration, can: impl Fn() -> N, call: impl Fn() -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+        N: Future<Output = bool>,
+    {
         let mut pause = PAUSE;
         let mut attempt = 1;
         loop {
-            match self.within(LONGEST, call()).await {
-                (Err(e), false) if attempt < ATTEMPTS && e.is_temporary() => {
+            match self.within(limit, call()).await {
+                (Err(e), false) if attempt < ATTEMPTS && may_pass(&e) => {
                     tokio::time::sleep(pause).await;
-                    if !nothing().await {
+                    if !can().await {
                         return Err(e);
                     }
                     (attempt, pause) = (attempt + 1, pause * 4);
