@@ -368,3 +368,31 @@ async fn of_two_databases_that_attach_to_one_storage_at_once_one_is_refused() {
     rowbound(&second).run(&["collect"]).await.expect(0);
     assert_ne!(rowbound(&first).run(&["collect"]).await.code, Some(0));
 }
+
+/// No server of these runs in the tests, so `attach` itself cannot: what it would say is the same, before it asks a storage.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storage_that_no_test_runs_against_is_called_experimental() {
+    for (url, what) in [
+        ("swift://media?endpoint=https://127.0.0.1:9/v1/a&token=t", Some("swift")),
+        ("ftp://127.0.0.1:9/media?user=u", Some("ftp")),
+        ("azblob://media?endpoint=https://127.0.0.1:9", None),
+        ("webdav://127.0.0.1:9/media", None),
+    ] {
+        let mut world = World::new(Backend::Sqlite).await.with_docs().await;
+        let location = Location::parse(url, Path::new("/")).expect("a URL");
+        world.storage = StoragePlan::at("default", location);
+        let json = rowbound(&world).run(&["attach", "--print-sql", "--format", "json"]).await.expect(0).json();
+        let warnings: Vec<_> = json["inspection"]["warnings"].as_array().expect("warnings").iter().filter_map(|w| w.as_str()).collect();
+        let said: Vec<_> = warnings.iter().filter(|w| w.contains("experimental")).collect();
+        assert_eq!(said.len(), usize::from(what.is_some()), "{warnings:?}");
+        let text = rowbound(&world).run(&["attach", "--print-sql"]).await.expect(0);
+        match what {
+            Some(scheme) => {
+                let begin = format!("storage default: {scheme} is experimental: ");
+                assert!(said[0].starts_with(&begin) && said[0].contains("rowbound attach --shadow"), "{said:?}");
+                assert!(text.stderr.contains(&format!("warning   {begin}")), "{}", text.stderr);
+            }
+            None => assert!(!text.stderr.contains("experimental"), "{}", text.stderr),
+        }
+    }
+}

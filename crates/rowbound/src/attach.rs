@@ -20,8 +20,8 @@ use crate::{
     crash,
     database::{Database, SWAPPED, overtaken},
     error::{Error, Kind, Result},
-    plan::{Plan, label},
-    storage::{self, Capabilities, Listed, SkipReason, Storage},
+    plan::{Location, Plan, label},
+    storage::{self, Capabilities, Listed, SkipReason, Storage, services},
 };
 
 mod apart; // one place is one storage
@@ -131,7 +131,8 @@ pub async fn preview(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
     }
     let bound = number(plan, &record.as_ref().map(|r| r.bindings.clone()).unwrap_or_default());
     leaving(before.as_ref(), record.as_ref(), &bound, &consent.drop)?;
-    let inspection = db.inspect(&bound).await?;
+    let mut inspection = db.inspect(&bound).await?;
+    inspection.warnings.extend(experimental(plan));
     Ok((inspection, db.script(&bound).await?))
 }
 
@@ -263,6 +264,7 @@ async fn attach_once(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
     record.active = bound.iter().map(|b| b.id).collect();
     record.readings = bound.iter().map(|b| (b.id, b.binding.mark())).collect();
     inspection.warnings.extend(nothing_within(plan).await?);
+    inspection.warnings.extend(experimental(plan));
     let staked = stake(&places).await?;
     if let Err(e) = none_within_another(&places).await {
         return Err(withdraw(staked, e).await);
@@ -314,6 +316,14 @@ async fn copies_within(name: &str, storage: &dyn Storage) -> Result<Vec<String>>
         Ok(Err(e)) if storage::whereabouts::is_nested(&e) => Err(e.with("storage", name)),
         _ => Ok(copies),
     }
+}
+
+/// What is to be said of storages on services that no test runs against.
+fn experimental(plan: &Plan) -> impl Iterator<Item = String> {
+    plan.storages.values().filter_map(|storage| match &storage.location {
+        Location::Service(at) => services::known(&at.scheme)?.warning(&storage.name),
+        Location::Folder(_) | Location::Memory(_) | Location::S3(_) => None,
+    })
 }
 
 /// Changes the database: capture, the record, and shadow mode where it was asked for.
