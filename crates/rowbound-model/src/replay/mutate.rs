@@ -39,8 +39,10 @@ pub fn mutate(trace: &[Event], seed: u64) -> (Vec<Event>, Mutation) {
                 let idle =
                     e.step == "look" && before.is_some_and(|o| o.step == "open") && next.is_some_and(|n| trace[n].step == "rollback");
                 // A process that was killed may have settled and not said so. Nor is the last step of a batch missed that it did not come to the end of, whatever
-                // it said of another one since.
-                let goes_on = e.batch == 0 || trace[at + 1..].iter().any(|o| o.who == e.who && o.batch == e.batch);
+                // it said of another one since, or of other names: a batch goes in pieces. That its lease was renewed tells nothing of it.
+                let tells =
+                    |o: &Event| o.step != "renewed" && (e.names.is_empty() || e.names.keys().any(|name| o.names.contains_key(name)));
+                let goes_on = e.batch == 0 || trace[at + 1..].iter().any(|o| o.who == e.who && o.batch == e.batch && tells(o));
                 let killed = trace[at..].iter().any(|o| o.who == e.who && o.step == "killed");
                 let unsaid = killed && (e.step == "settled" || !goes_on);
                 if e.step == "open" || idle || unsaid || next.is_none_or(|n| trace[n].step == "killed") {
@@ -112,11 +114,25 @@ mod tests {
     fn the_last_step_of_a_killed_batch_is_not_missed() {
         let step = |t: u64, step: &str, batch: u64| Event { t, who: "w".into(), step: step.into(), batch, ..Event::default() };
         let trace = [step(1, "claimed", 3), step(2, "claimed", 4), step(3, "looked", 3), step(4, "checked", 3), step(5, "killed", 0)];
-        let dropped = |seed| match mutate(&trace, seed).1 {
+        assert_eq!(dropped(&trace), [0, 2]);
+    }
+
+    #[test]
+    fn nor_is_one_after_which_its_lease_was_renewed_or_other_names_went_on() {
+        let step = |t: u64, step: &str, name: &str| {
+            let names = [name].into_iter().filter(|name| !name.is_empty()).map(|name| (name.to_owned(), "free".into())).collect();
+            Event { t, who: "w".into(), step: step.into(), batch: 3, names, ..Event::default() }
+        };
+        let killed = Event { t: 9, who: "w".into(), step: "killed".into(), ..Event::default() };
+        let trace = [step(1, "looked", "a"), step(2, "checked", "a"), step(3, "renewed", ""), step(4, "looked", "b"), killed];
+        assert_eq!(dropped(&trace), [0]);
+    }
+
+    fn dropped(trace: &[Event]) -> Vec<usize> {
+        let one = |seed| match mutate(trace, seed).1 {
             Mutation::Dropped(at) => Some(at),
             _ => None,
         };
-        let dropped: std::collections::BTreeSet<usize> = (0..200).filter_map(dropped).collect();
-        assert_eq!(dropped.into_iter().collect::<Vec<_>>(), [0, 2]);
+        (0..200).filter_map(one).collect::<std::collections::BTreeSet<_>>().into_iter().collect()
     }
 }
