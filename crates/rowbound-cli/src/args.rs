@@ -8,11 +8,12 @@ use rowbound::queue::Outcome;
 
 use crate::exit;
 
+pub mod pictures; // what is done with pictures
+
+use self::pictures::{PICTURES, PictureArgs, Size};
+
 /// Where `--help` lists the options that every command takes.
 const GLOBAL: &str = "Global options";
-
-/// Where it lists what is done with pictures.
-const PICTURES: &str = "Pictures";
 
 /// A garbage collector for uploaded files: a file lives exactly as long as some database row references it.
 ///
@@ -332,7 +333,7 @@ pub struct SweepArgs {
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
     /// How many orphans the page shows with a picture
-    #[arg(long, value_name = "N", default_value_t = 400, requires = "report", value_parser = pictures)]
+    #[arg(long, value_name = "N", default_value_t = 400, requires = "report", value_parser = shown)]
     pub pictures: usize,
     /// Only names that begin with this
     #[arg(long, value_name = "TEXT", default_value = "")]
@@ -422,7 +423,7 @@ pub struct PutArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: Option<u16>,
     /// The files are pictures, and get this size in pixels: 300x200, or 300x or x200 for what follows from the proportions
-    #[arg(long, value_name = "WxH", value_parser = crate::commands::pictures::size, help_heading = PICTURES)]
+    #[arg(long, value_name = "WxH", value_parser = pictures::size, help_heading = PICTURES)]
     pub size: Option<Size>,
     /// How they are processed
     #[command(flatten)]
@@ -489,88 +490,14 @@ pub struct ThumbnailArgs {
     #[arg(long)]
     pub force: bool,
     /// The size, in pixels: 300x200, or 300x or x200 for what follows from the proportions
-    #[arg(long, value_name = "WxH", value_parser = crate::commands::pictures::size, help_heading = PICTURES)]
+    #[arg(long, value_name = "WxH", value_parser = pictures::size, help_heading = PICTURES)]
     pub size: Size,
     /// How they are processed
     #[command(flatten)]
     pub pictures: PictureArgs,
 }
 
-/// What is done with pictures, for every command that does something with them.
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = PICTURES)]
-pub struct PictureArgs {
-    /// How they come to that size
-    #[arg(long, value_enum, value_name = "NAME", default_value_t = Processor::Thumbnail, requires = "size")]
-    pub processor: Processor,
-    /// Which part stays where something is cut: tl, t, tr, l, c, r, bl, b or br (top left, .., bottom right)
-    #[arg(long, value_name = "ANCHOR", requires = "size")]
-    pub anchor: Option<String>,
-    /// Whether smaller pictures are enlarged [default: true, but false for --processor thumbnail]
-    #[arg(long, value_name = "BOOL", requires = "size")]
-    pub upscale: Option<bool>,
-    /// Their format: jpeg, png, webp, gif, tiff, bmp [default: of a thumbnail, by OUT's extension; else the picture's own]
-    #[arg(long = "as", value_name = "FORMAT", value_parser = picture_format)]
-    pub format_of_pictures: Option<PictureFormat>,
-    /// The quality of JPEG and WebP [default: 75 for JPEG, 80 for WebP]
-    #[arg(long, value_name = "1..100", value_parser = clap::value_parser!(u8).range(1..=100))]
-    pub quality: Option<u8>,
-    /// Write a JPEG that appears in several passes
-    #[arg(long)]
-    pub progressive: bool,
-    /// Keep the picture's colour profile instead of converting to sRGB
-    #[arg(long)]
-    pub keep_profile: bool,
-}
-
-/// Width and height in pixels; at least one is given.
-pub type Size = (Option<u32>, Option<u32>);
-
-/// A format of pictures; without the feature `images` nothing but a name.
-#[cfg(feature = "images")]
-pub type PictureFormat = rowbound_image::Format;
-/// A format of pictures; without the feature `images` nothing but a name.
-#[cfg(not(feature = "images"))]
-pub type PictureFormat = String;
-
-#[cfg(feature = "images")]
-fn picture_format(text: &str) -> Result<PictureFormat, String> {
-    PictureFormat::from_name(text).ok_or_else(|| "known are: jpeg, png, webp, gif, tiff, bmp".to_owned())
-}
-
-#[cfg(not(feature = "images"))]
-fn picture_format(text: &str) -> Result<PictureFormat, String> {
-    Ok(text.to_owned())
-}
-
-/// How a picture comes to a size: docs/images.md.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Processor {
-    /// Cut to the size where the least is to be seen; with one side given, fitted
-    Thumbnail,
-    /// Stretched to exactly the size
-    Resize,
-    /// Covering the size, then cut
-    ResizeToFill,
-    /// As large as fits
-    ResizeToFit,
-    /// As small as covers
-    ResizeToCover,
-    /// Covering the size, then cut where the least is to be seen
-    SmartResize,
-    /// Cut, not resized
-    Crop,
-    /// Cut where the least is to be seen, not resized
-    SmartCrop,
-}
-
-impl std::fmt::Display for Processor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.to_possible_value().as_ref().map_or("", |value| value.get_name()))
-    }
-}
-
-fn pictures(text: &str) -> Result<usize, String> {
+fn shown(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| *n <= 10_000).ok_or_else(|| "write a number from 0 to 10000".to_owned())
 }
 

@@ -8,9 +8,8 @@ use rowbound::{Error, Kind};
 #[cfg(feature = "images")]
 use rowbound_image::{Limits, Pipeline, processors as p};
 
-use crate::args::Size;
 #[cfg(feature = "images")]
-use crate::args::{PictureArgs, Processor};
+use crate::args::pictures::{PictureArgs, Processor, Size};
 
 /// Pictures above this are not read, in bytes.
 #[cfg(feature = "images")]
@@ -105,29 +104,4 @@ fn sized(size: Size, a: &PictureArgs) -> Result<Pipeline> {
 #[cfg(not(feature = "images"))]
 pub fn missing() -> Error {
     Error::new(Kind::Config, "this rowbound was built without pictures").hint("cargo install rowbound-cli --features images")
-}
-
-/// A size in pixels: `300x200`, `300x` or `x200`.
-pub fn size(text: &str) -> std::result::Result<Size, String> {
-    let side = |text: &str| match text {
-        "" => Some(None),
-        number => number.parse().ok().filter(|&n: &u32| n > 0).map(Some),
-    };
-    text.split_once('x')
-        .and_then(|(width, height)| Some((side(width)?, side(height)?)))
-        .filter(|size| *size != (None, None))
-        .ok_or_else(|| "write WIDTHxHEIGHT in pixels, such as 300x200; one of them may be left out: 300x or x200".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn sizes_are_read() {
-        assert_eq!(super::size("300x200"), Ok((Some(300), Some(200))));
-        assert_eq!(super::size("300x"), Ok((Some(300), None)));
-        assert_eq!(super::size("x200"), Ok((None, Some(200))));
-        for wrong in ["", "x", "300", "0x3", "-1x3", "3x3x3", "3 x 3"] {
-            assert!(super::size(wrong).is_err(), "{wrong}");
-        }
-    }
 }
