@@ -944,11 +944,12 @@ fn the_tests_that_mutants_name_exist() {
         for test in caught {
             let (binary, name) = test.split_once("::").expect("binary::test");
             let name = name.rsplit("::").next().unwrap_or(name);
-            let mut files: Vec<_> = ["cli", "testkit"].map(|of| format!("crates/rowbound-{of}/tests/{binary}.rs")).into();
+            let mut files: Vec<_> =
+                ["rowbound", "rowbound-cli", "rowbound-testkit"].map(|of| format!("crates/{of}/tests/{binary}.rs")).into();
             let parts = ["postgres/sessions", "mysql/sessions", "mysql/servers", "mysql/primaries"];
             let of_it = parts.iter().filter(|part| part.split('/').next() == Some(binary));
-            files.extend(of_it.map(|part| format!("crates/rowbound-testkit/tests/{part}.rs")));
-            files.extend((binary == "database_contract").then(|| "crates/rowbound-testkit/src/database_suite.rs".to_owned()));
+            files.extend(of_it.map(|part| format!("crates/rowbound/tests/{part}.rs")));
+            files.extend((binary == "database").then(|| "crates/rowbound-testkit/src/database_suite.rs".to_owned()));
             assert!(stands_in(name, &files), "{}: there is no {test}", path.display());
             seen += 1;
         }

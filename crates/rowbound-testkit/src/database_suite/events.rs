@@ -768,7 +768,7 @@ pub fn document() -> String {
         "# What capture sees\n\n\
          Every line is a test that runs on every database (`crates/rowbound-testkit/src/database_suite/events.rs`); this file is\n\
          made from it by\n\
-         `UPDATE_DOCS=1 scripts/with-test-servers cargo nextest run -p rowbound-testkit -E 'test(events_are_documented)'`.\n\n\
+         `UPDATE_DOCS=1 scripts/with-test-servers cargo nextest run -p rowbound -E 'test(events_are_documented)'`.\n\n\
          - **yes**: every name that the event lets go of becomes a candidate, in the same transaction.\n\
          - **sweep**: no trigger sees it. `rowbound attach` lists it. The files stay: `rowbound sweep` finds them.\n\
          - **noticed**: capture was not whole at that moment. `rowbound run` notices before the next batch, deletes nothing until\n  \

@@ -1,4 +1,4 @@
-//! The storage in a bucket: what the suite (tests/storage_contract.rs) does not ask, on every S3 server that can be started here.
+//! The storage in a bucket: what the suite (tests/storage.rs) does not ask, on every S3 server that can be started here.
 
 use std::{sync::Arc, time::Duration};
 

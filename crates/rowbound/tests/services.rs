@@ -1,4 +1,4 @@
-//! Services through OpenDAL, on real servers: what the suite (tests/storage_contract.rs) does not ask. What the library and the servers do on
+//! Services through OpenDAL, on real servers: what the suite (tests/storage.rs) does not ask. What the library and the servers do on
 //! their own, and what is refused.
 
 use std::{fs, os::unix::ffi::OsStrExt, sync::Arc, time::Duration};

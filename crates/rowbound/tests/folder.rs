@@ -1343,7 +1343,7 @@ fn cpu() -> (f64, f64) {
     (fields[0] / 100.0, fields[1] / 100.0)
 }
 
-/// `cargo test -p rowbound-testkit --release --test folder -- --ignored --nocapture bench`: 100,000 files in 1,000 date folders.
+/// `cargo test -p rowbound --release --test folder -- --ignored --nocapture bench`: 100,000 files in 1,000 date folders.
 #[tokio::test]
 #[ignore = "a measurement"]
 async fn bench_look_and_remove_against_bare_unlinks() {

@@ -474,7 +474,7 @@ mod schema {
         const WAITING: u64 = 100_000;
         const BATCH: usize = 4_000;
         let sql = |file: &str| {
-            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../rowbound/src/database/postgres/").to_owned() + file;
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/database/postgres/").to_owned() + file;
             std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"))
         };
         for statistics in ["vacuum analyze rowbound.candidate", "select 'none'"] {
