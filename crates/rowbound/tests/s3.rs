@@ -256,6 +256,46 @@ async fn a_file_that_is_replaced_after_the_last_look_stays() {
     }
 }
 
+/// The second attempt of a conditional deletion finds nothing, and says that the condition does not hold. That was read as somebody else's deletion, and the
+/// copy in the trash was erased.
+#[tokio::test]
+async fn a_deletion_whose_answer_is_lost_keeps_the_file_in_the_trash() {
+    let server = Arc::new(S3Server::start(S3Kind::Moto));
+    let mut place = place(&server, Way::Copies).await;
+    let storage = attached(&place, true).await;
+    assert_ne!(storage.probe().await.unwrap().delete, Conditional::No, "the service honours conditions");
+    let proxy = FaultProxy::to_s3(&server);
+    place.endpoint = Some(proxy.endpoint());
+    let storage = place.open(true);
+    storage.expect("suite");
+    for fault in [Fault::CutAfter, Fault::CutBefore, Fault::Answer(503)] {
+        place.put(&name("a/b.jpg"), b"bytes").await;
+        let item = (name("a/b.jpg"), seen(&*storage, &name("a/b.jpg")).await);
+        proxy.rule(Rule::new(fault.clone()).on([Ask::Delete, Ask::DeleteMany]).times(1));
+        let removed = storage.remove(&[item]).await.unwrap().remove(0).unwrap();
+        proxy.clear();
+        assert!(matches!(removed, Removed::Trashed(_)), "{fault:?}: {removed:?}");
+        assert_eq!(place.get(&name("a/b.jpg")).await, None, "{fault:?}");
+        let item = in_trash(&*storage, &name("a/b.jpg")).await.unwrap_or_else(|| panic!("{fault:?}: it is not in the trash"));
+        assert_eq!(restore(&*storage, &item).await, Restored::Back, "{fault:?}");
+        assert_eq!(place.get(&name("a/b.jpg")).await.as_deref(), Some(&b"bytes"[..]), "{fault:?}");
+    }
+    // A new upload came between the two attempts: it stays, and so does what may be the only copy of the old one.
+    let item = (name("a/b.jpg"), seen(&*storage, &name("a/b.jpg")).await);
+    proxy.rule(Rule::new(Fault::CutAfter).on([Ask::Delete, Ask::DeleteMany]).times(1));
+    proxy.rule(Rule::new(Fault::Hold).on([Ask::Delete, Ask::DeleteMany]).times(1));
+    let asked = {
+        let storage = storage.clone();
+        tokio::spawn(async move { storage.remove(&[item]).await })
+    };
+    proxy.held(1).await;
+    place.put(&name("a/b.jpg"), b"new").await;
+    proxy.release();
+    assert_eq!(asked.await.unwrap().unwrap().remove(0).unwrap(), Removed::Changed);
+    assert_eq!(place.get(&name("a/b.jpg")).await.as_deref(), Some(&b"new"[..]));
+    assert!(in_trash(&*storage, &name("a/b.jpg")).await.is_some(), "the copy stays");
+}
+
 #[tokio::test]
 async fn what_is_wrong_with_the_service_is_said() {
     let server = Arc::new(S3Server::start(S3Kind::S3sFs));

@@ -117,6 +117,15 @@ impl Inner {
             Ok(Gone::Deleted(_)) => return Ok(Removed::Trashed(place)),
             Ok(Gone::Changed) => Removed::Changed,
             Ok(Gone::Missing) => Removed::Missing,
+            // If nothing is there, it was we who deleted it, or somebody who has now a copy in the trash. A file that is there is another: whose place it took cannot be
+            // told, so the copy stays.
+            Ok(Gone::Unsure) => {
+                let now = self.looks(&[name]).await.remove(0);
+                return match now.map_err(|f| self.failed(&f, "s3:GetObject", "cannot look at the file", name))? {
+                    Stat::Missing => Ok(Removed::Trashed(place)),
+                    _ => Ok(Removed::Changed),
+                };
+            }
             // It may have been deleted all the same, so the copy stays.
             Err(f) => return Err(self.failed(&f, "s3:DeleteObject", "cannot delete the file", name)),
         };

@@ -3,7 +3,10 @@
 //! In: keys. Out: what the service says of exactly these. Promise: a key goes to the service in a form that no layer rewrites, and an answer
 //! about another key is never taken for this one's.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+};
 
 use aws_sdk_s3::{
     primitives::DateTime,
@@ -72,6 +75,8 @@ pub(super) enum Gone {
     Changed,
     /// It was not there.
     Missing,
+    /// It is another one or not there; an attempt before, which was not answered, may have deleted what was asked for.
+    Unsure,
 }
 
 /// What a service says of an object; `None` if it leaves out what a deletion must know.
@@ -211,9 +216,11 @@ impl Inner {
     pub(super) async fn delete_one(&self, item: &Deletion<'_>, how: Conditional) -> Result<Gone, Failure> {
         let client = self.client().await?;
         let condition = item.etag.filter(|_| how != Conditional::No);
+        let attempts = AtomicU32::new(0);
         let sent = self
             .wire
             .call(|| {
+                attempts.fetch_add(1, Relaxed);
                 client
                     .delete_object()
                     .bucket(self.wire.bucket())
@@ -228,9 +235,7 @@ impl Inner {
                 let marker = answer.version_id().filter(|_| item.version.is_none() && answer.delete_marker() == Some(true));
                 Ok(Gone::Deleted(marker.map(str::to_owned)))
             }
-            Err(failure) if failure.condition() => Ok(Gone::Changed),
-            Err(failure) if failure.no_key() => Ok(Gone::Missing),
-            Err(failure) => Err(failure),
+            Err(failure) => missed(failure, condition.is_some() && attempts.into_inner() > 1),
         };
         crash::point("remove-one");
         done
@@ -241,7 +246,7 @@ impl Inner {
         let mut done = Vec::with_capacity(chunk.len());
         let mut left = chunk.to_vec();
         for round in 1.. {
-            let answer = self.delete_request(items, &left, how).await;
+            let answer = self.delete_request(items, &left, how, round > 1).await;
             let mut again = Vec::new();
             for (i, one) in left.iter().copied().zip(answer) {
                 match one {
@@ -263,7 +268,8 @@ impl Inner {
         done
     }
 
-    async fn delete_request(&self, items: &[Deletion<'_>], chunk: &[usize], how: Conditional) -> Vec<Result<Gone, Failure>> {
+    /// `again`: all of these were asked for before, and the service told them to come back later.
+    async fn delete_request(&self, items: &[Deletion<'_>], chunk: &[usize], how: Conditional, again: bool) -> Vec<Result<Gone, Failure>> {
         let whole = |failure: Failure| chunk.iter().map(|_| Err(failure.clone())).collect();
         let client = match self.client().await {
             Ok(client) => client,
@@ -286,12 +292,17 @@ impl Inner {
             Ok(delete) => delete,
             Err(e) => return whole(Failure::of_key(None, Some(&e.to_string()))),
         };
-        let sent = self.wire.call(|| client.delete_objects().bucket(self.wire.bucket()).delete(delete.clone()).send()).await;
-        let answer = match sent {
+        let attempts = AtomicU32::new(u32::from(again));
+        let sent = self.wire.call(|| {
+            attempts.fetch_add(1, Relaxed);
+            client.delete_objects().bucket(self.wire.bucket()).delete(delete.clone()).send()
+        });
+        let answer = match sent.await {
             Ok(answer) => answer,
             Err(failure) => return whole(failure),
         };
         crash::point("remove-one");
+        let unanswered = how == Conditional::InBulk && attempts.into_inner() > 1;
         let mut told: HashMap<(&str, Option<&str>), Result<Gone, Failure>> = HashMap::new();
         for gone in answer.deleted() {
             let Some(key) = gone.key() else { continue };
@@ -302,14 +313,7 @@ impl Inner {
             let Some(key) = error.key() else { continue };
             let failure = Failure::of_key(error.code(), error.message());
             let version = error.version_id().filter(|v| !v.is_empty());
-            told.insert(
-                (key, version),
-                match () {
-                    () if failure.condition() => Ok(Gone::Changed),
-                    () if failure.no_key() => Ok(Gone::Missing),
-                    () => Err(failure),
-                },
-            );
+            told.insert((key, version), missed(failure, unanswered));
         }
         chunk
             .iter()
@@ -325,6 +329,17 @@ impl Inner {
                 found.unwrap_or_else(|| Err(Failure::strange("the service's answer does not name this key")))
             })
             .collect()
+    }
+}
+
+/// What became of a deletion that the service did not do. `unanswered`: it has a condition, and was sent before without an answer; if that attempt deleted the
+/// object, the condition holds no more.
+fn missed(failure: Failure, unanswered: bool) -> Result<Gone, Failure> {
+    match (failure.condition(), failure.no_key()) {
+        (true, _) | (_, true) if unanswered => Ok(Gone::Unsure),
+        (true, _) => Ok(Gone::Changed),
+        (_, true) => Ok(Gone::Missing),
+        _ => Err(failure),
     }
 }
 

@@ -164,7 +164,8 @@ impl Inner {
                     // Also where the bucket keeps versions since a moment ago: it is there still.
                     Ok(Gone::Deleted(Some(marker))) if marker != "null" => Ok(Removed::Trashed(format!("{}{marker}", versions::PLACE))),
                     Ok(Gone::Deleted(_)) => Ok(Removed::Erased),
-                    Ok(Gone::Changed) => Ok(Removed::Changed),
+                    // Looked at again later.
+                    Ok(Gone::Changed | Gone::Unsure) => Ok(Removed::Changed),
                     Ok(Gone::Missing) => Ok(Removed::Missing),
                     Err(f) => Err(self.failed(&f, "s3:DeleteObject", "cannot delete the file", &items[i].0)),
                 };
