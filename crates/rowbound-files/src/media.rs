@@ -173,7 +173,7 @@ impl Builder {
         self
     }
 
-    /// Adds a binding that is no field: a column of another kind, which names files too.
+    /// Adds a binding that is no field: a column of another kind, which references files too.
     pub fn binding(mut self, binding: Binding) -> Self {
         self.plan = self.plan.binding(binding);
         self

@@ -34,7 +34,7 @@ pub struct Gone<E> {
 }
 
 impl<E> Gone<E> {
-    /// The column that named it, `[schema.]table.column`.
+    /// The column that referenced it, `[schema.]table.column`.
     pub fn column(&self) -> &str {
         self.delivery.column.as_deref().unwrap_or_default()
     }

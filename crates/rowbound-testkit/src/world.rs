@@ -295,7 +295,7 @@ impl World {
         }
     }
 
-    /// Puts a file and a row of `doc` that names it.
+    /// Puts a file and a row of `doc` that references it.
     pub async fn put_doc(&self, name: &str) {
         self.put_file(name, name.as_bytes());
         self.db.exec(&format!("insert into doc (file) values ({})", self.db.backend().literal(name))).await;

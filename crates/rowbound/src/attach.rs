@@ -56,7 +56,7 @@ pub struct Consent {
     pub adopt_storages: Vec<String>,
     /// A bound column is another one than before under its name (renamed or rebuilt meanwhile): that is accepted.
     pub adopt_columns: bool,
-    /// Rows of another database name files of the same storages, and neither database releases the other's files.
+    /// Rows of another database reference files of the same storages, and neither database releases the other's files.
     pub shared: bool,
     /// Every binding goes into shadow mode, whatever the plan says, until it is promoted.
     pub shadow: bool,
@@ -144,7 +144,7 @@ pub async fn preview(plan: &Plan, db: &dyn Database, consent: &Consent) -> Resul
 /// - [`Kind::Drift`] where a binding that is attached is neither in the plan nor in [`Consent::drop`]: another program's, perhaps
 /// - [`Kind::Schema`], [`Kind::Permission`] of a binding or a storage
 /// - [`Kind::Identity`] on a copied database, or somebody else's storage
-/// - [`Kind::Unbound`] where a column that is neither bound nor ignored names files
+/// - [`Kind::Unbound`] where a column that is neither bound nor ignored references files
 /// - [`Kind::Config`] for two storages that are one place, and for one within another
 /// - [`Kind::StorageUnreachable`] for a storage that is not there or lost its marker
 /// - [`Kind::Busy`] when the locks were not had

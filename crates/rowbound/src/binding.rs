@@ -1,4 +1,4 @@
-//! A binding: column C of table T names files of storage S, and how a value becomes a name.
+//! A binding: column C of table T references files of storage S, and how a value becomes a name.
 //!
 //! In: a column and the options of `[[binding]]`, or a query and those of `[[reference]]`. Out: [`Binding::each_name`], which turns a value into
 //! names, and [`Binding::search`], which says what to look for in the column to find every value that
@@ -38,7 +38,7 @@ pub enum Reading {
     /// The value is the name, byte for byte (Django's `FileField`, Laravel's paths, ...).
     Name,
     /// The value is a URL: one of these prefixes, then the percent-encoded name, then perhaps `?..` or `#..`.
-    /// A value under none of the prefixes names no file of the storage.
+    /// A value under none of the prefixes references no file of the storage.
     Url {
         /// Compared byte for byte; each ends with `/`.
         prefixes: Vec<String>,
@@ -97,7 +97,7 @@ impl Reading {
         }
     }
 
-    /// Calls `take` with everything that `value` names, in the order in which it stands there. `names` says what the storage takes for a name.
+    /// Calls `take` with everything that `value` references, in the order in which it stands there. `names` says what the storage takes for a name.
     pub fn each_name(&self, value: &[u8], names: Names, mut take: impl FnMut(Resolved)) {
         if value.is_empty() {
             return;
@@ -199,7 +199,7 @@ pub enum Body {
     Fast,
 }
 
-/// A declaration that a column, or a query, names files of a storage.
+/// A declaration that a column, or a query, references files of a storage.
 #[derive(Debug, Clone)]
 pub struct Binding {
     /// The column. Of a query: the table [`QUERY`], and the query's name as the column.
@@ -382,8 +382,8 @@ impl Binding {
         if conditions.is_empty() { String::new() } else { format!(" where {}", conditions.join(" and ")) }
     }
 
-    /// What `value` names, where a value has one name. Where it has many, they are opened up first ([`Binding::each_name`]), and each `value` is one of them:
-    /// a name as it is.
+    /// What `value` references, where a value has one name. Where it has many, they are opened up first ([`Binding::each_name`]), and each `value` is
+    /// one of them: a name as it is.
     pub fn resolve(&self, value: &[u8]) -> Resolved {
         let mut found = Resolved::Nothing;
         match self.scans() {
@@ -394,7 +394,7 @@ impl Binding {
         found
     }
 
-    /// Calls `take` with everything that `value`, as it stands in the column, names, in the order in which it stands there.
+    /// Calls `take` with everything that `value`, as it stands in the column, references, in the order in which it stands there.
     pub fn each_name(&self, value: &[u8], take: impl FnMut(Resolved)) {
         self.reading.each_name(value, self.names, take);
     }

@@ -195,7 +195,7 @@ impl Installation {
     }
 }
 
-/// What an upload relies on: without it nobody would look for the row that is to name its file.
+/// What an upload relies on: without it nobody would look for the row that is to reference its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reliance {
     /// [`Installation::id`].

@@ -1,4 +1,4 @@
-//! Evidence: which columns seem to name files of a storage, and how that is known.
+//! Evidence: which columns seem to reference files of a storage, and how that is known.
 //!
 //! In: a database whose columns nobody has declared, and storages. Out: for each column the sampled values that stand for files that exist, and
 //! how they have to be read for that: as names, as URLs, inside JSON or inside text. Promise: nothing is changed, and what could not be looked
@@ -376,7 +376,7 @@ fn plain(all: &[Mention]) -> bool {
 /// Whether a value that references no file looks as if it referenced one, but `reading` reads nothing out of it.
 fn is_unexplained(value: &str, reading: Reading, prefixes: &[String]) -> bool {
     match reading {
-        // A URL of another host is common, and names nothing here.
+        // A URL of another host is common, and references nothing here.
         Reading::Name => {
             FileName::key(value).and_then(|name| name.as_path().map(drop)).is_err()
                 && ends_like_a_file(value)

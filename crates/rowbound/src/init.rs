@@ -247,7 +247,7 @@ fn says(f: &frameworks::Framework) -> String {
     }
 }
 
-/// The other storages whose files the same column names.
+/// The other storages whose files the same column references.
 fn others<'a>(seen: &'a Evidence, all: &'a [Evidence]) -> impl Iterator<Item = &'a Evidence> {
     all.iter().filter(|o| o.column.column == seen.column.column && o.storage != seen.storage)
 }
@@ -273,7 +273,7 @@ fn unexplained(seen: &Evidence, all: &[Evidence]) -> Option<(usize, String)> {
 /// What speaks against taking the evidence as it is.
 fn doubts(seen: &Evidence, all: &[Evidence], only: bool) -> Vec<String> {
     let mut doubts = Vec::new();
-    // Values that name files of another storage are explained, too.
+    // Values that reference files of another storage are explained, too.
     let elsewhere: usize = others(seen, all).filter(|o| disjoint(seen, o)).map(|o| o.found).sum();
     let percent = (seen.found + elsewhere).min(seen.sampled) * 100 / seen.sampled.max(1);
     match seen.reading {

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::queue::Outcome;
 
-/// The longest value that enters the ledger whole, in bytes, where it names no file: its first so many bytes are kept. S3 takes no longer names
+/// The longest value that enters the ledger whole, in bytes, where it references no file: its first so many bytes are kept. S3 takes no longer names
 /// (<https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html>), and a path of Linux is rarely as long.
 pub const LONGEST_VALUE: usize = 1_024;
 

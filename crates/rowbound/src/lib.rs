@@ -21,7 +21,7 @@ pub mod database; // claim, barrier, check, settle: SQLite, PostgreSQL, MySQL/Ma
 pub mod storage; // look, remove, restore, list: folders, S3, services, memory
 
 mod frameworks; // what is known of frameworks: their tables, and who deletes files
-pub mod evidence; // which columns seem to name files, and how that is known
+pub mod evidence; // which columns seem to reference files, and how that is known
 pub mod attach; // a plan -> capture and markers, and back
 pub mod references; // which of these names does some row hold?
 mod guard; // installation, identity, drift: may this process delete?

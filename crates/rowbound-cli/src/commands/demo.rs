@@ -116,7 +116,7 @@ pub async fn demo(args: &Args, a: &DemoArgs) -> Result<u8> {
     Ok(if good { exit::DONE } else { exit::LEFT })
 }
 
-/// The plan: which columns of which database name files of which storage.
+/// The plan: which columns of which database reference files of which storage.
 fn plan(place: &Path) -> Result<Plan> {
     Plan::builder(format!("sqlite:{}", place.join("db.sqlite3").display()))
         .storage(

@@ -157,7 +157,7 @@ impl Work<'_> {
     }
 }
 
-/// Saves a file and lets a row name it.
+/// Saves a file and lets a row reference it.
 async fn one<T: Value>(files: &Files<T>, media: &Media, column: &Column, key: &str, file: &Path) -> Result<(String, u64)> {
     let no_row = || Error::new(Kind::NotFound, "there is no row with this key").with("column", column).with("key", key);
     // Asked first, so that nothing is stored in vain.

@@ -46,7 +46,7 @@ pub async fn check_finds_each_of_many_names(f: &Fixture) {
     assert_eq!(found, want);
 }
 
-/// A URL with escapes, a query or a fragment names the same file and is found too.
+/// A URL with escapes, a query or a fragment references the same file and is found too.
 pub async fn check_finds_every_spelling_of_a_url(f: &Fixture) {
     const PREFIX: &str = "https://cdn.example.com/media_1/";
     let urls = ["a.jpg", "%61.jpg", "a.jpg?v=1", "a.jpg#x", "a%2Ejpg?q", "b.jpg", "b%20c.jpg"].map(|u| format!("{PREFIX}{u}"));

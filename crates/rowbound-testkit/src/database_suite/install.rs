@@ -510,7 +510,7 @@ pub async fn inspect_refuses_a_missing_column(f: &Fixture) {
     install_refuses(f, "doc.picture").await;
 }
 
-/// A column of numbers names no files. SQLite's columns take any value.
+/// A column of numbers references no files. SQLite's columns take any value.
 pub async fn inspect_refuses_an_unusable_type(f: &Fixture) {
     if f.db.dialect() != Dialect::Sqlite {
         f.docs(&[]).await;

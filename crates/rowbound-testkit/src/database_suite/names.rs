@@ -137,7 +137,7 @@ pub async fn several_columns_of_one_table_are_told_apart(f: &Fixture) {
     assert_eq!(take().await, [(Some(1), "same".into()), (Some(2), "c.pdf".into()), (Some(2), "same".into())]);
 }
 
-/// One column may name files of two storages (two URL prefixes): each storage gets its candidate.
+/// One column may reference files of two storages (two URL prefixes): each storage gets its candidate.
 /// Shrine, CarrierWave, Laravel Media Library or unused-media: only the given disk.
 pub async fn two_storages_may_share_a_column(f: &Fixture) {
     f.docs(&["https://one.example.com/a.jpg"]).await;
@@ -156,7 +156,7 @@ pub async fn two_storages_may_share_a_column(f: &Fixture) {
     assert_eq!(second.iter().map(|c| (c.binding, value(c))).collect::<Vec<_>>(), [(Some(2), "https://one.example.com/a.jpg".into())]);
 }
 
-/// A candidate says which row let go, how and when, by the database's clock.
+/// A candidate says which row released the name, how and when, by the database's clock.
 pub async fn the_candidate_tells_the_row_and_the_event(f: &Fixture) {
     f.docs(&["a.jpg", "b.jpg"]).await;
     let attached = f.attach(&["doc.file"]).await;

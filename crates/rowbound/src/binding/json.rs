@@ -59,7 +59,7 @@ impl Path {
     }
 }
 
-/// JSON in which no key stands twice: `serde_json` would keep the last and forget what the first names.
+/// JSON in which no key stands twice: `serde_json` would keep the last and forget what the first references.
 struct Once(Value);
 
 impl<'de> serde::Deserialize<'de> for Once {

@@ -163,7 +163,7 @@ pub async fn unfit<'a>(
     Ok((found, unread))
 }
 
-/// The values that should name something, and what they name. Those that name something elsewhere, or nothing, say nothing of the storage.
+/// The values that should reference something, and what they reference. Those that reference something elsewhere, or nothing, say nothing of the storage.
 fn names_of<'v>(binding: &Binding, column: &TextColumn, values: &'v [String]) -> (Vec<&'v String>, Vec<FileName>) {
     let (mut meant, mut names) = (Vec::new(), Vec::new());
     for value in values {

@@ -178,7 +178,7 @@ impl Column {
                     }
                 }
                 Resolved::Nothing => {}
-                // What an unreadable value names is not known. The collector takes every name that it mentions for one.
+                // What an unreadable value references is not known. The collector takes every name that it mentions for one.
                 Resolved::Refused(_) | Resolved::Unreadable(_) => {
                     not = true;
                     self.refused.fetch_add(1, Relaxed);

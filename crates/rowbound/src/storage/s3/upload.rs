@@ -242,7 +242,7 @@ impl Upload for Incoming {
         crash::point("placed");
         match done {
             Ok(_) => Ok(PutResult::Stored),
-            // Perhaps by an attempt of ours whose answer was lost: then that file is staged, and goes when nobody names it.
+            // Perhaps by an attempt of ours whose answer was lost: then that file is staged, and goes when no row references it.
             Err(failure) if failure.condition() => Ok(PutResult::Occupied),
             Err(failure) => Err(failed(&failure)),
         }
