@@ -50,7 +50,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     for row in article::table.select(article::image).load::<ImageFile>(&mut db)? {
-        println!("a row names {row}, {} bytes", images.size(&row).await?);
+        println!("a row references {row}, {} bytes", images.size(&row).await?);
     }
     for file in std::fs::read_dir(files.path().join("articles"))? {
         println!("a file is articles/{}", file?.file_name().display());

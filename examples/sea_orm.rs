@@ -50,7 +50,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     for row in Entity::find().all(&db).await? {
-        println!("a row names {}, {} bytes", row.image, images.size(&row.image).await?);
+        println!("a row references {}, {} bytes", row.image, images.size(&row.image).await?);
     }
     for file in std::fs::read_dir(files.path().join("articles"))? {
         println!("a file is articles/{}", file?.file_name().display());

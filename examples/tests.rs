@@ -14,7 +14,7 @@ saved articles/dog.gif
 rolled back articles/bird.gif
 replaced articles/cat.gif with articles/fish.gif
 deleted the row of articles/dog.gif
-a row names articles/fish.gif, 43 bytes
+a row references articles/fish.gif, 43 bytes
 a file is articles/fish.gif
 ";
 

@@ -1,6 +1,6 @@
 //! Articles: a title, and a picture that may be replaced or removed.
 //!
-//! In: forms. Out: rows, and pages. Promise: nothing here deletes a file. A row that goes, or names another picture, is all that is needed.
+//! In: forms. Out: rows, and pages. Promise: nothing here deletes a file. A row that goes, or references another picture, is all that is needed.
 
 use askama::Template;
 use axum::{extract::State, http::StatusCode, response::Response};

@@ -47,9 +47,9 @@ struct Holder {
 enum Why {
     /// Rows reference it.
     Named(Vec<Holder>),
-    /// Nothing names it, and it is about to go: when, and what happened.
+    /// Nothing references it, and it is about to go: when, and what happened.
     Goes(String, String),
-    /// Nothing names it, and nobody announced it: somebody put it there by hand.
+    /// Nothing references it, and nobody announced it: somebody put it there by hand.
     Unknown,
 }
 
@@ -189,8 +189,8 @@ async fn look(app: &App) -> Result<Now, Failed> {
     });
     let summary = match (total, going) {
         (0, _) => "There is no file.".to_owned(),
-        (n, 0) if n == named => format!("{n} file{}, each named by a row.", s(n)),
-        (n, _) => format!("{n} file{}: {named} named by rows, {going} about to go.", s(n)),
+        (n, 0) if n == named => format!("{n} file{}, each referenced by a row.", s(n)),
+        (n, _) => format!("{n} file{}: {named} referenced by rows, {going} about to go.", s(n)),
     };
     Ok(Now { summary, more: total.saturating_sub(SHOWN), all, gone: gone.collect(), files, lost })
 }
@@ -220,10 +220,10 @@ fn due(candidate: &Waiting) -> Timestamp {
 /// What happened to the row, for people.
 fn told(event: &str) -> &'static str {
     match event {
-        "stage" => "uploaded, and no row names it",
-        "update" => "its row names another picture, or none",
+        "stage" => "uploaded, and no row references it",
+        "update" => "its row references another picture, or none",
         "delete" | "cascade" | "truncate" => "its row was deleted",
-        _ => "no row named it",
+        _ => "no row referenced it",
     }
 }
 

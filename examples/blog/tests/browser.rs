@@ -92,7 +92,7 @@ impl World {
     /// Every file has its row and every row its file, as soon as what was let go has gone.
     async fn settles(&self, browser: &mut Browser) {
         browser.open(&self.blog.url("/disk"), DESKTOP).await;
-        browser.wait_for("/each named by a row|There is no file/.test(document.querySelector('#summary')?.textContent)", SOON).await;
+        browser.wait_for("/each referenced by a row|There is no file/.test(document.querySelector('#summary')?.textContent)", SOON).await;
         assert_eq!(self.files().await, self.rows().await);
     }
 }
