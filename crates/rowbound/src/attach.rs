@@ -34,7 +34,7 @@ mod promote; // from shadow mode to live
 mod refused; // copies: which case it is, and the next command
 
 pub(crate) use apart::{Looks, apart, own_places};
-use apart::{beside_each_other, none_within_another};
+use apart::{Place, beside_each_other, none_within_another};
 use columns::{all_bound, another_column, bound_as_before, carry_renamed, looked_through};
 pub(crate) use columns::{none_left_out, unseen};
 pub use detach::{Detached, detach};
@@ -42,8 +42,9 @@ pub use installations::{User, forget_installation, installations};
 pub(crate) use leaving::drop_flag;
 pub use leaving::is_meant;
 use leaving::leaving;
-use places::{Adopted, Place, claim_marker, each_holds_its_own, forgettable, is_taken, renew_copied_markers, stake, untold, withdraw};
+use places::{claim_marker, each_holds_its_own, forgettable, is_taken, renew_copied_markers, stake, untold, withdraw};
 pub use promote::{Promoted, Promotion, promote};
+use refused::Adopted;
 
 /// What the person confirmed. Everything is off by default.
 #[derive(Debug, Clone, Default)]

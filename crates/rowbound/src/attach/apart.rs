@@ -11,7 +11,7 @@ use std::{
 
 use tokio::task::JoinHandle;
 
-use super::{OTHERS, places::Place};
+use super::OTHERS;
 use crate::{
     capture::Installation,
     error::{Error, Kind, Result},
@@ -22,6 +22,19 @@ use crate::{
         whereabouts::{self, Within},
     },
 };
+
+/// A storage that is being attached.
+pub(super) struct Place {
+    pub(super) name: String,
+    pub(super) location: Location,
+    pub(super) storage: Arc<dyn Storage>,
+    /// Where it is.
+    pub(super) at: Whereabouts,
+    /// The marker that it had.
+    pub(super) was: Option<Marker>,
+    /// The marker that it gets.
+    pub(super) marker: Marker,
+}
 
 /// The error for a storage whose marker does not hold this installation any more.
 fn forgotten(marker: &Marker, record: &Installation, storage: &str) -> Option<Error> {

@@ -7,27 +7,18 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 
-use super::{Consent, apart::one_place, random_id, refused};
+use super::{
+    Consent,
+    apart::{Place, one_place},
+    random_id,
+    refused::{self, Adopted},
+};
 use crate::{
     capture::{Installation, Unfinished},
     crash,
     error::{Error, Kind, Result},
-    plan::Location,
     storage::{Attachment, Marker, Origin, Storage, Whereabouts},
 };
-
-/// A storage that is being attached.
-pub(super) struct Place {
-    pub(super) name: String,
-    pub(super) location: Location,
-    pub(super) storage: Arc<dyn Storage>,
-    /// Where it is.
-    pub(super) at: Whereabouts,
-    /// The marker that it had.
-    pub(super) was: Option<Marker>,
-    /// The marker that it gets.
-    pub(super) marker: Marker,
-}
 
 impl Place {
     /// Whether its marker says what it said before, whenever that was tried.
@@ -205,14 +196,6 @@ pub(super) fn no_such_installation(id: &str, markers: &[&Marker], own: &str) -> 
     )
 }
 
-/// The installation that a copied or moved database had before.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Adopted<'a> {
-    pub(super) from: &'a str,
-    /// Whether the database that it was is known to be this one, so that nobody else uses its storages.
-    pub(super) moved: bool,
-}
-
 /// The marker that a storage shall have, given the one that it has.
 pub(super) fn claim_marker(
     name: &str,
@@ -271,7 +254,10 @@ pub(super) fn claim_marker(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::{Written, memory::Memory};
+    use crate::{
+        plan::Location,
+        storage::{Written, memory::Memory},
+    };
 
     fn ids(of: &[&str]) -> Vec<String> {
         of.iter().map(|id| (*id).to_owned()).collect()

@@ -3,7 +3,7 @@
 //! In: what stands in the markers, where they were written, whether the database has only moved. Out: an error whose hint is the next command. Promise: where
 //! the cases cannot be told apart, all of them are named, and nothing is attached before a person has chosen.
 
-use super::{OTHERS, copied, open_storages, places::Adopted};
+use super::{OTHERS, copied, open_storages};
 use crate::{
     capture::Installation,
     database::Database,
@@ -11,6 +11,14 @@ use crate::{
     plan::Plan,
     storage::{Marker, Origin, Whereabouts},
 };
+
+/// The installation that a copied or moved database had before.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Adopted<'a> {
+    pub(super) from: &'a str,
+    /// Whether the database that it was is known to be this one, so that nobody else uses its storages.
+    pub(super) moved: bool,
+}
 
 /// What a storage is to a database that is not the one that was attached to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
