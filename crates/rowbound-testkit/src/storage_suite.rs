@@ -257,10 +257,26 @@ pub fn table(storages: &[(&str, Abilities)]) -> String {
     }
     text += "\n";
     for (i, note) in notes.iter().enumerate() {
-        text += &format!("{}. {note}\n", i + 1);
+        let mut line = format!("{}.", i + 1);
+        for part in note.split_inclusive(", ") {
+            // The first stands behind the number, and a line that is full goes on below it.
+            let part = part.strip_suffix(' ').unwrap_or(part);
+            if line.chars().count() + 1 + part.chars().count() > WIDTH {
+                text += &line;
+                text += "\n";
+                line = "  ".to_owned();
+            }
+            line += " ";
+            line += part;
+        }
+        text += &line;
+        text += "\n";
     }
     text
 }
+
+/// The longest line of a document, in characters.
+const WIDTH: usize = 120;
 
 /// A checked name.
 ///
