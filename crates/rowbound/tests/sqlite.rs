@@ -86,6 +86,27 @@ async fn a_columns_collation_hides_no_value() {
     }
 }
 
+/// SQLite counts a lone byte of another encoding as one character, and shows nothing behind a NUL.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_that_are_no_text_hold_what_they_mention() {
+    for prefix in ["", "/media/"] {
+        let f = Fixture::new(TestDb::sqlite(Journal::Wal).await);
+        f.db.exec("create table doc (id integer primary key, file)").await;
+        let binding = if prefix.is_empty() { Binding::name("doc.file", "default") } else { Binding::url("doc.file", "default", prefix) };
+        let attached = f.attach_bindings(vec![ok(binding)]).await;
+        let names = [World::file_name("a.jpg")];
+        // CBOR, MessagePack, Latin-1.
+        for bytes in ["x'a16466696c6565612e6a7067'", "x'81a466696c65a5612e6a7067'", "x'636166e920612e6a7067'"] {
+            for value in [bytes.to_owned(), format!("cast({bytes} as text)"), format!("'{prefix}x' || char(0) || '\"a.jpg'")] {
+                f.db.exec("delete from doc").await;
+                f.db.exec(&format!("insert into doc values (1, {value})")).await;
+                let found = references::find(&*attached.database, &attached.bound, &attached.record, "default", &names, CheckDepth::Whole);
+                assert_eq!(ok(found.await).held, HashSet::from(names.clone()), "{prefix} {value}");
+            }
+        }
+    }
+}
+
 /// One that only the application knows: no statement of ours compares in it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_collation_that_only_the_application_knows_is_not_asked_for() {

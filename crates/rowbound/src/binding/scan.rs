@@ -20,7 +20,7 @@ use aho_corasick::AhoCorasick;
 
 use super::{
     Reading, Resolved,
-    spelled::aliases,
+    spelled::{aliases, may_mention},
     views::{ALL, BACKSLASH, CONTROL, ENTITY, PERCENT, PLUS, peel, undotted, walked},
 };
 use crate::name::{FileName, Names};
@@ -106,7 +106,7 @@ impl Scan {
             written.push((alias.as_str().to_owned(), i));
             meant.entry(alias).or_default().push(i);
         }
-        let mentions = all.then(|| AhoCorasick::new(written.iter().map(|(text, _)| text)).ok()).flatten();
+        let mentions = (all || !read).then(|| AhoCorasick::new(written.iter().map(|(text, _)| text)).ok()).flatten();
         let has_blank = |n: &FileName| n.as_str().contains(' ');
         let is_odd = |n: &FileName| {
             n.as_str().chars().any(|c| matches!(c, '%' | '&' | '\\') || c.is_control()) || (has_blank(n) && n.as_str().contains('+'))
@@ -145,6 +145,9 @@ impl Scan {
                     let aliases = inner.aliases.get(&name).into_iter().flatten().map(|i| &inner.names[*i]);
                     inner.set.get(&name).into_iter().chain(aliases).for_each(|name| take(name, Held::Mentioned));
                 });
+                if may_mention(value) && inner.reading != Reading::Key {
+                    self.mentions(value, &mut |name| take(name, Held::Mentioned));
+                }
             }
             return;
         }
@@ -202,7 +205,11 @@ impl Scan {
         if let Some(ours) = &ours {
             self.mentions_in(ours, binary, take);
         }
-        for view in [Some(view), ours.as_deref()].into_iter().flatten() {
+        let spaced = self.0.blank.then(|| peel(ours.as_deref().unwrap_or(view), PLUS)).flatten();
+        if let Some(spaced) = &spaced {
+            self.mentions_in(spaced, binary, take);
+        }
+        for view in [Some(view), ours.as_deref(), spaced.as_deref()].into_iter().flatten() {
             let walked = walked(view);
             if let Some(walked) = &walked {
                 self.mentions_in(walked, binary, take);
@@ -210,11 +217,6 @@ impl Scan {
             if let Some(undotted) = undotted(walked.as_deref().unwrap_or(view)) {
                 self.mentions_in(&undotted, binary, take);
             }
-        }
-        if self.0.blank
-            && let Some(spaced) = peel(view, PLUS)
-        {
-            self.mentions_in(&spaced, binary, take);
         }
     }
 
@@ -395,6 +397,20 @@ mod tests {
             assert_eq!(held(&text, &names, value), want, "{value}");
         }
         assert_eq!(held(&text, &names[..1], "f=2024%2Fa+b.jpg"), ["2024/a b.jpg"], "no name is odd");
+        for value in ["/media/Acme+Inc./a.jpg", r"uploads\Acme+Inc\a.jpg", "/media/x/../Acme+Inc/a.jpg", "/media/Acme+Inc/./a.jpg"] {
+            assert_eq!(held(&text, &["Acme Inc/a.jpg"], value), ["Acme Inc/a.jpg"], "{value}");
+        }
+    }
+
+    /// A query of names has values that a column of names could have.
+    #[test]
+    fn a_value_of_a_query_holds_what_it_mentions() {
+        for value in [r#"["d/a.jpg","d/b.jpg"]"#, "d/a.jpg,d/b.jpg", "<img src='/media/d/a.jpg'>", r#"a:1:{s:1:"f";s:7:"d/a.jpg";}"#] {
+            let name = Binding::name("t.c", "default").unwrap();
+            assert_eq!(held(&name, &["d/a.jpg"], value), ["d/a.jpg"], "{value}");
+            let url = Binding::url("t.c", "default", "/media/").unwrap();
+            assert_eq!(held(&url, &["d/a.jpg"], value), ["d/a.jpg"], "{value}");
+        }
     }
 
     #[test]

@@ -27,14 +27,15 @@ pub(super) fn only(row: &str, only: &BTreeMap<String, String>) -> String {
 /// What makes the value `f` of a row odd, as [`crate::binding::ODD`] says it: SQLite has no regular expressions.
 pub(super) fn is_odd(f: &str, odd: &NonPlain) -> String {
     let text = format!("CAST({f} AS TEXT)");
-    // A control character is odd at an end only; one within a name says nothing else. `GLOB '*[..]*'` would take twice as long.
+    // A control character is odd at an end only; one within a name says nothing else. `GLOB '*[..]*'` for all of these would take twice as long. Bytes that are no UTF-8
+    // may count as one character each, and nothing behind a NUL is in a `substr`: so there are two ways to see what is not ASCII.
     let rest = |r: &str| {
         format!(
             "(instr({r}, '%') OR instr({r}, '?') OR instr({r}, '#') OR instr({r}, '//') OR instr({r}, '/.') OR instr({r}, './') OR instr({r}, '\\') \
              OR substr({r}, 1, 1) IN ('/', '.') OR substr({r}, -1) = '.' \
              OR instr({r}, '\"') OR instr({r}, '<') OR instr({r}, ',') OR instr({r}, ';') OR instr({r}, '|') OR instr({r}, char(10)) \
              OR instr({r}, '](') OR instr({r}, '[''') OR instr({r}, 'url(') \
-             OR length({r}) <> length(CAST({r} AS BLOB)) OR trim({r}, ' ' || char(9, 10, 11, 12, 13)) COLLATE BINARY <> {r})"
+             OR length({text}) <> length(CAST({text} AS BLOB)) OR {r} GLOB '*[^' || char(1) || '-' || char(127) || ']*' OR trim({r}, ' ' || char(9, 10, 11, 12, 13)) COLLATE BINARY <> {r})"
         )
     };
     let mut sql = "CASE".to_owned();
