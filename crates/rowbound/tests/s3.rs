@@ -280,7 +280,7 @@ async fn a_deletion_whose_answer_is_lost_keeps_the_file_in_the_trash() {
         assert_eq!(restore(&*storage, &item).await, Restored::Back, "{fault:?}");
         assert_eq!(place.get(&name("a/b.jpg")).await.as_deref(), Some(&b"bytes"[..]), "{fault:?}");
     }
-    // A new upload came between the two attempts: it stays, and so does what may be the only copy of the old one.
+    // A new upload comes between the two attempts: it stays, and so does what may be the only copy of the old one.
     let item = (name("a/b.jpg"), seen(&*storage, &name("a/b.jpg")).await);
     proxy.rule(Rule::new(Fault::CutAfter).on([Ask::Delete, Ask::DeleteMany]).times(1));
     proxy.rule(Rule::new(Fault::Hold).on([Ask::Delete, Ask::DeleteMany]).times(1));
@@ -291,9 +291,40 @@ async fn a_deletion_whose_answer_is_lost_keeps_the_file_in_the_trash() {
     proxy.held(1).await;
     place.put(&name("a/b.jpg"), b"new").await;
     proxy.release();
-    assert_eq!(asked.await.unwrap().unwrap().remove(0).unwrap(), Removed::Changed);
+    let error = asked.await.unwrap().unwrap().remove(0).unwrap_err();
+    assert_eq!(error.retry_status(), Retry::Later, "{}", error.full());
     assert_eq!(place.get(&name("a/b.jpg")).await.as_deref(), Some(&b"new"[..]));
-    assert!(in_trash(&*storage, &name("a/b.jpg")).await.is_some(), "the copy stays");
+    let kept = storage.expired(Timestamp::MAX, None, 10).await.unwrap().files;
+    assert_eq!(kept.len(), 1, "the copy stays, and expires: {kept:?}");
+}
+
+/// Where conditions are ignored, a second attempt could delete what came under the name since the first: there is a look before it.
+#[tokio::test]
+async fn a_deletion_without_a_condition_is_not_sent_again_unseen() {
+    let server = Arc::new(S3Server::start(S3Kind::S3sFs));
+    let proxy = FaultProxy::to_s3(&server);
+    for (way, trash) in [(Way::Copies, true), (Way::Erase, false)] {
+        let mut place = place(&server, way).await;
+        let storage = attached(&place, trash).await;
+        assert_eq!(storage.probe().await.unwrap().delete, Conditional::No);
+        place.endpoint = Some(proxy.endpoint());
+        let storage = place.open(trash);
+        storage.expect("suite");
+        for (fault, asked) in [(Fault::CutAfter, 1), (Fault::CutBefore, if trash { 2 } else { 1 })] {
+            place.put(&name("a/b.jpg"), b"bytes").await;
+            let item = (name("a/b.jpg"), seen(&*storage, &name("a/b.jpg")).await);
+            proxy.reset_counts();
+            proxy.rule(Rule::new(fault.clone()).on([Ask::Delete, Ask::DeleteMany]).times(1));
+            let removed = storage.remove(&[item]).await.unwrap().remove(0);
+            proxy.clear();
+            match removed {
+                Ok(removed) => assert!(trash && matches!(removed, Removed::Trashed(_)), "{way:?} {fault:?}: {removed:?}"),
+                Err(error) => assert!(!trash && error.retry_status() == Retry::Later, "{way:?} {fault:?}: {}", error.full()),
+            }
+            assert_eq!(proxy.count(Ask::Delete) + proxy.count(Ask::DeleteMany), asked, "{way:?} {fault:?}");
+            assert_eq!(in_trash(&*storage, &name("a/b.jpg")).await.is_some(), trash, "{way:?} {fault:?}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -372,12 +403,15 @@ async fn a_service_that_stumbles_is_asked_again() {
         for _ in 0..200 {
             let mut items = Vec::new();
             let Ok(looked) = storage.stat(&files).await else { continue };
+            let mut unknown = false;
             for (file, look) in files.iter().zip(looked) {
-                if let Ok(Stat::File(seen)) = look {
-                    items.push((file.clone(), seen));
+                match look {
+                    Ok(Stat::File(seen)) => items.push((file.clone(), seen)),
+                    Ok(_) => {}
+                    Err(_) => unknown = true,
                 }
             }
-            if items.is_empty() {
+            if items.is_empty() && !unknown {
                 break;
             }
             let Ok(removed) = storage.remove(&items).await else { continue };

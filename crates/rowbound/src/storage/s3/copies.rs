@@ -10,9 +10,9 @@ use sha2::{Digest, Sha256};
 use super::{
     Inner,
     attributes::Attributes,
-    keys::{Deletion, Gone},
+    keys::{Deletion, Gone, unanswered},
     versions::at_latest,
-    wire::Failure,
+    wire::{Failure, pause},
 };
 use crate::{
     crash,
@@ -23,6 +23,9 @@ use crate::{
 
 /// What a place in the trash begins with if it is a copy; `HASH/BATCH` follows.
 pub(super) const PLACE: &str = "copy:";
+
+/// How often a deletion without a condition is asked for, each time after a look.
+const ATTEMPTS: u32 = 3;
 
 /// The longest object that S3 copies in one request.
 const LONGEST_COPY: u64 = 5 << 30;
@@ -85,6 +88,11 @@ impl Inner {
         self.delete(&[Deletion { key, etag: None, version: None }], Conditional::No).await.remove(0)
     }
 
+    async fn looked_at(&self, name: &FileName) -> Result<Stat> {
+        let now = self.looks(&[name]).await.remove(0);
+        now.map_err(|f| self.failed(&f, "s3:GetObject", "cannot look at the file", name))
+    }
+
     /// Copies what was seen, then deletes it.
     pub(super) async fn move_to_copy(&self, proved: &Capabilities, name: &FileName, seen: &FileVersion, batch: &str) -> Result<Removed> {
         if seen.size > LONGEST_COPY {
@@ -102,32 +110,38 @@ impl Inner {
             Err(f) => return Err(self.failed(&f, "s3:PutObject", "cannot copy the file to the trash", name)),
         }
         crash::point("copied");
-        // What was copied is what was seen only if it is there still: not every service honours the condition of a copy.
-        let now = self.looks(&[name]).await.remove(0);
-        let now = now.map_err(|f| self.failed(&f, "s3:GetObject", "cannot look at the file", name))?;
-        let gone = match now {
-            Stat::File(now) if now == *seen => {
-                let doomed = Deletion { key: &key, etag: Some(&seen.version), version: None };
-                self.delete(&[doomed], proved.delete).await.remove(0)
+        let mut attempt = 1;
+        let left = loop {
+            // What was copied is what was seen only if it is there still: not every service honours the condition of a copy.
+            match (self.looked_at(name).await?, attempt) {
+                (Stat::File(now), _) if now == *seen => {}
+                (Stat::Missing, 1) => break Removed::Missing,
+                (_, 1) => break Removed::Changed,
+                // By the attempt that was not answered.
+                (Stat::Missing, _) => return Ok(Removed::Trashed(place)),
+                // Whose place the other file took cannot be told, so the copy stays.
+                _ => return Err(self.failed(&unanswered(), "s3:DeleteObject", "cannot delete the file", name)),
             }
-            Stat::Missing => Ok(Gone::Missing),
-            _ => Ok(Gone::Changed),
-        };
-        let left = match gone {
-            Ok(Gone::Deleted(_)) => return Ok(Removed::Trashed(place)),
-            Ok(Gone::Changed) => Removed::Changed,
-            Ok(Gone::Missing) => Removed::Missing,
-            // If nothing is there, it was we who deleted it, or somebody who has now a copy in the trash. A file that is there is another: whose place it took cannot be
-            // told, so the copy stays.
-            Ok(Gone::Unsure) => {
-                let now = self.looks(&[name]).await.remove(0);
-                return match now.map_err(|f| self.failed(&f, "s3:GetObject", "cannot look at the file", name))? {
-                    Stat::Missing => Ok(Removed::Trashed(place)),
-                    _ => Ok(Removed::Changed),
-                };
+            let doomed = Deletion { key: &key, etag: Some(&seen.version), version: None };
+            let gone = match self.delete(&[doomed], proved.delete).await.remove(0) {
+                Ok(Gone::Deleted(_)) => return Ok(Removed::Trashed(place)),
+                Ok(gone) => gone,
+                // Without a condition it is sent again only after another look.
+                Err(f) if proved.delete == Conditional::No && f.transient() && attempt < ATTEMPTS => {
+                    pause(attempt).await;
+                    attempt += 1;
+                    continue;
+                }
+                // It may have been deleted all the same, so the copy stays.
+                Err(f) => return Err(self.failed(&f, "s3:DeleteObject", "cannot delete the file", name)),
+            };
+            match (self.looked_at(name).await?, gone) {
+                // Deleted by us, without an answer that reached us, or by whoever sent our request on a second time; else by somebody in this moment. What was seen is in
+                // the trash.
+                (Stat::Missing, _) => return Ok(Removed::Trashed(place)),
+                (_, Gone::Unsure) => return Err(self.failed(&unanswered(), "s3:DeleteObject", "cannot delete the file", name)),
+                _ => break Removed::Changed,
             }
-            // It may have been deleted all the same, so the copy stays.
-            Err(f) => return Err(self.failed(&f, "s3:DeleteObject", "cannot delete the file", name)),
         };
         let dropped = self.drop_copy(&to).await;
         dropped.map_err(|f| self.failed(&f, "s3:DeleteObject", "cannot delete a copy that is of no use", name))?;

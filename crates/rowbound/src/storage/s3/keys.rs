@@ -75,7 +75,7 @@ pub(super) enum Gone {
     Changed,
     /// It was not there.
     Missing,
-    /// It is another one or not there; an attempt before, which was not answered, may have deleted what was asked for.
+    /// It is another one or not there; an attempt before, which was not answered, may have deleted it.
     Unsure,
 }
 
@@ -219,7 +219,7 @@ impl Inner {
         let attempts = AtomicU32::new(0);
         let sent = self
             .wire
-            .call(|| {
+            .call_if(repeatable(&[item], how), || {
                 attempts.fetch_add(1, Relaxed);
                 client
                     .delete_object()
@@ -235,7 +235,7 @@ impl Inner {
                 let marker = answer.version_id().filter(|_| item.version.is_none() && answer.delete_marker() == Some(true));
                 Ok(Gone::Deleted(marker.map(str::to_owned)))
             }
-            Err(failure) => missed(failure, condition.is_some() && attempts.into_inner() > 1),
+            Err(failure) => missed(failure, attempts.into_inner() > 1),
         };
         crash::point("remove-one");
         done
@@ -250,7 +250,7 @@ impl Inner {
             let mut again = Vec::new();
             for (i, one) in left.iter().copied().zip(answer) {
                 match one {
-                    Err(failure) if failure.transient() && round < ROUNDS => again.push((i, failure)),
+                    Err(failure) if round < ROUNDS && repeatable(&[&items[i]], how)(&failure) => again.push((i, failure)),
                     one => done.push((i, one)),
                 }
             }
@@ -293,7 +293,8 @@ impl Inner {
             Err(e) => return whole(Failure::of_key(None, Some(&e.to_string()))),
         };
         let attempts = AtomicU32::new(u32::from(again));
-        let sent = self.wire.call(|| {
+        let asked: Vec<_> = chunk.iter().map(|i| &items[*i]).collect();
+        let sent = self.wire.call_if(repeatable(&asked, how), || {
             attempts.fetch_add(1, Relaxed);
             client.delete_objects().bucket(self.wire.bucket()).delete(delete.clone()).send()
         });
@@ -302,7 +303,7 @@ impl Inner {
             Err(failure) => return whole(failure),
         };
         crash::point("remove-one");
-        let unanswered = how == Conditional::InBulk && attempts.into_inner() > 1;
+        let unanswered = attempts.into_inner() > 1;
         let mut told: HashMap<(&str, Option<&str>), Result<Gone, Failure>> = HashMap::new();
         for gone in answer.deleted() {
             let Some(key) = gone.key() else { continue };
@@ -332,8 +333,19 @@ impl Inner {
     }
 }
 
-/// What became of a deletion that the service did not do. `unanswered`: it has a condition, and was sent before without an answer; if that attempt deleted the
-/// object, the condition holds no more.
+/// Why a deletion is an error where what stands there now does not tell what became of it.
+pub(super) fn unanswered() -> Failure {
+    Failure::strange("the first attempt was not answered, and another file may have taken the name since")
+}
+
+/// Whether a deletion may be sent again after a failure. A file that was seen, and is deleted without a condition, may be gone and another be there: then only if the
+/// service said that it has done nothing. The collector looks again before it comes back.
+fn repeatable(items: &[&Deletion<'_>], how: Conditional) -> impl Fn(&Failure) -> bool {
+    let seen = how == Conditional::No && items.iter().any(|item| item.etag.is_some());
+    move |failure| failure.transient() && (!seen || failure.refused())
+}
+
+/// What became of a deletion that the service did not do. `unanswered`: it was sent before without an answer, and that attempt may have deleted the object.
 fn missed(failure: Failure, unanswered: bool) -> Result<Gone, Failure> {
     match (failure.condition(), failure.no_key()) {
         (true, _) | (_, true) if unanswered => Ok(Gone::Unsure),

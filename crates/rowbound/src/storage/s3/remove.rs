@@ -8,7 +8,7 @@ use super::{
     Inner, Mode, Proof,
     attributes::Attributes,
     copies,
-    keys::{Deletion, Gone, PAGE},
+    keys::{Deletion, Gone, PAGE, unanswered},
     trash::Entry,
     versions,
     wire::Failure,
@@ -164,8 +164,9 @@ impl Inner {
                     // Also where the bucket keeps versions since a moment ago: it is there still.
                     Ok(Gone::Deleted(Some(marker))) if marker != "null" => Ok(Removed::Trashed(format!("{}{marker}", versions::PLACE))),
                     Ok(Gone::Deleted(_)) => Ok(Removed::Erased),
-                    // Looked at again later.
-                    Ok(Gone::Changed | Gone::Unsure) => Ok(Removed::Changed),
+                    Ok(Gone::Changed) => Ok(Removed::Changed),
+                    // If a version of it is in the trash, its entry leads there.
+                    Ok(Gone::Unsure) => Err(self.failed(&unanswered(), "s3:DeleteObject", "cannot delete the file", &items[i].0)),
                     Ok(Gone::Missing) => Ok(Removed::Missing),
                     Err(f) => Err(self.failed(&f, "s3:DeleteObject", "cannot delete the file", &items[i].0)),
                 };

@@ -6,7 +6,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -168,7 +171,9 @@ impl Incoming {
         let failed = |failure: &Failure| inner.failed(failure, "s3:PutObject", "cannot write the file", name);
         let client = inner.client().await.map_err(|f| failed(&f))?;
         let all = CompletedMultipartUpload::builder().set_parts(Some(parts.done.clone())).build();
+        let attempts = AtomicU32::new(0);
         let complete = || {
+            attempts.fetch_add(1, Relaxed);
             client
                 .complete_multipart_upload()
                 .bucket(inner.wire.bucket())
@@ -183,8 +188,8 @@ impl Incoming {
         match done {
             Ok(_) => parts.open = false,
             Err(failure) if failure.condition() => return Ok(PutResult::Occupied),
-            // Completed by an attempt whose answer was lost.
-            Err(failure) if failure.is("NoSuchUpload") && inner.occupied(name).await? => parts.open = false,
+            // Completed by an attempt whose answer was lost. The first one says so of an upload that somebody has given up.
+            Err(failure) if failure.is("NoSuchUpload") && attempts.into_inner() > 1 && inner.occupied(name).await? => parts.open = false,
             Err(failure) => return Err(failed(&failure)),
         }
         // The file is there. A record that stays names an upload that is none any more: it goes after a day.

@@ -77,6 +77,9 @@ const SLOW: [&str; 10] = [
     "RequestThrottled",
 ];
 
+/// Those with which a service turns a request away before it does anything.
+const REFUSED: [&str; 6] = ["SlowDown", "ServiceUnavailable", "Throttling", "ThrottlingException", "TooManyRequests", "RequestThrottled"];
+
 impl Failure {
     fn of<E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static>(e: &SdkError<E>) -> Self {
         let status = e.raw_response().map(|r| r.status().as_u16());
@@ -121,6 +124,11 @@ impl Failure {
 
     pub(super) fn transient(&self) -> bool {
         self.what != What::Answer
+    }
+
+    /// The service has done nothing, and asks to come back later.
+    pub(super) fn refused(&self) -> bool {
+        self.what == What::Slow && (matches!(self.status, Some(429 | 503)) || self.code.as_deref().is_some_and(|c| REFUSED.contains(&c)))
     }
 
     /// A condition did not hold.
@@ -329,6 +337,15 @@ impl Wire {
         F: Future<Output = Result<T, SdkError<E>>>,
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
+        self.call_if(|_| true, make).await
+    }
+
+    /// The same, again only after a failure after which it `may` be sent again.
+    pub(super) async fn call_if<T, E, F>(&self, may: impl Fn(&Failure) -> bool, make: impl Fn() -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, SdkError<E>>>,
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
         let mut attempt = 1;
         loop {
             // Boxed, because the SDK's futures are several kilobytes and nest deeply.
@@ -341,7 +358,7 @@ impl Wire {
                 What::Unreachable => CONNECTS,
                 What::Slow => ATTEMPTS,
             };
-            if attempt >= most {
+            if attempt >= most || !may(&failure) {
                 return Err(failure);
             }
             pause(attempt).await;

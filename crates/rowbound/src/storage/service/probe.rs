@@ -182,11 +182,11 @@ impl Inner {
         let wrong = Version::wrong(&right);
         let missing =
             || async { Ok::<_, Error>(self.stat(path).await.map_err(|e| self.broke(&e, "cannot look at a file"))? == PathStat::Missing) };
-        if matches!(self.delete_if(path, Some(&wrong)).await, Ok(conditional) if !conditional) || missing().await? {
+        if matches!(self.delete_if(path, Some(&wrong), &seen).await, Ok(conditional) if !conditional) || missing().await? {
             self.write(path, "probe\n").await?;
             return Ok(false);
         }
-        let deleted = self.delete_if(path, Some(&right)).await;
+        let deleted = self.delete_if(path, Some(&right), &seen).await;
         let honours = matches!(deleted, Ok(true)) && missing().await?;
         self.write(path, "probe\n").await?;
         Ok(honours)

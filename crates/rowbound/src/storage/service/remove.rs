@@ -140,29 +140,30 @@ impl Inner {
     async fn delete(&self, proved: &Capabilities, name: &FileName, seen: &FileVersion) -> Result<Gone, Failure> {
         let path = name.as_str();
         let condition = (proved.delete == Conditional::OneByOne).then(|| Version::of(seen)).flatten();
-        let deleted = self.delete_if(path, condition.as_ref()).await;
+        let deleted = self.delete_if(path, condition.as_ref(), seen).await;
         if let Ok(true) = deleted {
             return Ok(Gone::Deleted);
         }
         // What was not conditional is looked at: some services say "done" of what they did not do.
         match (self.stat(path).await?, deleted) {
-            (PathStat::Missing, Err(e)) if e.kind() == ErrorKind::ConditionNotMatch => Ok(Gone::Missing),
+            // Deleted by an attempt that was not answered, or by somebody in this moment.
             (PathStat::Missing, _) => Ok(Gone::Deleted),
             (_, Err(e)) if e.kind() == ErrorKind::ConditionNotMatch => Ok(Gone::Changed),
-            (PathStat::File(now), Err(e)) if now == *seen => Err(e),
             (PathStat::File(now), Ok(_)) if now == *seen => {
                 Err(Failure::new(ErrorKind::Unexpected, "the service said that it deleted the file, but it is there"))
             }
-            (_, Err(_)) => Ok(Gone::Changed),
+            // Whose place the other one took cannot be told, so a copy stays.
+            (_, Err(e)) => Err(e),
             (_, Ok(_)) => Ok(Gone::Deleted), // and another has its name already
         }
     }
 
-    /// Deletes a path; `true` if that was on a condition.
-    pub(super) async fn delete_if(&self, path: &str, condition: Option<&Version>) -> Result<bool, Failure> {
+    /// Deletes a path, under which this was `seen`; `true` if that was on a condition.
+    pub(super) async fn delete_if(&self, path: &str, condition: Option<&Version>, seen: &FileVersion) -> Result<bool, Failure> {
         let (op, can) = (&self.wire.op, &self.wire.can);
-        // Where the answer was lost and the file is gone, a second attempt would say that the condition does not hold, as if another had deleted it.
-        let there = || async { matches!(self.stat(path).await, Ok(PathStat::File(_))) };
+        // Where the answer was lost and the file is gone, a second attempt would say that the condition does not hold, as if another had deleted it. Without a condition it
+        // would delete what was put there since.
+        let there = || async { matches!(self.stat(path).await, Ok(PathStat::File(now)) if now == *seen) };
         match condition {
             Some(Version { version: Some(version), .. }) if can.delete_with_if_version_match => {
                 let delete = || async { op.delete_with(path).if_version_match(version).await };
@@ -171,7 +172,7 @@ impl Inner {
             Some(Version { etag: Some(etag), .. }) if can.delete_with_if_match => {
                 self.wire.call_while(there, || async { op.delete_with(path).if_match(etag).await }).await.map(|()| true)
             }
-            _ => self.wire.call(|| op.delete(path)).await.map(|()| false),
+            _ => self.wire.call_while(there, || op.delete(path)).await.map(|()| false),
         }
     }
 
