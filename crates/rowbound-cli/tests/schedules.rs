@@ -232,13 +232,13 @@ async fn an_original_and_its_derivative(backend: Backend, replaced: bool) {
     }
 }
 
-/// A worker that holds its candidates for a second at a time, and stands still at `point`. A machine that stalls for longer takes them away before it gets there, and
+/// A worker that holds its candidates for `lease` at a time, and stands still at `point`. A machine that stalls for longer takes them away before it gets there, and
 /// the worker ends: then the next one tries.
-async fn standing_at(world: &World, point: &str, crash_at: Option<&str>) -> (Running, Place) {
+async fn standing_at(world: &World, point: &str, lease: &str, crash_at: Option<&str>) -> (Running, Place) {
     for _ in 0..5 {
         let (held, place) = rowbound(world).held_at(point);
         let held = if let Some(at) = crash_at { held.env("ROWBOUND_CRASH_AT", at) } else { held };
-        let mut worker = held.spawn(&["collect", "--retry-now", "--lease", "1s", "--workers", "1", "--patience", "40s"]);
+        let mut worker = held.spawn(&["collect", "--retry-now", "--lease", lease, "--workers", "1", "--patience", "40s"]);
         if place.reached_or_ended(&mut worker, DEADLINE).await {
             return (worker, place);
         }
@@ -251,7 +251,7 @@ async fn standing_at(world: &World, point: &str, crash_at: Option<&str>) -> (Run
 async fn overtaken(backend: Backend, point: &str) {
     let names = ["a-gone.jpg", "b-named.jpg", "c-again.jpg", "d.jpg", "e.jpg", "f.jpg"];
     let world = let_go_of(backend, DAY, &names).await;
-    let (first, place) = standing_at(&world, point, None).await;
+    let (first, place) = standing_at(&world, point, "1s", None).await;
     // Content-addressed: what is there is not written.
     let mut app = begin_visibly(&world).await;
     let found = world.is_there("b-named.jpg");
@@ -304,7 +304,8 @@ async fn overtaken_by_its_own_process(backend: Backend) {
 /// The worker is killed with the file in the trash, and the transaction that has looked is still open.
 async fn killed_under_an_open_transaction(backend: Backend, point: &str) {
     let world = let_go_of(backend, DAY, &["a.jpg"]).await;
-    let (killed, place) = standing_at(&world, "checked", Some(point)).await;
+    // Long enough for it to come to its end on a busy machine: without its lease it moves nothing.
+    let (killed, place) = standing_at(&world, "checked", "5s", Some(point)).await;
     let sqlite = backend == Backend::Sqlite;
     // SQLite's write lock keeps visible ones out.
     let mut app = if sqlite { begin_unseen(&world).await } else { begin_visibly(&world).await };
